@@ -1,0 +1,86 @@
+"""The cameras of the product: SyncDreamer's rig of 16 views, the photo's own camera, held-out ones.
+
+It knows the rig's numbers and nothing about images.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.types import Cameras, FloatArray
+
+__all__ = [
+    "ELEVATION_DEG",
+    "FOCAL_AT_256",
+    "RADIUS",
+    "VIEW_COUNT",
+    "VIEW_SIZE",
+    "held_out_cameras",
+    "orbit_cameras",
+    "photo_camera",
+    "rig_cameras",
+]
+
+# Read from the camera file released with SyncDreamer (arXiv 2309.03453): 16 cameras at one
+# elevation and radius, 22.5 degrees apart, focal length 280 px for a 256 px image.
+VIEW_COUNT = 16
+VIEW_SIZE = 256
+ELEVATION_DEG = 30.0
+RADIUS = 1.5
+FOCAL_AT_256 = 280.0
+
+
+def _look_at_origin(azimuth_deg: float, elevation_deg: float, radius: float) -> FloatArray:
+    """World-to-camera matrix [4, 4] of a camera that looks at the origin, z up, OpenCV axes."""
+    az, el = np.deg2rad(azimuth_deg), np.deg2rad(elevation_deg)
+    centre = radius * np.array([np.cos(el) * np.cos(az), np.cos(el) * np.sin(az), np.sin(el)])
+    forward = -centre / radius
+    right = np.array([-np.sin(az), np.cos(az), 0.0])
+    down = np.cross(forward, right)
+    viewmat = np.eye(4)
+    viewmat[:3, :3] = np.stack([right, down, forward])
+    viewmat[:3, 3] = -viewmat[:3, :3] @ centre
+    return viewmat.astype(np.float32)
+
+
+def orbit_cameras(
+    azimuths_deg: list[float],
+    elevations_deg: list[float],
+    *,
+    size: int = VIEW_SIZE,
+    radius: float = RADIUS,
+) -> Cameras:
+    """Cameras on a sphere around the origin that all look at it.
+
+    Args:
+        azimuths_deg: degrees from +x towards +y, one per camera.
+        elevations_deg: degrees above the horizontal plane, one per camera; below 90 in size.
+        size: width and height in pixels; the field of view stays the rig's 49.13 degrees.
+        radius: distance from the origin in world units.
+    """
+    viewmats = np.stack(
+        [
+            _look_at_origin(az, el, radius)
+            for az, el in zip(azimuths_deg, elevations_deg, strict=True)
+        ]
+    )
+    focal = FOCAL_AT_256 * size / 256
+    K = np.array([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1]], np.float32)
+    return Cameras(viewmats, np.repeat(K[None], len(viewmats), axis=0), size, size)
+
+
+def rig_cameras(size: int = VIEW_SIZE) -> Cameras:
+    """The 16 cameras of the rig; camera 0 has the azimuth of the photo, not its elevation."""
+    azimuths = [i * 360.0 / VIEW_COUNT for i in range(VIEW_COUNT)]
+    return orbit_cameras(azimuths, [ELEVATION_DEG] * VIEW_COUNT, size=size)
+
+
+def photo_camera(elevation_deg: float, size: int = VIEW_SIZE) -> Cameras:
+    """The one camera that took the photo: azimuth 0 at the photo's own elevation."""
+    return orbit_cameras([0.0], [elevation_deg], size=size)
+
+
+def held_out_cameras(size: int = VIEW_SIZE) -> Cameras:
+    """Eight cameras between those of the rig and at other elevations, for scores only."""
+    azimuths = [i * 45.0 + 11.25 for i in range(8)]
+    return orbit_cameras(azimuths, [30.0, 15.0, 30.0, 45.0] * 2, size=size)

@@ -1,0 +1,175 @@
+"""Every error the product raises on purpose, in one tree.
+
+It does not know HTTP or Ray: `deployments.handles` maps Ray's errors into it and
+`serve_app.problems` maps it to HTTP answers.
+
+    GlimpseError
+     ├── InvalidInput            the caller must change something
+     │    ├── InvalidImage       the photo cannot be used, and why
+     │    ├── InvalidOption      an option is unknown or out of range
+     │    └── InvalidModelFile   a .ply or .splat that is damaged or foreign
+     ├── NotFound                no such project, job or blob
+     ├── Conflict                right request, wrong moment
+     │    ├── NotGeneratedYet    refine or export before a model exists
+     │    ├── ProjectBusy        another job is running on the project
+     │    └── IdempotencyMismatch  the key was used with another request
+     ├── NotImplementedYet       documented, announced, not there yet
+     ├── Unavailable             try again later: store, replica or weights are away
+     │    └── TooBusy            the queue is full
+     ├── Cancelled               somebody asked the job to stop
+     ├── StaleAttempt            the lease went to another attempt; nothing may be written
+     ├── OutOfMemory             the device was too small for the work
+     └── ModelFailed             an engine raised, hung or returned nonsense
+          └── ReplicaDied        the process that ran the engine is gone
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "Cancelled",
+    "Conflict",
+    "GlimpseError",
+    "IdempotencyMismatch",
+    "InvalidImage",
+    "InvalidInput",
+    "InvalidModelFile",
+    "InvalidOption",
+    "ModelFailed",
+    "NotFound",
+    "NotGeneratedYet",
+    "NotImplementedYet",
+    "OutOfMemory",
+    "ProjectBusy",
+    "ReplicaDied",
+    "StaleAttempt",
+    "TooBusy",
+    "Unavailable",
+]
+
+
+class GlimpseError(Exception):
+    """Root of the tree. `str(error)` is a sentence a user can act on."""
+
+    #: Stable snake_case name, the `code` of a problem document and of a failed job.
+    code: ClassVar[str] = "internal_error"
+    #: Whether the same request may succeed when repeated unchanged.
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class InvalidInput(GlimpseError):
+    """The caller must change the request; raised before any work is done."""
+
+    code = "invalid_input"
+
+
+class InvalidImage(InvalidInput):
+    """The photo cannot be used: not an image, truncated, animated, too small, too large..."""
+
+    code = "invalid_image"
+
+
+class InvalidOption(InvalidInput):
+    """An option is unknown, of the wrong type or out of range; the text names it."""
+
+    code = "invalid_option"
+
+
+class InvalidModelFile(InvalidInput):
+    """A splat file is damaged or of another kind; the text says what is missing."""
+
+    code = "invalid_model_file"
+
+
+class NotFound(GlimpseError):
+    """No such project, job or blob."""
+
+    code = "not_found"
+
+
+class Conflict(GlimpseError):
+    """The request is right but the project is in another state."""
+
+    code = "conflict"
+
+
+class NotGeneratedYet(Conflict):
+    """Refine or export was asked for before a model exists."""
+
+    code = "not_generated_yet"
+
+
+class ProjectBusy(Conflict):
+    """Another job is queued or running on the project; `job_id` names it."""
+
+    code = "project_busy"
+    retryable = True
+
+    def __init__(self, detail: str, job_id: str = "") -> None:
+        super().__init__(detail)
+        self.job_id = job_id
+
+    def __reduce__(self) -> tuple[type[ProjectBusy], tuple[str, str]]:
+        return type(self), (self.detail, self.job_id)
+
+
+class IdempotencyMismatch(InvalidInput):
+    """The same Idempotency-Key came with a different request."""
+
+    code = "idempotency_key_reused"
+
+
+class NotImplementedYet(GlimpseError):
+    """Documented and announced, not available in this version."""
+
+    code = "not_implemented"
+
+
+class Unavailable(GlimpseError):
+    """A store, a replica or a weight is not there now; nothing was lost."""
+
+    code = "unavailable"
+    retryable = True
+
+
+class TooBusy(Unavailable):
+    """More jobs are queued than the service admits."""
+
+    code = "too_busy"
+
+
+class Cancelled(GlimpseError):
+    """The work was stopped because somebody asked for it."""
+
+    code = "cancelled"
+
+
+class StaleAttempt(GlimpseError):
+    """The lease belongs to a newer attempt: this one must stop and write nothing."""
+
+    code = "stale_attempt"
+
+
+class OutOfMemory(GlimpseError):
+    """The device or the host was too small for the work."""
+
+    code = "out_of_memory"
+    retryable = True
+
+
+class ModelFailed(GlimpseError):
+    """An engine raised, or returned something that cannot be used."""
+
+    code = "model_failed"
+
+
+class ReplicaDied(ModelFailed):
+    """The process that ran the engine ended before it answered."""
+
+    code = "replica_died"
+    retryable = True

@@ -1,0 +1,197 @@
+"""The values that travel between stages: images, cameras, views, depth maps, splats, scores.
+
+They do not know how they were made or where they are kept. All are frozen; arrays are numpy so
+that they cross process borders without a copy (they may arrive read-only).
+
+World frame: right-handed, z up, object centred in [-0.5, 0.5]^3, photographed side facing +x.
+Cameras: OpenCV (x right, y down, z forward), world-to-camera, pixel centres at +0.5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "SH_C0",
+    "Cameras",
+    "Cutout",
+    "DepthMaps",
+    "FloatArray",
+    "Scores",
+    "SplatModel",
+    "UInt8Array",
+    "ViewSet",
+]
+
+UInt8Array = npt.NDArray[np.uint8]
+FloatArray = npt.NDArray[np.float32]
+
+#: Zeroth spherical-harmonics basis value, 1 / (2 sqrt(pi)): rgb = 0.5 + SH_C0 * sh[..., 0, :].
+SH_C0 = 0.28209479177387814
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """V pinhole cameras that share an image size.
+
+    Attributes:
+        viewmats: float32 [V, 4, 4], world-to-camera, OpenCV axes.
+        intrinsics: float32 [V, 3, 3], pixels.
+        width, height: image size in pixels.
+    """
+
+    viewmats: FloatArray
+    intrinsics: FloatArray
+    width: int
+    height: int
+
+    def __len__(self) -> int:
+        return len(self.viewmats)
+
+    def __post_init__(self) -> None:
+        if self.viewmats.shape[1:] != (4, 4) or self.intrinsics.shape[1:] != (3, 3):
+            raise ValueError(
+                f"viewmats must be [V,4,4] and intrinsics [V,3,3], "
+                f"got {self.viewmats.shape} and {self.intrinsics.shape}"
+            )
+        if len(self.viewmats) != len(self.intrinsics):
+            raise ValueError("viewmats and intrinsics must hold the same number of cameras")
+
+    @property
+    def centres(self) -> FloatArray:
+        """Camera centres in the world, float32 [V, 3]."""
+        R, t = self.viewmats[:, :3, :3], self.viewmats[:, :3, 3]
+        centres: FloatArray = -np.einsum("vji,vj->vi", R, t)
+        return centres
+
+    def select(self, indices: list[int]) -> Cameras:
+        """The cameras at `indices`, in that order."""
+        return Cameras(self.viewmats[indices], self.intrinsics[indices], self.width, self.height)
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """The object on a transparent ground, prepared for view synthesis.
+
+    Attributes:
+        rgba: uint8 [S, S, 4], straight (not premultiplied) alpha; the object's longest side
+            is centred and scaled as `pipeline.images.frame_object` says.
+        engine: name of the background remover, or "given" when the photo had its own alpha.
+    """
+
+    rgba: UInt8Array
+    engine: str
+
+
+@dataclass(frozen=True)
+class ViewSet:
+    """V views of one object and the cameras they were taken with.
+
+    Attributes:
+        images: uint8 [V, H, W, 3], composited on white.
+        alphas: uint8 [V, H, W], 255 inside the object.
+        cameras: V cameras of size (W, H).
+        engine: name of the view synthesiser.
+        surface_depth: float32 [V, H, W] z-depth in world units where the engine knows it from
+            its own geometry (0 = no surface), else None.
+    """
+
+    images: UInt8Array
+    alphas: UInt8Array
+    cameras: Cameras
+    engine: str
+    surface_depth: FloatArray | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True)
+class DepthMaps:
+    """Depth of every view.
+
+    Attributes:
+        depth: float32 [V, H, W], z-depth in world units, 0 where unknown.
+        confidence: float32 [V, H, W], 0..1, 0 where `depth` is unknown.
+        engine: name of the estimator.
+    """
+
+    depth: FloatArray
+    confidence: FloatArray
+    engine: str
+
+
+@dataclass(frozen=True)
+class SplatModel:
+    """N 3D Gaussians in the world frame, stored as the optimiser and the .ply file hold them.
+
+    Attributes:
+        means: float32 [N, 3], world units.
+        quats: float32 [N, 4], wxyz, not necessarily normalised.
+        log_scales: float32 [N, 3], natural logarithm of the standard deviation in world units.
+        logit_opacities: float32 [N], inverse sigmoid of opacity.
+        sh: float32 [N, K, 3], spherical harmonics, K = (degree + 1)^2, last axis RGB.
+    """
+
+    means: FloatArray
+    quats: FloatArray
+    log_scales: FloatArray
+    logit_opacities: FloatArray
+    sh: FloatArray
+
+    def __post_init__(self) -> None:
+        n = len(self.means)
+        wanted = {
+            "means": (n, 3),
+            "quats": (n, 4),
+            "log_scales": (n, 3),
+            "logit_opacities": (n,),
+        }
+        for name, shape in wanted.items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{name} must be {shape}, got {getattr(self, name).shape}")
+        if self.sh.ndim != 3 or self.sh.shape[0] != n or self.sh.shape[2] != 3:
+            raise ValueError(f"sh must be ({n}, K, 3), got {self.sh.shape}")
+        if self.sh.shape[1] not in (1, 4, 9, 16):
+            raise ValueError(f"sh must hold 1, 4, 9 or 16 coefficients, got {self.sh.shape[1]}")
+
+    def __len__(self) -> int:
+        return len(self.means)
+
+    @property
+    def sh_degree(self) -> int:
+        """0..3."""
+        return int(self.sh.shape[1] ** 0.5) - 1
+
+    @property
+    def scales(self) -> FloatArray:
+        """Standard deviations in world units, float32 [N, 3]."""
+        return np.exp(self.log_scales)
+
+    @property
+    def opacities(self) -> FloatArray:
+        """Opacity 0..1, float32 [N]."""
+        opacities: FloatArray = (1.0 / (1.0 + np.exp(-self.logit_opacities))).astype(np.float32)
+        return opacities
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How well a model explains images it was not fitted to. None means "not measured".
+
+    Attributes:
+        psnr: dB, higher is better.
+        ssim: -1..1, higher is better.
+        lpips: >= 0, lower is better; None without weights.
+        overall_quality: 0..1, higher is better (`pipeline.scores.overall_quality`).
+        extra: further named numbers (per-view PSNR, silhouette IoU).
+    """
+
+    psnr: float
+    ssim: float
+    lpips: float | None
+    overall_quality: float
+    extra: dict[str, float] = field(default_factory=dict)
