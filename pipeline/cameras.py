@@ -12,6 +12,7 @@ from pipeline.types import Cameras, FloatArray
 __all__ = [
     "ELEVATION_DEG",
     "FOCAL_AT_256",
+    "HELD_OUT_VIEWS",
     "RADIUS",
     "VIEW_COUNT",
     "VIEW_SIZE",
@@ -28,6 +29,10 @@ VIEW_SIZE = 256
 ELEVATION_DEG = 30.0
 RADIUS = 1.5
 FOCAL_AT_256 = 280.0
+
+#: Views of the rig the optimiser never sees: rear left and rear right, where a single photo is
+#: most a guess. Scores come only from these.
+HELD_OUT_VIEWS = (5, 11)
 
 
 def _look_at_origin(azimuth_deg: float, elevation_deg: float, radius: float) -> FloatArray:

@@ -97,6 +97,7 @@ class ViewSet:
         engine: name of the view synthesiser.
         surface_depth: float32 [V, H, W] z-depth in world units where the engine knows it from
             its own geometry (0 = no surface), else None.
+        notes: sentences a user should read: what is a guess, which option had no effect.
     """
 
     images: UInt8Array
@@ -104,6 +105,7 @@ class ViewSet:
     cameras: Cameras
     engine: str
     surface_depth: FloatArray | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)

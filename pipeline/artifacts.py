@@ -1,0 +1,118 @@
+"""How views and depth maps become files and come back, bit for bit.
+
+It knows file names relative to a project and their bytes, not where they are stored.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import ModelFailed
+from pipeline.images import decode_png, encode_png
+from pipeline.models.surface_depth import heat_map
+from pipeline.types import Cameras, DepthMaps, ViewSet
+
+__all__ = [
+    "CONTENT_TYPES",
+    "content_type",
+    "decode_depths",
+    "decode_views",
+    "encode_depths",
+    "encode_views",
+]
+
+#: Media type by suffix, for stores that keep one beside each file.
+CONTENT_TYPES = {
+    ".png": "image/png",
+    ".npy": "application/octet-stream",
+    ".npz": "application/octet-stream",
+    ".ply": "application/octet-stream",
+    ".splat": "application/octet-stream",
+}
+
+
+def content_type(path: str) -> str:
+    """The media type of a file this product writes."""
+    return CONTENT_TYPES["." + path.rpartition(".")[2]]
+
+
+def encode_views(views: ViewSet) -> dict[str, bytes]:
+    """`00.png`.. (on white) and `geometry.npz` (alphas, cameras, surface depth)."""
+    files = {f"{i:02d}.png": encode_png(image) for i, image in enumerate(views.images)}
+    surface = {} if views.surface_depth is None else {"surface_depth": views.surface_depth}
+    files["geometry.npz"] = _npz(
+        alphas=views.alphas,
+        viewmats=views.cameras.viewmats,
+        intrinsics=views.cameras.intrinsics,
+        size=np.array([views.cameras.width, views.cameras.height]),
+        engine=np.array(views.engine),
+        notes=np.array(views.notes, dtype=np.str_),
+        **surface,
+    )
+    return files
+
+
+def decode_views(files: Mapping[str, bytes]) -> ViewSet:
+    """Inverse of `encode_views`. Raises ModelFailed when a file is missing or damaged."""
+    geometry = _load_npz(files, "geometry.npz")
+    count = len(geometry["alphas"])
+    missing = [f"{i:02d}.png" for i in range(count) if f"{i:02d}.png" not in files]
+    if missing:
+        raise ModelFailed(f"The stored views are incomplete: {missing[0]} is missing.")
+    surface = geometry.get("surface_depth")
+    width, height = (int(v) for v in geometry["size"])
+    return ViewSet(
+        images=np.stack([decode_png(files[f"{i:02d}.png"]) for i in range(count)]),
+        alphas=geometry["alphas"].astype(np.uint8),
+        cameras=Cameras(
+            geometry["viewmats"].astype(np.float32),
+            geometry["intrinsics"].astype(np.float32),
+            width,
+            height,
+        ),
+        engine=str(geometry["engine"]),
+        surface_depth=None if surface is None else surface.astype(np.float32),
+        notes=tuple(str(note) for note in geometry["notes"]),
+    )
+
+
+def encode_depths(depths: DepthMaps) -> dict[str, bytes]:
+    """`00.npy` (float32, world units), `00.png` (heat map) per view, `confidence.npz`."""
+    files: dict[str, bytes] = {}
+    for i, depth in enumerate(depths.depth):
+        buffer = io.BytesIO()
+        np.save(buffer, depth, allow_pickle=False)
+        files[f"{i:02d}.npy"] = buffer.getvalue()
+        known = np.where(depths.confidence[i] > 0, 255, 0).astype(np.uint8)
+        files[f"{i:02d}.png"] = encode_png(heat_map(depth, known))
+    files["confidence.npz"] = _npz(confidence=depths.confidence, engine=np.array(depths.engine))
+    return files
+
+
+def decode_depths(files: Mapping[str, bytes]) -> DepthMaps:
+    """Inverse of `encode_depths`. Raises ModelFailed when a file is missing or damaged."""
+    extra = _load_npz(files, "confidence.npz")
+    names = [f"{i:02d}.npy" for i in range(len(extra["confidence"]))]
+    missing = [name for name in names if name not in files]
+    if missing:
+        raise ModelFailed(f"The stored depth maps are incomplete: {missing[0]} is missing.")
+    depth = np.stack([np.load(io.BytesIO(files[name]), allow_pickle=False) for name in names])
+    return DepthMaps(depth, extra["confidence"].astype(np.float32), str(extra["engine"]))
+
+
+def _npz(**arrays: npt.NDArray[Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def _load_npz(files: Mapping[str, bytes], name: str) -> dict[str, npt.NDArray[Any]]:
+    if name not in files:
+        raise ModelFailed(f"The stored artefacts are incomplete: {name} is missing.")
+    with np.load(io.BytesIO(files[name]), allow_pickle=False) as archive:
+        return {key: archive[key] for key in archive.files}

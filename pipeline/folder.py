@@ -1,0 +1,119 @@
+"""Journals that keep a run in one folder, for the command line.
+
+The files have the names and contents of the service's object paths, without the project. It does
+not resume: the command line starts afresh. It does not know what draws the progress.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.artifacts import encode_depths, encode_views
+from pipeline.control import Progress, Report, ignore_progress
+from pipeline.formats import write_ply
+from pipeline.images import encode_png
+from pipeline.ports import IterationOutcome
+from pipeline.types import DepthMaps, Scores, SplatModel, ViewSet
+
+__all__ = ["FolderJournal", "StageSeconds"]
+
+#: Called when a stage is entered, with its name.
+EnterStage = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class StageSeconds:
+    """One line of the table at the end of a run."""
+
+    stage: str
+    seconds: float
+    engine: str
+
+
+@dataclass
+class FolderJournal:
+    """Both journals of the pipeline over one folder.
+
+    It is the only mutable part of a run: `seconds` grows by one entry per stage, `versions` by
+    one model per version.
+    """
+
+    folder: Path
+    on_enter: EnterStage = lambda _stage: None
+    on_progress: Report = ignore_progress
+    seconds: list[StageSeconds] = field(default_factory=list)
+    versions: list[SplatModel] = field(default_factory=list)
+    _views: ViewSet | None = None
+
+    async def enter(self, stage: str, start: float, end: float) -> None:
+        del start, end  # a bar per stage: the share of the whole does not matter here
+        self.on_enter(stage)
+
+    def report(self, progress: Progress) -> None:
+        self.on_progress(progress)
+
+    def _write(self, subfolder: str, files: dict[str, bytes]) -> None:
+        target = self.folder / subfolder
+        target.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            (target / name).write_bytes(data)
+
+    def _add_version(self, model: SplatModel) -> None:
+        self._write("models", {f"v{len(self.versions)}.ply": write_ply(model)})
+        self.versions.append(model)
+
+    # generation
+
+    async def load_views(self) -> ViewSet | None:
+        return None
+
+    async def load_depths(self) -> DepthMaps | None:
+        return None
+
+    async def load_model(self) -> SplatModel | None:
+        return None
+
+    async def save_views(self, views: ViewSet, seconds: float) -> None:
+        self._write("views", encode_views(views))
+        self._views = views
+        self.seconds.append(StageSeconds("views", seconds, views.engine))
+
+    async def save_depths(self, depths: DepthMaps, seconds: float) -> None:
+        self._write("depth", encode_depths(depths))
+        self.seconds.append(StageSeconds("depth", seconds, depths.engine))
+
+    async def save_model(
+        self, model: SplatModel, scores: Scores, engine: str, seconds: float
+    ) -> None:
+        del scores  # printed by the caller
+        self._add_version(model)
+        self.seconds.append(StageSeconds("splats", seconds, engine))
+
+    # refinement
+
+    async def generated_views(self) -> ViewSet:
+        assert self._views is not None, "refine runs after generate"
+        return self._views
+
+    async def load_start(self) -> SplatModel:
+        return self.versions[-1]
+
+    async def load_iterations(self) -> tuple[IterationOutcome, ...]:
+        return ()
+
+    async def save_iteration(self, outcome: IterationOutcome) -> None:
+        if outcome.iteration == 0:
+            return
+        if outcome.enhanced is not None:
+            files = {
+                f"{view:02d}.png": encode_png(image)
+                for view, image in zip(outcome.enhanced_views, outcome.enhanced, strict=True)
+            }
+            self._write(f"enhanced/{outcome.iteration}", files)
+        if outcome.model is not None:
+            self._add_version(outcome.model)
+        self.seconds.append(
+            StageSeconds(f"iteration {outcome.iteration}", outcome.seconds, outcome.enhance_engine)
+        )

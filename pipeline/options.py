@@ -1,0 +1,156 @@
+"""What a user may choose for a generation or a refinement, checked, with its defaults.
+
+It does not know JSON, HTTP or the command line; it raises `InvalidOption` naming the option.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from typing import Any, Self
+
+from pipeline.cameras import ELEVATION_DEG, HELD_OUT_VIEWS, VIEW_COUNT
+from pipeline.errors import InvalidOption
+
+__all__ = ["SEED_LIMIT", "GenerateOptions", "Preset", "RefineOptions", "random_seed"]
+
+#: Seeds are 0 <= seed < SEED_LIMIT: they fit a signed 64-bit column and a JSON number.
+SEED_LIMIT = 2**31
+
+
+class Preset(StrEnum):
+    """How much work a generation does."""
+
+    DRAFT = "draft"
+    STANDARD = "standard"
+    HIGH = "high"
+
+
+# Splats and optimisation steps of each preset. Measured on two cores with the CPU rasteriser and
+# the 16 relief views of scikit-image's coffee cup; see docs/decisions.md.
+_SPLATS = {Preset.DRAFT: 8_000, Preset.STANDARD: 20_000, Preset.HIGH: 60_000}
+_FIT_STEPS = {Preset.DRAFT: 100, Preset.STANDARD: 250, Preset.HIGH: 600}
+
+
+def random_seed() -> int:
+    """A seed nobody chose."""
+    return secrets.randbelow(SEED_LIMIT)
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise InvalidOption(f"{name} must be between {low:g} and {high:g}, got {value:g}.")
+
+
+@dataclass(frozen=True)
+class _Options:
+    """Shared by both option sets: they travel as JSON in the job row."""
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Rebuild from `to_json`. Raises InvalidOption for unknown names."""
+        known = {f.name for f in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise InvalidOption(f"Unknown option {unknown[0]!r}; known are {sorted(known)}.")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+    def to_json(self) -> dict[str, Any]:
+        """Every option with its value, JSON-ready."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class GenerateOptions(_Options):
+    """Options of one generation.
+
+    Attributes:
+        seed: of every random choice; the same seed gives the same model on the same machine.
+        preset: sets `num_gaussians` and `fit_steps` where they are None.
+        elevation_deg: how far above the horizon the photo was taken, -10..40 degrees.
+        steps, guidance_scale: of a diffusion view engine; None leaves the engine's default.
+            The `relief` engine has no use for them and says so in its notes.
+        num_gaussians: cap on the number of splats, 500..500,000.
+        fit_steps: optimisation steps of the first fit, 1..10,000.
+    """
+
+    seed: int
+    preset: str = Preset.STANDARD.value
+    elevation_deg: float = ELEVATION_DEG
+    steps: int | None = None
+    guidance_scale: float | None = None
+    num_gaussians: int | None = None
+    fit_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_range("seed", self.seed, 0, SEED_LIMIT - 1)
+        if self.preset not in list(Preset):
+            raise InvalidOption(f"preset must be one of {[p.value for p in Preset]}.")
+        # The range SyncDreamer was trained for; beyond it the silhouette says little about height.
+        _check_range("elevation_deg", self.elevation_deg, -10, 40)
+        if self.steps is not None:
+            _check_range("steps", self.steps, 1, 1000)
+        if self.guidance_scale is not None:
+            _check_range("guidance_scale", self.guidance_scale, 0, 20)
+        if self.num_gaussians is not None:
+            _check_range("num_gaussians", self.num_gaussians, 500, 500_000)
+        if self.fit_steps is not None:
+            _check_range("fit_steps", self.fit_steps, 1, 10_000)
+
+    @property
+    def splat_count(self) -> int:
+        """The cap that applies."""
+        return self.num_gaussians or _SPLATS[Preset(self.preset)]
+
+    @property
+    def fit_iterations(self) -> int:
+        """The number of optimisation steps that applies."""
+        return self.fit_steps or _FIT_STEPS[Preset(self.preset)]
+
+
+@dataclass(frozen=True)
+class RefineOptions(_Options):
+    """Options of one refinement.
+
+    Attributes:
+        seed: of every random choice.
+        num_iterations: upper bound on the iterations, 1..100; fewer run when the gain is < 1%.
+        learning_rate: base rate of the colours, 1e-5..1; other parameters scale with it.
+        views_to_refine: indices of the views to enhance, each 0..15; None means every view
+            that is not held out.
+        strength: of the enhancement in the first iteration, 0..1; later ones are weaker.
+        prompt: for a diffusion enhancer; the unsharp engine has no use for it and says so.
+        steps_per_iteration: optimisation steps of one iteration, 1..10,000.
+    """
+
+    seed: int
+    num_iterations: int = 3
+    learning_rate: float = 0.01
+    views_to_refine: tuple[int, ...] | None = None
+    strength: float = 0.5
+    prompt: str | None = None
+    steps_per_iteration: int = 120
+
+    def __post_init__(self) -> None:
+        _check_range("seed", self.seed, 0, SEED_LIMIT - 1)
+        _check_range("num_iterations", self.num_iterations, 1, 100)
+        _check_range("learning_rate", self.learning_rate, 1e-5, 1.0)
+        _check_range("strength", self.strength, 0, 1)
+        _check_range("steps_per_iteration", self.steps_per_iteration, 1, 10_000)
+        if self.views_to_refine is not None:
+            if not self.views_to_refine:
+                raise InvalidOption("views_to_refine must name at least one view.")
+            for index in self.views_to_refine:
+                if not 0 <= index < VIEW_COUNT:
+                    raise InvalidOption(
+                        f"views_to_refine must hold indices 0..{VIEW_COUNT - 1}, got {index}."
+                    )
+            if len(set(self.views_to_refine)) != len(self.views_to_refine):
+                raise InvalidOption("views_to_refine names a view twice.")
+            if set(self.views_to_refine) <= set(HELD_OUT_VIEWS):
+                raise InvalidOption(
+                    f"views_to_refine must name a view besides {list(HELD_OUT_VIEWS)}, which are "
+                    "kept for the scores."
+                )

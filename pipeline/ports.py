@@ -1,0 +1,251 @@
+"""What the pipeline asks of its neighbours, as Protocols.
+
+A model in this process (`pipeline.local`), an adapter of a Ray Serve handle
+(`deployments.handles`) and a test fake are three implementations of each. The ports do not know
+which of them they are. Cancelling the awaiting task stops the work behind the port within a step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from pipeline.control import Progress, Report, ignore_progress
+from pipeline.types import Cameras, Cutout, DepthMaps, Scores, SplatModel, UInt8Array, ViewSet
+
+__all__ = [
+    "BackgroundRemover",
+    "DepthEstimator",
+    "EnhancedImages",
+    "Enhancer",
+    "FitRequest",
+    "Foreground",
+    "GenerateJournal",
+    "IterationOutcome",
+    "Ports",
+    "References",
+    "RefineJournal",
+    "RefineRequest",
+    "Renders",
+    "SplatEngine",
+    "ViewRequest",
+    "ViewSynthesizer",
+]
+
+
+@dataclass(frozen=True)
+class Foreground:
+    """What a background remover found.
+
+    Attributes:
+        alpha: uint8 [H, W], 255 on the object.
+        engine: name of the remover.
+    """
+
+    alpha: UInt8Array
+    engine: str
+
+
+@dataclass(frozen=True)
+class ViewRequest:
+    """Input of view synthesis; the optional numbers are None where the engine's default holds."""
+
+    cutout: Cutout
+    elevation_deg: float
+    seed: int
+    steps: int | None = None
+    guidance_scale: float | None = None
+
+
+@dataclass(frozen=True)
+class FitRequest:
+    """Input of the first reconstruction.
+
+    Attributes:
+        views: what to fit; views listed in `held_out` are not shown to the optimiser.
+        depths: where the splats start.
+        num_gaussians: cap on the number of splats.
+        iterations: optimisation steps.
+    """
+
+    views: ViewSet
+    depths: DepthMaps
+    held_out: tuple[int, ...]
+    num_gaussians: int
+    iterations: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class RefineRequest:
+    """Input of one refinement round.
+
+    Attributes:
+        model: where to start.
+        originals: the views of the first reconstruction, without the held-out ones.
+        enhanced: uint8 [E, H, W, 3], enhanced renders of `enhanced_views`, on white.
+        enhanced_views: which of the originals each enhanced image replaces, as indices into
+            `originals`.
+        learning_rate: of the colours; other parameters scale with it.
+    """
+
+    model: SplatModel
+    originals: ViewSet
+    enhanced: UInt8Array
+    enhanced_views: tuple[int, ...]
+    learning_rate: float
+    iterations: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Renders:
+    """Pictures of a model.
+
+    Attributes:
+        images: uint8 [V, H, W, 3] on white.
+        alphas: uint8 [V, H, W].
+    """
+
+    images: UInt8Array
+    alphas: UInt8Array
+
+
+@dataclass(frozen=True)
+class References:
+    """Images a model is judged by: uint8 [V, H, W, 3] on white, and their cameras."""
+
+    images: UInt8Array
+    cameras: Cameras
+
+
+@dataclass(frozen=True)
+class EnhancedImages:
+    """Output of an enhancer: uint8 [V, H, W, 3] on white, and the engine's name."""
+
+    images: UInt8Array
+    engine: str
+    notes: tuple[str, ...] = ()
+
+
+class BackgroundRemover(Protocol):
+    async def remove_background(self, rgb: UInt8Array) -> Foreground:
+        """Find the object in uint8 [H, W, 3]. Raises InvalidImage when there is none."""
+
+
+class ViewSynthesizer(Protocol):
+    async def synthesize_views(
+        self, request: ViewRequest, report: Report = ignore_progress
+    ) -> ViewSet:
+        """The 16 views of the rig."""
+
+
+class DepthEstimator(Protocol):
+    async def estimate_depth(self, views: ViewSet, report: Report = ignore_progress) -> DepthMaps:
+        """Depth of every view."""
+
+
+class SplatEngine(Protocol):
+    async def reconstruct(
+        self, request: FitRequest, report: Report = ignore_progress
+    ) -> SplatModel: ...
+
+    async def improve(
+        self, request: RefineRequest, report: Report = ignore_progress
+    ) -> SplatModel: ...
+
+    async def render(self, model: SplatModel, cameras: Cameras) -> Renders: ...
+
+    async def evaluate(self, model: SplatModel, references: References) -> Scores:
+        """Render at the cameras of the references and compare."""
+
+    async def engine_name(self) -> str: ...
+
+
+class Enhancer(Protocol):
+    async def enhance(
+        self,
+        renders: Renders,
+        strength: float,
+        prompt: str | None,
+        seed: int,
+        report: Report = ignore_progress,
+    ) -> EnhancedImages:
+        """Sharper versions of the renders, same size, same colours at low frequencies."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Every neighbour of the pipeline."""
+
+    background: BackgroundRemover
+    views: ViewSynthesizer
+    depth: DepthEstimator
+    splats: SplatEngine
+    enhancer: Enhancer
+
+
+class _Journal(Protocol):
+    async def enter(self, stage: str, start: float, end: float) -> None:
+        """A stage begins; it fills `start`..`end` (0..1) of the whole job."""
+
+    def report(self, progress: Progress) -> None:
+        """Progress inside the stage that was entered last."""
+
+
+class GenerateJournal(_Journal, Protocol):
+    """Where a generation keeps what it finished; `load_*` answers None when not there yet."""
+
+    async def load_views(self) -> ViewSet | None: ...
+
+    async def save_views(self, views: ViewSet, seconds: float) -> None: ...
+
+    async def load_depths(self) -> DepthMaps | None: ...
+
+    async def save_depths(self, depths: DepthMaps, seconds: float) -> None: ...
+
+    async def load_model(self) -> SplatModel | None: ...
+
+    async def save_model(
+        self, model: SplatModel, scores: Scores, engine: str, seconds: float
+    ) -> None: ...
+
+
+@dataclass(frozen=True)
+class IterationOutcome:
+    """One refinement iteration, accepted or rolled back.
+
+    Attributes:
+        iteration: 0 is the model before refinement, then 1, 2, ...
+        scores: of the candidate of this iteration on held-out data.
+        model: the candidate where it was accepted, else None.
+        enhanced: the enhanced targets, uint8 [E, H, W, 3]; None for iteration 0.
+        enhanced_views: rig indices of `enhanced`.
+    """
+
+    iteration: int
+    accepted: bool
+    scores: Scores
+    model: SplatModel | None
+    enhance_engine: str
+    strength: float
+    learning_rate: float
+    seconds: float
+    enhanced: UInt8Array | None = None
+    enhanced_views: tuple[int, ...] = ()
+    note: str = ""
+
+
+class RefineJournal(_Journal, Protocol):
+    """Where a refinement finds its input and keeps what it finished."""
+
+    async def generated_views(self) -> ViewSet:
+        """The views of the generation that made the model."""
+
+    async def load_start(self) -> SplatModel:
+        """The model to refine: the newest version when the job began."""
+
+    async def load_iterations(self) -> tuple[IterationOutcome, ...]:
+        """What earlier attempts finished; only the newest accepted one needs its model."""
+
+    async def save_iteration(self, outcome: IterationOutcome) -> None: ...

@@ -1,0 +1,224 @@
+"""Every fake of the tests. Each says what it makes observable.
+
+`FakePorts` stand in for the models: they answer at once with small, valid values.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pipeline.cameras import VIEW_COUNT, rig_cameras
+from pipeline.control import Progress, Report, ignore_progress
+from pipeline.errors import InvalidImage
+from pipeline.ports import (
+    EnhancedImages,
+    FitRequest,
+    Foreground,
+    IterationOutcome,
+    Ports,
+    References,
+    RefineRequest,
+    Renders,
+    ViewRequest,
+)
+from pipeline.types import Cameras, Cutout, DepthMaps, Scores, SplatModel, UInt8Array, ViewSet
+
+SIZE = 32
+
+
+def some_model(count: int = 20, *, sh_degree: int = 0, seed: int = 0) -> SplatModel:
+    """A random valid model."""
+    rng = np.random.default_rng(seed)
+
+    def normal(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape).astype(np.float32)
+
+    return SplatModel(
+        means=0.2 * normal(count, 3),
+        quats=normal(count, 4),
+        log_scales=-3 + 0.3 * normal(count, 3),
+        logit_opacities=normal(count),
+        sh=normal(count, (sh_degree + 1) ** 2, 3),
+    )
+
+
+def some_views() -> ViewSet:
+    """16 views of a disc, each with a brightness of its own."""
+    y, x = np.mgrid[:SIZE, :SIZE] - SIZE / 2
+    inside = x**2 + y**2 < (SIZE / 3) ** 2
+    images = np.full((VIEW_COUNT, SIZE, SIZE, 3), 255, np.uint8)
+    for i in range(VIEW_COUNT):
+        images[i][inside] = 10 * i
+    alphas = np.repeat((inside * 255).astype(np.uint8)[None], VIEW_COUNT, axis=0)
+    depth = np.where(alphas > 0, 1.5, 0).astype(np.float32)
+    return ViewSet(images, alphas, rig_cameras(SIZE), "fake-views", depth, ("A fake.",))
+
+
+def some_cutout() -> Cutout:
+    """An opaque square on a transparent ground."""
+    rgba = np.zeros((SIZE, SIZE, 4), np.uint8)
+    rgba[8:-8, 8:-8] = (200, 80, 40, 255)
+    return Cutout(rgba, "fake-background")
+
+
+@dataclass
+class FakeModels:
+    """All five ports. `calls` lists the names of the calls in order.
+
+    Attributes:
+        qualities: overall quality of every evaluation, one after another; the last one repeats.
+        fail_at: name of the call that raises `failure`.
+        hold_at: name of the call that waits until `release` is set; `cancelled` lists the calls
+            that were cancelled while they waited.
+        fits, refinements, strengths: the requests as they came.
+    """
+
+    qualities: Sequence[float] = (0.5,)
+    fail_at: str | None = None
+    failure: Exception | None = None
+    hold_at: str | None = None
+    release: asyncio.Event = field(default_factory=asyncio.Event)
+    holding: asyncio.Event = field(default_factory=asyncio.Event)
+    calls: list[str] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
+    fits: list[FitRequest] = field(default_factory=list)
+    refinements: list[RefineRequest] = field(default_factory=list)
+    strengths: list[float] = field(default_factory=list)
+    evaluations: int = 0
+
+    def ports(self) -> Ports:
+        return Ports(self, self, self, self, self)
+
+    async def _called(self, name: str, report: Report = ignore_progress) -> None:
+        self.calls.append(name)
+        if self.fail_at == name and self.failure is not None:
+            raise self.failure
+        report(Progress(0.5, "half"))
+        if self.hold_at == name:
+            self.holding.set()
+            try:
+                await self.release.wait()
+            except asyncio.CancelledError:
+                self.cancelled.append(name)
+                raise
+
+    async def remove_background(self, rgb: UInt8Array) -> Foreground:
+        await self._called("background")
+        alpha = np.zeros(rgb.shape[:2], np.uint8)
+        if rgb.std() == 0:
+            raise InvalidImage("No foreground was found in the photo.")
+        h, w = alpha.shape
+        alpha[h // 4 : -h // 4, w // 4 : -w // 4] = 255
+        return Foreground(alpha, "fake-background")
+
+    async def synthesize_views(
+        self, request: ViewRequest, report: Report = ignore_progress
+    ) -> ViewSet:
+        await self._called("views", report)
+        return some_views()
+
+    async def estimate_depth(self, views: ViewSet, report: Report = ignore_progress) -> DepthMaps:
+        await self._called("depth", report)
+        depth = views.surface_depth
+        assert depth is not None
+        return DepthMaps(depth, (depth > 0).astype(np.float32), "fake-depth")
+
+    async def reconstruct(
+        self, request: FitRequest, report: Report = ignore_progress
+    ) -> SplatModel:
+        await self._called("splats", report)
+        self.fits.append(request)
+        return some_model(seed=request.seed)
+
+    async def improve(self, request: RefineRequest, report: Report = ignore_progress) -> SplatModel:
+        await self._called("improve", report)
+        self.refinements.append(request)
+        return some_model(seed=request.seed)
+
+    async def render(self, model: SplatModel, cameras: Cameras) -> Renders:
+        await self._called("render")
+        shape = (len(cameras), cameras.height, cameras.width)
+        return Renders(np.full((*shape, 3), 99, np.uint8), np.full(shape, 255, np.uint8))
+
+    async def evaluate(self, model: SplatModel, references: References) -> Scores:
+        await self._called("evaluate")
+        quality = self.qualities[min(self.evaluations, len(self.qualities) - 1)]
+        self.evaluations += 1
+        return Scores(30 * quality, quality, None, quality)
+
+    async def engine_name(self) -> str:
+        return "fake-splats"
+
+    async def enhance(
+        self,
+        renders: Renders,
+        strength: float,
+        prompt: str | None,
+        seed: int,
+        report: Report = ignore_progress,
+    ) -> EnhancedImages:
+        await self._called("enhance", report)
+        self.strengths.append(strength)
+        return EnhancedImages(renders.images, "fake-enhancer")
+
+
+@dataclass
+class MemoryJournal:
+    """Both journals in memory. `stages` lists what was entered, `saved` what was saved."""
+
+    views: ViewSet | None = None
+    depths: DepthMaps | None = None
+    model: SplatModel | None = None
+    iterations: list[IterationOutcome] = field(default_factory=list)
+    stages: list[str] = field(default_factory=list)
+    saved: list[str] = field(default_factory=list)
+    progress: list[Progress] = field(default_factory=list)
+
+    async def enter(self, stage: str, start: float, end: float) -> None:
+        assert 0 <= start <= end <= 1
+        self.stages.append(stage)
+
+    def report(self, progress: Progress) -> None:
+        self.progress.append(progress)
+
+    async def load_views(self) -> ViewSet | None:
+        return self.views
+
+    async def generated_views(self) -> ViewSet:
+        assert self.views is not None
+        return self.views
+
+    async def save_views(self, views: ViewSet, seconds: float) -> None:
+        self.views = views
+        self.saved.append("views")
+
+    async def load_depths(self) -> DepthMaps | None:
+        return self.depths
+
+    async def save_depths(self, depths: DepthMaps, seconds: float) -> None:
+        self.depths = depths
+        self.saved.append("depth")
+
+    async def load_model(self) -> SplatModel | None:
+        return self.model
+
+    async def load_start(self) -> SplatModel:
+        assert self.model is not None
+        return self.model
+
+    async def save_model(
+        self, model: SplatModel, scores: Scores, engine: str, seconds: float
+    ) -> None:
+        self.model = model
+        self.saved.append("model")
+
+    async def load_iterations(self) -> tuple[IterationOutcome, ...]:
+        return tuple(self.iterations)
+
+    async def save_iteration(self, outcome: IterationOutcome) -> None:
+        self.iterations.append(outcome)
+        self.saved.append(f"iteration-{outcome.iteration}")

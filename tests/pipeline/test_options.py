@@ -1,0 +1,53 @@
+import pytest
+
+from pipeline.errors import InvalidOption
+from pipeline.options import GenerateOptions, RefineOptions
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"seed": -1}, "seed"),
+        ({"preset": "ultra"}, "preset"),
+        ({"elevation_deg": 41}, "elevation_deg"),
+        ({"elevation_deg": float("nan")}, "elevation_deg"),
+        ({"num_gaussians": 10}, "num_gaussians"),
+        ({"steps": 0}, "steps"),
+        ({"guidance_scale": -1.0}, "guidance_scale"),
+    ],
+)
+def test_a_bad_generate_option_is_named(changes, told):
+    with pytest.raises(InvalidOption, match=told):
+        GenerateOptions(**{"seed": 0, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"num_iterations": 0}, "num_iterations"),
+        ({"num_iterations": 101}, "num_iterations"),
+        ({"learning_rate": -0.1}, "learning_rate"),
+        ({"views_to_refine": ()}, "at least one view"),
+        ({"views_to_refine": (16,)}, "0..15"),
+        ({"views_to_refine": (1, 1)}, "twice"),
+        ({"views_to_refine": (5, 11)}, "kept for the scores"),
+        ({"strength": 1.5}, "strength"),
+    ],
+)
+def test_a_bad_refine_option_is_named(changes, told):
+    with pytest.raises(InvalidOption, match=told):
+        RefineOptions(**{"seed": 0, **changes})
+
+
+def test_options_survive_json_and_unknown_names_do_not():
+    options = RefineOptions(seed=3, views_to_refine=(1, 2), prompt="a cup")
+    assert RefineOptions.from_json(options.to_json()) == options
+    with pytest.raises(InvalidOption, match="'colour'"):
+        GenerateOptions.from_json({"seed": 1, "colour": "red"})
+
+
+def test_presets_fill_what_was_not_chosen():
+    draft, high = GenerateOptions(seed=0, preset="draft"), GenerateOptions(seed=0, preset="high")
+    assert draft.splat_count < high.splat_count
+    assert draft.fit_iterations < high.fit_iterations
+    assert GenerateOptions(seed=0, preset="draft", num_gaussians=777).splat_count == 777
