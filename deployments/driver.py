@@ -1,0 +1,329 @@
+"""Runs jobs: the pipeline over model handles, under a lease that a heartbeat renews.
+
+It knows how a job begins, ends and is interrupted; not which models run where, and not how
+clients are answered. Everything that outlives a call is in the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
+from enum import Enum, auto
+from typing import Any
+
+from deployments.handles import HandlePorts
+from deployments.journal import StoreGenerateJournal, StoreJournal, StoreRefineJournal
+from deployments.paths import AttemptPaths
+from deployments.store import (
+    Bucket,
+    ExportRow,
+    JobError,
+    JobKind,
+    JobState,
+    Lease,
+    ModelRow,
+    StageCommit,
+    Store,
+    StoreSource,
+)
+from pipeline.errors import GlimpseError, ModelFailed, NotGeneratedYet, StaleAttempt, Unavailable
+from pipeline.formats import export_model, find_format
+from pipeline.generate import generate
+from pipeline.images import decode_png, frame_object
+from pipeline.options import GenerateOptions, RefineOptions
+from pipeline.ports import Ports
+from pipeline.refine import refine
+from pipeline.types import Cutout
+
+__all__ = ["Driver", "DriverSettings", "JobRunner"]
+
+log = logging.getLogger("ray.serve")
+
+#: Size in pixels of the cut-out handed to the view synthesiser; twice the size of a view, so that
+#: an engine that textures a surface with it does not lose detail. Others scale it down.
+_CUTOUT_SIZE = 512
+
+
+@dataclass(frozen=True)
+class DriverSettings:
+    """How a driver keeps its leases.
+
+    Attributes:
+        lease_s: a job whose driver is silent for so long is claimed by another.
+        heartbeat_s: time between two heartbeats; also how soon a cancellation is noticed.
+    """
+
+    lease_s: float = 15.0
+    heartbeat_s: float = 0.5
+
+
+class Driver:
+    """The Serve deployment. Serve wraps this class in the builder; tests use it as it is."""
+
+    def __init__(self, source: StoreSource, handles: HandlePorts, settings: DriverSettings) -> None:
+        self._source = source
+        self._ports = handles.ports()
+        self._settings = settings
+        self._stack = AsyncExitStack()
+        self._runner: JobRunner | None = None
+        self._opening = asyncio.Lock()
+
+    async def run(self, lease: Lease) -> None:
+        """Work on a job until it ends, is cancelled or the lease is lost."""
+        async with self._opening:
+            if self._runner is None:
+                store = await self._stack.enter_async_context(self._source.open())
+                self._runner = JobRunner(store, self._ports, self._settings)
+        await self._runner.run(lease)
+
+    async def __del__(self) -> None:
+        await self._stack.aclose()
+
+
+class _Interruption(Enum):
+    """Why the heartbeat stopped the work."""
+
+    CANCEL_REQUESTED = auto()
+    LEASE_LOST = auto()
+
+
+@dataclass(frozen=True)
+class JobRunner:
+    """One attempt of one job over any store and any ports; needs no Ray."""
+
+    store: Store
+    ports: Ports
+    settings: DriverSettings
+
+    async def run(self, lease: Lease) -> None:
+        """Returns when the attempt has ended, however it ended. Raises only CancelledError."""
+        job = lease.job
+        log.info("job %s %s attempt %d begins", job.id, job.kind, job.attempt)
+        try:
+            journal = await self._open_journal(lease)
+        except GlimpseError as error:
+            await self._end_with(lease, error, "start")
+            return
+        work = asyncio.ensure_future(self._work(journal))
+        heart = asyncio.ensure_future(self._keep_lease(journal))
+        try:
+            await asyncio.wait({work, heart}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                interruption = heart.result()
+                await _stop(work)
+                log.info("job %s stopped: %s", job.id, interruption.name)
+                if interruption is _Interruption.CANCEL_REQUESTED:
+                    await self._finish(lease, JobState.CANCELLED)
+                return
+            await self._conclude(lease, journal, work)
+        except asyncio.CancelledError:
+            # The replica is drained or the application is deleted: hand the job over.
+            await _stop(work)
+            await asyncio.shield(self._release(lease))
+            raise
+        finally:
+            await _stop(heart)
+
+    async def _open_journal(self, lease: Lease) -> StoreJournal:
+        job = lease.job
+        records = self.store.records
+        detail = await records.project_detail(job.project_id)
+        commits = await records.committed(job.id)
+        kind = StoreJournal
+        if job.kind is JobKind.GENERATE:
+            kind, first = StoreGenerateJournal, not detail.views
+        elif job.kind is JobKind.REFINE:
+            kind, first = StoreRefineJournal, not detail.iterations
+        else:
+            first = False
+        return kind(
+            store=self.store,
+            lease=lease,
+            paths=AttemptPaths.of(job.project_id, job.id, lease.fence, first=first),
+            detail=detail,
+            committed={commit.stage: commit for commit in commits},
+            progress=0.0,
+        )
+
+    async def _keep_lease(self, journal: StoreJournal) -> _Interruption:
+        """Renew the lease and publish progress until the work has to stop."""
+        lease, settings = journal.lease, self.settings
+        renewed = time.monotonic()
+        while True:
+            try:
+                beat = await self.store.records.heartbeat(
+                    lease.job.id,
+                    lease.fence,
+                    lease_s=settings.lease_s,
+                    stage=journal.stage,
+                    progress=journal.progress,
+                )
+            except Unavailable as error:
+                # The store may come back within the lease; after it, another driver owns the job.
+                log.warning("heartbeat of job %s: %s", lease.job.id, error)
+                if time.monotonic() - renewed > settings.lease_s:
+                    return _Interruption.LEASE_LOST
+            else:
+                if not beat.owned:
+                    return _Interruption.LEASE_LOST
+                if beat.cancel_requested:
+                    return _Interruption.CANCEL_REQUESTED
+                renewed = time.monotonic()
+            journal.entered.clear()
+            try:
+                await asyncio.wait_for(journal.entered.wait(), settings.heartbeat_s)
+            except TimeoutError:
+                continue
+
+    async def _work(self, journal: StoreJournal) -> dict[str, Any]:
+        if isinstance(journal, StoreGenerateJournal):
+            return await self._generate(journal)
+        if isinstance(journal, StoreRefineJournal):
+            return await self._refine(journal)
+        return await self._export(journal)
+
+    async def _generate(self, journal: StoreGenerateJournal) -> dict[str, Any]:
+        options = GenerateOptions.from_json(journal.lease.job.options)
+        project = journal.detail.project
+        png = await self.store.blobs.get(Bucket.PROCESSED, project.processed_path)
+        cutout = await asyncio.to_thread(_cutout, png, project.background_engine)
+        result = await generate(cutout, options, self.ports, journal)
+        newest = await self._newest_model(journal)
+        return {
+            "model_version": newest.version,
+            "model_path": newest.model_path,
+            "views_generated": len(result.views),
+            "depth_maps_generated": len(result.depths.depth),
+            "engines": {
+                "background": cutout.engine,
+                "views": result.views.engine,
+                "depth": result.depths.engine,
+                "splats": newest.engine,
+            },
+            "seed": options.seed,
+            "splat_count": len(result.model),
+            "psnr": result.scores.psnr,
+            "ssim": result.scores.ssim,
+            "lpips": result.scores.lpips,
+            "overall_quality": result.scores.overall_quality,
+            "notes": list(result.views.notes),
+        }
+
+    async def _refine(self, journal: StoreRefineJournal) -> dict[str, Any]:
+        options = RefineOptions.from_json(journal.lease.job.options)
+        if not journal.detail.models:
+            raise NotGeneratedYet("The project has no model to refine yet.")
+        result = await refine(options, self.ports, journal)
+        newest = await self._newest_model(journal)
+        return {
+            "iterations_completed": len(result.outcomes) - 1,
+            "converged": result.converged,
+            "stop_reason": result.stop_reason.value,
+            "model_version": newest.version,
+            "model_path": newest.model_path,
+            "seed": options.seed,
+            "metrics": [
+                {
+                    "iteration": o.iteration,
+                    "overall_quality": o.scores.overall_quality,
+                    "psnr": o.scores.psnr,
+                    "ssim": o.scores.ssim,
+                    "lpips": o.scores.lpips,
+                    "accepted": o.accepted,
+                    "seconds": o.seconds,
+                    "engine": o.enhance_engine,
+                    "note": o.note,
+                }
+                for o in result.outcomes
+            ],
+        }
+
+    async def _export(self, journal: StoreJournal) -> dict[str, Any]:
+        options = journal.lease.job.options
+        chosen = find_format(str(options["format"]))
+        optimize = bool(options["optimize"])
+        model = journal.detail.newest_model
+        if model is None:
+            raise NotGeneratedYet("The project has no model to export yet.")
+        await journal.enter("export", 0.0, 1.0)
+        started = time.perf_counter()
+        splats = await journal.get_model(model.model_path)
+        data = await asyncio.to_thread(export_model, splats, chosen.name, optimize=optimize)
+        path = journal.paths.export(chosen.name)
+        await journal.put_all(Bucket.MODELS, {path: data})
+        seconds = time.perf_counter() - started
+        row = ExportRow(model.version, chosen.name, optimize, path, len(data), seconds)
+        await journal.commit(StageCommit("export", seconds, exports=(row,)))
+        return asdict(row)
+
+    async def _newest_model(self, journal: StoreJournal) -> ModelRow:
+        detail = await self.store.records.project_detail(journal.detail.project.id)
+        if detail.newest_model is None:
+            raise ModelFailed("The stage ended without a model.")
+        return detail.newest_model
+
+    async def _conclude(
+        self, lease: Lease, journal: StoreJournal, work: asyncio.Future[dict[str, Any]]
+    ) -> None:
+        try:
+            result = work.result()
+        except StaleAttempt:
+            log.info("job %s belongs to a newer attempt", lease.job.id)
+        except GlimpseError as error:
+            await self._end_with(lease, error, journal.stage)
+        except Exception as error:
+            log.exception("job %s failed in stage %s", lease.job.id, journal.stage)
+            failure = ModelFailed(f"{type(error).__name__}: {error}")
+            await self._end_with(lease, failure, journal.stage)
+        else:
+            await self._finish(lease, JobState.SUCCEEDED, result=result)
+
+    async def _end_with(self, lease: Lease, error: GlimpseError, stage: str) -> None:
+        """Give the job back where another attempt may do better, else fail it."""
+        log.warning("job %s, stage %s: %s", lease.job.id, stage, error)
+        if error.retryable and lease.job.attempt < lease.job.max_attempts:
+            await self._release(lease)
+            return
+        failure = JobError(error.code, error.detail, stage, error.retryable)
+        await self._finish(lease, JobState.FAILED, error=failure)
+
+    async def _finish(
+        self,
+        lease: Lease,
+        state: JobState,
+        *,
+        result: dict[str, Any] | None = None,
+        error: JobError | None = None,
+    ) -> None:
+        try:
+            await self.store.records.finish_job(
+                lease.job.id, lease.fence, state=state, result=result, error=error
+            )
+        except StaleAttempt:
+            log.info("job %s was taken over before it ended", lease.job.id)
+        except GlimpseError as problem:
+            # The lease will expire; the next attempt finds every stage committed.
+            log.error("job %s could not be ended: %s", lease.job.id, problem)
+
+    async def _release(self, lease: Lease) -> None:
+        try:
+            await self.store.records.release_job(lease.job.id, lease.fence)
+        except GlimpseError as problem:
+            log.warning("job %s could not be released: %s", lease.job.id, problem)
+
+
+def _cutout(png: bytes, engine: str) -> Cutout:
+    rgba = decode_png(png)
+    return frame_object(rgba[..., :3], rgba[..., 3], size=_CUTOUT_SIZE, engine=engine)
+
+
+async def _stop(task: asyncio.Future[Any]) -> None:
+    """Cancel a task and wait for its end; its outcome no longer matters."""
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()  # taken, so that asyncio does not log it as lost

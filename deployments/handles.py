@@ -1,0 +1,205 @@
+"""The pipeline's ports over Ray Serve handles: the only place that says `.remote`.
+
+It maps what Ray raises into `pipeline.errors` and knows neither stages nor stores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import ray.exceptions
+from ray.serve import exceptions as serve_exceptions
+from ray.serve.handle import DeploymentHandle
+
+from deployments.model_host import Finished
+from pipeline.control import Progress, Report, ignore_progress
+from pipeline.errors import (
+    Cancelled,
+    GlimpseError,
+    ModelFailed,
+    OutOfMemory,
+    ReplicaDied,
+    TooBusy,
+    Unavailable,
+)
+from pipeline.ports import (
+    EnhancedImages,
+    FitRequest,
+    Foreground,
+    Ports,
+    References,
+    RefineRequest,
+    Renders,
+    ViewRequest,
+)
+from pipeline.types import Cameras, DepthMaps, Scores, SplatModel, UInt8Array, ViewSet
+
+__all__ = ["HandlePorts", "translate"]
+
+T = TypeVar("T")
+
+
+#: What a failed call means, by the class Ray raises; the first match counts, so classes that
+#: derive from another stand before it. `{}` is what was called.
+_MEANINGS: tuple[tuple[tuple[type[BaseException], ...], type[GlimpseError], str], ...] = (
+    (
+        (serve_exceptions.RequestCancelledError, asyncio.CancelledError),
+        Cancelled,
+        "The call to {} was cancelled.",
+    ),
+    ((serve_exceptions.BackPressureError,), TooBusy, "{} has too many calls waiting."),
+    ((serve_exceptions.DeploymentUnavailableError,), Unavailable, "{} is not running."),
+    ((ray.exceptions.OutOfMemoryError, MemoryError), OutOfMemory, "{} ran out of memory."),
+    (
+        (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError),
+        ReplicaDied,
+        "The process that ran {} ended before it answered.",
+    ),
+    (
+        (ray.exceptions.ObjectLostError,),
+        ReplicaDied,
+        "The process that held a result of {} is gone.",
+    ),
+    ((ray.exceptions.GetTimeoutError, TimeoutError), Unavailable, "{} did not answer in time."),
+)
+
+
+def translate(error: BaseException, where: str) -> GlimpseError:
+    """The error of `pipeline.errors` that says what a failed call on `where` means.
+
+    Total: every exception that a handle may raise gets an answer, at worst `ModelFailed`.
+    """
+    # Ray raises a class made of RayTaskError and the class of the cause: an error of ours, or a
+    # MemoryError, that was raised on the other side is an instance of both.
+    cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+    if isinstance(cause, GlimpseError):
+        return cause
+    for classes, meaning, text in _MEANINGS:
+        if isinstance(error, classes) or isinstance(cause, classes):
+            return meaning(text.format(where)[0].upper() + text.format(where)[1:])
+    return ModelFailed(f"{where} raised {type(cause).__name__}: {cause}")
+
+
+async def _unary(response: Any, where: str) -> Any:
+    try:
+        return await response
+    except asyncio.CancelledError:
+        response.cancel()
+        raise
+    except Exception as error:
+        raise translate(error, where) from error
+
+
+async def _streamed(stream: Any, where: str, report: Report) -> Any:
+    """Relay progress until the result comes. Leaving early cancels the remote call."""
+    try:
+        items: AsyncIterator[Progress | Finished[Any]] = stream
+        async for item in items:
+            if isinstance(item, Finished):
+                return item.value
+            report(item)
+    except asyncio.CancelledError:
+        stream.cancel()
+        raise
+    except Exception as error:
+        raise translate(error, where) from error
+    raise ModelFailed(f"{where} ended without a result.")
+
+
+@dataclass(frozen=True)
+class _Port:
+    """A handle and the name it has in messages."""
+
+    handle: DeploymentHandle[Any]
+    name: str
+
+    @property
+    def stream(self) -> Any:
+        """The handle for calls that stream."""
+        return self.handle.options(stream=True)
+
+
+class HandleBackground(_Port):
+    async def remove_background(self, rgb: UInt8Array) -> Foreground:
+        answer: Foreground = await _unary(self.handle.remove_background.remote(rgb), self.name)
+        return answer
+
+
+class HandleViews(_Port):
+    async def synthesize_views(
+        self, request: ViewRequest, report: Report = ignore_progress
+    ) -> ViewSet:
+        call = self.stream.synthesize_views.remote(request)
+        answer: ViewSet = await _streamed(call, self.name, report)
+        return answer
+
+
+class HandleDepth(_Port):
+    async def estimate_depth(self, views: ViewSet, report: Report = ignore_progress) -> DepthMaps:
+        call = self.stream.estimate_depth.remote(views)
+        answer: DepthMaps = await _streamed(call, self.name, report)
+        return answer
+
+
+class HandleSplats(_Port):
+    async def reconstruct(
+        self, request: FitRequest, report: Report = ignore_progress
+    ) -> SplatModel:
+        call = self.stream.reconstruct.remote(request)
+        answer: SplatModel = await _streamed(call, self.name, report)
+        return answer
+
+    async def improve(self, request: RefineRequest, report: Report = ignore_progress) -> SplatModel:
+        call = self.stream.improve.remote(request)
+        answer: SplatModel = await _streamed(call, self.name, report)
+        return answer
+
+    async def render(self, model: SplatModel, cameras: Cameras) -> Renders:
+        answer: Renders = await _unary(self.handle.render.remote(model, cameras), self.name)
+        return answer
+
+    async def evaluate(self, model: SplatModel, references: References) -> Scores:
+        answer: Scores = await _unary(self.handle.evaluate.remote(model, references), self.name)
+        return answer
+
+    async def engine_name(self) -> str:
+        answer: str = await _unary(self.handle.engine_name.remote(), self.name)
+        return answer
+
+
+class HandleEnhancer(_Port):
+    async def enhance(
+        self,
+        renders: Renders,
+        strength: float,
+        prompt: str | None,
+        seed: int,
+        report: Report = ignore_progress,
+    ) -> EnhancedImages:
+        call = self.stream.enhance.remote(renders, strength, prompt, seed)
+        answer: EnhancedImages = await _streamed(call, self.name, report)
+        return answer
+
+
+@dataclass(frozen=True)
+class HandlePorts:
+    """The handles of the model deployments, one per port; ports may share a deployment."""
+
+    background: DeploymentHandle[Any]
+    views: DeploymentHandle[Any]
+    depth: DeploymentHandle[Any]
+    splats: DeploymentHandle[Any]
+    enhancer: DeploymentHandle[Any]
+
+    def ports(self) -> Ports:
+        """The pipeline's ports over these handles."""
+        return Ports(
+            background=HandleBackground(self.background, "background removal"),
+            views=HandleViews(self.views, "view synthesis"),
+            depth=HandleDepth(self.depth, "depth estimation"),
+            splats=HandleSplats(self.splats, "the splat engine"),
+            enhancer=HandleEnhancer(self.enhancer, "the enhancer"),
+        )
