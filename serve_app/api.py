@@ -1,0 +1,31 @@
+"""The FastAPI application, a pure factory: services in, application out. No Ray here."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from serve_app import problems
+from serve_app.middleware import BodyLimit, RequestId
+from serve_app.routes import files, health, jobs, projects
+from serve_app.services import Services
+
+__all__ = ["create_app"]
+
+
+def create_app(services: Services) -> FastAPI:
+    """The whole HTTP contract over `services`."""
+    app = FastAPI(
+        title="Glimpse3D",
+        version=version("glimpse3d"),
+        description="One photo to a refined 3D Gaussian splat.",
+    )
+    app.state.services = services
+    problems.install(app)
+    for module in (health, projects, jobs, files):
+        app.include_router(module.router)
+    # The last one added is the outermost: a refused body has an id, too.
+    app.add_middleware(BodyLimit, max_file_bytes=services.limits.max_upload_bytes)
+    app.add_middleware(RequestId)
+    return app

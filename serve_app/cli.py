@@ -1,0 +1,140 @@
+"""The `glimpse3d` command: run in one process, serve, demo.
+
+It turns arguments and environment into calls and errors into one sentence and an exit code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from pipeline.errors import GlimpseError
+from pipeline.options import Preset, random_seed
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="One photo to a refined 3D Gaussian splat.", no_args_is_help=True, add_completion=False
+)
+console = Console()
+
+PhotoArgument = Annotated[Path, typer.Argument(help="The photo.", exists=True, dir_okay=False)]
+OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
+SeedOption = Annotated[int | None, typer.Option(help="Repeat a run; random when absent.")]
+
+
+@contextmanager
+def _errors_as_sentences() -> Iterator[None]:
+    try:
+        yield
+    except GlimpseError as error:
+        console.print(f"[red]{error.code}[/]: {error.detail}")
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        console.print("[yellow]Stopped.[/]")
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def run(
+    photo: PhotoArgument,
+    out: OutOption = Path("out"),
+    preset: Annotated[Preset, typer.Option(help="How much work.")] = Preset.STANDARD,
+    elevation_deg: Annotated[
+        float, typer.Option(help="How far above the horizon the photo was taken, -10..40.")
+    ] = 30.0,
+    iterations: Annotated[int, typer.Option(help="Refinement iterations; 0: none.")] = 3,
+    seed: SeedOption = None,
+) -> None:
+    """Photo to refined splats in one process, without a service."""
+    from serve_app.one_process import run_in_process
+
+    with _errors_as_sentences():
+        asyncio.run(
+            run_in_process(
+                photo,
+                out,
+                console,
+                preset=preset.value,
+                elevation_deg=elevation_deg,
+                iterations=iterations,
+                seed=random_seed() if seed is None else seed,
+            )
+        )
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Default: API_HOST or 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option(help="Default: API_PORT or 8000.")] = None,
+    dashboard: Annotated[bool, typer.Option(help="Ray dashboard on loopback.")] = True,
+) -> None:
+    """Run the service on this machine until Ctrl-C."""
+    from serve_app.server import running_service
+    from serve_app.settings import AppArgs, Environment
+
+    with _errors_as_sentences():
+        env = Environment()
+        args = AppArgs(
+            asset_dir=env.asset_dir,
+            database_url=env.database_url or None,
+            model_dir=env.model_dir,
+            public_url=env.public_url or None,
+        )
+        console.print("Starting ...")
+        with running_service(
+            args,
+            host=host or env.api_host,
+            port=env.api_port if port is None else port,
+            dashboard=dashboard,
+            quiet=not env.debug,
+        ) as service:
+            console.print(f"Ready after {service.started_in_s:.1f} s at {service.url}")
+            console.print(f"API documentation at {service.url}/docs")
+            if service.dashboard_url:
+                console.print(f"Ray dashboard at {service.dashboard_url}")
+            console.print(f"Data in {args.asset_dir.resolve()}. Ctrl-C stops the service.")
+            _wait_for_signal()
+            console.print("Stopping ...")
+
+
+def _wait_for_signal() -> None:
+    """Return on SIGINT or SIGTERM."""
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    while not stopped.is_set():
+        time.sleep(0.2)
+
+
+@app.command()
+def demo(
+    image: Annotated[
+        Path | None, typer.Option(help="Photo; default: a cup of coffee from scikit-image.")
+    ] = None,
+    out: OutOption = Path("out"),
+    iterations: Annotated[int, typer.Option(help="Refinement iterations.", min=1)] = 3,
+    seed: Annotated[int, typer.Option(help="Repeat a run.")] = 0,
+) -> None:
+    """Start the service, send it a photo, fetch the model, show what happened, stop it."""
+    from serve_app.demo import default_photo, run_demo
+
+    with _errors_as_sentences():
+        photo = image or default_photo()
+        if not photo.is_file():
+            console.print(f"[red]There is no file {photo}.[/]")
+            raise typer.Exit(2)
+        run_demo(photo, out, console, seed=seed, iterations=iterations)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,79 @@
+"""What a run looks like in a terminal: a bar per stage, a table at the end.
+
+It draws what it is told and computes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+__all__ = ["StageBars", "stage_bars", "summary_table"]
+
+
+class StageBars:
+    """A bar per stage; the newest one moves."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task: TaskID | None = None
+        self._stage = ""
+
+    def enter(self, stage: str) -> None:
+        """Finish the bar of the stage before and begin another; the same stage goes on."""
+        if stage == self._stage and self._task is not None:
+            return
+        self.finish()
+        self._stage = stage
+        self._task = self._progress.add_task(stage, total=1.0, note="")
+
+    def update(self, fraction: float, note: str = "") -> None:
+        """Move the current bar to `fraction` 0..1."""
+        if self._task is not None:
+            self._progress.update(self._task, completed=fraction, note=note)
+
+    def finish(self, note: str | None = None) -> None:
+        """The current bar is complete."""
+        if self._task is None:
+            return
+        self._progress.update(self._task, completed=1.0)
+        if note is not None:
+            self._progress.update(self._task, note=note)
+        self._progress.stop_task(self._task)
+        self._task = None
+
+
+@contextmanager
+def stage_bars(console: Console) -> Iterator[StageBars]:
+    """Bars that stay on the screen when the run has ended."""
+    columns = (
+        TextColumn("{task.description:<12}"),
+        BarColumn(bar_width=32),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        yield StageBars(progress)
+
+
+def summary_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A plain table; numbers are right-aligned by their header's trailing colon."""
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for name in columns:
+        right = name.endswith(":")
+        table.add_column(name.rstrip(":"), justify="right" if right else "left")
+    for row in rows:
+        table.add_row(*row)
+    return table

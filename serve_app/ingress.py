@@ -1,0 +1,97 @@
+"""The HTTP ingress as a Serve deployment: opens the store, builds the application, reports health.
+
+It knows Serve's life cycle and nothing of the routes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import ApplicationStatus
+
+from deployments.handles import HandleBackground
+from deployments.store import Store
+from pipeline.errors import GlimpseError
+from serve_app.api import create_app
+from serve_app.services import Limits, Services
+from serve_app.stores import StoreSettings
+
+__all__ = ["Ingress"]
+
+
+@dataclass(frozen=True)
+class IngressSettings:
+    """Plain values that travel to the replica."""
+
+    limits: Limits
+    public_url: str | None
+
+
+class Ingress:
+    """Serve wraps this class in the builder and asks it for the application."""
+
+    def __init__(
+        self,
+        stores: StoreSettings,
+        background: DeploymentHandle[Any],
+        driver: DeploymentHandle[Any],
+        dispatcher: DeploymentHandle[Any],
+        settings: IngressSettings,
+    ) -> None:
+        # Serve deploys what is bound here: the dispatcher's handle is taken for that alone.
+        del driver, dispatcher
+        self._stores = stores
+        self._background = HandleBackground(background, "background removal")
+        self._settings = settings
+        self._stack = AsyncExitStack()
+
+    async def __serve_build_asgi_app__(self) -> FastAPI:
+        store = await self._stack.enter_async_context(self._stores.open())
+        app_name = serve.get_replica_context().app_name
+
+        async def readiness() -> Mapping[str, str]:
+            return {"store": await _store_state(store), **await _deployment_states(app_name)}
+
+        services = Services(
+            store=store,
+            background=self._background,
+            readiness=readiness,
+            files=self._stores.blobs(),
+            limits=self._settings.limits,
+            public_url=self._settings.public_url,
+        )
+        return create_app(services)
+
+    async def __del__(self) -> None:
+        await self._stack.aclose()
+
+
+async def _store_state(store: Store) -> str:
+    try:
+        await store.records.ping()
+    except GlimpseError as error:
+        return error.detail
+    return "ok"
+
+
+async def _deployment_states(app_name: str) -> dict[str, str]:
+    """Every deployment of the application as Serve's controller sees it."""
+    status = await asyncio.to_thread(serve.status)
+    application = status.applications.get(app_name)
+    if application is None:
+        return {"application": "Serve does not know the application."}
+    states = {}
+    for name, deployment in application.deployments.items():
+        healthy = deployment.status.value == "HEALTHY"
+        told = deployment.message or deployment.status.value
+        states[name] = "ok" if healthy else told
+    if application.status is not ApplicationStatus.RUNNING:
+        states["application"] = application.message or application.status.value
+    return states

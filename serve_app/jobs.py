@@ -1,0 +1,118 @@
+"""Requests that are jobs: submit, wait as the client prefers, answer 200 or 202.
+
+It knows RFC 7240 `Prefer` and the store's jobs; not what a job computes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import Request
+from fastapi.encoders import jsonable_encoder
+from fastapi.responses import JSONResponse
+
+from deployments.store import Job, JobKind, JobState, NewJob
+from pipeline.errors import InvalidOption, TooBusy
+from serve_app.problems import JobFailed
+from serve_app.schemas import JobAnswer
+from serve_app.services import Services
+
+__all__ = ["Preference", "accepted", "parse_prefer", "run_job"]
+
+_RETRY_AFTER_S = 2
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+@dataclass(frozen=True)
+class Preference:
+    """What the client said in `Prefer`. `wait_s` None: as long as the server allows."""
+
+    respond_async: bool = False
+    wait_s: float | None = None
+
+
+def parse_prefer(header: str) -> Preference:
+    """Read `respond-async` and `wait=N`; other preferences are ignored, as the RFC asks."""
+    respond_async, wait_s = False, None
+    for part in re.split(r"[,;]", header):
+        name, _, value = part.strip().partition("=")
+        if name.lower() == "respond-async":
+            respond_async = True
+        elif name.lower() == "wait" and value.strip('" ').isdecimal():
+            wait_s = float(value.strip('" '))
+    return Preference(respond_async, wait_s)
+
+
+def fingerprint(kind: JobKind, project_id: str, body: Mapping[str, Any]) -> str:
+    """Digest of a request, equal for equal requests: the key order does not matter."""
+    text = json.dumps([kind.value, project_id, body], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+async def run_job(
+    request: Request,
+    services: Services,
+    *,
+    kind: JobKind,
+    project_id: str,
+    options: Mapping[str, Any],
+    body: Mapping[str, Any],
+) -> Job | JSONResponse:
+    """Submit a job; the ended job, or the 202 answer when it is not waited for any longer.
+
+    Args:
+        options: what the job row keeps (a drawn seed included).
+        body: what the client sent; only it decides whether two requests are the same.
+
+    Raises:
+        JobFailed: the job failed or was cancelled while the client waited.
+    """
+    preference = parse_prefer(request.headers.get("prefer", ""))
+    records = services.store.records
+    if await records.queue_length() >= services.limits.max_queued_jobs:
+        raise TooBusy(f"{services.limits.max_queued_jobs} jobs are waiting already.")
+    submitted = await records.submit_job(
+        NewJob(
+            project_id=project_id,
+            kind=kind,
+            options=options,
+            fingerprint=fingerprint(kind, project_id, body),
+            idempotency_key=_idempotency_key(request),
+        )
+    )
+    job = submitted.job
+    if not preference.respond_async:
+        limit_s = services.limits.max_wait_s
+        wait_s = limit_s if preference.wait_s is None else min(preference.wait_s, limit_s)
+        job = await records.wait_for_job(job.id, wait_s)
+    if not job.state.ended:
+        return accepted(job, preference)
+    if job.state is not JobState.SUCCEEDED:
+        raise JobFailed(job)
+    return job
+
+
+def accepted(job: Job, preference: Preference | None = None) -> JSONResponse:
+    """202 with the job resource, where it is and when to ask again."""
+    headers = {"Location": f"/api/v1/jobs/{job.id}", "Retry-After": str(_RETRY_AFTER_S)}
+    if preference is not None and preference.respond_async:
+        headers["Preference-Applied"] = "respond-async"
+    elif preference is not None and preference.wait_s is not None:
+        headers["Preference-Applied"] = f"wait={preference.wait_s:.0f}"
+    body = jsonable_encoder(JobAnswer.of(job, now=datetime.now(UTC)))
+    return JSONResponse(body, status_code=202, headers=headers)
+
+
+def _idempotency_key(request: Request) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    if not _KEY.fullmatch(key):
+        raise InvalidOption("Idempotency-Key must be 1 to 255 visible ASCII characters.")
+    return key

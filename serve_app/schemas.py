@@ -1,0 +1,334 @@
+"""JSON in and out: request bodies that forbid unknown fields, answers with the documented names.
+
+It knows the contract's words; not how an answer comes about.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from deployments.store import ExportRow, IterationRow, Job, JobState, ModelRow, ProjectDetail
+from pipeline.cameras import VIEW_COUNT
+from pipeline.options import SEED_LIMIT, GenerateOptions, RefineOptions, random_seed
+
+__all__ = [
+    "ExportAnswer",
+    "GenerateAnswer",
+    "GenerateBody",
+    "JobAnswer",
+    "ReadyAnswer",
+    "RefineAnswer",
+    "RefineBody",
+    "StatusAnswer",
+    "UploadAnswer",
+]
+
+Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT, strict=True)]
+Count = Annotated[int, Field(strict=True)]
+
+
+class _Body(BaseModel):
+    """A request body: unknown fields are refused, numbers are numbers (not strings)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class GenerateBody(_Body):
+    """Options of `POST /generate`; all optional."""
+
+    preset: Literal["draft", "standard", "high"] = "standard"
+    seed: Seed | None = None
+    elevation_deg: Annotated[float, Field(ge=-10, le=40, allow_inf_nan=False)] = 30.0
+    steps: Annotated[Count, Field(ge=1, le=1000)] | None = None
+    guidance_scale: Annotated[float, Field(ge=0, le=20, allow_inf_nan=False)] | None = None
+    num_gaussians: Annotated[Count, Field(ge=500, le=500_000)] | None = None
+
+    def options(self) -> GenerateOptions:
+        """As the pipeline wants them; a missing seed is drawn here."""
+        values = self.model_dump(exclude={"seed"})
+        return GenerateOptions(seed=random_seed() if self.seed is None else self.seed, **values)
+
+
+class RefineBody(_Body):
+    """Options of `POST /refine`; all optional."""
+
+    num_iterations: Annotated[Count, Field(ge=1, le=100)] = 3
+    learning_rate: Annotated[float, Field(ge=1e-5, le=1, allow_inf_nan=False)] = 0.01
+    views_to_refine: (
+        Annotated[
+            list[Annotated[Count, Field(ge=0, lt=VIEW_COUNT)]],
+            Field(min_length=1, max_length=VIEW_COUNT),
+        ]
+        | None
+    ) = None
+    strength: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.5
+    prompt: Annotated[str, Field(max_length=1000)] | None = None
+    seed: Seed | None = None
+
+    def options(self) -> RefineOptions:
+        """As the pipeline wants them; a missing seed is drawn here."""
+        values = self.model_dump(exclude={"seed", "views_to_refine"})
+        views = None if self.views_to_refine is None else tuple(self.views_to_refine)
+        seed = random_seed() if self.seed is None else self.seed
+        return RefineOptions(seed=seed, views_to_refine=views, **values)
+
+
+class UploadAnswer(BaseModel):
+    """Answer of `POST /upload`."""
+
+    project_id: str
+    original_url: str
+    processed_url: str
+    background_engine: str
+
+
+class GenerateAnswer(BaseModel):
+    """Answer of `POST /generate`."""
+
+    status: Literal["completed"] = "completed"
+    model_url: str
+    views_generated: int
+    depth_maps_generated: int
+    job_id: str
+    model_version: int
+    engines: dict[str, str]
+    seed: int
+    splat_count: int
+    psnr: float
+    ssim: float
+    lpips: float | None
+    overall_quality: float
+    notes: list[str]
+    timings: dict[str, float]
+
+
+class MetricAnswer(BaseModel):
+    """One iteration; iteration 0 is the model before refinement."""
+
+    iteration: int
+    overall_quality: float
+    psnr: float
+    ssim: float
+    lpips: float | None
+    accepted: bool
+    seconds: float
+    engine: str
+    note: str
+
+
+class RefineAnswer(BaseModel):
+    """Answer of `POST /refine`."""
+
+    status: Literal["refined"] = "refined"
+    iterations_completed: int
+    converged: bool
+    final_model_url: str
+    metrics: list[MetricAnswer]
+    job_id: str
+    model_version: int
+    stop_reason: str
+    seed: int
+    timings: dict[str, float]
+
+
+class ExportAnswer(BaseModel):
+    """Answer of `GET /export`. `file_size_mb` is in millions of bytes."""
+
+    download_url: str
+    format: str
+    file_size_mb: float
+    model_version: int
+
+
+class JobErrorAnswer(BaseModel):
+    """Why a job failed."""
+
+    code: str
+    detail: str
+    stage: str
+    retryable: bool
+
+
+class JobAnswer(BaseModel):
+    """The job resource."""
+
+    id: str
+    project_id: str
+    kind: str
+    state: str
+    stage: str
+    progress: float
+    eta_s: float | None
+    queue_position: int | None
+    attempt: int
+    timings: dict[str, float]
+    error: JobErrorAnswer | None
+    result: dict[str, Any] | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @classmethod
+    def of(cls, job: Job, *, now: datetime) -> JobAnswer:
+        """`eta_s` extrapolates the attempt's progress; None before there is any."""
+        eta_s: float | None = None
+        if job.state is JobState.RUNNING and job.started_at and job.progress > 0.02:
+            elapsed_s = max((now - job.started_at).total_seconds(), 0.0)
+            eta_s = round(elapsed_s * (1 - job.progress) / job.progress, 1)
+        error = job.error
+        return cls(
+            id=job.id,
+            project_id=job.project_id,
+            kind=job.kind.value,
+            state=job.state.value,
+            stage=job.stage,
+            progress=job.progress,
+            eta_s=eta_s,
+            queue_position=job.queue_position,
+            attempt=job.attempt,
+            timings=dict(job.timings),
+            error=JobErrorAnswer(**vars(error)) if error else None,
+            result=dict(job.result) if job.result is not None else None,
+            created_at=job.created_at,
+            started_at=job.started_at,
+            finished_at=job.finished_at,
+        )
+
+
+class ProjectAnswer(BaseModel):
+    """The project part of a status."""
+
+    id: str
+    status: str
+    current_step: str
+    progress_percentage: float
+    original_url: str
+    processed_url: str
+    background_engine: str
+    error: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class CountAnswer(BaseModel):
+    """How many of how many."""
+
+    completed: int
+    total: int
+
+
+class PipelineProgressAnswer(BaseModel):
+    """What the project has so far; `refinement_iterations` does not count iteration 0."""
+
+    multiview_images: CountAnswer
+    depth_maps: CountAnswer
+    model_versions: int
+    refinement_iterations: int
+
+
+class IterationAnswer(BaseModel):
+    """One iteration of the newest refinement; number 0 is the model before it."""
+
+    iteration_number: int
+    overall_quality: float
+    psnr: float
+    ssim: float
+    lpips: float | None
+    accepted: bool
+    model_version: int | None
+    strength: float
+    seconds: float
+    engine: str
+    note: str
+
+    @classmethod
+    def of(cls, row: IterationRow) -> IterationAnswer:
+        """From its row."""
+        return cls(
+            iteration_number=row.iteration_number,
+            overall_quality=row.overall_quality,
+            psnr=row.psnr,
+            ssim=row.ssim,
+            lpips=row.lpips,
+            accepted=row.accepted,
+            model_version=row.model_version,
+            strength=row.strength,
+            seconds=row.seconds,
+            engine=row.enhance_engine,
+            note=row.note,
+        )
+
+
+class ModelAnswer(BaseModel):
+    """One model version."""
+
+    version: int
+    model_url: str
+    origin: str
+    engine: str
+    splat_count: int
+    file_size_bytes: int
+    psnr: float | None
+    ssim: float | None
+    lpips: float | None
+    overall_quality: float | None
+
+    @classmethod
+    def of(cls, row: ModelRow, model_url: str) -> ModelAnswer:
+        """From its row."""
+        values = {name: getattr(row, name) for name in cls.model_fields if name != "model_url"}
+        return cls(model_url=model_url, **values)
+
+
+class ExportedAnswer(BaseModel):
+    """One exported file."""
+
+    model_version: int
+    format: str
+    optimize: bool
+    download_url: str
+    file_size_bytes: int
+
+    @classmethod
+    def of(cls, row: ExportRow, download_url: str) -> ExportedAnswer:
+        """From its row."""
+        return cls(
+            model_version=row.model_version,
+            format=row.format,
+            optimize=row.optimize,
+            download_url=download_url,
+            file_size_bytes=row.file_size_bytes,
+        )
+
+
+class StatusAnswer(BaseModel):
+    """Answer of `GET /status`."""
+
+    project: ProjectAnswer
+    pipeline_progress: PipelineProgressAnswer
+    iterations: list[IterationAnswer]
+    models: list[ModelAnswer]
+    exports: list[ExportedAnswer]
+    view_urls: list[str]
+    depth_urls: list[str]
+    job: JobAnswer | None
+
+    @staticmethod
+    def progress_of(detail: ProjectDetail) -> PipelineProgressAnswer:
+        """The counts of a project."""
+        return PipelineProgressAnswer(
+            multiview_images=CountAnswer(completed=len(detail.views), total=VIEW_COUNT),
+            depth_maps=CountAnswer(completed=len(detail.depths), total=VIEW_COUNT),
+            model_versions=len(detail.models),
+            refinement_iterations=sum(row.iteration_number > 0 for row in detail.iterations),
+        )
+
+
+class ReadyAnswer(BaseModel):
+    """Answer of `GET /ready`: every check with its state, and why where it is not ready."""
+
+    ready: bool
+    checks: dict[str, str]

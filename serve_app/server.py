@@ -1,0 +1,117 @@
+"""Starts the whole service in this process's charge, on this machine, and stops it again.
+
+It is what `glimpse3d serve`, the demo and the tests run; a cluster is run with `serve deploy`
+instead. It knows Ray's start-up and not what the application consists of.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+from ray import serve
+from ray.serve.config import HTTPOptions
+
+from pipeline.errors import Unavailable
+from serve_app.builder import build
+from serve_app.settings import AppArgs
+from serve_app.stores import StoreSettings
+
+__all__ = ["APP_NAME", "RunningService", "free_port", "running_service"]
+
+APP_NAME = "glimpse3d"
+
+
+@dataclass(frozen=True)
+class RunningService:
+    """A service that answers."""
+
+    url: str
+    started_in_s: float
+    dashboard_url: str | None
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A TCP port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running_service(
+    args: AppArgs,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    dashboard: bool = False,
+    quiet: bool = True,
+) -> Iterator[RunningService]:
+    """The service, ready to take work; everything it started is stopped on the way out.
+
+    Args:
+        host, port: where HTTP is served; port 0 takes a free one.
+        dashboard: start the Ray dashboard on loopback, too.
+        quiet: keep the log lines of replicas out of this process's output (they stay in Ray's
+            log files).
+
+    Raises:
+        Unavailable: the port is taken, or a deployment cannot start; the text says why.
+    """
+    started = time.perf_counter()
+    port = port or free_port(host)
+    _require_free(host, port)
+    # Ray reads these when it starts its processes.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    context = ray.init(
+        include_dashboard=dashboard,
+        dashboard_host="127.0.0.1",
+        log_to_driver=not quiet,
+        logging_level=logging.ERROR if quiet else logging.INFO,
+        namespace=APP_NAME,
+    )
+    try:
+        if quiet:
+            logging.getLogger("ray.serve").setLevel(logging.ERROR)
+        serve.start(http_options=HTTPOptions(host=host, port=port))
+        try:
+            serve.run(build(args), name=APP_NAME, route_prefix="/")
+        except RuntimeError as error:
+            raise Unavailable(f"The service could not start: {_reason(error)}") from error
+        url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
+        board = context.dashboard_url if dashboard else None
+        yield RunningService(
+            url, time.perf_counter() - started, f"http://{board}" if board else None
+        )
+    finally:
+        # Not `serve.shutdown()`: it would wait for running jobs to end. They are safe: their
+        # rows are in the store, and a restarted service goes on with them.
+        ray.shutdown()
+        StoreSettings(data_dir=args.asset_dir.resolve(), database_url=args.database_url).stop()
+
+
+def _require_free(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise Unavailable(f"Port {port} on {host} cannot be used: {error.strerror}.") from error
+
+
+def _reason(error: RuntimeError) -> str:
+    """What Serve knows of a deployment that did not become healthy."""
+    try:
+        application = serve.status().applications[APP_NAME]
+    except (KeyError, RuntimeError, ray.exceptions.RayError):
+        return str(error)
+    told = [d.message for d in application.deployments.values() if d.message]
+    return "\n".join(told) or application.message or str(error)

@@ -1,0 +1,101 @@
+"""Settings: from the environment for the command line, from YAML for the application builder.
+
+It knows names and defaults; nothing is started here. No other module reads the environment.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pipeline.engines import ENGINES, EngineChoice, PortName
+
+__all__ = ["AppArgs", "Environment"]
+
+
+class Environment(BaseSettings):
+    """Environment variables (and `.env`). Field names are the variables' names."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+
+    #: Address to listen on; 0.0.0.0 opens the service to the network.
+    api_host: str = "127.0.0.1"
+    #: Port to listen on.
+    api_port: int = Field(default=8000, ge=0, le=65535)
+    #: Any PostgreSQL >= 15; empty: the service starts its own server.
+    database_url: str = ""
+    #: Where the embedded database and the files live.
+    asset_dir: Path = Path("data")
+    #: Where weights lie that no installed package carries.
+    model_dir: Path | None = None
+    #: Address clients see, for URLs in answers; empty: taken from each request.
+    public_url: str = ""
+    #: More log lines.
+    debug: bool = False
+
+
+class AppArgs(BaseModel):
+    """Arguments of `serve_app.builder:build`: the `args:` of an application in YAML.
+
+    Code defaults are the embedded engines on one machine; `serve_config.yaml` is a GPU cluster.
+    What is true of the machine (GPUs, replicas, queues) stands in the `deployments:` of the YAML.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: Where the embedded database and the files live.
+    asset_dir: Path = Path("data")
+    #: Any PostgreSQL >= 15; None: the service starts its own server below `asset_dir`.
+    database_url: str | None = None
+    #: Where weights lie that no installed package carries.
+    model_dir: Path | None = None
+    #: Engine of each port; a missing port keeps the embedded default.
+    engines: dict[PortName, str] = Field(default_factory=dict)
+    #: Model deployments by name, and the ports each hosts. Few processes on a small machine, one
+    #: per model on a cluster. Every port appears exactly once.
+    hosts: dict[str, tuple[PortName, ...]] = Field(
+        default_factory=lambda: {
+            "Vision": (
+                PortName.BACKGROUND,
+                PortName.VIEWS,
+                PortName.DEPTH,
+                PortName.ENHANCER,
+            ),
+            "Splats": (PortName.SPLATS,),
+        }
+    )
+    #: CPU threads of one model replica; None takes every CPU the process may use.
+    threads: int | None = Field(default=None, ge=1)
+    #: Longest a request waits for its job before it is answered with 202, seconds.
+    max_wait_s: float = Field(default=600.0, gt=0)
+    #: Jobs under way at once over all drivers.
+    max_running_jobs: int = Field(default=4, ge=1)
+    #: Queued jobs above which new ones are refused with 503.
+    max_queued_jobs: int = Field(default=100, ge=1)
+    #: A job whose driver is silent for so long is claimed by another, seconds.
+    lease_s: float = Field(default=15.0, ge=1)
+    #: Address clients see, for URLs in answers; None: taken from each request.
+    public_url: str | None = None
+
+    @field_validator("engines")
+    @classmethod
+    def _engines_exist(cls, engines: dict[PortName, str]) -> dict[PortName, str]:
+        for port, name in engines.items():
+            if name not in ENGINES[port]:
+                raise ValueError(f"{port.value} has the engines {list(ENGINES[port])}, not {name}")
+        return engines
+
+    @model_validator(mode="after")
+    def _every_port_once(self) -> AppArgs:
+        hosted = sorted(port for ports in self.hosts.values() for port in ports)
+        if hosted != sorted(PortName):
+            raise ValueError(f"hosts must name each of {[*PortName]} once, got {hosted}")
+        return self
+
+    def engine_choice(self) -> EngineChoice:
+        """The engines as the pipeline wants them."""
+        chosen: dict[str, Any] = {port.value: name for port, name in self.engines.items()}
+        return EngineChoice(model_dir=self.model_dir, threads=self.threads, **chosen)
