@@ -1,0 +1,260 @@
+"""The trainable splats: parameters, Adam, one gradient step, snapshots, adding and removing.
+
+It does not decide how many steps, which views or when to densify: `pipeline.splats.fit` and the
+refine stage do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.splats.losses import photometric_loss, silhouette_loss
+from pipeline.splats.rasterize import rasterize
+from pipeline.splats.targets import TargetTensors
+from pipeline.types import FloatArray, SplatModel
+
+__all__ = ["GEOMETRY", "LearningRates", "Optimiser", "Snapshot", "StepResult"]
+
+#: Parameters that shape the object; the others ("sh0", "sh_rest") colour it.
+GEOMETRY = ("means", "quats", "log_scales", "logit_opacities")
+
+_ADAM_EPS = 1e-15
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """Adam's step sizes, in the unit of each parameter."""
+
+    means: float = 4e-4
+    quats: float = 4e-3
+    log_scales: float = 1e-2
+    logit_opacities: float = 4e-2
+    sh0: float = 2e-2
+    sh_rest: float = 1e-3
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """One step: the loss before it and, per splat, the gradient and box of the projection.
+
+    Attributes:
+        loss: mean over the views of the step, with their weights.
+        absgrad: float32 [B, N, 2], absolute screen gradients in pixels^-1, summed over pixels.
+        radii: int32 [B, N, 2], half boxes in pixels, 0 = not seen.
+    """
+
+    loss: float
+    absgrad: Tensor
+    radii: Tensor
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything `Optimiser.restore` needs: values and Adam's moments, by parameter."""
+
+    values: dict[str, Tensor]
+    moments: dict[str, tuple[Tensor, Tensor]]
+    steps: int
+
+
+class Optimiser:
+    """N trainable splats.
+
+    Steps are bitwise reproducible on one machine: the rasteriser and the loss are, and the rest
+    runs on one torch thread (which also keeps torch's spinning threads off the rasteriser's
+    cores: 2 ms instead of up to 200 ms per step where OMP_WAIT_POLICY is not passive).
+
+    Attributes:
+        params: name to float32 leaf tensor [N, ...]; names are those of `LearningRates`.
+        steps: gradient steps taken so far.
+    """
+
+    params: dict[str, Tensor]
+    steps: int
+
+    def __init__(
+        self,
+        model: SplatModel,
+        rates: LearningRates,
+        *,
+        sh_degree: int | None = None,
+        antialiased: bool = False,
+    ) -> None:
+        """
+        Args:
+            model: the starting point; it is not changed.
+            sh_degree: 0..3 of the result; bands the model lacks start at 0. None keeps its own.
+            antialiased: draw in the rasteriser's antialiased mode.
+        """
+        self.sh_degree = model.sh_degree if sh_degree is None else sh_degree
+        self.antialiased = antialiased
+        self.steps = 0
+        self._rates = rates
+        sh = np.zeros((len(model), (self.sh_degree + 1) ** 2, 3), np.float32)
+        shared = min(sh.shape[1], model.sh.shape[1])
+        sh[:, :shared] = model.sh[:, :shared]
+        values = {
+            "means": model.means,
+            "quats": model.quats,
+            "log_scales": model.log_scales,
+            "logit_opacities": model.logit_opacities,
+            "sh0": sh[:, :1],
+        }
+        if self.sh_degree > 0:
+            values["sh_rest"] = sh[:, 1:]
+        self.params = {}
+        self._moments: dict[str, tuple[Tensor, Tensor]] = {}
+        for name, value in values.items():
+            self._set(name, torch.from_numpy(np.array(value, np.float32)))
+
+    def __len__(self) -> int:
+        return len(self.params["means"])
+
+    def _set(self, name: str, value: Tensor, moments: tuple[Tensor, Tensor] | None = None) -> None:
+        self.params[name] = value.detach().clone().requires_grad_()
+        first, second = moments or (torch.zeros_like(value), torch.zeros_like(value))
+        self._moments[name] = (first.clone(), second.clone())
+
+    def step(
+        self,
+        targets: TargetTensors,
+        views: list[int],
+        *,
+        background: Tensor | None = None,
+        alpha_weight: float = 0.1,
+        geometry_rate: float = 1.0,
+        means_rate: float = 1.0,
+        color_rate: float = 1.0,
+        regulariser: Callable[[dict[str, Tensor]], Tensor] | None = None,
+    ) -> StepResult:
+        """One Adam step towards the views `views` of `targets`.
+
+        Args:
+            views: indices; their losses are averaged with the weights of the targets.
+            background: float32 [3], drawn behind splats and targets; white without.
+            alpha_weight: weight of |alpha - mask| beside the photometric loss.
+            geometry_rate: multiplies the learning rates of `GEOMETRY`; 0 freezes the shape.
+            means_rate: multiplies that of the means once more (its decay).
+            color_rate: multiplies the learning rates of the colours; 0 freezes them.
+            regulariser: an extra loss made from `params`, or None.
+        """
+        with _one_torch_thread():
+            ground = torch.ones(3) if background is None else background
+            backgrounds = ground.expand(len(views), 3)
+            image, alpha, meta = self.draw(targets, views, backgrounds)
+            losses = photometric_loss(image, targets.on(views, backgrounds))
+            losses = losses + alpha_weight * silhouette_loss(alpha[..., 0], targets.alphas[views])
+            loss = (losses * targets.weights[views]).mean()
+            if regulariser is not None:
+                loss = loss + regulariser(self.params)
+            torch.autograd.backward([loss])
+            rates = {
+                "means": geometry_rate * means_rate,
+                **dict.fromkeys(GEOMETRY[1:], geometry_rate),
+            }
+            self._adam({name: rates.get(name, color_rate) for name in self.params})
+            return StepResult(loss.item(), meta["means2d"].absgrad, meta["radii"])
+
+    def draw(
+        self, targets: TargetTensors, views: list[int], backgrounds: Tensor
+    ) -> tuple[Tensor, Tensor, dict[str, Any]]:
+        """Image [B, H, W, 3], alpha [B, H, W, 1] and meta from the cameras of `views`."""
+        p = self.params
+        sh = p["sh0"] if self.sh_degree == 0 else torch.cat([p["sh0"], p["sh_rest"]], dim=1)
+        return rasterize(
+            p["means"],
+            p["quats"],
+            p["log_scales"].exp(),
+            p["logit_opacities"].sigmoid(),
+            sh,
+            targets.viewmats[views],
+            targets.Ks[views],
+            targets.width,
+            targets.height,
+            sh_degree=self.sh_degree,
+            backgrounds=backgrounds,
+            absgrad=True,
+            rasterize_mode="antialiased" if self.antialiased else "classic",
+        )
+
+    @torch.no_grad()
+    def _adam(self, rates: dict[str, float]) -> None:
+        """Kingma & Ba 2015, algorithm 1, with one step count for all splats.
+
+        Not torch.optim.Adam, because splats come and go: their moments are rows here.
+        """
+        self.steps += 1
+        beta1, beta2 = 0.9, 0.999
+        correction = (1 - beta2**self.steps) ** 0.5 / (1 - beta1**self.steps)
+        for name, value in self.params.items():
+            gradient, (first, second) = value.grad, self._moments[name]
+            if gradient is None:
+                continue
+            first.lerp_(gradient, 1 - beta1)
+            second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+            rate = getattr(self._rates, name) * rates[name] * correction
+            if rate:
+                value.addcdiv_(first, second.sqrt().add_(_ADAM_EPS), value=-rate)
+            value.grad = None
+
+    def replace(self, kept: Tensor, added: dict[str, Tensor]) -> None:
+        """Keeps the splats `kept` (indices [n]) and appends `added` (name to [m, ...]).
+
+        Kept splats keep their moments, added ones start with none.
+        """
+        for name, value in list(self.params.items()):
+            new = added[name]
+            first, second = self._moments[name]
+            empty = torch.zeros_like(new)
+            self._set(
+                name,
+                torch.cat([value.detach()[kept], new]),
+                (torch.cat([first[kept], empty]), torch.cat([second[kept], empty])),
+            )
+
+    def snapshot(self) -> Snapshot:
+        """A copy of the state, unaffected by later steps."""
+        return Snapshot(
+            {name: value.detach().clone() for name, value in self.params.items()},
+            {name: (a.clone(), b.clone()) for name, (a, b) in self._moments.items()},
+            self.steps,
+        )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Back to `snapshot`, also when splats were added or removed since."""
+        for name, value in snapshot.values.items():
+            self._set(name, value, snapshot.moments[name])
+        self.steps = snapshot.steps
+
+    def model(self) -> SplatModel:
+        """The splats as they are now."""
+
+        def array(name: str) -> FloatArray:
+            values: FloatArray = self.params[name].detach().numpy().copy()
+            return values
+
+        sh = [array("sh0")] + ([array("sh_rest")] if self.sh_degree > 0 else [])
+        return SplatModel(
+            means=array("means"),
+            quats=array("quats"),
+            log_scales=array("log_scales"),
+            logit_opacities=array("logit_opacities"),
+            sh=np.concatenate(sh, axis=1),
+        )
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,162 @@
+"""Draws splats into images: one call, with the arguments and results of gsplat 1.5.3.
+
+It does not know where splats come from or how they are drawn: the device of the tensors picks
+the backend. Today that is the C++ of `pipeline.native` for CPU tensors.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from torch import Tensor
+
+from pipeline.errors import Unavailable
+from pipeline.splats import _cpu
+from pipeline.splats._request import RENDER_MODES, RasterRequest
+
+__all__ = ["RENDER_MODES", "RasterizeMode", "RenderMode", "median_depth", "rasterize"]
+
+RenderMode = Literal["RGB", "D", "ED", "RGB+D", "RGB+ED"]
+RasterizeMode = Literal["classic", "antialiased"]
+
+
+def _require_cpu(means: Tensor) -> None:
+    """The seam for further backends: dispatch on the device, never on what is installed."""
+    if means.device.type != "cpu":
+        raise Unavailable(
+            f"There is no rasteriser for {means.device.type} tensors in this version; "
+            "move the splats and cameras to the CPU."
+        )
+
+
+def rasterize(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    colors: Tensor | None,
+    viewmats: Tensor,
+    Ks: Tensor,
+    width: int,
+    height: int,
+    *,
+    near_plane: float = 0.01,
+    far_plane: float = 1e10,
+    radius_clip: float = 0.0,
+    eps2d: float = 0.3,
+    sh_degree: int | None = None,
+    packed: bool = False,
+    tile_size: int = 16,
+    backgrounds: Tensor | None = None,
+    render_mode: RenderMode = "RGB",
+    absgrad: bool = False,
+    rasterize_mode: RasterizeMode = "classic",
+) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Draws N splats with C cameras, differentiably.
+
+    Gradients reach means, quats, scales, opacities, colors and backgrounds, not the cameras. On
+    the CPU, image and gradients are bitwise the same for any number of threads.
+
+    Args:
+        means: float32 [N, 3], world frame. All tensors share one device.
+        quats: float32 [N, 4], wxyz, any length but zero.
+        scales: float32 [N, 3], standard deviations in world units (linear).
+        opacities: float32 [N], 0..1.
+        colors: float32 [N, D] or [C, N, D] with D up to 32 (31 with depth); with `sh_degree`,
+            spherical harmonics [N, K, 3]. None is allowed in modes D and ED.
+        viewmats: float32 [C, 4, 4], world-to-camera, OpenCV axes.
+        Ks: float32 [C, 3, 3], pixels; pixel centres at +0.5.
+        width, height: image size in pixels.
+        near_plane, far_plane: splats with z-depth outside of these are not drawn, world units.
+        radius_clip: splats whose box is this small or smaller are not drawn, pixels.
+        eps2d: variance added to each projected splat, pixels squared.
+        sh_degree: 0..3, or None when `colors` holds colours.
+        packed: must stay False; the argument exists because gsplat has it.
+        tile_size: a hint for backends; the image does not depend on it.
+        backgrounds: float32 [C, D], drawn behind the splats; black without.
+        render_mode: RGB, D (depth weighted by alpha), ED (D divided by alpha) or both.
+        absgrad: set `meta["means2d"].absgrad` in the backward pass: float32 [C, N, 2], sums over
+            pixels of the absolute gradients.
+        rasterize_mode: "antialiased" takes the light that `eps2d` adds out of the opacity.
+
+    Returns:
+        render: float32 [C, H, W, D'], channels, then depth where the mode has it.
+        alpha: float32 [C, H, W, 1].
+        meta: radii int32 [C, N, 2] (0 = not drawn), means2d [C, N, 2] (`retain_grad` works),
+            depths [C, N], conics [C, N, 3], opacities [C, N], gaussian_ids and camera_ids (None),
+            width, height, tile_size, n_cameras.
+
+    Raises:
+        InvalidInput: an argument has a wrong shape, dtype or value (NaN, infinity); it is named.
+        Unavailable: no backend for the device, or the CPU backend cannot be compiled.
+    """
+    if packed:
+        raise Unavailable("packed=True is not available: results are always [C, N, ...].")
+    request = RasterRequest(
+        means=means,
+        quats=quats,
+        scales=scales,
+        opacities=opacities,
+        colors=colors,
+        viewmats=viewmats,
+        Ks=Ks,
+        width=width,
+        height=height,
+        near_plane=near_plane,
+        far_plane=far_plane,
+        radius_clip=radius_clip,
+        eps2d=eps2d,
+        sh_degree=sh_degree,
+        tile_size=tile_size,
+        backgrounds=backgrounds,
+        render_mode=render_mode,
+        absgrad=absgrad,
+        rasterize_mode=rasterize_mode,
+    )
+    _require_cpu(means)
+    return _cpu.rasterize(request)
+
+
+def median_depth(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    viewmats: Tensor,
+    Ks: Tensor,
+    width: int,
+    height: int,
+    *,
+    near_plane: float = 0.01,
+    far_plane: float = 1e10,
+    eps2d: float = 0.3,
+    rasterize_mode: RasterizeMode = "classic",
+) -> Tensor:
+    """z-depth [C, H, W] at which half of the light is absorbed, 0 where it never is.
+
+    Unlike expected depth (mode ED) it does not mix the front with what is behind, so surfaces
+    can be made from it. No gradient. Arguments as for `rasterize`.
+    """
+    request = RasterRequest(
+        means=means,
+        quats=quats,
+        scales=scales,
+        opacities=opacities,
+        colors=None,
+        viewmats=viewmats,
+        Ks=Ks,
+        width=width,
+        height=height,
+        near_plane=near_plane,
+        far_plane=far_plane,
+        radius_clip=0.0,
+        eps2d=eps2d,
+        sh_degree=None,
+        tile_size=16,
+        backgrounds=None,
+        render_mode="D",
+        absgrad=False,
+        rasterize_mode=rasterize_mode,
+    )
+    _require_cpu(means)
+    return _cpu.median_depth(request)
