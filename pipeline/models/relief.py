@@ -1,0 +1,137 @@
+"""Views on a machine that has nothing: the silhouette inflated to a solid, painted by the photo.
+
+It is a preview and says so: everything but the photographed side is a guess. It does not know
+where the cut-out came from and needs no weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.cameras import VIEW_SIZE, rig_cameras
+from pipeline.control import Control
+from pipeline.errors import InvalidOption
+from pipeline.mesh.raster import rasterize_mesh
+from pipeline.models.relief_paint import paint
+from pipeline.models.relief_shape import inflate, silhouette
+from pipeline.models.relief_surface import close_sheet, contour_plane, place, triangulate
+from pipeline.types import Cutout, FloatArray, UInt8Array, ViewSet
+
+__all__ = ["PREVIEW_NOTE", "Relief", "ReliefMesh", "relief_mesh"]
+
+PREVIEW_NOTE = (
+    "The relief engine is a preview: the shape is inflated from the outline of the photo, and the "
+    "back and the sides are a softened copy of the front."
+)
+
+#: Cut-outs above this side are reduced: 400 px of object over 200 px of view is detail enough.
+MESH_SIZE = 512
+MAX_ELEVATION_DEG = 80.0
+
+
+@dataclass(frozen=True)
+class ReliefMesh:
+    """A closed surface with a colour per vertex.
+
+    Attributes:
+        vertices: float32 [V, 3], world frame.
+        faces: int32 [F, 3], counter-clockwise seen from outside.
+        colors: float32 [V, 3], sRGB in 0..1.
+    """
+
+    vertices: FloatArray
+    faces: npt.NDArray[np.int32]
+    colors: FloatArray
+
+
+def relief_mesh(cutout: Cutout, elevation_deg: float, control: Control | None = None) -> ReliefMesh:
+    """The solid of a cut-out, seen by the photo's camera exactly as in the photo.
+
+    Args:
+        elevation_deg: of the photo's camera above the horizon.
+
+    Raises:
+        InvalidImage: the cut-out is empty.
+        InvalidOption: the elevation is out of range.
+    """
+    control = control or Control()
+    if not abs(elevation_deg) <= MAX_ELEVATION_DEG:
+        raise InvalidOption(
+            f"elevation_deg must be within {MAX_ELEVATION_DEG:g} degrees of the horizon, "
+            f"got {elevation_deg}"
+        )
+    rgba = _at_most(cutout.rgba, MESH_SIZE)
+    size = rgba.shape[0]
+    outline = silhouette(rgba[..., 3])
+    control.step(0.15, "outline")
+    normal_deg, depth_factor = contour_plane(outline.inside, elevation_deg)
+    thickness = inflate(outline.inside) * depth_factor
+    control.step(0.5, "shape")
+    colours = paint(rgba, outline.inside, thickness)
+    control.step(0.75, "colours")
+    sheet = triangulate(outline)
+    vertices = place(sheet, thickness, size, normal_deg, elevation_deg)
+    rows, columns = sheet.pixels.T
+    rim = sheet.points[len(sheet.pixels) :]
+    rim_rows, rim_columns = np.floor(rim[:, 1]).astype(int), np.floor(rim[:, 0]).astype(int)
+    rim_colours = 0.5 * (colours.front + colours.back)[rim_rows, rim_columns]
+    painted = np.concatenate(
+        [colours.front[rows, columns], colours.back[rows, columns], rim_colours]
+    )
+    control.step(1.0, "surface")
+    return ReliefMesh(vertices, close_sheet(sheet), np.clip(painted, 0.0, 1.0).astype(np.float32))
+
+
+def _at_most(rgba: UInt8Array, size: int) -> UInt8Array:
+    if rgba.shape[0] <= size:
+        return rgba
+    smaller: UInt8Array = cv2.resize(rgba, (size, size), interpolation=cv2.INTER_AREA)
+    return smaller
+
+
+class Relief:
+    """View synthesiser "relief"."""
+
+    name = "relief"
+
+    def synthesize(
+        self,
+        cutout: Cutout,
+        elevation_deg: float,
+        control: Control,
+        *,
+        size: int = VIEW_SIZE,
+    ) -> ViewSet:
+        """The views of the rig, with depth from the solid itself.
+
+        Args:
+            elevation_deg: of the camera that took the photo; the rig has its own.
+            size: side of the views in pixels.
+        """
+        mesh = relief_mesh(cutout, elevation_deg, control.part(0.0, 0.3))
+        cameras = rig_cameras(size)
+        images, alphas, depths = [], [], []
+        no_attributes = np.zeros((len(mesh.vertices), 0), np.float32)
+        for view in range(len(cameras)):
+            camera = cameras.select([view])
+            colour = rasterize_mesh(mesh.vertices, mesh.faces, mesh.colors, camera, supersample=3)
+            # Depth at pixel centres: a mean over samples would invent surfaces at edges.
+            exact = rasterize_mesh(mesh.vertices, mesh.faces, no_attributes, camera, supersample=1)
+            coverage = colour.coverage[0, ..., None]
+            over_white = colour.attributes[0] * coverage + (1.0 - coverage)
+            images.append(np.rint(over_white * 255.0).astype(np.uint8))
+            alphas.append(np.rint(colour.coverage[0] * 255.0).astype(np.uint8))
+            depths.append(exact.depth[0])
+            control.step(0.3 + 0.7 * (view + 1) / len(cameras), f"view {view + 1}")
+        return ViewSet(
+            np.stack(images),
+            np.stack(alphas),
+            cameras,
+            self.name,
+            np.stack(depths),
+            notes=(PREVIEW_NOTE,),
+        )
