@@ -1,0 +1,141 @@
+"""The stores: where rows and files are kept, and how a process gets at them.
+
+It does not know the environment (`serve_app.settings` fills `StoreSettings`) nor who uses a store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from deployments.store import Store
+from pipeline.errors import Unavailable
+from serve_app.stores.embedded import EmbeddedPostgres
+from serve_app.stores.files import FileBlobs, load_signing_key
+from serve_app.stores.postgres import PostgresRecords, migrate, open_pool
+
+__all__ = [
+    "EmbeddedPostgres",
+    "FileBlobs",
+    "PostgresRecords",
+    "StoreSettings",
+    "migrate",
+]
+
+T = TypeVar("T")
+
+#: Servers this process uses, by directory: a plain `StoreSettings` cannot hold a process.
+_servers: dict[Path, EmbeddedPostgres] = {}
+
+
+@dataclass(frozen=True)
+class StoreSettings:
+    """Which stores to use: plain values, picklable, a `deployments.store.StoreSource`.
+
+        settings = StoreSettings(data_dir=Path("data")).prepare()
+        async with settings.open() as store:
+            ...
+        settings.stop()
+
+    Attributes:
+        data_dir: files, the signing key, and the embedded server's database.
+        database_url: any PostgreSQL >= 15. None: the embedded server, which `prepare` starts.
+        embedded: set by `prepare`: the URL is of the embedded server, which `open` joins.
+        keep_server: the embedded server outlives the processes that use it, until `stop`.
+        files_url: prefix of blob URLs: a path of the service, or an absolute URL.
+        url_lifetime_s: how long a blob's URL works at most; at least half of it.
+        pool_size: connections of one process; one of them listens for changes of jobs.
+    """
+
+    data_dir: Path
+    database_url: str | None = field(default=None, repr=False)
+    embedded: bool = False
+    keep_server: bool = False
+    files_url: str = "/files"
+    url_lifetime_s: float = 3600.0
+    pool_size: int = 5
+
+    @property
+    def files_dir(self) -> Path:
+        """Where the buckets are."""
+        return self.data_dir / "files"
+
+    def blobs(self) -> FileBlobs:
+        """The blob store by itself, for a route that only serves files."""
+        key = load_signing_key(self.data_dir / "signing.key")
+        return FileBlobs(self.files_dir, key, self.files_url, url_lifetime_s=self.url_lifetime_s)
+
+    def prepare(self) -> StoreSettings:
+        """Start the embedded server if one is needed and migrate; settings that `open` takes.
+
+        Blocks; call it from a thread of its own inside an event loop. Any number of processes may
+        call it, and `open` what it returned: they share the server, which stops when the last of
+        them exits, leaves `open` or calls `stop`.
+
+        Raises:
+            Unavailable: no server can be started or reached.
+            GlimpseError: the database was migrated by other files.
+        """
+        embedded = self.embedded or self.database_url is None
+        url = self._server().start() if embedded else self.database_url
+        assert url is not None
+        _run_apart(migrate(url))
+        # Absolute: replicas run in other working directories.
+        return replace(self, data_dir=self.data_dir.resolve(), database_url=url, embedded=embedded)
+
+    def stop(self) -> None:
+        """Give up the embedded server this process prepared; nothing when there is none.
+
+        A server that was to be kept is stopped, whoever uses it.
+        """
+        server = _servers.pop(self.data_dir.resolve(), None)
+        if self.keep_server:
+            (server or self._new_server()).stop()
+        elif server is not None:
+            server.close()
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Store]:
+        """See `StoreSource.open`. Migrates nothing, and starts no server of its own accord.
+
+        The embedded server that `prepare` started is held while the context is open, and started
+        again if the process that prepared it has ended meanwhile and so stopped it.
+        """
+        if self.database_url is None:
+            raise Unavailable("No database is named: call prepare() first.")
+        blobs = await asyncio.to_thread(self.blobs)
+        async with (
+            self._held_server(),
+            open_pool(self.database_url, size=self.pool_size) as pool,
+            PostgresRecords(pool) as records,
+        ):
+            yield Store(records, blobs)
+
+    @asynccontextmanager
+    async def _held_server(self) -> AsyncIterator[None]:
+        if not self.embedded:
+            yield
+            return
+        server = self._new_server()
+        await asyncio.to_thread(server.start)
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(server.close)
+
+    def _new_server(self) -> EmbeddedPostgres:
+        return EmbeddedPostgres(self.data_dir / "postgres", keep_running=self.keep_server)
+
+    def _server(self) -> EmbeddedPostgres:
+        return _servers.setdefault(self.data_dir.resolve(), self._new_server())
+
+
+def _run_apart(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on a loop and thread of its own, whatever runs in this thread."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()

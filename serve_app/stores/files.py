@@ -1,0 +1,250 @@
+"""The blobs port as files below one directory, with URLs that are signed and expire.
+
+It does not know HTTP: a route checks the signature with `verify` and serves `open_path`.
+
+    {root}/{bucket}/{path}      one file per blob; its suffix says its content type
+    {root}/.incoming/           half-written files; one rename makes a file appear, whole
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import hmac
+import mimetypes
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+from deployments.store import Bucket
+from pipeline.errors import GlimpseError, InvalidInput, NotFound, Unavailable
+
+__all__ = ["FileBlobs", "load_signing_key", "media_type"]
+
+_INCOMING = ".incoming"
+_KEY_BYTES = 32
+_LONGEST_COMPONENT_BYTES = 255
+
+#: What `mimetypes` lacks or leaves to the system's tables.
+_MEDIA_TYPES = {
+    ".glb": "model/gltf-binary",
+    ".jpg": "image/jpeg",
+    ".json": "application/json",
+    ".npy": "application/octet-stream",
+    ".obj": "model/obj",
+    ".ply": "application/octet-stream",
+    ".png": "image/png",
+    ".splat": "application/octet-stream",
+    ".spz": "application/octet-stream",
+    ".usdz": "model/vnd.usdz+zip",
+    ".webp": "image/webp",
+    ".zip": "application/zip",
+}
+
+
+def media_type(path: str) -> str:
+    """Content type of a blob by the suffix of its path."""
+    suffix = Path(path).suffix.lower()
+    guess = _MEDIA_TYPES.get(suffix) or mimetypes.guess_type(path)[0]
+    return guess or "application/octet-stream"
+
+
+def load_signing_key(path: Path) -> bytes:
+    """The key in a file, made on first use; processes that race for it get the same one.
+
+    Raises:
+        GlimpseError: the file is too short to be a key.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        return _read_key(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # mode 0600
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_hex(_KEY_BYTES).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            # A link, unlike a rename, leaves the key that another process put there first.
+            os.link(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return _read_key(path)
+
+
+def _read_key(path: Path) -> bytes:
+    key = path.read_bytes().strip()
+    if len(key) < _KEY_BYTES:
+        raise GlimpseError(f"{path} holds no signing key: delete it, and a new one is made.")
+    return key
+
+
+class FileBlobs:
+    """`deployments.store.Blobs` on a file system that all replicas see.
+
+    Args:
+        root: created when missing.
+        signing_key: at least 32 bytes; who has it can read every blob.
+        base_url: prefix of the URLs, without a slash at its end.
+        url_lifetime_s: how long a URL works at most; at least half of it.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        signing_key: bytes,
+        base_url: str = "/files",
+        *,
+        url_lifetime_s: float = 3600.0,
+    ) -> None:
+        if len(signing_key) < _KEY_BYTES:
+            raise GlimpseError(f"A signing key has at least {_KEY_BYTES} bytes.")
+        if not url_lifetime_s >= 2:
+            raise GlimpseError(f"url_lifetime_s must be at least 2, not {url_lifetime_s}.")
+        root.mkdir(parents=True, exist_ok=True)
+        self._root = root.resolve()
+        self._key = signing_key
+        self._base_url = base_url.rstrip("/")
+        self._step_s = int(url_lifetime_s) // 2
+
+    async def put(self, bucket: Bucket, path: str, data: bytes, content_type: str) -> None:
+        """See `Blobs.put`. The suffix keeps the content type; `content_type` is not stored."""
+        del content_type
+        target = self._locate(bucket, path)
+        await asyncio.to_thread(self._write, target, data)
+
+    async def get(self, bucket: Bucket, path: str) -> bytes:
+        """See `Blobs.get`."""
+
+        def read() -> bytes:
+            try:
+                return self.open_path(bucket, path).read_bytes()
+            except FileNotFoundError as error:
+                raise NotFound(f"There is no {path} in {bucket}.") from error
+            except OSError as error:
+                raise Unavailable(f"{path} in {bucket} cannot be read: {error}") from error
+
+        return await asyncio.to_thread(read)
+
+    async def delete_prefix(self, bucket: Bucket, prefix: str) -> int:
+        """See `Blobs.delete_prefix`: the folder `prefix`, or the one file of that name."""
+        target = self._locate(bucket, prefix.removesuffix("/"))
+        return await asyncio.to_thread(_delete, target)
+
+    def url(self, bucket: Bucket, path: str) -> str:
+        """See `Blobs.url`. The same for half a lifetime, so that browsers may cache the file."""
+        self._check(path)
+        expires = (int(time.time()) // self._step_s + 2) * self._step_s
+        signature = self._sign(bucket, path, expires)
+        return f"{self._base_url}/{bucket}/{quote(path)}?expires={expires}&signature={signature}"
+
+    def verify(
+        self, bucket: str, path: str, expires: str, signature: str, now: float | None = None
+    ) -> bool:
+        """Whether the parts of a URL are of one that we gave out and that has not expired.
+
+        Args:
+            path: decoded, as the router gives it.
+            expires: from the query; seconds since 1970.
+            signature: from the query.
+            now: seconds since 1970, for tests; the clock's when left out.
+        """
+        if bucket not in set(Bucket):
+            return False
+        try:
+            expires_s = int(expires)
+            expected = self._sign(Bucket(bucket), path, expires_s)
+        except ValueError:  # not a number, or a path that is not Unicode
+            return False
+        genuine = hmac.compare_digest(expected.encode(), signature.encode(errors="replace"))
+        return genuine and (time.time() if now is None else now) < expires_s
+
+    def open_path(self, bucket: Bucket, path: str) -> Path:
+        """Where the file is, for a route to serve.
+
+        Raises:
+            NotFound: there is no such file.
+            InvalidInput: the path is malformed or leaves the bucket.
+        """
+        target = self._locate(bucket, path)
+        if not target.is_file():
+            raise NotFound(f"There is no {path} in {bucket}.")
+        return target
+
+    def _sign(self, bucket: Bucket, path: str, expires: int) -> str:
+        # No path holds a line break (`_check`), so different parts never give the same message.
+        message = f"{bucket}\n{path}\n{expires}".encode()
+        digest = hmac.digest(self._key, message, hashlib.sha256)
+        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+    @staticmethod
+    def _check(path: str) -> None:
+        """Refuse paths that are not relative, plain and portable to other stores."""
+        try:
+            encoded = path.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidInput(f"A blob's path must be Unicode text, not {path!r}.") from error
+        if any(byte < 0x20 or byte == 0x7F for byte in encoded) or "\\" in path:
+            raise InvalidInput(f"A blob's path has no control characters or \\: {path!r}.")
+        for component in path.split("/"):
+            if component in ("", ".", ".."):
+                raise InvalidInput(
+                    f"A blob's path is relative and without empty parts, . and ..: {path!r}."
+                )
+            if len(component.encode()) > _LONGEST_COMPONENT_BYTES:
+                raise InvalidInput(f"A part of a blob's path is too long: {path!r}.")
+
+    def _locate(self, bucket: Bucket, path: str) -> Path:
+        self._check(path)
+        home = self._root / Bucket(bucket)
+        target = home / path
+        # Nothing of ours makes links, but somebody may have put one there.
+        if not target.resolve().is_relative_to(home):
+            raise InvalidInput(f"The path leaves the bucket {bucket}: {path!r}.")
+        return target
+
+    def _write(self, target: Path, data: bytes) -> None:
+        incoming = self._root / _INCOMING
+        try:
+            incoming.mkdir(exist_ok=True)
+            descriptor, name = tempfile.mkstemp(dir=incoming)
+        except OSError as error:
+            raise Unavailable(f"Nothing can be written to {incoming}: {error}") from error
+        temporary = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                # A committed row must never name a file that a power cut emptied.
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            _move(temporary, target)
+        except OSError as error:
+            raise Unavailable(f"{target.name} cannot be written: {error}") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _move(temporary: Path, target: Path) -> None:
+    """Let the file appear; its folder may be deleted at the same time (`delete_prefix`)."""
+    for _ in range(5):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            temporary.replace(target)
+            return
+    temporary.replace(target)
+
+
+def _delete(target: Path) -> int:
+    if target.is_file():
+        target.unlink(missing_ok=True)
+        return 1
+    count = sum(len(files) for _, _, files in os.walk(target))
+    shutil.rmtree(target, ignore_errors=True)
+    return count

@@ -1,0 +1,112 @@
+"""Brings a PostgreSQL database to the newest schema from the files in `supabase/migrations`.
+
+It does not know what the files say; the Supabase CLI applies the same files in its own way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import asyncpg
+
+from pipeline.errors import GlimpseError
+
+__all__ = ["Migration", "apply_migrations", "migration_files", "newest_version"]
+
+_DIRECTORY = Path(__file__).resolve().parents[2] / "supabase" / "migrations"
+
+#: Any constant will do, as long as every release uses the same.
+_ADVISORY_LOCK = 0x611D_53D0
+
+_BOOKKEEPING = """
+create table if not exists public.glimpse3d_migrations (
+    version text primary key,
+    name text not null,
+    sha256 text not null,
+    applied_at timestamptz not null default clock_timestamp()
+);
+alter table public.glimpse3d_migrations enable row level security;
+comment on table public.glimpse3d_migrations is 'Migration files this database has had.';
+"""
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One file: `{version}_{name}.sql`, where the version is a timestamp."""
+
+    version: str
+    name: str
+    sql: str
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the file's text, kept in the database."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+@cache
+def migration_files(directory: Path = _DIRECTORY) -> tuple[Migration, ...]:
+    """All migrations in order.
+
+    Raises:
+        GlimpseError: the directory is missing or empty: the package was copied without its
+            checkout.
+    """
+    migrations = []
+    for path in sorted(directory.glob("*.sql")):
+        version, _, name = path.stem.partition("_")
+        migrations.append(Migration(version, name, path.read_text(encoding="utf-8")))
+    if not migrations:
+        raise GlimpseError(
+            f"There are no migrations in {directory}: run from a checkout, installed with "
+            "`pip install -e .`."
+        )
+    return tuple(migrations)
+
+
+def newest_version() -> str:
+    """Timestamp of the newest migration, as `schema_version_v1()` answers it."""
+    return migration_files()[-1].version
+
+
+async def apply_migrations(
+    connection: asyncpg.Connection, migrations: tuple[Migration, ...] | None = None
+) -> tuple[str, ...]:
+    """Apply what the database has not had, all of it or nothing; the versions applied.
+
+    Two processes may do so at once: the second waits and finds nothing to do.
+
+    Raises:
+        GlimpseError: a file was edited after this database had it.
+    """
+    if migrations is None:
+        migrations = migration_files()
+    applied = []
+    async with connection.transaction():
+        # Of the transaction, not of the session: it works behind a transaction pooler too.
+        await connection.execute("select pg_advisory_xact_lock($1)", _ADVISORY_LOCK)
+        await connection.execute("set local client_min_messages = warning")
+        await connection.execute(_BOOKKEEPING)
+        rows = await connection.fetch("select version, sha256 from public.glimpse3d_migrations")
+        known = {row["version"]: row["sha256"] for row in rows}
+        for migration in migrations:
+            if migration.version in known:
+                if known[migration.version] != migration.sha256:
+                    raise GlimpseError(
+                        f"Migration {migration.version}_{migration.name} was edited after this "
+                        "database had it. Add a new migration instead."
+                    )
+                continue
+            await connection.execute(migration.sql)
+            await connection.execute(
+                "insert into public.glimpse3d_migrations (version, name, sha256) "
+                "values ($1, $2, $3)",
+                migration.version,
+                migration.name,
+                migration.sha256,
+            )
+            applied.append(migration.version)
+    return tuple(applied)

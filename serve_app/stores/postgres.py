@@ -1,0 +1,248 @@
+"""The records port on any PostgreSQL >= 15, through asyncpg.
+
+It does not know what the SQL functions do (`supabase/migrations`) nor where the server came from
+(`serve_app.stores.embedded`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, ClassVar
+
+import asyncpg
+
+from pipeline.errors import GlimpseError, InvalidInput, Unavailable
+from serve_app.stores.migrations import apply_migrations
+from serve_app.stores.records import CallRecords, error_for_sqlstate
+
+__all__ = ["PostgresRecords", "migrate", "open_pool"]
+
+_log = logging.getLogger(__name__)
+
+#: `add_job_event_v1` notifies here with the job's id.
+_CHANNEL = "glimpse3d_jobs"
+_CONNECT_TIMEOUT_S = 10.0
+_CALL_TIMEOUT_S = 30.0
+#: The server's name for us in `pg_stat_activity`.
+_SERVER_SETTINGS = {"application_name": "glimpse3d"}
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise errors of our tree for all that asyncpg, the socket and the clock raise."""
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        raise _from_postgres(error) from error
+    except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        # The pool is closing, or the connection went away between two messages: asyncpg then
+        # complains of its own state ("cannot switch to state 11").
+        raise Unavailable(f"The connection to the database is gone: {error}") from error
+    except TimeoutError as error:
+        raise Unavailable("The database did not answer in time.") from error
+    except OSError as error:
+        raise Unavailable(f"The database cannot be reached: {error}") from error
+
+
+def _from_postgres(error: asyncpg.PostgresError) -> GlimpseError:
+    message = error.args[0] if error.args else type(error).__name__
+    return error_for_sqlstate(error.sqlstate or "XX000", str(message), getattr(error, "detail", ""))
+
+
+async def _keep_session(connection: asyncpg.Connection) -> None:
+    """Replace the pool's reset, a round trip per call: we never change a session's state."""
+
+
+@asynccontextmanager
+async def open_pool(dsn: str, *, size: int = 5) -> AsyncIterator[asyncpg.Pool]:
+    """A pool for `PostgresRecords`; raises `Unavailable` at once when nobody answers.
+
+    Args:
+        dsn: a `postgresql://` URL; a socket directory goes into `?host=`.
+        size: the most connections at once. Statements are not prepared by name, so the server may
+            be a transaction pooler (then `wait_for_job` polls).
+    """
+    with translated():
+        pool = await asyncpg.create_pool(
+            dsn,
+            min_size=0,  # no floor: asyncpg logs a traceback per try to restore it
+            max_size=size,
+            timeout=_CONNECT_TIMEOUT_S,
+            command_timeout=_CALL_TIMEOUT_S,
+            statement_cache_size=0,
+            reset=_keep_session,
+            server_settings=_SERVER_SETTINGS,
+        )
+    try:
+        with translated():
+            async with pool.acquire(timeout=_CONNECT_TIMEOUT_S):
+                pass
+        yield pool
+    finally:
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                await pool.close()
+        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            pool.terminate()
+
+
+async def migrate(dsn: str) -> tuple[str, ...]:
+    """Bring a database to the newest schema; the versions applied, none when it was current.
+
+    Raises:
+        Unavailable: nobody answers.
+        GlimpseError: a migration was edited after the database had it.
+    """
+    with translated():
+        connection = await asyncpg.connect(
+            dsn,
+            timeout=_CONNECT_TIMEOUT_S,
+            statement_cache_size=0,
+            server_settings=_SERVER_SETTINGS,
+        )
+        try:
+            return await apply_migrations(connection)
+        finally:
+            await connection.close(timeout=_CONNECT_TIMEOUT_S)
+
+
+class PostgresRecords(CallRecords):
+    """`deployments.store.Records` on a pool of connections.
+
+    Use it as an asynchronous context manager, inside the pool's: entering it starts the listener
+    that wakes `wait_for_job`; without it waiting polls.
+    """
+
+    #: How often a waiter looks although it listens: a notice may be lost with a connection.
+    announced_poll_s: ClassVar[float] = 5.0
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+        self._changes = _Changes(pool)
+
+    async def __aenter__(self) -> PostgresRecords:
+        self._changes.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._changes.stop()
+
+    async def call(self, function: str, **arguments: Any) -> Any:
+        """See `CallRecords.call`."""
+        names = ", ".join(f"{name} => ${i}" for i, name in enumerate(arguments, start=1))
+        values = [_argument(value) for value in arguments.values()]
+        # `to_jsonb` lets one decoder serve functions that return text, numbers and documents.
+        query = f"select to_jsonb(public.{function}({names}))"
+        with translated():
+            async with self._pool.acquire(timeout=_CONNECT_TIMEOUT_S) as connection:
+                answer = await connection.fetchval(query, *values)
+        return None if answer is None else json.loads(answer)
+
+    @contextmanager
+    def watch(self, job_id: str) -> Iterator[Callable[[float], Awaitable[None]]]:
+        """See `CallRecords.watch`: by notice while the listener listens, else by polling."""
+        event = asyncio.Event()
+
+        async def changed(left_s: float) -> None:
+            poll_s = self.announced_poll_s if self._changes.listening else self.poll_s
+            try:
+                async with asyncio.timeout(min(left_s, poll_s)):
+                    await event.wait()
+            except TimeoutError:
+                return
+            # The caller reads after this, so a notice from now on leads to one more read.
+            event.clear()
+
+        self._changes.add(job_id, event)
+        try:
+            yield changed
+        finally:
+            self._changes.remove(job_id, event)
+
+
+def _argument(value: Any) -> Any:
+    if not isinstance(value, dict | list):
+        return value
+    try:
+        return json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"The records take plain JSON values: {error}") from error
+
+
+class _Changes:
+    """Holds one connection that listens, and wakes who watches a job.
+
+    It is a task because the connection may go away at any time: then it is opened again, and all
+    watchers are woken once, for a notice may have been lost between.
+    """
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+        self._watchers: dict[str, set[asyncio.Event]] = {}
+        self._task: asyncio.Task[None] | None = None
+        self.listening = False
+
+    def start(self) -> None:
+        """Begin to listen in the background."""
+        self._task = asyncio.create_task(self._run(), name="glimpse3d-job-changes")
+
+    async def stop(self) -> None:
+        """End the task and give its connection back."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    def add(self, job_id: str, event: asyncio.Event) -> None:
+        """Set `event` whenever the job changes."""
+        self._watchers.setdefault(job_id, set()).add(event)
+
+    def remove(self, job_id: str, event: asyncio.Event) -> None:
+        """Forget the event."""
+        events = self._watchers[job_id]
+        events.discard(event)
+        if not events:
+            del self._watchers[job_id]
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                with translated():
+                    await self._listen_until_lost()
+            except GlimpseError as error:
+                _log.warning("waiting for jobs polls until the listener is back: %s", error.detail)
+            await asyncio.sleep(1.0)
+
+    async def _listen_until_lost(self) -> None:
+        lost = asyncio.Event()
+
+        def ended(_connection: object) -> None:
+            lost.set()
+
+        async with self._pool.acquire(timeout=_CONNECT_TIMEOUT_S) as connection:
+            await connection.add_listener(_CHANNEL, self._notice)
+            connection.add_termination_listener(ended)
+            self.listening = True
+            try:
+                self._wake_all()
+                await lost.wait()
+            finally:
+                self.listening = False
+                self._wake_all()
+                # The pool has taken a lost connection back already.
+                with suppress(asyncpg.InterfaceError):
+                    connection.remove_termination_listener(ended)
+                    await connection.remove_listener(_CHANNEL, self._notice)
+
+    def _notice(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
+        for event in self._watchers.get(str(payload), ()):
+            event.set()
+
+    def _wake_all(self) -> None:
+        for events in self._watchers.values():
+            for event in events:
+                event.set()

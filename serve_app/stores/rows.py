@@ -1,0 +1,185 @@
+"""Turns the rows of `deployments.store` into the JSON of the SQL functions, and back.
+
+It does not know who carries the JSON: asyncpg and PostgREST give and take the same documents.
+"""
+
+from __future__ import annotations
+
+import math
+import typing
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from deployments.store import (
+    DepthRow,
+    EnhancedViewRow,
+    ExportRow,
+    IterationRow,
+    Job,
+    JobError,
+    JobKind,
+    JobState,
+    ModelRow,
+    Project,
+    ProjectDetail,
+    ProjectStatus,
+    StageCommit,
+    ViewRow,
+)
+
+__all__ = [
+    "commit_document",
+    "error_document",
+    "read_commit",
+    "read_detail",
+    "read_job",
+    "read_project",
+]
+
+Document = Mapping[str, Any]
+
+Row = TypeVar("Row", ViewRow, DepthRow, ModelRow, IterationRow, EnhancedViewRow, ExportRow)
+
+
+def _float_fields(kind: type) -> frozenset[str]:
+    hints = typing.get_type_hints(kind)
+    return frozenset(
+        name for name, hint in hints.items() if hint is float or float in typing.get_args(hint)
+    )
+
+
+_FLOATS: dict[type, frozenset[str]] = {
+    kind: _float_fields(kind)
+    for kind in (ViewRow, DepthRow, ModelRow, IterationRow, EnhancedViewRow, ExportRow)
+}
+
+
+def _read_row(kind: type[Row], document: Document) -> Row:
+    """A row from its document; columns that a newer schema added are left out."""
+    values = {field.name: document[field.name] for field in fields(kind)}
+    for name in _FLOATS[kind]:
+        if values[name] is not None:
+            # JSON has no infinities: they travel as the strings PostgreSQL and Python both read.
+            values[name] = float(values[name])
+    return kind(**values)
+
+
+def _row_document(row: Any) -> dict[str, Any]:
+    values = {field.name: getattr(row, field.name) for field in fields(row)}
+    for name, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            values[name] = str(value)
+    return values
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def _time_or_none(text: str | None) -> datetime | None:
+    return None if text is None else _time(text)
+
+
+def read_project(document: Document) -> Project:
+    """A project from `project_document_v1`."""
+    return Project(
+        id=document["id"],
+        status=ProjectStatus(document["status"]),
+        current_step=document["current_step"],
+        progress_percentage=float(document["progress_percentage"]),
+        original_path=document["original_path"],
+        processed_path=document["processed_path"],
+        background_engine=document["background_engine"],
+        error=document["error"],
+        created_at=_time(document["created_at"]),
+        updated_at=_time(document["updated_at"]),
+    )
+
+
+def error_document(error: JobError) -> dict[str, Any]:
+    """What `jobs.error` holds."""
+    return _row_document(error)
+
+
+def _read_error(document: Document) -> JobError:
+    return JobError(
+        code=document["code"],
+        detail=document["detail"],
+        stage=document["stage"],
+        retryable=document["retryable"],
+    )
+
+
+def read_job(document: Document) -> Job:
+    """A job from `job_document_v1`."""
+    error = document["error"]
+    return Job(
+        id=document["id"],
+        project_id=document["project_id"],
+        kind=JobKind(document["kind"]),
+        state=JobState(document["state"]),
+        options=document["options"],
+        stage=document["stage"],
+        progress=float(document["progress"]),
+        attempt=document["attempt"],
+        max_attempts=document["max_attempts"],
+        fence=document["fence"],
+        cancel_requested=document["cancel_requested"],
+        timings={stage: float(seconds) for stage, seconds in document["timings"].items()},
+        error=None if error is None else _read_error(error),
+        result=document["result"],
+        queue_position=document["queue_position"],
+        created_at=_time(document["created_at"]),
+        started_at=_time_or_none(document["started_at"]),
+        finished_at=_time_or_none(document["finished_at"]),
+    )
+
+
+def commit_document(commit: StageCommit) -> dict[str, Any]:
+    """The argument of `commit_stage_v1`."""
+    return {
+        "stage": commit.stage,
+        "seconds": commit.seconds,
+        "detail": dict(commit.detail),
+        "views": [_row_document(row) for row in commit.views],
+        "depths": [_row_document(row) for row in commit.depths],
+        "models": [_row_document(row) for row in commit.models],
+        "iterations": [_row_document(row) for row in commit.iterations],
+        "enhanced": [_row_document(row) for row in commit.enhanced],
+        "exports": [_row_document(row) for row in commit.exports],
+    }
+
+
+def read_commit(document: Document) -> StageCommit:
+    """One element of `committed_v1`."""
+    return StageCommit(
+        stage=document["stage"],
+        seconds=float(document["seconds"]),
+        detail=document["detail"],
+        views=_read_rows(ViewRow, document["views"]),
+        depths=_read_rows(DepthRow, document["depths"]),
+        models=_read_rows(ModelRow, document["models"]),
+        iterations=_read_rows(IterationRow, document["iterations"]),
+        enhanced=_read_rows(EnhancedViewRow, document["enhanced"]),
+        exports=_read_rows(ExportRow, document["exports"]),
+    )
+
+
+def _read_rows(kind: type[Row], documents: list[Document]) -> tuple[Row, ...]:
+    return tuple(_read_row(kind, document) for document in documents)
+
+
+def read_detail(document: Document) -> ProjectDetail:
+    """A project with its rows from `project_detail_v1`."""
+    job = document["job"]
+    return ProjectDetail(
+        project=read_project(document["project"]),
+        views=_read_rows(ViewRow, document["views"]),
+        depths=_read_rows(DepthRow, document["depths"]),
+        models=_read_rows(ModelRow, document["models"]),
+        iterations=_read_rows(IterationRow, document["iterations"]),
+        exports=_read_rows(ExportRow, document["exports"]),
+        job=None if job is None else read_job(job),
+    )
