@@ -14,7 +14,7 @@ import ray.exceptions
 from ray.serve import exceptions as serve_exceptions
 from ray.serve.handle import DeploymentHandle
 
-from deployments.model_host import Finished
+from deployments.streaming import Finished
 from pipeline.control import Progress, Report, ignore_progress
 from pipeline.errors import (
     Cancelled,
@@ -46,7 +46,11 @@ T = TypeVar("T")
 #: derive from another stand before it. `{}` is what was called.
 _MEANINGS: tuple[tuple[tuple[type[BaseException], ...], type[GlimpseError], str], ...] = (
     (
-        (serve_exceptions.RequestCancelledError, asyncio.CancelledError),
+        (
+            serve_exceptions.RequestCancelledError,
+            ray.exceptions.TaskCancelledError,
+            asyncio.CancelledError,
+        ),
         Cancelled,
         "The call to {} was cancelled.",
     ),

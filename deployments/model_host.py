@@ -1,19 +1,15 @@
 """A replica that keeps engines resident and serves their ports.
 
-It knows which ports it hosts and how a call is streamed; not who calls or what a job is. Short
-calls answer once; long ones stream small `Progress` values and end with the result, which Ray
-delivers, cancels and fails like any other call (measured; docs/decisions.md).
+It knows which ports it hosts; not who calls or what a job is. Short calls answer once, long ones
+stream (`deployments.streaming`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TypeVar
 
-from pipeline.control import Progress, Report
+from deployments.streaming import Streamed, stream
 from pipeline.engines import EngineChoice, PortName
 from pipeline.errors import ModelFailed
 from pipeline.local import LocalPorts, build_ports
@@ -28,7 +24,7 @@ from pipeline.ports import (
 )
 from pipeline.types import Cameras, DepthMaps, Scores, SplatModel, UInt8Array, ViewSet
 
-__all__ = ["Finished", "ModelHost", "Streamed"]
+__all__ = ["ModelHost"]
 
 log = logging.getLogger("ray.serve")
 
@@ -37,20 +33,6 @@ T = TypeVar("T")
 #: Longest a single engine call may hold the lane before the replica is called unhealthy. The
 #: longest honest one is a fit of 500,000 splats over 10,000 steps.
 _HUNG_AFTER_S = 4 * 3600.0
-
-#: Progress is for people: more values a second only cost time.
-_PROGRESS_PERIOD_S = 0.2
-
-
-@dataclass(frozen=True)
-class Finished(Generic[T]):
-    """Last item of a streamed call."""
-
-    value: T
-
-
-#: What a long call yields: progress, then exactly one `Finished`.
-Streamed = AsyncGenerator[Progress | Finished[T], None]
 
 
 class ModelHost:
@@ -78,29 +60,29 @@ class ModelHost:
 
     async def synthesize_views(self, request: ViewRequest) -> Streamed[ViewSet]:
         port = self._hosted(self._ports.views, PortName.VIEWS)
-        async for item in _stream(lambda report: port.synthesize_views(request, report)):
+        async for item in stream(lambda report: port.synthesize_views(request, report)):
             yield item
 
     async def estimate_depth(self, views: ViewSet) -> Streamed[DepthMaps]:
         port = self._hosted(self._ports.depth, PortName.DEPTH)
-        async for item in _stream(lambda report: port.estimate_depth(views, report)):
+        async for item in stream(lambda report: port.estimate_depth(views, report)):
             yield item
 
     async def reconstruct(self, request: FitRequest) -> Streamed[SplatModel]:
         port = self._hosted(self._ports.splats, PortName.SPLATS)
-        async for item in _stream(lambda report: port.reconstruct(request, report)):
+        async for item in stream(lambda report: port.reconstruct(request, report)):
             yield item
 
     async def improve(self, request: RefineRequest) -> Streamed[SplatModel]:
         port = self._hosted(self._ports.splats, PortName.SPLATS)
-        async for item in _stream(lambda report: port.improve(request, report)):
+        async for item in stream(lambda report: port.improve(request, report)):
             yield item
 
     async def enhance(
         self, renders: Renders, strength: float, prompt: str | None, seed: int
     ) -> Streamed[EnhancedImages]:
         port = self._hosted(self._ports.enhancer, PortName.ENHANCER)
-        async for item in _stream(
+        async for item in stream(
             lambda report: port.enhance(renders, strength, prompt, seed, report)
         ):
             yield item
@@ -113,36 +95,3 @@ class ModelHost:
 
     async def engine_name(self) -> str:
         return await self._hosted(self._ports.splats, PortName.SPLATS).engine_name()
-
-
-async def _stream(call: Callable[[Report], Awaitable[T]]) -> Streamed[T]:
-    """Run a port's call; yield the newest progress now and then, and the result at the end.
-
-    Closing or cancelling the generator cancels the call, and the lane stops at its next step.
-    """
-    newest: list[Progress] = []
-
-    def keep(progress: Progress) -> None:
-        newest[:] = [progress]
-
-    async def body() -> T:
-        return await call(keep)
-
-    task = asyncio.ensure_future(body())
-    try:
-        while True:
-            done, _ = await asyncio.wait({task}, timeout=_PROGRESS_PERIOD_S)
-            if newest:
-                yield newest.pop()
-            if done:
-                yield Finished(task.result())
-                return
-    finally:
-        if not task.done():
-            task.cancel()
-            await _settled(task)
-
-
-async def _settled(task: asyncio.Task[Any]) -> None:
-    """Wait until a cancelled task has ended; how it ended no longer matters to anybody."""
-    await asyncio.wait({task})

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 import uuid
+from contextlib import suppress
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve_app.problems import Problem, problem_response
+from serve_app.problems import problem_response
 
 __all__ = ["BodyLimit", "RequestId"]
 
@@ -62,16 +63,26 @@ class BodyLimit:
             await self._refuse(scope, receive, send)
             return
         received = 0
+        refused = False
 
         async def limited_receive() -> Message:
-            nonlocal received
+            nonlocal received, refused
             message = await receive()
             received += len(message.get("body", b""))
             if received > self._limit:
-                raise _TooLarge(413, "too_large", "The file is too large", self._told)
+                refused = True
+                raise _TooLarge
             return message
 
-        await self._app(scope, limited_receive, send)
+        async def send_unless_refused(message: Message) -> None:
+            # What the application says about a body that was cut off is not the reason.
+            if not refused:
+                await send(message)
+
+        with suppress(_TooLarge):
+            await self._app(scope, limited_receive, send_unless_refused)
+        if refused:
+            await self._refuse(scope, receive, send)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = problem_response(
@@ -86,5 +97,5 @@ class BodyLimit:
         await answer(scope, receive, send)
 
 
-class _TooLarge(Problem):
-    """Raised out of `receive`, answered by the handler of `Problem`."""
+class _TooLarge(Exception):
+    """Stops the application from reading on."""

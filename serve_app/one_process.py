@@ -22,6 +22,7 @@ from pipeline.images import decode_png, frame_object
 from pipeline.intake import prepare_upload
 from pipeline.local import build_ports
 from pipeline.options import GenerateOptions, RefineOptions
+from pipeline.ports import IterationOutcome
 from pipeline.refine import refine
 from pipeline.splats.render import render_model
 from serve_app.console import stage_bars, summary_table
@@ -63,7 +64,8 @@ async def run_in_process(
 
         journal = FolderJournal(out, on_enter=bars.enter, on_progress=show)
         result = await generate(cutout, options, ports, journal)
-        model, outcomes = result.model, ()
+        model = result.model
+        outcomes: tuple[IterationOutcome, ...] = ()
         if iterations:
             refined = await refine(
                 RefineOptions(seed=seed, num_iterations=iterations), ports, journal

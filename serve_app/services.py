@@ -23,7 +23,7 @@ Readiness = Callable[[], Awaitable[Mapping[str, str]]]
 class FileSource(Protocol):
     """Blobs that this service hands out itself, under signed URLs."""
 
-    def verify(self, bucket: Bucket, path: str, expires: int, signature: str) -> bool:
+    def verify(self, bucket: str, path: str, expires: str, signature: str) -> bool:
         """Whether a URL was signed by us for this file and has not expired."""
 
     def open_path(self, bucket: Bucket, path: str) -> Path:

@@ -10,9 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import torch
 
-from pipeline.splats.sh import sh_basis
 from pipeline.types import FloatArray, SplatModel
 
 __all__ = ["PLY_FROM_WORLD", "rotate_model", "turn_quats"]
@@ -86,6 +84,11 @@ def _turn_sh(sh: FloatArray, R: FloatArray) -> FloatArray:
     degree = int(sh.shape[1] ** 0.5) - 1
     if degree == 0:
         return sh
+    # Imported here because the HTTP ingress imports this module and has no use for torch.
+    import torch
+
+    from pipeline.splats.sh import sh_basis
+
     directions = torch.from_numpy(_fibonacci_sphere(64))
     after = sh_basis(degree, directions).numpy()
     before = sh_basis(degree, directions @ torch.from_numpy(np.asarray(R, np.float64))).numpy()

@@ -40,7 +40,7 @@ def write_ply(model: SplatModel) -> bytes:
             model.means,
             np.zeros((n, 3), np.float32),  # normals: readers expect the columns, none uses them
             model.sh[:, 0],
-            model.sh[:, 1:].transpose(0, 2, 1).reshape(n, -1),
+            model.sh[:, 1:].transpose(0, 2, 1).reshape(n, 3 * (coefficients - 1)),
             model.logit_opacities[:, None],
             model.log_scales,
             model.quats,

@@ -25,14 +25,14 @@ async def get_file(
     request: Request,
     bucket: str,
     path: str,
-    expires: Annotated[int, Query()] = 0,
+    expires: Annotated[str, Query()] = "",
     signature: Annotated[str, Query()] = "",
 ) -> FileResponse:
     """A file of a project; the URL comes from an answer of the service."""
     services: Services = request.app.state.services
     if services.files is None or bucket not in list(Bucket):
         raise NotFound("No such file.")
-    if not services.files.verify(Bucket(bucket), path, expires, signature):
+    if not services.files.verify(bucket, path, expires, signature):
         raise Problem(
             403,
             "bad_signature",

@@ -1,0 +1,81 @@
+"""The map from what Ray raises to what the pipeline raises is total."""
+
+import asyncio
+import inspect
+
+import pytest
+import ray.exceptions
+from ray.serve import exceptions as serve_exceptions
+
+from deployments.handles import translate
+from pipeline import errors
+
+
+def subclasses(root: type) -> list[type]:
+    return [root, *(c for sub in root.__subclasses__() for c in subclasses(sub))]
+
+
+def raised(cause: Exception) -> Exception:
+    """What a caller sees of an exception in another process."""
+    return ray.exceptions.RayTaskError("f", "traceback", cause).as_instanceof_cause()
+
+
+FULL = serve_exceptions.BackPressureError(num_queued_requests=1, max_queued_requests=1)
+
+
+@pytest.mark.parametrize(
+    ("error", "meaning"),
+    [
+        (ray.exceptions.ActorDiedError(), errors.ReplicaDied),
+        (raised(ray.exceptions.ActorDiedError()), errors.ReplicaDied),
+        (ray.exceptions.WorkerCrashedError(), errors.ReplicaDied),
+        (ray.exceptions.OutOfMemoryError("oom"), errors.OutOfMemory),
+        (raised(MemoryError()), errors.OutOfMemory),
+        (serve_exceptions.RequestCancelledError("id"), errors.Cancelled),
+        (FULL, errors.TooBusy),
+        (serve_exceptions.DeploymentUnavailableError("x"), errors.Unavailable),
+        (TimeoutError(), errors.Unavailable),
+        (asyncio.CancelledError(), errors.Cancelled),
+        (raised(ValueError("boom")), errors.ModelFailed),
+        (raised(errors.InvalidImage("no object")), errors.InvalidImage),
+    ],
+    ids=lambda value: getattr(value, "__name__", type(value).__name__),
+)  # fmt: skip
+def test_meaning_of_an_error(error, meaning):
+    assert type(translate(error, "the model")) is meaning
+
+
+def test_text_of_ours_is_kept_and_text_of_others_names_where():
+    assert translate(raised(errors.InvalidImage("no object")), "x").detail == "no object"
+    assert translate(raised(ValueError("boom")), "depth").detail == "depth raised ValueError: boom"
+    assert "depth" in translate(ray.exceptions.ActorDiedError(), "depth").detail
+
+
+def test_every_exception_of_ray_and_serve_has_a_meaning():
+    known = {c for c in subclasses(ray.exceptions.RayError) if "ray." in c.__module__}
+    known |= {
+        c
+        for _, c in inspect.getmembers(serve_exceptions, inspect.isclass)
+        if issubclass(c, Exception)
+    }
+    assert len(known) > 20
+    for kind in known:
+        # Their constructors want all sorts of arguments; only the class matters here.
+        plain = {"__init__": lambda self: None, "__str__": lambda self: "made by a test"}
+        error = type(kind.__name__, (kind,), plain)()
+        if isinstance(error, ray.exceptions.RayTaskError):
+            error.cause = ValueError("boom")
+        assert isinstance(translate(error, "the model"), errors.GlimpseError), kind
+
+
+def test_every_error_of_ours_crosses_a_process_border():
+    import pickle
+
+    ours = [c for c in subclasses(errors.GlimpseError) if c.__module__ == errors.__name__]
+    assert len(ours) == len(errors.__all__)
+    for kind in ours:
+        error = kind("a sentence")
+        back = pickle.loads(pickle.dumps(error))
+        assert type(back) is kind
+        assert back.detail == "a sentence"
+    assert pickle.loads(pickle.dumps(errors.ProjectBusy("busy", "job-1"))).job_id == "job-1"

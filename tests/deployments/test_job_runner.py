@@ -1,0 +1,214 @@
+"""One attempt of a job on a real store with fake models."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from deployments.driver import DriverSettings, JobRunner
+from deployments.store import Bucket, JobKind, JobState, Lease, NewJob, ProjectStatus, Store
+from pipeline.errors import ModelFailed, ReplicaDied
+from pipeline.formats import read_ply
+from pipeline.images import encode_png
+from tests.fakes import FakeModels, some_cutout
+
+SETTINGS = DriverSettings(lease_s=30, heartbeat_s=0.05)
+PROJECT = "project-1"
+
+
+async def new_project(store: Store) -> None:
+    path = f"{PROJECT}/processed.png"
+    await store.blobs.put(Bucket.PROCESSED, path, encode_png(some_cutout().rgba), "image/png")
+    await store.records.create_project(
+        PROJECT, original_path=path, processed_path=path, background_engine="fake-background"
+    )
+
+
+async def lease_of(store: Store, kind: JobKind, **options) -> Lease:
+    values = {"seed": 1, **options} if kind is not JobKind.EXPORT else options
+    await store.records.submit_job(NewJob(PROJECT, kind, values, fingerprint=kind.value))
+    lease = await store.records.claim_job("test", 30)
+    assert lease is not None
+    return lease
+
+
+async def run(store: Store, models: FakeModels, lease: Lease) -> None:
+    await JobRunner(store, models.ports(), SETTINGS).run(lease)
+
+
+async def generated(store: Store) -> None:
+    await new_project(store)
+    await run(store, FakeModels(), await lease_of(store, JobKind.GENERATE))
+
+
+async def test_generate_leaves_rows_files_and_a_result(store: Store):
+    await generated(store)
+    detail = await store.records.project_detail(PROJECT)
+    assert detail.project.status is ProjectStatus.COMPLETED
+    assert len(detail.views) == len(detail.depths) == 16
+    assert detail.views[5].azimuth_deg == pytest.approx(112.5)
+    assert detail.views[5].elevation_deg == pytest.approx(30)
+    assert detail.views[0].image_path == f"{PROJECT}/views/00.png", "the documented name"
+    (model,) = detail.models
+    assert (model.version, model.origin, model.model_path) == (
+        0,
+        "generate",
+        f"{PROJECT}/models/v0.ply",
+    )
+    assert len(read_ply(await store.blobs.get(Bucket.MODELS, model.model_path))) == 20
+    assert detail.job is not None
+    assert detail.job.state is JobState.SUCCEEDED
+    assert set(detail.job.timings) == {"views", "depth", "splats"}
+    assert detail.job.result is not None
+    assert detail.job.result["engines"]["views"] == "fake-views"
+    assert detail.job.result["notes"] == ["A fake."]
+
+
+async def test_refine_adds_a_version_per_accepted_iteration(store: Store):
+    await generated(store)
+    lease = await lease_of(store, JobKind.REFINE, num_iterations=3)
+    await run(store, FakeModels(qualities=[0.5, 0.6, 0.55, 0.7]), lease)
+    detail = await store.records.project_detail(PROJECT)
+    assert [m.version for m in detail.models] == [0, 1, 2]
+    assert [(i.iteration_number, i.accepted, i.model_version) for i in detail.iterations] == [
+        (0, True, 0),
+        (1, True, 1),
+        (2, False, None),
+        (3, True, 2),
+    ]
+    assert detail.job is not None
+    assert detail.job.result is not None
+    assert detail.job.result["stop_reason"] == "max_iterations"
+    assert await store.blobs.get(Bucket.ENHANCED, f"{PROJECT}/enhanced/1/00.png")
+
+
+async def test_a_failure_names_stage_and_cause_and_keeps_what_was_committed(store: Store):
+    await new_project(store)
+    models = FakeModels(fail_at="splats", failure=ModelFailed("the fit diverged"))
+    await run(store, models, await lease_of(store, JobKind.GENERATE))
+    detail = await store.records.project_detail(PROJECT)
+    assert detail.job is not None
+    assert detail.job.state is JobState.FAILED
+    error = detail.job.error
+    assert error is not None
+    assert (error.code, error.stage, error.detail) == ("model_failed", "splats", "the fit diverged")
+    assert len(detail.views) == 16
+
+    await run(store, FakeModels(), await lease_of(store, JobKind.GENERATE))
+    assert (await store.records.project_detail(PROJECT)).newest_model is not None
+
+
+async def test_an_unforeseen_exception_is_a_failed_job_too(store: Store):
+    await new_project(store)
+    models = FakeModels(fail_at="depth", failure=ZeroDivisionError("oops"))
+    await run(store, models, await lease_of(store, JobKind.GENERATE))
+    job = (await store.records.project_detail(PROJECT)).job
+    assert job is not None
+    assert job.error is not None
+    assert job.error.detail == "ZeroDivisionError: oops"
+
+
+async def test_a_dead_model_gives_the_job_back_and_the_next_attempt_goes_on(store: Store):
+    await new_project(store)
+    dying = FakeModels(fail_at="splats", failure=ReplicaDied("gone"))
+    await run(store, dying, await lease_of(store, JobKind.GENERATE))
+    lease = await store.records.claim_job("test", 30)
+    assert lease is not None, "the job was released"
+    assert lease.fence == 2
+    models = FakeModels()
+    await run(store, models, lease)
+    assert models.calls == ["splats", "evaluate"], "views and depth were committed"
+    detail = await store.records.project_detail(PROJECT)
+    assert detail.job is not None
+    assert detail.job.state is JobState.SUCCEEDED
+    assert detail.models[0].model_path != f"{PROJECT}/models/v0.ply", "nothing is written twice"
+
+
+async def test_the_last_attempt_fails_with_the_last_error(store: Store):
+    await new_project(store)
+    lease = await lease_of(store, JobKind.GENERATE)
+    models = FakeModels(fail_at="views", failure=ReplicaDied("gone"))
+    for _ in range(lease.job.max_attempts):
+        await run(store, models, lease)
+        lease = await store.records.claim_job("test", 30) or lease
+    job = await store.records.get_job(lease.job.id)
+    assert job.state is JobState.FAILED
+    assert job.error is not None
+    assert job.error.code == "replica_died"
+
+
+async def test_a_cancel_request_stops_the_model_and_ends_the_job(store: Store):
+    await new_project(store)
+    models = FakeModels(hold_at="depth")
+    lease = await lease_of(store, JobKind.GENERATE)
+    task = asyncio.create_task(run(store, models, lease))
+    await models.holding.wait()
+    await store.records.cancel_job(lease.job.id)
+    await task
+    assert models.cancelled == ["depth"]
+    detail = await store.records.project_detail(PROJECT)
+    assert detail.job is not None
+    assert detail.job.state is JobState.CANCELLED
+    assert len(detail.views) == 16, "what was committed stays"
+
+
+async def test_an_attempt_that_lost_its_lease_stops_and_writes_nothing(store: Store):
+    await new_project(store)
+    models = FakeModels(hold_at="depth")
+    lease = await lease_of(store, JobKind.GENERATE)
+    task = asyncio.create_task(run(store, models, lease))
+    await models.holding.wait()
+    await store.records.release_job(lease.job.id, lease.fence)
+    newer = await store.records.claim_job("other", 30)
+    assert newer is not None
+    await task
+    assert models.cancelled == ["depth"]
+    job = await store.records.get_job(lease.job.id)
+    assert (job.state, job.fence) == (JobState.RUNNING, newer.fence)
+
+
+async def test_a_stale_attempt_cannot_commit(store: Store):
+    await new_project(store)
+    stale = await lease_of(store, JobKind.GENERATE)
+    await store.records.release_job(stale.job.id, stale.fence)
+    newer = await store.records.claim_job("other", 30)
+    assert newer is not None
+    slow = DriverSettings(lease_s=30, heartbeat_s=60)
+    old = replace(stale, job=newer.job)
+    await JobRunner(store, FakeModels().ports(), slow).run(old)
+    detail = await store.records.project_detail(PROJECT)
+    assert detail.views == ()
+    await run(store, FakeModels(), newer)
+    assert len((await store.records.project_detail(PROJECT)).models) == 1
+
+
+async def test_a_drained_driver_hands_its_job_over_at_once(store: Store):
+    await new_project(store)
+    models = FakeModels(hold_at="views")
+    lease = await lease_of(store, JobKind.GENERATE)
+    task = asyncio.create_task(run(store, models, lease))
+    await models.holding.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert models.cancelled == ["views"]
+    assert await store.records.claim_job("other", 30) is not None
+
+
+async def test_a_second_generation_is_a_new_version_beside_the_old_files(store: Store):
+    await generated(store)
+    await run(store, FakeModels(), await lease_of(store, JobKind.GENERATE, seed=2))
+    detail = await store.records.project_detail(PROJECT)
+    assert [m.version for m in detail.models] == [0, 1]
+    assert detail.views[0].image_path != f"{PROJECT}/views/00.png"
+    assert await store.blobs.get(Bucket.VIEWS, f"{PROJECT}/views/00.png")
+
+
+async def test_export_writes_the_newest_model(store: Store):
+    await generated(store)
+    await run(
+        store, FakeModels(), await lease_of(store, JobKind.EXPORT, format="splat", optimize=False)
+    )
+    (row,) = (await store.records.project_detail(PROJECT)).exports
+    assert (row.format, row.model_version, row.file_size_bytes) == ("splat", 0, 20 * 32)
+    assert len(await store.blobs.get(Bucket.MODELS, row.file_path)) == 20 * 32

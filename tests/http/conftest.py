@@ -1,0 +1,88 @@
+"""The HTTP application over a real store and fake models, without Ray.
+
+`service` stands in for dispatcher and driver: a task that claims jobs and runs them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+
+from deployments.driver import DriverSettings, JobRunner
+from deployments.store import Store
+from serve_app.api import create_app
+from serve_app.services import Limits, Services
+from serve_app.stores import StoreSettings
+from tests.fakes import FakeModels
+
+
+@dataclass
+class Service:
+    """What a test talks to."""
+
+    http: httpx.AsyncClient
+    store: Store
+    models: FakeModels
+    not_ready: dict[str, str] = field(default_factory=dict)
+
+
+@asynccontextmanager
+async def running(
+    settings: StoreSettings, models: FakeModels, limits: Limits, *, drivers: bool = True
+) -> AsyncIterator[Service]:
+    async with settings.open() as store:
+        not_ready: dict[str, str] = {}
+
+        async def readiness() -> Mapping[str, str]:
+            return {"store": "ok", **not_ready}
+
+        app = create_app(Services(store, models, readiness, files=settings.blobs(), limits=limits))
+        runner = JobRunner(store, models.ports(), DriverSettings(lease_s=30, heartbeat_s=0.05))
+
+        async def work() -> None:
+            while True:
+                lease = await store.records.claim_job("test", 30)
+                if lease is None:
+                    await asyncio.sleep(0.02)
+                else:
+                    await runner.run(lease)
+
+        task = asyncio.create_task(work()) if drivers else None
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+            yield Service(http, store, models, not_ready)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
+
+
+@pytest.fixture
+def limits() -> Limits:
+    return Limits(max_upload_bytes=1024 * 1024, max_wait_s=20, max_queued_jobs=3)
+
+
+@pytest.fixture
+def models() -> FakeModels:
+    return FakeModels(qualities=[0.5, 0.6, 0.603])
+
+
+@pytest.fixture
+async def service(
+    store_settings: StoreSettings, models: FakeModels, limits: Limits
+) -> AsyncIterator[Service]:
+    async with running(store_settings, models, limits) as up:
+        yield up
+
+
+@pytest.fixture
+async def idle_service(
+    store_settings: StoreSettings, models: FakeModels, limits: Limits
+) -> AsyncIterator[Service]:
+    """Nobody works on its jobs."""
+    async with running(store_settings, models, limits, drivers=False) as up:
+        yield up

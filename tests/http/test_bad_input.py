@@ -1,0 +1,274 @@
+"""Bad input gets a problem document and leaves nothing behind."""
+
+import asyncio
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deployments.store import Bucket, JobKind, NewJob
+from pipeline.errors import ModelFailed
+from tests.http.test_contract import API, photo, upload
+
+
+def png_header_only(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 64))
+
+
+def animated_gif() -> bytes:
+    frames = [Image.new("RGB", (64, 64), (i * 60, 0, 0)) for i in range(3)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    return buffer.getvalue()
+
+
+def plain() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), (128, 128, 128)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def see_through() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGBA", (64, 64), (10, 10, 10, 0)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+BAD = {
+    "not an image": b"This is a letter, not a picture." * 20,
+    "zero bytes": b"",
+    "truncated": photo((200, 200), format="JPEG")[:-4000],
+    "1x1": photo((1, 1)),
+    "40,000 x 40,000 header": png_header_only(40_000, 40_000),
+    "animated": animated_gif(),
+    "no foreground": plain(),
+    "fully transparent": see_through(),
+}
+
+
+async def rows_and_files(service) -> tuple[int, list[str]]:
+    root = service.store.blobs._root if hasattr(service.store.blobs, "_root") else None
+    files = [str(p) for p in root.rglob("*") if p.is_file()] if root and root.exists() else []
+    return await service.store.records.queue_length(), files
+
+
+@pytest.mark.parametrize("kind", BAD)
+async def test_a_bad_photo_is_refused_with_its_reason_and_leaves_nothing(service, kind):
+    answer = await service.http.post(f"{API}/upload", files={"file": ("p", BAD[kind])})
+    body = answer.json()
+    assert answer.status_code == 422, body
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert set(body) >= {
+        "type", "title", "status", "detail", "instance", "code", "retryable", "request_id",
+    }  # fmt: skip
+    assert body["code"] == "invalid_image"
+    assert len(body["detail"]) > 15
+    assert await rows_and_files(service) == (0, [])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        photo(mode="CMYK", format="JPEG"),
+        photo(mode="L"),
+        photo(mode="P"),
+    ],
+    ids=["CMYK", "grey", "palette"],
+)
+async def test_unusual_photos_are_accepted(service, data):
+    await upload(service, data)
+
+
+async def test_a_photo_with_16_bits_is_scaled_not_clipped(service):
+    ramp = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
+    buffer = io.BytesIO()
+    Image.fromarray(ramp).save(buffer, "PNG")
+    project_id = await upload(service, buffer.getvalue())
+    stored = await service.store.blobs.get(Bucket.UPLOADS, f"{project_id}/original.png")
+    seen = np.asarray(Image.open(io.BytesIO(stored)))[..., 0]
+    assert abs(int(np.median(seen)) - 127) < 5
+
+
+async def test_exif_rotation_is_honoured(service):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    project_id = await upload(service, photo((64, 48), format="JPEG", exif=exif))
+    stored = await service.store.blobs.get(Bucket.UPLOADS, f"{project_id}/original.png")
+    assert Image.open(io.BytesIO(stored)).size == (48, 64)
+
+
+async def test_alpha_given_by_the_user_is_kept(service):
+    rgba = np.zeros((64, 64, 4), np.uint8)
+    rgba[16:48, 20:40] = (200, 30, 30, 255)
+    buffer = io.BytesIO()
+    Image.fromarray(rgba).save(buffer, "PNG")
+    project_id = await upload(service, buffer.getvalue())
+    assert "background" not in service.models.calls
+    stored = await service.store.blobs.get(Bucket.PROCESSED, f"{project_id}/processed.png")
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(stored)))[..., 3], rgba[..., 3])
+
+
+async def test_remove_bg_false_takes_the_whole_photo(service):
+    project_id = await upload(service, remove_bg="false")
+    assert "background" not in service.models.calls
+    stored = await service.store.blobs.get(Bucket.PROCESSED, f"{project_id}/processed.png")
+    assert np.asarray(Image.open(io.BytesIO(stored)))[..., 3].min() == 255
+
+
+async def test_a_file_that_is_too_large_is_refused_before_it_is_read_whole(service):
+    read = 0
+
+    async def body():
+        nonlocal read
+        yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="p"\r\n\r\n'
+        for _ in range(1000):
+            read += 64 * 1024
+            yield bytes(64 * 1024)
+
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    answer = await service.http.post(f"{API}/upload", content=body(), headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+    declared = await service.http.post(
+        f"{API}/upload", content=b"x", headers={**headers, "Content-Length": "999999999"}
+    )
+    assert declared.status_code == 413
+    assert declared.headers["content-type"] == "application/problem+json"
+
+
+async def test_an_upload_that_is_no_form_is_415(service):
+    answer = await service.http.post(f"{API}/upload", content=photo())
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
+    assert (await service.http.post(f"{API}/upload", files={"other": photo()})).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "generate/nobody"),
+        ("POST", "refine/nobody"),
+        ("GET", "export/nobody?format=ply"),
+        ("GET", "status/nobody"),
+        ("GET", "jobs/nobody"),
+        ("POST", "jobs/nobody/cancel"),
+    ],
+)
+async def test_an_unknown_id_is_404(service, method, path):
+    answer = await service.http.request(method, f"{API}/{path}")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+async def test_an_id_that_no_project_can_have_is_refused(service):
+    answer = await service.http.get(f"{API}/status/%00")
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_input")
+
+
+@pytest.mark.parametrize("path", ["refine/{}", "export/{}?format=ply"])
+async def test_refine_and_export_before_generate_are_409(service, path):
+    project_id = await upload(service)
+    method = "POST" if path.startswith("refine") else "GET"
+    answer = await service.http.request(method, f"{API}/{path.format(project_id)}")
+    assert (answer.status_code, answer.json()["code"]) == (409, "not_generated_yet")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("generate", {"seed": "seven"}, "seed"),
+        ("generate", {"colour": "red"}, "colour"),
+        ("generate", {"preset": "ultra"}, "preset"),
+        ("generate", {"elevation_deg": 80}, "elevation_deg"),
+        ("generate", {"num_gaussians": 1.5}, "num_gaussians"),
+        ("refine", {"num_iterations": 0}, "num_iterations"),
+        ("refine", {"num_iterations": 101}, "num_iterations"),
+        ("refine", {"learning_rate": -1}, "learning_rate"),
+        ("refine", {"views_to_refine": []}, "views_to_refine"),
+        ("refine", {"views_to_refine": [16]}, "views_to_refine"),
+        ("refine", {"views_to_refine": [5, 11]}, "views_to_refine"),
+        ("refine", {"views_to_refine": "all"}, "views_to_refine"),
+    ],
+)
+async def test_a_bad_option_is_422_and_named(service, path, body, field):
+    project_id = await upload(service)
+    answer = await service.http.post(f"{API}/{path}/{project_id}", json=body)
+    problem = answer.json()
+    assert (answer.status_code, problem["code"]) == (422, "invalid_option"), problem
+    assert field in problem["detail"]
+
+
+async def test_json_that_is_none_is_422(service):
+    project_id = await upload(service)
+    answer = await service.http.post(
+        f"{API}/generate/{project_id}", content=b"{", headers={"Content-Type": "application/json"}
+    )
+    assert answer.status_code == 422
+
+
+@pytest.mark.parametrize(("name", "status"), [("docx", 422), ("glb", 501), ("usdz", 501)])
+async def test_a_format_that_cannot_be_written(service, name, status):
+    project_id = await upload(service)
+    answer = await service.http.get(f"{API}/export/{project_id}", params={"format": name})
+    assert answer.status_code == status
+    assert "ply" in answer.json()["detail"]
+
+
+async def test_a_second_job_on_a_busy_project_names_the_first(service):
+    project_id = await upload(service)
+    service.models.hold_at = "views"
+    first = asyncio.create_task(service.http.post(f"{API}/generate/{project_id}"))
+    await service.models.holding.wait()
+    answer = await service.http.post(f"{API}/generate/{project_id}")
+    job = (await service.http.get(f"{API}/status/{project_id}")).json()["job"]
+    assert (answer.status_code, answer.json()["code"]) == (409, "project_busy")
+    assert answer.json()["job_id"] == job["id"]
+    service.models.release.set()
+    assert (await first).status_code == 200
+
+
+async def test_a_failed_job_names_stage_and_cause(service):
+    project_id = await upload(service)
+    service.models.fail_at, service.models.failure = "depth", ModelFailed("no depth today")
+    answer = await service.http.post(f"{API}/generate/{project_id}")
+    problem = answer.json()
+    assert (answer.status_code, problem["code"], problem["stage"]) == (500, "model_failed", "depth")
+    assert problem["detail"] == "no depth today"
+    service.models.fail_at = None
+    assert (await service.http.post(f"{API}/generate/{project_id}")).status_code == 200
+
+
+async def test_a_full_queue_is_503_with_retry_after(idle_service):
+    for _ in range(3):
+        project_id = await upload(idle_service)
+        await idle_service.store.records.submit_job(
+            NewJob(project_id, JobKind.GENERATE, {"seed": 1}, fingerprint="x")
+        )
+    project_id = await upload(idle_service)
+    answer = await idle_service.http.post(f"{API}/generate/{project_id}")
+    assert (answer.status_code, answer.json()["code"]) == (503, "too_busy")
+    assert answer.headers["retry-after"]
+
+
+async def test_a_fault_of_ours_tells_no_secrets(service, monkeypatch):
+    async def broken(*_args, **_kwargs):
+        raise RuntimeError("the password is 1234")
+
+    monkeypatch.setattr(type(service.store.records), "project_detail", broken)
+    answer = await service.http.get(f"{API}/status/x", headers={"X-Request-ID": "my-id"})
+    assert answer.status_code == 500
+    assert "1234" not in answer.text
+    assert answer.json()["request_id"] == "my-id"
+
+
+async def test_unknown_paths_and_methods_are_problems_too(service):
+    for method, path, status in (("GET", "/nowhere", 404), ("DELETE", f"{API}/upload", 405)):
+        answer = await service.http.request(method, path)
+        assert answer.status_code == status
+        assert answer.headers["content-type"] == "application/problem+json"

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+
+from pipeline.artifacts import (
+    content_type,
+    decode_depths,
+    decode_views,
+    encode_depths,
+    encode_views,
+)
+from pipeline.errors import ModelFailed
+from pipeline.types import DepthMaps
+from tests.fakes import some_views
+
+
+def test_views_come_back_bit_for_bit():
+    views = some_views()
+    files = encode_views(views)
+    assert {f"{i:02d}.png" for i in range(16)} < set(files)
+    back = decode_views(files)
+    np.testing.assert_array_equal(back.images, views.images)
+    np.testing.assert_array_equal(back.alphas, views.alphas)
+    np.testing.assert_array_equal(back.surface_depth, views.surface_depth)
+    np.testing.assert_array_equal(back.cameras.viewmats, views.cameras.viewmats)
+    assert (back.engine, back.notes) == (views.engine, views.notes)
+
+
+def test_depth_maps_come_back_bit_for_bit_and_have_a_heat_map_each():
+    rng = np.random.default_rng(0)
+    depth = rng.random((3, 16, 16), np.float32)
+    maps = DepthMaps(depth, (depth > 0.5).astype(np.float32), "test")
+    files = encode_depths(maps)
+    assert {"00.png", "01.png", "02.png"} < set(files)
+    back = decode_depths(files)
+    np.testing.assert_array_equal(back.depth, depth)
+    np.testing.assert_array_equal(back.confidence, maps.confidence)
+
+
+@pytest.mark.parametrize("gone", ["05.png", "geometry.npz"])
+def test_a_missing_file_is_named(gone):
+    files = encode_views(some_views())
+    del files[gone]
+    with pytest.raises(ModelFailed, match=gone):
+        decode_views(files)
+
+
+def test_every_file_has_a_content_type():
+    for name in (*encode_views(some_views()), "v0.ply", "final.splat"):
+        assert "/" in content_type(name)

@@ -1,0 +1,126 @@
+"""Fixtures with a real store, for this folder and for everybody who needs one.
+
+One embedded server per session, one fresh database per test: copied from a template that was
+migrated once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import TypeVar
+
+import asyncpg
+import pytest
+
+from deployments.store import Store
+from serve_app.stores import EmbeddedPostgres, StoreSettings, migrate
+
+__all__ = [
+    "embedded_dir",
+    "fresh_dsn",
+    "on_server",
+    "postgres_dsn",
+    "postgres_server",
+    "server_directory",
+    "store",
+    "store_settings",
+]
+
+T = TypeVar("T")
+
+_TEMPLATE = "glimpse3d_template"
+_names = (f"test_{number}" for number in count(1))
+
+
+@contextmanager
+def server_directory() -> Iterator[Path]:
+    """A temporary directory for an embedded server, outside of pytest's.
+
+    Under root the server runs as another user, who must pass through the parents; every pytest
+    that starts, in another terminal, closes `/tmp/pytest-of-root` again.
+    """
+    directory = Path(tempfile.mkdtemp(prefix="glimpse3d-test-"))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def embedded_dir() -> Iterator[Path]:
+    """A `data_dir` for tests that start an embedded server of their own; they stop it."""
+    with server_directory() as directory:
+        yield directory
+
+
+def on_server(dsn: str, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
+    """Run `work` on a connection, on a loop of its own: usable from any fixture and test."""
+
+    async def connected() -> T:
+        connection = await asyncpg.connect(dsn)
+        try:
+            return await work(connection)
+        finally:
+            await connection.close()
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, connected()).result()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[EmbeddedPostgres]:
+    """The session's server, running."""
+    with server_directory() as directory, EmbeddedPostgres(directory / "server") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_dsn(postgres_server: EmbeddedPostgres) -> str:
+    """The session's server, with a migrated template in it; nobody writes to this database."""
+    dsn = postgres_server.dsn
+    on_server(dsn, lambda connection: connection.execute(f"create database {_TEMPLATE}"))
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, migrate(_database(dsn, _TEMPLATE))).result()
+    return dsn
+
+
+@pytest.fixture
+def fresh_dsn(postgres_dsn: str) -> Iterator[str]:
+    """A migrated, empty database of the test's own."""
+    name = next(_names)
+    on_server(
+        postgres_dsn,
+        lambda connection: connection.execute(f"create database {name} template {_TEMPLATE}"),
+    )
+    yield _database(postgres_dsn, name)
+    on_server(
+        postgres_dsn,
+        lambda connection: connection.execute(f"drop database {name} with (force)"),
+    )
+
+
+@pytest.fixture
+def store_settings(fresh_dsn: str, tmp_path: Path) -> StoreSettings:
+    """Settings of a fresh store, ready for `open`; picklable, so replicas may have them."""
+    return StoreSettings(data_dir=tmp_path / "data", database_url=fresh_dsn)
+
+
+@pytest.fixture(params=["postgres"])
+async def store(
+    request: pytest.FixtureRequest, store_settings: StoreSettings
+) -> AsyncIterator[Store]:
+    """A fresh store, open; every implementation is a parameter."""
+    assert request.param == "postgres"
+    async with store_settings.open() as opened:
+        yield opened
+
+
+def _database(dsn: str, name: str) -> str:
+    return dsn.replace("@/postgres?", f"@/{name}?")

@@ -1,0 +1,121 @@
+"""Example rows, and short ways to bring a project into a state."""
+
+from __future__ import annotations
+
+import asyncio
+
+from deployments.store import (
+    DepthRow,
+    EnhancedViewRow,
+    ExportRow,
+    IterationRow,
+    Job,
+    JobKind,
+    JobState,
+    Lease,
+    ModelRow,
+    NewJob,
+    Records,
+    StageCommit,
+    ViewRow,
+)
+
+LEASE_S = 600.0
+
+
+def view(index: int) -> ViewRow:
+    return ViewRow(index, f"p/views/{index:02}.png", 22.5 * index, 30.0, "relief")
+
+
+def depth(index: int) -> DepthRow:
+    return DepthRow(index, f"p/depth/{index:02}.npy", f"p/depth/{index:02}.png", "midas", 0.1, 2.3)
+
+
+def model(version: int, *, psnr: float | None = None) -> ModelRow:
+    return ModelRow(version, f"p/models/v{version}.ply", "cpu", "generate", 1000, 56_000, psnr)
+
+
+def iteration(number: int, *, version: int | None, quality: float = 0.5) -> IterationRow:
+    return IterationRow(
+        iteration_number=number,
+        accepted=version is not None,
+        model_version=version,
+        enhance_engine="unsharp",
+        strength=0.3,
+        learning_rate=0.01,
+        seconds=1.5,
+        overall_quality=quality,
+        psnr=28.123456789012345,
+        ssim=0.91,
+        lpips=None,
+        note="kept" if version is not None else "rolled back",
+    )
+
+
+def enhanced(number: int, index: int) -> EnhancedViewRow:
+    return EnhancedViewRow(number, index, f"p/enhanced/{number}/{index:02}.png", "unsharp")
+
+
+def export(version: int, *, format: str = "glb") -> ExportRow:
+    return ExportRow(version, format, True, f"p/models/final.{format}", 12_345, 0.75)
+
+
+VIEWS = StageCommit(
+    "views", 2.5, views=(view(0), view(1)), detail={"engine": "relief", "cameras": [[1.0, 2.5]]}
+)
+DEPTH = StageCommit("depth", 1.25, depths=(depth(0), depth(1)))
+SPLATS = StageCommit("splats", 4.0, models=(model(0),))
+
+
+async def project(records: Records, project_id: str = "project-1") -> str:
+    await records.create_project(
+        project_id,
+        original_path=f"{project_id}/original.png",
+        processed_path=f"{project_id}/processed.png",
+        background_engine="grabcut",
+    )
+    return project_id
+
+
+async def submit(
+    records: Records,
+    project_id: str,
+    kind: JobKind = JobKind.GENERATE,
+    *,
+    key: str | None = None,
+    fingerprint: str = "f",
+    max_attempts: int = 3,
+) -> Job:
+    new = NewJob(project_id, kind, {"preset": "draft"}, fingerprint, key, max_attempts)
+    return (await records.submit_job(new)).job
+
+
+async def claim(records: Records, lease_s: float = LEASE_S) -> Lease:
+    lease = await records.claim_job("worker-1", lease_s)
+    assert lease is not None
+    return lease
+
+
+async def claimed(records: Records, project_id: str, kind: JobKind = JobKind.GENERATE) -> Lease:
+    """A job of the project that is running under a long lease."""
+    await submit(records, project_id, kind)
+    return await claim(records)
+
+
+async def expire(records: Records, lease: Lease, *, stage: str = "views") -> None:
+    """Renew a lease for a moment, and let the server's clock pass it."""
+    beat = await records.heartbeat(
+        lease.job.id, lease.fence, lease_s=0.001, stage=stage, progress=0.25
+    )
+    assert beat.owned
+    await asyncio.sleep(0.01)
+
+
+async def generated(records: Records, project_id: str = "project-1") -> str:
+    """A project with two views, their depths and model 0."""
+    await project(records, project_id)
+    lease = await claimed(records, project_id)
+    for commit in (VIEWS, DEPTH, SPLATS):
+        await records.commit_stage(lease.job.id, lease.fence, commit)
+    await records.finish_job(lease.job.id, lease.fence, state=JobState.SUCCEEDED, result={})
+    return project_id

@@ -1,0 +1,420 @@
+"""Contract of the jobs: queue, lease, fence, cancel, idempotency."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from deployments.store import JobError, JobKind, JobState, NewJob, ProjectStatus, Store
+from pipeline.errors import (
+    Conflict,
+    IdempotencyMismatch,
+    InvalidInput,
+    NotFound,
+    NotGeneratedYet,
+    ProjectBusy,
+    StaleAttempt,
+)
+
+from .rows import (
+    LEASE_S,
+    SPLATS,
+    VIEWS,
+    claim,
+    claimed,
+    expire,
+    generated,
+    project,
+    submit,
+)
+
+ERROR = JobError("model_failed", "The engine returned nonsense.", "depth", False)
+
+
+async def test_project_starts_ready(store: Store) -> None:
+    made = await store.records.create_project(
+        "abc", original_path="abc/original.png", processed_path="abc/p.png", background_engine="x"
+    )
+    assert made == await store.records.get_project("abc")
+    assert made.status is ProjectStatus.READY
+    assert made.progress_percentage == 0
+    assert made.error is None
+    assert made.created_at.tzinfo is not None
+
+
+async def test_project_id_is_taken_once(store: Store) -> None:
+    await project(store.records)
+    with pytest.raises(Conflict):
+        await project(store.records)
+
+
+@pytest.mark.parametrize("bad", ["", "../up", "a/b", "-", "x" * 65])
+async def test_project_id_must_be_a_path_component(store: Store, bad: str) -> None:
+    with pytest.raises(InvalidInput):
+        await project(store.records, bad)
+
+
+async def test_job_goes_from_queued_through_running_to_succeeded(store: Store) -> None:
+    records = store.records
+    name = await project(records)
+    queued = await submit(records, name)
+    assert (queued.state, queued.attempt, queued.fence) == (JobState.QUEUED, 0, 0)
+    assert queued.queue_position == 1
+    assert queued.options == {"preset": "draft"}
+    assert (await records.get_project(name)).current_step == "queued"
+
+    lease = await claim(records)
+    assert lease.job.id == queued.id
+    assert (lease.job.state, lease.job.attempt, lease.fence) == (JobState.RUNNING, 1, 1)
+    assert lease.job.queue_position is None
+    assert lease.job.started_at is not None
+
+    beat = await records.heartbeat(
+        queued.id, lease.fence, lease_s=LEASE_S, stage="depth", progress=0.5
+    )
+    assert (beat.owned, beat.cancel_requested) == (True, False)
+    await records.commit_stage(queued.id, lease.fence, VIEWS)
+
+    ended = await records.finish_job(
+        queued.id, lease.fence, state=JobState.SUCCEEDED, result={"views": 16}
+    )
+    assert ended.state.ended
+    assert (ended.progress, ended.result, ended.error) == (1.0, {"views": 16}, None)
+    assert ended.timings == {"views": 2.5}
+    assert ended.finished_at is not None
+    assert ended == await records.get_job(queued.id)
+    assert await records.claim_job("w", LEASE_S) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "stage", "status"),
+    [
+        (JobKind.GENERATE, "", ProjectStatus.MULTIVIEW_GENERATING),
+        (JobKind.GENERATE, "views", ProjectStatus.MULTIVIEW_GENERATING),
+        (JobKind.GENERATE, "depth", ProjectStatus.DEPTH_ESTIMATING),
+        (JobKind.GENERATE, "splats", ProjectStatus.RECONSTRUCTING),
+        (JobKind.REFINE, "enhance", ProjectStatus.ENHANCING),
+        (JobKind.REFINE, "refine", ProjectStatus.REFINING),
+        (JobKind.REFINE, "score", ProjectStatus.REFINING),
+        (JobKind.REFINE, "iteration-2", ProjectStatus.REFINING),
+        (JobKind.EXPORT, "export", ProjectStatus.EXPORTING),
+    ],
+)
+async def test_heartbeat_shows_the_stage_on_the_project(
+    store: Store, kind: JobKind, stage: str, status: ProjectStatus
+) -> None:
+    name = await generated(store.records)
+    lease = await claimed(store.records, name, kind)
+    await store.records.heartbeat(
+        lease.job.id, lease.fence, lease_s=LEASE_S, stage=stage, progress=0.25
+    )
+    shown = await store.records.get_project(name)
+    assert (shown.status, shown.current_step) == (status, stage or "starting")
+    assert shown.progress_percentage == 25.0
+
+
+@pytest.mark.parametrize(
+    ("state", "error", "status"),
+    [
+        (JobState.SUCCEEDED, None, ProjectStatus.COMPLETED),
+        (JobState.FAILED, ERROR, ProjectStatus.FAILED),
+        (JobState.CANCELLED, None, ProjectStatus.CANCELLED),
+    ],
+)
+async def test_end_of_a_job_shows_on_the_project_which_takes_another(
+    store: Store, state: JobState, error: JobError | None, status: ProjectStatus
+) -> None:
+    name = await generated(store.records)
+    lease = await claimed(store.records, name)
+    ended = await store.records.finish_job(lease.job.id, lease.fence, state=state, error=error)
+    assert ended.error == error
+    shown = await store.records.get_project(name)
+    assert (shown.status, shown.error) == (status, error.detail if error else None)
+
+    await submit(store.records, name, JobKind.REFINE)
+    assert (await store.records.get_project(name)).error is None
+
+
+async def test_progress_never_falls_and_stays_in_range(store: Store) -> None:
+    lease = await claimed(store.records, await project(store.records))
+    for told, shown in [(0.5, 0.5), (0.25, 0.5), (7.0, 1.0), (float("nan"), 1.0)]:
+        await store.records.heartbeat(
+            lease.job.id, lease.fence, lease_s=LEASE_S, stage="views", progress=told
+        )
+        assert (await store.records.get_job(lease.job.id)).progress == shown
+
+
+async def test_stale_attempt_cannot_write(store: Store) -> None:
+    records = store.records
+    old = await claimed(records, await project(records))
+    await expire(records, old)
+    new = await claim(records)
+    assert new.job.id == old.job.id
+    assert new.fence == old.fence + 1
+
+    beat = await records.heartbeat(
+        old.job.id, old.fence, lease_s=LEASE_S, stage="splats", progress=0.9
+    )
+    assert not beat.owned
+    with pytest.raises(StaleAttempt):
+        await records.commit_stage(old.job.id, old.fence, VIEWS)
+    with pytest.raises(StaleAttempt):
+        await records.finish_job(old.job.id, old.fence, state=JobState.SUCCEEDED)
+    with pytest.raises(StaleAttempt):
+        await records.release_job(old.job.id, old.fence)
+
+    job = await records.get_job(old.job.id)
+    assert (job.state, job.stage, job.fence) == (JobState.RUNNING, "views", new.fence)
+    assert await records.committed(old.job.id) == ()
+
+
+async def test_attempt_that_lost_its_lease_may_go_on_until_it_is_claimed(store: Store) -> None:
+    lease = await claimed(store.records, await project(store.records))
+    await expire(store.records, lease)
+    await store.records.commit_stage(lease.job.id, lease.fence, VIEWS)
+    beat = await store.records.heartbeat(
+        lease.job.id, lease.fence, lease_s=LEASE_S, stage="depth", progress=0.5
+    )
+    assert beat.owned
+    assert await store.records.claim_job("other", LEASE_S) is None
+
+
+async def test_claimed_again_job_resumes_after_what_was_committed(store: Store) -> None:
+    records = store.records
+    old = await claimed(records, await project(records))
+    await records.commit_stage(old.job.id, old.fence, VIEWS)
+    await expire(records, old, stage="depth")
+    new = await claim(records)
+    assert (new.job.attempt, new.job.stage) == (2, "depth")
+    assert await records.committed(new.job.id) == (VIEWS,)
+    await records.commit_stage(new.job.id, new.fence, SPLATS)
+    assert await records.committed(new.job.id) == (VIEWS, SPLATS)
+
+
+async def test_job_without_attempts_left_fails(store: Store) -> None:
+    records = store.records
+    name = await project(records)
+    job = await submit(records, name, max_attempts=2)
+    for _ in range(2):
+        await expire(records, await claim(records), stage="depth")
+    assert await records.claim_job("w", LEASE_S) is None
+    failed = await records.get_job(job.id)
+    assert failed.state is JobState.FAILED
+    assert failed.error is not None
+    assert (failed.error.code, failed.error.stage) == ("attempts_exhausted", "depth")
+    assert (await records.get_project(name)).status is ProjectStatus.FAILED
+
+
+async def test_claimers_never_share_a_job(store: Store) -> None:
+    records = store.records
+    for number in range(20):
+        await submit(records, await project(records, f"p{number}"))
+    assert await records.queue_length() == 20
+
+    async def work(worker: str) -> list[str]:
+        taken = []
+        while (lease := await records.claim_job(worker, LEASE_S)) is not None:
+            taken.append(lease.job.id)
+        return taken
+
+    taken = await asyncio.gather(*(work(f"w{number}") for number in range(4)))
+    counts = Counter(job for jobs in taken for job in jobs)
+    assert len(counts) == 20
+    assert set(counts.values()) == {1}
+    assert await records.queue_length() == 0
+
+
+async def test_queue_is_first_in_first_out(store: Store) -> None:
+    records = store.records
+    jobs = [await submit(records, await project(records, f"p{number}")) for number in range(3)]
+    assert [job.queue_position for job in jobs] == [1, 2, 3]
+    assert (await claim(records)).job.id == jobs[0].id
+    assert (await records.get_job(jobs[2].id)).queue_position == 2
+
+
+async def test_project_has_one_job_at_a_time(store: Store) -> None:
+    name = await project(store.records)
+    job = await submit(store.records, name)
+    with pytest.raises(ProjectBusy) as caught:
+        await submit(store.records, name)
+    assert caught.value.job_id == job.id
+
+
+async def test_submissions_at_once_make_one_job(store: Store) -> None:
+    name = await project(store.records)
+    outcomes = await asyncio.gather(
+        *(submit(store.records, name) for _ in range(5)), return_exceptions=True
+    )
+    refused = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    assert [type(error) for error in refused] == [ProjectBusy] * 4
+
+
+async def test_same_key_and_request_return_the_first_job(store: Store) -> None:
+    name = await project(store.records)
+    new = NewJob(name, JobKind.GENERATE, {"seed": 1}, "digest", "key")
+    answers = await asyncio.gather(*(store.records.submit_job(new) for _ in range(4)))
+    assert len({answer.job.id for answer in answers}) == 1
+    assert sorted(answer.created for answer in answers) == [False, False, False, True]
+
+    await store.records.cancel_job(answers[0].job.id)
+    again = await store.records.submit_job(new)
+    assert (again.created, again.job.state) == (False, JobState.CANCELLED)
+
+
+async def test_same_key_with_another_request_is_refused(store: Store) -> None:
+    first = await project(store.records, "first")
+    second = await project(store.records, "second")
+    await submit(store.records, first, key="key", fingerprint="one")
+    for name in (first, second):
+        with pytest.raises(IdempotencyMismatch):
+            await submit(store.records, name, key="key", fingerprint="two")
+
+
+@pytest.mark.parametrize("kind", [JobKind.REFINE, JobKind.EXPORT])
+async def test_model_comes_before_refine_and_export(store: Store, kind: JobKind) -> None:
+    name = await project(store.records)
+    with pytest.raises(NotGeneratedYet):
+        await submit(store.records, name, kind)
+
+
+async def test_unknown_ids_are_not_found(store: Store) -> None:
+    records = store.records
+    for refused in (
+        records.get_project("none"),
+        records.project_detail("none"),
+        records.get_job("none"),
+        records.committed("none"),
+        records.cancel_job("none"),
+        records.release_job("none", 1),
+        records.commit_stage("none", 1, VIEWS),
+        records.finish_job("none", 1, state=JobState.SUCCEEDED),
+        records.wait_for_job("none", 1.0),
+        submit(records, "none"),
+    ):
+        with pytest.raises(NotFound):
+            await refused
+    gone = await records.heartbeat("none", 1, lease_s=LEASE_S, stage="views", progress=0)
+    assert not gone.owned
+
+
+async def test_cancelling_a_queued_job_ends_it(store: Store) -> None:
+    name = await project(store.records)
+    job = await submit(store.records, name)
+    cancelled = await store.records.cancel_job(job.id)
+    assert (cancelled.state, cancelled.finished_at is None) == (JobState.CANCELLED, False)
+    assert await store.records.cancel_job(job.id) == cancelled
+    assert await store.records.claim_job("w", LEASE_S) is None
+    assert (await store.records.get_project(name)).status is ProjectStatus.CANCELLED
+
+
+async def test_cancelling_a_running_job_reaches_it_by_heartbeat(store: Store) -> None:
+    records = store.records
+    lease = await claimed(records, await project(records))
+    for _ in range(2):
+        asked = await records.cancel_job(lease.job.id)
+        assert (asked.state, asked.cancel_requested) == (JobState.RUNNING, True)
+    beat = await records.heartbeat(
+        lease.job.id, lease.fence, lease_s=LEASE_S, stage="views", progress=0.1
+    )
+    assert (beat.owned, beat.cancel_requested) == (True, True)
+    await records.finish_job(lease.job.id, lease.fence, state=JobState.CANCELLED)
+    after = await records.cancel_job(lease.job.id)
+    assert after.state is JobState.CANCELLED
+
+
+async def test_cancel_after_success_changes_nothing(store: Store) -> None:
+    lease = await claimed(store.records, await project(store.records))
+    ended = await store.records.finish_job(lease.job.id, lease.fence, state=JobState.SUCCEEDED)
+    assert await store.records.cancel_job(lease.job.id) == ended
+
+
+async def test_job_nobody_works_on_is_cancelled_at_once(store: Store) -> None:
+    lease = await claimed(store.records, await project(store.records))
+    await expire(store.records, lease)
+    assert (await store.records.cancel_job(lease.job.id)).state is JobState.CANCELLED
+
+
+async def test_cancelled_job_with_expired_lease_is_not_claimed(store: Store) -> None:
+    lease = await claimed(store.records, await project(store.records))
+    await store.records.cancel_job(lease.job.id)
+    await expire(store.records, lease)
+    assert await store.records.claim_job("w", LEASE_S) is None
+    assert (await store.records.get_job(lease.job.id)).state is JobState.CANCELLED
+
+
+async def test_released_job_is_claimed_at_once_even_without_attempts_left(store: Store) -> None:
+    records = store.records
+    job = await submit(records, await project(records), max_attempts=1)
+    first = await claim(records)
+    await records.release_job(job.id, first.fence)
+    assert (await records.get_job(job.id)).state is JobState.QUEUED
+    second = await claim(records)
+    assert (second.job.attempt, second.fence) == (2, first.fence + 1)
+    await expire(records, second)
+    assert await records.claim_job("w", LEASE_S) is None
+    assert (await records.get_job(job.id)).state is JobState.FAILED
+
+
+async def test_job_that_is_released_for_ever_is_given_up(store: Store) -> None:
+    records = store.records
+    job = await submit(records, await project(records))
+    for _ in range(100):
+        lease = await records.claim_job("w", LEASE_S)
+        if lease is None:
+            break
+        await records.release_job(job.id, lease.fence)
+    assert (await records.get_job(job.id)).state is JobState.FAILED
+
+
+async def test_releasing_a_job_that_was_to_be_cancelled_cancels_it(store: Store) -> None:
+    lease = await claimed(store.records, await project(store.records))
+    await store.records.cancel_job(lease.job.id)
+    await store.records.release_job(lease.job.id, lease.fence)
+    assert (await store.records.get_job(lease.job.id)).state is JobState.CANCELLED
+
+
+async def test_finish_is_repeated_by_an_attempt_that_did_not_hear_the_answer(store: Store) -> None:
+    lease = await claimed(store.records, await project(store.records))
+    ended = await store.records.finish_job(lease.job.id, lease.fence, state=JobState.SUCCEEDED)
+    again = await store.records.finish_job(lease.job.id, lease.fence, state=JobState.SUCCEEDED)
+    assert again == ended
+    with pytest.raises(StaleAttempt):
+        await store.records.finish_job(
+            lease.job.id, lease.fence, state=JobState.FAILED, error=ERROR
+        )
+
+
+async def test_finish_takes_final_states_only(store: Store) -> None:
+    lease = await claimed(store.records, await project(store.records))
+    with pytest.raises(InvalidInput):
+        await store.records.finish_job(lease.job.id, lease.fence, state=JobState.QUEUED)
+    with pytest.raises(InvalidInput):
+        await store.records.finish_job(lease.job.id, lease.fence, state=JobState.FAILED)
+
+
+async def test_lease_must_be_a_positive_time(store: Store) -> None:
+    with pytest.raises(InvalidInput):
+        await store.records.claim_job("w", 0.0)
+
+
+async def test_waiter_hears_of_the_end(store: Store) -> None:
+    lease = await claimed(store.records, await project(store.records))
+    waiters = [
+        asyncio.create_task(store.records.wait_for_job(lease.job.id, 60.0)) for _ in range(3)
+    ]
+    await asyncio.sleep(0.05)
+    await store.records.finish_job(lease.job.id, lease.fence, state=JobState.SUCCEEDED)
+    for waiter in waiters:
+        assert (await waiter).state is JobState.SUCCEEDED
+
+
+async def test_waiter_gets_the_job_as_it_is_when_time_is_up(store: Store) -> None:
+    lease = await claimed(store.records, await project(store.records))
+    assert (await store.records.wait_for_job(lease.job.id, 0.01)).state is JobState.RUNNING
+    assert (await store.records.wait_for_job(lease.job.id, 0.0)).state is JobState.RUNNING
+
+
+async def test_ping_answers_when_migrations_are_current(store: Store) -> None:
+    await store.records.ping()
