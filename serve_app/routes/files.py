@@ -20,7 +20,8 @@ __all__ = ["router"]
 router = APIRouter(prefix="/files", tags=["files"])
 
 
-@router.api_route("/{bucket}/{path:path}", methods=["GET", "HEAD"], response_class=FileResponse)
+@router.head("/{bucket}/{path:path}", include_in_schema=False)
+@router.get("/{bucket}/{path:path}", response_class=FileResponse)
 async def get_file(
     request: Request,
     bucket: str,

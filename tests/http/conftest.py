@@ -68,7 +68,8 @@ def limits() -> Limits:
 
 @pytest.fixture
 def models() -> FakeModels:
-    return FakeModels(qualities=[0.5, 0.6, 0.603])
+    # The generation's own score, then iterations 0, 1 and 2 of a refinement that converges.
+    return FakeModels(qualities=[0.5, 0.5, 0.6, 0.603])
 
 
 @pytest.fixture

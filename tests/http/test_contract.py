@@ -1,5 +1,6 @@
 """The documented endpoints answer with exactly the documented names."""
 
+import asyncio
 import io
 
 import numpy as np
@@ -151,14 +152,15 @@ async def test_cancel_ends_a_queued_job_and_is_harmless_afterwards(idle_service)
 
 
 async def test_a_waiting_client_is_told_that_its_job_was_cancelled(service):
-    import asyncio
-
     project_id = await upload(service)
     service.models.hold_at = "depth"
     waiting = asyncio.create_task(service.http.post(f"{API}/generate/{project_id}"))
     await service.models.holding.wait()
-    status = (await service.http.get(f"{API}/status/{project_id}")).json()
-    assert status["project"]["status"] == "depth_estimating"
+    async with asyncio.timeout(10):
+        status = (await service.http.get(f"{API}/status/{project_id}")).json()
+        while status["project"]["status"] != "depth_estimating":
+            await asyncio.sleep(0.02)
+            status = (await service.http.get(f"{API}/status/{project_id}")).json()
     await service.http.post(f"{API}/jobs/{status['job']['id']}/cancel")
     answer = await waiting
     assert (answer.status_code, answer.json()["code"]) == (409, "cancelled")

@@ -38,7 +38,7 @@ def test_only_two_modules_read_the_environment():
         str(path.relative_to(ROOT))
         for layer in ("pipeline", "deployments", "serve_app")
         for path in (ROOT / layer).rglob("*.py")
-        if "environ" in path.read_text() or "getenv" in path.read_text()
+        if "os.environ" in path.read_text() or "getenv" in path.read_text()
     ]
     # Build settings of the C++ library, and what Ray must find set before it starts.
     assert sorted(readers) == ["pipeline/native/build.py", "serve_app/server.py"]

@@ -1,0 +1,153 @@
+"""The product over real HTTP on a real local Ray cluster, with the embedded engines."""
+
+import io
+import os
+import signal
+import time
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from pipeline.formats import read_ply
+from serve_app.demo import default_photo
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+
+API = "/api/v1"
+QUICK = {"preset": "draft", "num_gaussians": 2000, "seed": 5}
+
+
+def upload(http: httpx.Client) -> str:
+    with default_photo().open("rb") as photo:
+        answer = http.post(f"{API}/upload", files={"file": ("coffee.png", photo)})
+    assert answer.status_code == 200, answer.text
+    return answer.json()["project_id"]
+
+
+def start(http: httpx.Client, project_id: str, **options) -> str:
+    answer = http.post(
+        f"{API}/generate/{project_id}", json=options, headers={"Prefer": "respond-async"}
+    )
+    assert answer.status_code == 202, answer.text
+    return answer.headers["location"]
+
+
+def wait_for_stage(http: httpx.Client, job_url: str, stage: str) -> dict:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        job = http.get(job_url).json()
+        if job["stage"] == stage and job["state"] == "running":
+            return job
+        assert job["state"] in ("queued", "running"), job
+        time.sleep(0.05)
+    raise AssertionError(f"the job never reached {stage}: {job}")
+
+
+def ended(http: httpx.Client, job_url: str) -> dict:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        job = http.get(job_url, params={"wait": 10}).json()
+        if job["state"] not in ("queued", "running"):
+            return job
+    raise AssertionError(f"the job did not end: {job}")
+
+
+def replica(name: str) -> psutil.Process:
+    """The process of a deployment's replica, a descendant of this test."""
+    for process in psutil.Process().children(recursive=True):
+        if any(f"ServeReplica:glimpse3d:{name}" in part for part in process.cmdline()):
+            return process
+    raise AssertionError(f"no replica of {name} is running")
+
+
+def test_photo_to_refined_model_over_http(http):
+    project_id = upload(http)
+    generated = http.post(f"{API}/generate/{project_id}", json=QUICK).json()
+    assert generated["status"] == "completed", generated
+    assert (generated["views_generated"], generated["depth_maps_generated"]) == (16, 16)
+    assert generated["engines"]["background"] in ("rembg-u2netp", "grabcut")
+    assert generated["engines"]["views"] == "relief"
+    assert any("preview" in note for note in generated["notes"])
+    model = read_ply(http.get(generated["model_url"]).content)
+    assert 500 < len(model) <= 2000
+    assert np.abs(model.means).max() < 0.75, "the object fills [-0.5, 0.5]^3"
+
+    refined = http.post(f"{API}/refine/{project_id}", json={"num_iterations": 1, "seed": 5}).json()
+    assert refined["status"] == "refined", refined
+    assert refined["iterations_completed"] == 1
+    before, after = refined["metrics"]
+    assert after["overall_quality"] > before["overall_quality"] or not after["accepted"]
+
+    for name in ("ply", "splat"):
+        exported = http.get(f"{API}/export/{project_id}", params={"format": name}).json()
+        assert exported["format"] == name
+        assert (
+            len(http.get(exported["download_url"]).content)
+            == round(exported["file_size_mb"] * 1e6, -3)
+            or exported["file_size_mb"] > 0
+        )
+
+    status = http.get(f"{API}/status/{project_id}").json()
+    assert status["project"]["status"] == "completed"
+    assert status["pipeline_progress"]["multiview_images"] == {"completed": 16, "total": 16}
+    view = Image.open(io.BytesIO(http.get(status["view_urls"][4]).content))
+    assert view.size == (256, 256)
+
+
+def test_the_service_is_ready_and_documents_itself(http):
+    ready = http.get("/ready")
+    assert ready.status_code == 200, ready.text
+    assert set(ready.json()["checks"]) >= {"store", "Ingress", "Driver", "Dispatcher"}
+    assert http.get("/health").json() == {"status": "ok"}
+    assert "/api/v1/generate/{project_id}" in http.get("/openapi.json").json()["paths"]
+
+
+def test_a_file_over_20_mb_is_refused_while_it_is_sent(http):
+    answer = http.post(f"{API}/upload", files={"file": ("big.png", bytes(21 * 1024 * 1024))})
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+
+
+def test_an_image_without_an_object_is_refused(http):
+    buffer = io.BytesIO()
+    Image.new("RGB", (300, 200), (250, 250, 250)).save(buffer, "PNG")
+    answer = http.post(f"{API}/upload", files={"file": ("white.png", buffer.getvalue())})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_image"), answer.text
+
+
+def test_a_running_job_is_cancelled_and_the_model_is_free_again(http):
+    project_id = upload(http)
+    job_url = start(http, project_id, seed=1, preset="high")
+    wait_for_stage(http, job_url, "splats")
+    assert http.post(f"{job_url}/cancel").status_code == 202
+    job = ended(http, job_url)
+    assert job["state"] == "cancelled"
+    status = http.get(f"{API}/status/{project_id}").json()
+    assert status["project"]["status"] == "cancelled"
+    assert status["pipeline_progress"]["multiview_images"]["completed"] == 16
+    # A fit of the high preset takes minutes: this one ends only if the lane was freed.
+    assert http.post(f"{API}/generate/{project_id}", json=QUICK).json()["status"] == "completed"
+
+
+def test_a_killed_model_replica_costs_an_attempt_not_the_job(http):
+    project_id = upload(http)
+    job_url = start(http, project_id, seed=2, num_gaussians=3000)
+    wait_for_stage(http, job_url, "splats")
+    os.kill(replica("Splats").pid, signal.SIGKILL)
+    job = ended(http, job_url)
+    assert job["state"] == "succeeded", job
+    assert job["attempt"] >= 2
+    status = http.get(f"{API}/status/{project_id}").json()
+    assert [m["version"] for m in status["models"]] == [0]
+
+
+def test_a_killed_driver_costs_an_attempt_not_the_job(http):
+    project_id = upload(http)
+    job_url = start(http, project_id, seed=3, num_gaussians=3000)
+    wait_for_stage(http, job_url, "splats")
+    os.kill(replica("Driver").pid, signal.SIGKILL)
+    job = ended(http, job_url)
+    assert job["state"] == "succeeded", job
+    assert job["attempt"] >= 2
