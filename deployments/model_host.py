@@ -7,6 +7,7 @@ stream (`deployments.streaming`).
 from __future__ import annotations
 
 import logging
+import os
 from typing import TypeVar
 
 from deployments.streaming import Streamed, stream
@@ -34,11 +35,16 @@ T = TypeVar("T")
 #: longest honest one is a fit of 500,000 splats over 10,000 steps.
 _HUNG_AFTER_S = 4 * 3600.0
 
+#: Scheduling priority of a model's process below that of ingress and driver.
+_NICENESS = 5
+
 
 class ModelHost:
     """Serve wraps this class in the builder; tests use it as it is."""
 
     def __init__(self, choice: EngineChoice, names: tuple[PortName, ...]) -> None:
+        # Engines fill every core for seconds; answers to clients and heartbeats go first.
+        os.nice(_NICENESS)
         self._names = names
         self._ports: LocalPorts = build_ports(choice, names)
         log.info("engines ready: %s", ", ".join(names))

@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from pipeline.errors import Unavailable
+from pipeline.errors import InvalidInput, Unavailable
 from pipeline.splats import _cpu
 from pipeline.splats._request import RENDER_MODES, RasterRequest
+from pipeline.splats._threads import one_torch_thread
 
 __all__ = ["RENDER_MODES", "RasterizeMode", "RenderMode", "median_depth", "rasterize"]
 
@@ -22,13 +23,14 @@ RasterizeMode = Literal["classic", "antialiased"]
 
 def _require_cpu(means: Tensor) -> None:
     """The seam for further backends: dispatch on the device, never on what is installed."""
-    if means.device.type != "cpu":
+    if isinstance(means, Tensor) and means.device.type != "cpu":
         raise Unavailable(
             f"There is no rasteriser for {means.device.type} tensors in this version; "
             "move the splats and cameras to the CPU."
         )
 
 
+@one_torch_thread()
 def rasterize(
     means: Tensor,
     quats: Tensor,
@@ -91,7 +93,8 @@ def rasterize(
         Unavailable: no backend for the device, or the CPU backend cannot be compiled.
     """
     if packed:
-        raise Unavailable("packed=True is not available: results are always [C, N, ...].")
+        raise InvalidInput("packed must be False: results are always [C, N, ...]")
+    _require_cpu(means)
     request = RasterRequest(
         means=means,
         quats=quats,
@@ -113,10 +116,10 @@ def rasterize(
         absgrad=absgrad,
         rasterize_mode=rasterize_mode,
     )
-    _require_cpu(means)
     return _cpu.rasterize(request)
 
 
+@one_torch_thread()
 def median_depth(
     means: Tensor,
     quats: Tensor,
@@ -137,6 +140,7 @@ def median_depth(
     Unlike expected depth (mode ED) it does not mix the front with what is behind, so surfaces
     can be made from it. No gradient. Arguments as for `rasterize`.
     """
+    _require_cpu(means)
     request = RasterRequest(
         means=means,
         quats=quats,
@@ -158,5 +162,4 @@ def median_depth(
         absgrad=False,
         rasterize_mode=rasterize_mode,
     )
-    _require_cpu(means)
     return _cpu.median_depth(request)

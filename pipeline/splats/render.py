@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.splats._threads import one_torch_thread
 from pipeline.splats.rasterize import median_depth, rasterize
 from pipeline.types import Cameras, FloatArray, SplatModel
 
@@ -66,7 +67,7 @@ def render_model(
         _tensor(model.opacities),
     )
     sh, viewmats, Ks = map(_tensor, (model.sh, cameras.viewmats, cameras.intrinsics))
-    with torch.no_grad():
+    with torch.no_grad(), one_torch_thread():
         for start in range(0, V, _VIEWS_AT_ONCE):
             part = slice(start, min(start + _VIEWS_AT_ONCE, V))
             image, alpha, _ = rasterize(

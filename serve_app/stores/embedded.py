@@ -306,10 +306,12 @@ class EmbeddedPostgres:
         _log.info("database started in %s, %.1f s", self._pgdata, time.monotonic() - began_s)
 
     def _stop_postmaster(self) -> None:
-        if not self._has_postmaster():
-            return
-        # Fast: sessions are ended, everything committed is kept.
-        self._run("pg_ctl", "stop", "--wait", "--silent", "--mode", "fast")
+        if self._has_postmaster():
+            # Fast: sessions are ended, everything committed is kept.
+            self._run("pg_ctl", "stop", "--wait", "--silent", "--mode", "fast")
+        if self._socket_directory.parent != self.directory:
+            with contextlib.suppress(OSError):
+                self._socket_directory.rmdir()
 
     def _run(self, program: str, *arguments: str, in_pgdata: bool = True) -> str:
         command = [str(_binaries() / program), *arguments]

@@ -1,4 +1,4 @@
-"""Contract of the jobs: queue, lease, fence, cancel, idempotency."""
+"""Contract of the jobs: queue, lease, fence, cancel, waiting."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ from collections import Counter
 
 import pytest
 
-from deployments.store import JobError, JobKind, JobState, NewJob, ProjectStatus, Store
+from deployments.store import JobError, JobKind, JobState, ProjectStatus, Store
 from pipeline.errors import (
-    Conflict,
-    IdempotencyMismatch,
     InvalidInput,
     NotFound,
-    NotGeneratedYet,
-    ProjectBusy,
     StaleAttempt,
 )
 
@@ -31,29 +27,6 @@ from .rows import (
 )
 
 ERROR = JobError("model_failed", "The engine returned nonsense.", "depth", False)
-
-
-async def test_project_starts_ready(store: Store) -> None:
-    made = await store.records.create_project(
-        "abc", original_path="abc/original.png", processed_path="abc/p.png", background_engine="x"
-    )
-    assert made == await store.records.get_project("abc")
-    assert made.status is ProjectStatus.READY
-    assert made.progress_percentage == 0
-    assert made.error is None
-    assert made.created_at.tzinfo is not None
-
-
-async def test_project_id_is_taken_once(store: Store) -> None:
-    await project(store.records)
-    with pytest.raises(Conflict):
-        await project(store.records)
-
-
-@pytest.mark.parametrize("bad", ["", "../up", "a/b", "-", "x" * 65])
-async def test_project_id_must_be_a_path_component(store: Store, bad: str) -> None:
-    with pytest.raises(InvalidInput):
-        await project(store.records, bad)
 
 
 async def test_job_goes_from_queued_through_running_to_succeeded(store: Store) -> None:
@@ -232,51 +205,6 @@ async def test_queue_is_first_in_first_out(store: Store) -> None:
     assert [job.queue_position for job in jobs] == [1, 2, 3]
     assert (await claim(records)).job.id == jobs[0].id
     assert (await records.get_job(jobs[2].id)).queue_position == 2
-
-
-async def test_project_has_one_job_at_a_time(store: Store) -> None:
-    name = await project(store.records)
-    job = await submit(store.records, name)
-    with pytest.raises(ProjectBusy) as caught:
-        await submit(store.records, name)
-    assert caught.value.job_id == job.id
-
-
-async def test_submissions_at_once_make_one_job(store: Store) -> None:
-    name = await project(store.records)
-    outcomes = await asyncio.gather(
-        *(submit(store.records, name) for _ in range(5)), return_exceptions=True
-    )
-    refused = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-    assert [type(error) for error in refused] == [ProjectBusy] * 4
-
-
-async def test_same_key_and_request_return_the_first_job(store: Store) -> None:
-    name = await project(store.records)
-    new = NewJob(name, JobKind.GENERATE, {"seed": 1}, "digest", "key")
-    answers = await asyncio.gather(*(store.records.submit_job(new) for _ in range(4)))
-    assert len({answer.job.id for answer in answers}) == 1
-    assert sorted(answer.created for answer in answers) == [False, False, False, True]
-
-    await store.records.cancel_job(answers[0].job.id)
-    again = await store.records.submit_job(new)
-    assert (again.created, again.job.state) == (False, JobState.CANCELLED)
-
-
-async def test_same_key_with_another_request_is_refused(store: Store) -> None:
-    first = await project(store.records, "first")
-    second = await project(store.records, "second")
-    await submit(store.records, first, key="key", fingerprint="one")
-    for name in (first, second):
-        with pytest.raises(IdempotencyMismatch):
-            await submit(store.records, name, key="key", fingerprint="two")
-
-
-@pytest.mark.parametrize("kind", [JobKind.REFINE, JobKind.EXPORT])
-async def test_model_comes_before_refine_and_export(store: Store, kind: JobKind) -> None:
-    name = await project(store.records)
-    with pytest.raises(NotGeneratedYet):
-        await submit(store.records, name, kind)
 
 
 async def test_unknown_ids_are_not_found(store: Store) -> None:

@@ -114,13 +114,13 @@ async def test_waiter_is_woken_by_notice_and_not_by_polling(
 
 
 async def test_waiter_survives_the_loss_of_the_listener(
-    records: PostgresRecords, fresh_dsn: str, monkeypatch: pytest.MonkeyPatch
+    records: PostgresRecords, clean_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(PostgresRecords, "poll_s", 0.02)
     lease = await claimed(records, await project(records))
     waiter = asyncio.create_task(records.wait_for_job(lease.job.id, 1000.0))
     await asyncio.sleep(0.05)
-    async with connected(fresh_dsn) as connection:
+    async with connected(clean_dsn) as connection:
         ended = await connection.fetchval(
             "select count(pg_terminate_backend(pid)) from pg_stat_activity "
             "where datname = current_database() and query like 'LISTEN%'"
@@ -131,10 +131,10 @@ async def test_waiter_survives_the_loss_of_the_listener(
 
 
 async def test_waiting_without_a_listener_polls(
-    fresh_dsn: str, monkeypatch: pytest.MonkeyPatch
+    clean_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(PostgresRecords, "poll_s", 0.01)
-    async with open_pool(fresh_dsn) as pool:
+    async with open_pool(clean_dsn) as pool:
         records = PostgresRecords(pool)
         lease = await claimed(records, await project(records))
         waiter = asyncio.create_task(records.wait_for_job(lease.job.id, 1000.0))
@@ -193,23 +193,23 @@ def test_missing_migrations_are_explained(tmp_path: Path) -> None:
         migration_files(tmp_path)
 
 
-async def test_ping_tells_a_database_that_is_behind(
-    records: PostgresRecords, fresh_dsn: str
-) -> None:
-    async with connected(fresh_dsn) as connection:
-        await connection.execute(
+async def test_ping_tells_a_database_that_is_behind(fresh_dsn: str) -> None:
+    async with open_pool(fresh_dsn) as pool:
+        records = PostgresRecords(pool)
+        await records.ping()
+        await pool.execute(
             "create or replace function schema_version_v1() returns text language sql "
             "as $$ select '20200101000000' $$"
         )
         with pytest.raises(Unavailable, match="migrate"):
             await records.ping()
-        await connection.execute("drop function schema_version_v1()")
+        await pool.execute("drop function schema_version_v1()")
         with pytest.raises(Unavailable, match="migrations"):
             await records.ping()
 
 
-async def test_every_table_is_closed_by_row_level_security(fresh_dsn: str) -> None:
-    async with connected(fresh_dsn) as connection:
+async def test_every_table_is_closed_by_row_level_security(clean_dsn: str) -> None:
+    async with connected(clean_dsn) as connection:
         rows = await connection.fetch(
             "select relname, relrowsecurity, obj_description(oid) as comment from pg_class "
             "where relnamespace = 'public'::regnamespace and relkind = 'r'"
@@ -223,8 +223,8 @@ async def test_every_table_is_closed_by_row_level_security(fresh_dsn: str) -> No
         assert loose == []
 
 
-async def test_foreign_keys_have_indexes(fresh_dsn: str) -> None:
-    async with connected(fresh_dsn) as connection:
+async def test_foreign_keys_have_indexes(clean_dsn: str) -> None:
+    async with connected(clean_dsn) as connection:
         bare = await connection.fetch(
             """
             select conrelid::regclass::text as relation, conname from pg_constraint c
@@ -236,9 +236,9 @@ async def test_foreign_keys_have_indexes(fresh_dsn: str) -> None:
         assert bare == []
 
 
-async def test_views_sum_a_project_up(records: PostgresRecords, fresh_dsn: str) -> None:
+async def test_views_sum_a_project_up(records: PostgresRecords, clean_dsn: str) -> None:
     name = await generated(records)
-    async with connected(fresh_dsn) as connection:
+    async with connected(clean_dsn) as connection:
         row = await connection.fetchrow("select * from project_summary where id = $1", name)
         assert row is not None
         assert (row["views"], row["depth_maps"], row["model_versions"]) == (2, 2, 1)
@@ -247,10 +247,10 @@ async def test_views_sum_a_project_up(records: PostgresRecords, fresh_dsn: str) 
 
 
 async def test_deleting_a_project_takes_its_rows_along(
-    records: PostgresRecords, fresh_dsn: str
+    records: PostgresRecords, clean_dsn: str
 ) -> None:
     name = await generated(records)
-    async with connected(fresh_dsn) as connection:
+    async with connected(clean_dsn) as connection:
         await connection.execute("delete from projects where id = $1", name)
         for table in TABLES:
             assert await connection.fetchval(f"select count(*) from {table}") == 0

@@ -1,0 +1,119 @@
+"""Times the CPU rasteriser against the torch oracle: `python -m bench.rasterizer`.
+
+The scene: 20,000 splats in the unit ball, scales exp(N(ln .02, .4)), opacities
+sigmoid(1.5 N), seen from 2.7 away at 256 x 256. The C++ rows run beside one torch thread, as in
+the product's fit (`pipeline.splats._threads` says why); the oracle gets all of them.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline import native
+from pipeline.cameras import orbit_cameras
+from pipeline.splats._threads import one_torch_thread
+from pipeline.splats.rasterize import rasterize
+from tests.oracles import torch_rasterizer
+
+COUNT, SIZE, DISTANCE = 20_000, 256, 2.7
+REPEATS, ORACLE_REPEATS = 15, 3
+
+
+def _splats() -> list[Tensor]:
+    g = torch.Generator().manual_seed(0)
+    directions = torch.nn.functional.normalize(torch.randn(COUNT, 3, generator=g), dim=-1)
+    return [
+        directions * torch.rand(COUNT, 1, generator=g) ** (1 / 3),
+        torch.randn(COUNT, 4, generator=g),
+        torch.exp(0.4 * torch.randn(COUNT, 3, generator=g)) * 0.02,
+        torch.sigmoid(1.5 * torch.randn(COUNT, generator=g)),
+        torch.rand(COUNT, 3, generator=g),
+    ]
+
+
+def _median_ms(work: Callable[[], Any], repeats: int) -> float:
+    work()  # builds the library and fills caches
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(times)
+
+
+def run() -> list[dict[str, float | int | str]]:
+    """Median milliseconds of one view, forward and forward with backward, per implementation."""
+    splats = _splats()
+    camera = orbit_cameras([0.0], [20.0], size=SIZE, radius=DISTANCE)
+    viewmats, Ks = torch.from_numpy(camera.viewmats), torch.from_numpy(camera.intrinsics)
+    white = torch.ones(1, 3)
+    leaves = [value.clone().requires_grad_() for value in splats]
+
+    def fast() -> Tensor:
+        image, alpha, _ = rasterize(*leaves, viewmats, Ks, SIZE, SIZE, backgrounds=white)
+        return image.mean() + alpha.mean()
+
+    def slow() -> Tensor:
+        image, alpha, _ = torch_rasterizer.draw(
+            *leaves, viewmats[0], Ks[0], SIZE, SIZE, background=white[0], tiled=True
+        )
+        return image.mean() + alpha.mean()
+
+    def without_gradients(draw: Callable[[], Tensor]) -> Callable[[], None]:
+        def work() -> None:
+            with torch.no_grad():
+                draw()
+
+        return work
+
+    def with_gradients(draw: Callable[[], Tensor]) -> Callable[[], None]:
+        def work() -> None:
+            for leaf in leaves:
+                leaf.grad = None
+            draw().backward()
+
+        return work
+
+    rows: list[dict[str, float | int | str]] = []
+    for threads in sorted({1, native.default_threads()}):
+        native.set_threads(threads)
+        with one_torch_thread():
+            rows.append(
+                {
+                    "implementation": "C++",
+                    "threads": threads,
+                    "forward_ms": _median_ms(without_gradients(fast), REPEATS),
+                    "both_ms": _median_ms(with_gradients(fast), REPEATS),
+                }
+            )
+    rows.append(
+        {
+            "implementation": "torch oracle, tiled",
+            "threads": torch.get_num_threads(),
+            "forward_ms": _median_ms(without_gradients(slow), ORACLE_REPEATS),
+            "both_ms": _median_ms(with_gradients(slow), ORACLE_REPEATS),
+        }
+    )
+    for row in rows:
+        row["times_faster"] = float(rows[-1]["both_ms"]) / float(row["both_ms"])
+    return rows
+
+
+def main() -> None:
+    print(f"{COUNT} splats, {SIZE} x {SIZE}, medians")
+    for row in run():
+        print(
+            f"{row['implementation']:<20} {row['threads']:>2} threads  "
+            f"forward {row['forward_ms']:8.1f} ms  forward+backward {row['both_ms']:8.1f} ms  "
+            f"{row['times_faster']:6.1f} x"
+        )
+
+
+if __name__ == "__main__":
+    main()

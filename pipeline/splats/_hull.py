@@ -1,0 +1,117 @@
+"""The volume that silhouettes (and depth, where there is some) leave for an object.
+
+It does not know splats or colours.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import ConvexHull, QhullError
+
+from pipeline.types import Cameras, DepthMaps, FloatArray, ViewSet
+
+__all__ = ["FOREGROUND", "hull_of", "look_up"]
+
+#: Alpha below this is background.
+FOREGROUND = 128
+
+#: Half side of the carved cube in world units; objects are in [-0.5, 0.5]^3.
+_EXTENT = 0.55
+
+#: Voxels per axis: fine where the hull is all there is, coarse where it only closes holes.
+_FINE, _COARSE = 96, 64
+
+#: Space this far in front of a known depth is free; depth maps are not exact.
+_FREE_VOXELS = 2.0
+
+
+def hull_of(
+    views: ViewSet, depths: DepthMaps | None = None, seen_points: FloatArray | None = None
+) -> tuple[FloatArray, FloatArray, float]:
+    """Boundary of what is foreground in every view.
+
+    Args:
+        depths: space in front of these is empty, too.
+        seen_points: float32 [n, 3], world frame; nothing reaches beyond their convex hull. The
+            rig looks down at 30 degrees, so silhouettes leave a cone below the object; most
+            things end flat there.
+
+    Returns:
+        points: float32 [n, 3], voxel centres, world frame.
+        normals: float32 [n, 3], unit, outwards.
+        voxel: side of a voxel in world units.
+    """
+    side = np.linspace(-_EXTENT, _EXTENT, _FINE if depths is None else _COARSE, dtype=np.float32)
+    voxel = float(side[1] - side[0])
+    grid = np.stack(np.meshgrid(side, side, side, indexing="ij"), -1)
+    flat = grid.reshape(-1, 3)
+    left = np.arange(len(flat))  # voxels not carved yet
+    for view in range(len(views)):
+        seen, pixel, z = look_up(views.cameras, view, flat[left])
+        free = views.alphas[view].reshape(-1)[pixel] < FOREGROUND
+        if depths is not None:
+            known = depths.confidence[view].reshape(-1)[pixel] > 0
+            free |= known & (z < depths.depth[view].reshape(-1)[pixel] - _FREE_VOXELS * voxel)
+        left = left[~(free & seen)]
+    if seen_points is not None:
+        left = left[_within_convex_hull(flat[left], seen_points, voxel)]
+    carved = np.zeros(len(flat), bool)
+    carved[left] = True
+    inside = carved.reshape(grid.shape[:3])
+    # What reaches the border of the cube was not carved: no view looked there.
+    inside[[0, -1]] = inside[:, [0, -1]] = inside[:, :, [0, -1]] = False
+    core = inside.copy()
+    for axis in range(3):
+        core &= np.roll(inside, 1, axis) & np.roll(inside, -1, axis)
+    shell = inside & ~core
+    return grid[shell], _outwards(inside, shell), voxel
+
+
+def _within_convex_hull(
+    points: FloatArray, seen_points: FloatArray, margin: float
+) -> npt.NDArray[np.bool_]:
+    """Which points [n, 3] lie in the convex hull of others, or `margin` around it."""
+    sample = seen_points[:: max(1, len(seen_points) // 5000)]
+    try:
+        planes = ConvexHull(sample).equations.astype(np.float32)
+    except QhullError:  # flat or a line: no volume to stay in
+        return np.ones(len(points), bool)
+    inside = np.ones(len(points), bool)
+    for plane in planes:
+        inside &= points @ plane[:3] + plane[3] <= margin
+    return inside
+
+
+def _outwards(inside: npt.NDArray[np.bool_], at: npt.NDArray[np.bool_]) -> FloatArray:
+    """Unit normals [n, 3] at the voxels `at`: where a blurred copy of the volume thins out."""
+    soft: FloatArray = inside.astype(np.float32)
+    for _ in range(3):
+        for axis in range(3):
+            beside = np.roll(soft, 1, axis) + np.roll(soft, -1, axis)
+            soft = ((beside + 2 * soft) / 4).astype(np.float32)
+    normals = -np.stack([np.gradient(soft, axis=axis)[at] for axis in range(3)], -1)
+    length = np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+    unit: FloatArray = (normals / length).astype(np.float32)
+    return unit
+
+
+def look_up(
+    cameras: Cameras, view: int, points: FloatArray
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], FloatArray]:
+    """Where points [n, 3] fall in one view.
+
+    Returns:
+        seen: bool [n], in front of the camera and inside of the image.
+        pixel: int64 [n], flat index into [H, W]; 0 where not seen.
+        z: float32 [n], z-depth.
+    """
+    viewmat, K = cameras.viewmats[view], cameras.intrinsics[view]
+    p = points @ viewmat[:3, :3].T + viewmat[:3, 3]
+    front = p[:, 2] > 1e-3
+    z = np.where(front, p[:, 2], np.float32(1))
+    x = np.floor(p[:, 0] / z * K[0, 0] + K[0, 2])
+    y = np.floor(p[:, 1] / z * K[1, 1] + K[1, 2])
+    seen = front & (x >= 0) & (x < cameras.width) & (y >= 0) & (y < cameras.height)
+    pixel = np.where(seen, y * cameras.width + x, 0).astype(np.int64)
+    return seen, pixel, p[:, 2]
