@@ -132,20 +132,13 @@ class JobRunner:
         records = self.store.records
         detail = await records.project_detail(job.project_id)
         commits = await records.committed(job.id)
-        kind = StoreJournal
-        if job.kind is JobKind.GENERATE:
-            kind, first = StoreGenerateJournal, not detail.views
-        elif job.kind is JobKind.REFINE:
-            kind, first = StoreRefineJournal, not detail.iterations
-        else:
-            first = False
+        kind = _JOURNALS.get(job.kind, StoreJournal)
         return kind(
             store=self.store,
             lease=lease,
-            paths=AttemptPaths.of(job.project_id, job.id, lease.fence, first=first),
+            paths=AttemptPaths.of(job, lease.fence),
             detail=detail,
             committed={commit.stage: commit for commit in commits},
-            progress=0.0,
         )
 
     async def _keep_lease(self, journal: StoreJournal) -> _Interruption:
@@ -313,6 +306,12 @@ class JobRunner:
             await self.store.records.release_job(lease.job.id, lease.fence)
         except GlimpseError as problem:
             log.warning("job %s could not be released: %s", lease.job.id, problem)
+
+
+_JOURNALS: dict[JobKind, type[StoreJournal]] = {
+    JobKind.GENERATE: StoreGenerateJournal,
+    JobKind.REFINE: StoreRefineJournal,
+}
 
 
 def _cutout(png: bytes, engine: str) -> Cutout:

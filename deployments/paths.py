@@ -1,13 +1,16 @@
 """Object paths in the buckets.
 
-The first attempt of a project's first job of a kind uses the documented names; every later
-attempt gets a folder or suffix of its own, so that nothing written is ever overwritten and a
-stale attempt cannot damage what a newer one committed. Rows hold the paths; nobody rebuilds them.
+The first attempt of a project's first generation and refinement uses the documented names; every
+other attempt, and every export, gets a folder of its own, so that nothing written is ever
+overwritten and a stale attempt cannot damage what a newer one committed. Rows hold the paths;
+nobody rebuilds them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from deployments.store import Job, JobKind
 
 __all__ = ["AttemptPaths", "original_path", "processed_path", "sibling"]
 
@@ -35,9 +38,10 @@ class AttemptPaths:
     tag: str
 
     @classmethod
-    def of(cls, project_id: str, job_id: str, fence: int, *, first: bool) -> AttemptPaths:
-        """`first`: no job of this kind has committed anything in the project before."""
-        return cls(project_id, "" if first and fence == 1 else f"{job_id[:8]}-{fence}")
+    def of(cls, job: Job, fence: int) -> AttemptPaths:
+        """The paths of the attempt that holds `fence`."""
+        documented = job.ordinal == 1 and fence == 1 and job.kind is not JobKind.EXPORT
+        return cls(job.project_id, "" if documented else f"{job.id[:8]}-{fence}")
 
     def _folder(self, *parts: str) -> str:
         return "/".join(

@@ -151,6 +151,7 @@ class Job:
         fence: number of the newest claim; 0 before the first.
         timings: seconds per stage that ended.
         queue_position: 1 for the next one to be claimed; None when not queued.
+        ordinal: 1 for the project's first job of this kind.
     """
 
     id: str
@@ -168,6 +169,7 @@ class Job:
     error: JobError | None
     result: Mapping[str, Any] | None
     queue_position: int | None
+    ordinal: int
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -309,7 +311,8 @@ class StageCommit:
 class ProjectDetail:
     """A project with all its rows, read in one snapshot.
 
-    `views` and `depths` are those of the newest generate job. `iterations` are ordered by
+    `views` and `depths` are those of the generate job under way, else of the one that made the
+    newest generated model, else of the newest. `iterations` are ordered by
     `iteration_number` and belong to the newest refine job. `job` is the queued or running job,
     else the newest one, else None.
     """
@@ -342,7 +345,7 @@ class Records(Protocol):
         processed_path: str,
         background_engine: str,
     ) -> Project:
-        """Insert a project with status READY."""
+        """Insert a project with status READY. Raises Conflict when the id is taken."""
 
     async def get_project(self, project_id: str) -> Project: ...
 
@@ -396,7 +399,11 @@ class Records(Protocol):
         """End a job and set the project's status. Raises `StaleAttempt`."""
 
     async def release_job(self, job_id: str, fence: int) -> None:
-        """Give the lease back so that another driver goes on at once. Raises `StaleAttempt`."""
+        """Give the lease back so that another driver goes on at once. Raises `StaleAttempt`.
+
+        The attempt counts, but a released job stays claimable beyond `max_attempts`: draining
+        drivers never fails a job.
+        """
 
     async def cancel_job(self, job_id: str) -> Job:
         """Cancel a queued job at once, ask a running one to stop; harmless after the end."""

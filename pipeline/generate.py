@@ -15,10 +15,11 @@ from pipeline.options import GenerateOptions
 from pipeline.ports import FitRequest, GenerateJournal, Ports, References, ViewRequest
 from pipeline.types import Cutout, DepthMaps, Scores, SplatModel, ViewSet
 
-__all__ = ["GenerateResult", "generate", "held_out_references"]
+__all__ = ["STAGE_SPANS", "GenerateResult", "generate", "held_out_references"]
 
-# Shares of the job's progress bar, from stage seconds measured on two cores (relief engine).
-_VIEWS_END, _DEPTH_END, _FIT_END = 0.15, 0.2, 0.95
+#: Where each stage begins and ends in the progress of the whole job; from stage seconds measured
+#: on two cores with the embedded engines.
+STAGE_SPANS = {"views": (0.0, 0.12), "depth": (0.12, 0.15), "splats": (0.15, 0.98)}
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ async def generate(
     views = await _views(cutout, options, ports, journal)
     depths = await _depths(views, ports, journal)
 
-    await journal.enter("splats", _DEPTH_END, _FIT_END)
+    await journal.enter("splats", *STAGE_SPANS["splats"])
     started = time.perf_counter()
     model = await journal.load_model()
     references = held_out_references(views)
@@ -75,7 +76,7 @@ async def generate(
 async def _views(
     cutout: Cutout, options: GenerateOptions, ports: Ports, journal: GenerateJournal
 ) -> ViewSet:
-    await journal.enter("views", 0.0, _VIEWS_END)
+    await journal.enter("views", *STAGE_SPANS["views"])
     views = await journal.load_views()
     if views is not None:
         return views
@@ -91,7 +92,7 @@ async def _views(
 
 
 async def _depths(views: ViewSet, ports: Ports, journal: GenerateJournal) -> DepthMaps:
-    await journal.enter("depth", _VIEWS_END, _DEPTH_END)
+    await journal.enter("depth", *STAGE_SPANS["depth"])
     depths = await journal.load_depths()
     if depths is not None:
         return depths

@@ -22,7 +22,7 @@ from pipeline.ports import (
 )
 from pipeline.types import SplatModel, ViewSet
 
-__all__ = ["CONVERGENCE_GAIN", "RefineResult", "StopReason", "refine"]
+__all__ = ["CONVERGENCE_GAIN", "ITERATION_SPANS", "RefineResult", "StopReason", "refine"]
 
 #: A relative gain in overall quality below this ends the loop.
 CONVERGENCE_GAIN = 0.01
@@ -30,6 +30,10 @@ CONVERGENCE_GAIN = 0.01
 #: Enhancement strength of iteration k, relative to the first; the last one repeats. Falling
 #: strength keeps late rounds close to what is already consistent (docs/decisions.md).
 _STRENGTH_SCHEDULE = (1.0, 0.75, 0.5)
+
+
+#: Where each stage begins and ends in an iteration's share of the progress.
+ITERATION_SPANS = {"enhance": (0.0, 0.2), "refine": (0.2, 1.0)}
 
 
 class StopReason(StrEnum):
@@ -145,8 +149,9 @@ class _Setting:
     ports: Ports
     journal: RefineJournal
 
-    async def enter(self, stage: str, iteration: int, start: float, end: float) -> None:
-        """Enter a stage that fills `start`..`end` of the iteration's share of the job."""
+    async def enter(self, stage: str, iteration: int) -> None:
+        """Enter a stage of an iteration."""
+        start, end = ITERATION_SPANS[stage]
         share = 1.0 / self.options.num_iterations
         base = (iteration - 1) * share
         await self.journal.enter(stage, base + start * share, base + end * share)
@@ -162,13 +167,13 @@ async def _iteration(
     wanted = options.views_to_refine
     chosen = [i for i in shown if wanted is None or i in wanted]
 
-    await setting.enter("enhance", k, 0.0, 0.2)
+    await setting.enter("enhance", k)
     renders = await ports.splats.render(model, views.cameras.select(chosen))
     enhanced = await ports.enhancer.enhance(
         renders, strength, options.prompt, options.seed, setting.journal.report
     )
 
-    await setting.enter("refine", k, 0.2, 1.0)
+    await setting.enter("refine", k)
     request = RefineRequest(
         model=model,
         originals=ViewSet(

@@ -6,8 +6,9 @@ It uses the service as any client would and knows nothing of what is behind its 
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +19,9 @@ from rich.console import Console
 from pipeline.cameras import held_out_cameras
 from pipeline.contact_sheet import contact_sheet
 from pipeline.formats import FORMATS, read_ply
+from pipeline.generate import STAGE_SPANS
 from pipeline.images import decode_png
+from pipeline.refine import ITERATION_SPANS
 from pipeline.splats.render import render_model
 from pipeline.types import UInt8Array
 from serve_app.client import Client
@@ -40,20 +43,18 @@ def default_photo() -> Path:
 
 @dataclass
 class _Run:
-    """What the demo collects for its table."""
+    """Jobs of one client, shown as bars."""
 
     client: Client
     bars: StageBars
-    stages: list[tuple[str, float, str]] = field(default_factory=list)
 
     def job(self, kind: str, project_id: str, body: Json) -> Json:
         def watch(job: Json) -> None:
-            if job["state"] == "queued":
-                self.bars.enter(f"{kind}: queued")
+            if job["stage"] in ("", "start"):
                 return
             self.bars.enter(job["stage"])
             eta = "" if job["eta_s"] is None else f"{job['eta_s']:.0f} s left"
-            self.bars.update(float(job["progress"]), eta)
+            self.bars.update(_stage_fraction(job, body), eta)
 
         job = self.client.run_job(kind, project_id, body, watch)
         self.bars.finish("")
@@ -75,13 +76,13 @@ def run_demo(photo: Path, out: Path, console: Console, *, seed: int, iterations:
             with stage_bars(console) as bars:
                 run = _Run(client, bars)
                 bars.enter("upload")
+                started = time.perf_counter()
                 project = client.upload(photo)
+                upload_s = time.perf_counter() - started
                 project_id = project["project_id"]
                 bars.finish(project["background_engine"])
                 generated = run.job("generate", project_id, {"seed": seed})
-                refined = run.job(
-                    "refine", project_id, {"seed": seed, "num_iterations": iterations}
-                )
+                run.job("refine", project_id, {"seed": seed, "num_iterations": iterations})
                 bars.enter("export")
                 exports = [client.export(project_id, name) for name in FORMATS]
                 bars.finish()
@@ -90,7 +91,20 @@ def run_demo(photo: Path, out: Path, console: Console, *, seed: int, iterations:
                 files = _download(client, status, exports, out)
                 bars.finish()
     sheet = _contact_sheet(files, out)
-    _print_tables(console, status, generated, refined, files, sheet, out)
+    _print_tables(
+        console, status, generated, upload_s, [*files["models"], *files["exports"], sheet]
+    )
+
+
+def _stage_fraction(job: Json, body: Json) -> float:
+    """How far the job's stage is, 0..1, from the progress of the whole job."""
+    progress, stage = float(job["progress"]), job["stage"]
+    if stage in STAGE_SPANS:
+        start, end = STAGE_SPANS[stage]
+    else:
+        progress = progress * int(body["num_iterations"]) % 1.0
+        start, end = ITERATION_SPANS.get(stage, (0.0, 1.0))
+    return min(max((progress - start) / (end - start), 0.0), 1.0)
 
 
 def _download(
@@ -141,18 +155,19 @@ def _print_tables(
     console: Console,
     status: Json,
     generated: Json,
-    refined: Json,
-    files: Mapping[str, list[Path]],
-    sheet: Path,
-    out: Path,
+    upload_s: float,
+    listed: list[Path],
 ) -> None:
     engines = generated["result"]["engines"]
-    rows = [
-        (stage, f"{seconds:.1f}", engines.get(stage, status["iterations"][-1]["engine"]))
-        for job in (generated, refined)
-        for stage, seconds in job["timings"].items()
+    rows = [("upload", f"{upload_s:.1f}", engines["background"])]
+    rows += [
+        (stage, f"{generated['timings'][stage]:.1f}", engines[stage])
+        for stage in ("views", "depth", "splats")
     ]
-    rows.insert(0, ("background", "", engines["background"]))
+    rows += [
+        (f"iteration {i['iteration_number']}", f"{i['seconds']:.1f}", i["engine"] or "scores only")
+        for i in status["iterations"]
+    ]
     console.print(summary_table("Stages", ("stage", "seconds:", "engine"), rows))
     metrics = [
         (
@@ -168,6 +183,5 @@ def _print_tables(
     console.print(summary_table("Scores on held-out views", columns, metrics))
     for note in generated["result"]["notes"]:
         console.print(f"[yellow]Note:[/] {note}")
-    listed = [*files["models"], *files["exports"], sheet]
     rows_of_files = [(str(p), f"{p.stat().st_size / 1e6:.2f}") for p in listed]
-    console.print(summary_table(f"Files under {out}", ("file", "MB:"), rows_of_files))
+    console.print(summary_table("Files", ("file", "MB:"), rows_of_files))

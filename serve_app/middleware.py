@@ -35,7 +35,8 @@ class RequestId:
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            # Serve's proxy gives every request an id and repeats it by itself.
+            if message["type"] == "http.response.start" and request_id != given:
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
             await send(message)
 

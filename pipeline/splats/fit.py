@@ -103,6 +103,7 @@ def fit(initial: SplatModel, targets: Targets, options: FitOptions, control: Con
             alpha_weight=options.alpha_weight,
             means_rate=options.means_decay**progress,
         )
+        # NaN as well: it is not below anything.
         if not result.loss < float("inf"):
             raise ModelFailed(f"The fit diverged at step {step + 1}: loss {result.loss}.")
         losses.append(result.loss)

@@ -131,6 +131,7 @@ def read_job(document: Document) -> Job:
         error=None if error is None else _read_error(error),
         result=document["result"],
         queue_position=document["queue_position"],
+        ordinal=document["ordinal"],
         created_at=_time(document["created_at"]),
         started_at=_time_or_none(document["started_at"]),
         finished_at=_time_or_none(document["finished_at"]),

@@ -48,6 +48,10 @@ language sql stable set search_path = public, pg_temp as $$
         'queue_position', case when p_job.state = 'queued' then (
             select count(*) from jobs q
              where q.state = 'queued' and q.queue_number <= p_job.queue_number) end,
+        'ordinal', (
+            select count(*) from jobs o
+             where o.project_id = p_job.project_id and o.kind = p_job.kind
+               and o.queue_number <= p_job.queue_number),
         'created_at', p_job.created_at,
         'started_at', p_job.started_at,
         'finished_at', p_job.finished_at)

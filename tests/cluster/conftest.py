@@ -9,12 +9,15 @@ import pytest
 
 from serve_app.server import RunningService, running_service
 from serve_app.settings import AppArgs
+from tests.store.fixtures import server_directory
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
-    args = AppArgs(asset_dir=tmp_path_factory.mktemp("service"), lease_s=5)
-    with running_service(args) as up:
+def service() -> Iterator[RunningService]:
+    with (
+        server_directory() as directory,
+        running_service(AppArgs(asset_dir=directory, lease_s=5)) as up,
+    ):
         yield up
 
 
