@@ -6,6 +6,7 @@ It knows rows, paths and codecs; not how stages compute and not who beats the he
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -32,7 +33,7 @@ from pipeline.artifacts import (
 )
 from pipeline.cameras import VIEW_COUNT
 from pipeline.control import Progress
-from pipeline.errors import ModelFailed
+from pipeline.errors import ModelFailed, NotFound
 from pipeline.formats import read_ply, write_ply
 from pipeline.images import encode_png
 from pipeline.ports import IterationOutcome
@@ -200,6 +201,9 @@ class StoreRefineJournal(StoreJournal):
         paths = {f"{row.view_index:02d}.png": row.image_path for row in rows}
         paths["geometry.npz"] = sibling(rows[0].image_path, "geometry.npz")
         files = await self.get_all(Bucket.VIEWS, paths)
+        with suppress(NotFound):  # only some engines have auxiliary views
+            auxiliary = sibling(rows[0].image_path, "auxiliary.npz")
+            files["auxiliary.npz"] = await self.store.blobs.get(Bucket.VIEWS, auxiliary)
         return await asyncio.to_thread(decode_views, files)
 
     async def load_start(self) -> SplatModel:

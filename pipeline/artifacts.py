@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from pipeline.errors import ModelFailed
 from pipeline.images import decode_png, encode_png
 from pipeline.models.surface_depth import heat_map
-from pipeline.types import Cameras, DepthMaps, ViewSet
+from pipeline.types import Cameras, DepthMaps, UInt8Array, ViewSet
 
 __all__ = [
     "CONTENT_TYPES",
@@ -42,18 +43,15 @@ def content_type(path: str) -> str:
 
 
 def encode_views(views: ViewSet) -> dict[str, bytes]:
-    """`00.png`.. (on white) and `geometry.npz` (alphas, cameras, surface depth)."""
+    """`00.png`.. (on white), `geometry.npz` (alphas, cameras, surface depth), and
+    `auxiliary.npz` (the same and the images of auxiliary views, where there are any)."""
     files = {f"{i:02d}.png": encode_png(image) for i, image in enumerate(views.images)}
-    surface = {} if views.surface_depth is None else {"surface_depth": views.surface_depth}
     files["geometry.npz"] = _npz(
-        alphas=views.alphas,
-        viewmats=views.cameras.viewmats,
-        intrinsics=views.cameras.intrinsics,
-        size=np.array([views.cameras.width, views.cameras.height]),
-        engine=np.array(views.engine),
-        notes=np.array(views.notes, dtype=np.str_),
-        **surface,
+        **_geometry(views), engine=np.array(views.engine), notes=np.array(views.notes, np.str_)
     )
+    extra = views.auxiliary
+    if extra is not None:
+        files["auxiliary.npz"] = _npz(**_geometry(extra), images=extra.images)
     return files
 
 
@@ -64,10 +62,32 @@ def decode_views(files: Mapping[str, bytes]) -> ViewSet:
     missing = [f"{i:02d}.png" for i in range(count) if f"{i:02d}.png" not in files]
     if missing:
         raise ModelFailed(f"The stored views are incomplete: {missing[0]} is missing.")
-    surface = geometry.get("surface_depth")
+    images = np.stack([decode_png(files[f"{i:02d}.png"]) for i in range(count)])
+    engine = str(geometry["engine"])
+    auxiliary = None
+    if "auxiliary.npz" in files:
+        extra = _load_npz(files, "auxiliary.npz")
+        auxiliary = _views(extra["images"].astype(np.uint8), extra, engine)
+    notes = tuple(str(note) for note in geometry["notes"])
+    return replace(_views(images, geometry, engine), notes=notes, auxiliary=auxiliary)
+
+
+def _geometry(views: ViewSet) -> dict[str, npt.NDArray[Any]]:
+    surface = {} if views.surface_depth is None else {"surface_depth": views.surface_depth}
+    return {
+        "alphas": views.alphas,
+        "viewmats": views.cameras.viewmats,
+        "intrinsics": views.cameras.intrinsics,
+        "size": np.array([views.cameras.width, views.cameras.height]),
+        **surface,
+    }
+
+
+def _views(images: UInt8Array, geometry: dict[str, npt.NDArray[Any]], engine: str) -> ViewSet:
     width, height = (int(v) for v in geometry["size"])
+    surface = geometry.get("surface_depth")
     return ViewSet(
-        images=np.stack([decode_png(files[f"{i:02d}.png"]) for i in range(count)]),
+        images=images,
         alphas=geometry["alphas"].astype(np.uint8),
         cameras=Cameras(
             geometry["viewmats"].astype(np.float32),
@@ -75,9 +95,8 @@ def decode_views(files: Mapping[str, bytes]) -> ViewSet:
             width,
             height,
         ),
-        engine=str(geometry["engine"]),
+        engine=engine,
         surface_depth=None if surface is None else surface.astype(np.float32),
-        notes=tuple(str(note) for note in geometry["notes"]),
     )
 
 

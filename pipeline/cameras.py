@@ -20,6 +20,7 @@ __all__ = [
     "orbit_cameras",
     "photo_camera",
     "rig_cameras",
+    "underside_cameras",
 ]
 
 # Read from the camera file released with SyncDreamer (arXiv 2309.03453): 16 cameras at one
@@ -83,6 +84,12 @@ def rig_cameras(size: int = VIEW_SIZE) -> Cameras:
 def photo_camera(elevation_deg: float, size: int = VIEW_SIZE) -> Cameras:
     """The one camera that took the photo: azimuth 0 at the photo's own elevation."""
     return orbit_cameras([0.0], [elevation_deg], size=size)
+
+
+def underside_cameras(size: int = VIEW_SIZE) -> Cameras:
+    """Six cameras that look up at what no camera of the rig sees: five around, one from below."""
+    azimuths = [i * 72.0 for i in range(5)] + [0.0]
+    return orbit_cameras(azimuths, [-25.0] * 5 + [-85.0], size=size)
 
 
 def held_out_cameras(size: int = VIEW_SIZE) -> Cameras:

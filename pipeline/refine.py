@@ -176,9 +176,7 @@ async def _iteration(
     await setting.enter("refine", k)
     request = RefineRequest(
         model=model,
-        originals=ViewSet(
-            views.images[shown], views.alphas[shown], views.cameras.select(shown), views.engine
-        ),
+        originals=replace(views.select(shown), auxiliary=views.auxiliary),
         enhanced=enhanced.images,
         enhanced_views=tuple(shown.index(i) for i in chosen),
         learning_rate=options.learning_rate,

@@ -9,7 +9,7 @@ Cameras: OpenCV (x right, y down, z forward), world-to-camera, pixel centres at 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -98,6 +98,8 @@ class ViewSet:
         surface_depth: float32 [V, H, W] z-depth in world units where the engine knows it from
             its own geometry (0 = no surface), else None.
         notes: sentences a user should read: what is a guess, which option had no effect.
+        auxiliary: further views from other cameras where the engine has them for nothing, such as
+            from below. They are fitted like the others, but never counted, enhanced or scored.
     """
 
     images: UInt8Array
@@ -106,9 +108,22 @@ class ViewSet:
     engine: str
     surface_depth: FloatArray | None = None
     notes: tuple[str, ...] = ()
+    auxiliary: ViewSet | None = None
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def select(self, indices: list[int]) -> ViewSet:
+        """The views at `indices`, in that order, without the auxiliary ones."""
+        depth = self.surface_depth
+        return replace(
+            self,
+            images=self.images[indices],
+            alphas=self.alphas[indices],
+            cameras=self.cameras.select(indices),
+            surface_depth=None if depth is None else depth[indices],
+            auxiliary=None,
+        )
 
 
 @dataclass(frozen=True)

@@ -117,9 +117,14 @@ def _download(
         "views": status["view_urls"],
         "depth": status["depth_urls"],
         "models": [model["model_url"] for model in status["models"]],
-        "exports": [export["download_url"] for export in exports],
     }
-    return {kind: [_save(client, url, out) for url in urls] for kind, urls in wanted.items()}
+    saved = {kind: [_save(client, url, out) for url in urls] for kind, urls in wanted.items()}
+    saved["exports"] = []
+    for export in exports:
+        target = out / f"final.{export['format']}"
+        target.write_bytes(client.download(export["download_url"]))
+        saved["exports"].append(target)
+    return saved
 
 
 def _save(client: Client, url: str, out: Path) -> Path:

@@ -6,20 +6,20 @@ where the cut-out came from and needs no weights.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.cameras import VIEW_SIZE, rig_cameras
+from pipeline.cameras import VIEW_SIZE, rig_cameras, underside_cameras
 from pipeline.control import Control
 from pipeline.errors import InvalidOption
 from pipeline.mesh.raster import rasterize_mesh
 from pipeline.models.relief_paint import paint
 from pipeline.models.relief_shape import inflate, silhouette
 from pipeline.models.relief_surface import close_sheet, contour_plane, place, triangulate
-from pipeline.types import Cutout, FloatArray, UInt8Array, ViewSet
+from pipeline.types import Cameras, Cutout, FloatArray, UInt8Array, ViewSet
 
 __all__ = ["PREVIEW_NOTE", "Relief", "ReliefMesh", "relief_mesh"]
 
@@ -106,32 +106,31 @@ class Relief:
         *,
         size: int = VIEW_SIZE,
     ) -> ViewSet:
-        """The views of the rig, with depth from the solid itself.
+        """The views of the rig, with depth from the solid itself, and auxiliary ones from below.
 
         Args:
             elevation_deg: of the camera that took the photo; the rig has its own.
             size: side of the views in pixels.
         """
         mesh = relief_mesh(cutout, elevation_deg, control.part(0.0, 0.3))
-        cameras = rig_cameras(size)
-        images, alphas, depths = [], [], []
-        no_attributes = np.zeros((len(mesh.vertices), 0), np.float32)
-        for view in range(len(cameras)):
-            camera = cameras.select([view])
-            colour = rasterize_mesh(mesh.vertices, mesh.faces, mesh.colors, camera, supersample=3)
-            # Depth at pixel centres: a mean over samples would invent surfaces at edges.
-            exact = rasterize_mesh(mesh.vertices, mesh.faces, no_attributes, camera, supersample=1)
-            coverage = colour.coverage[0, ..., None]
-            over_white = colour.attributes[0] * coverage + (1.0 - coverage)
-            images.append(np.rint(over_white * 255.0).astype(np.uint8))
-            alphas.append(np.rint(colour.coverage[0] * 255.0).astype(np.uint8))
-            depths.append(exact.depth[0])
-            control.step(0.3 + 0.7 * (view + 1) / len(cameras), f"view {view + 1}")
-        return ViewSet(
-            np.stack(images),
-            np.stack(alphas),
-            cameras,
-            self.name,
-            np.stack(depths),
-            notes=(PREVIEW_NOTE,),
-        )
+        rig = _render(mesh, rig_cameras(size), control.part(0.3, 0.8))
+        below = _render(mesh, underside_cameras(size), control.part(0.8, 1.0))
+        return replace(rig, notes=(PREVIEW_NOTE,), auxiliary=below)
+
+
+def _render(mesh: ReliefMesh, cameras: Cameras, control: Control) -> ViewSet:
+    """The solid on white from every camera, and its depth."""
+    images, alphas, depths = [], [], []
+    no_attributes = np.zeros((len(mesh.vertices), 0), np.float32)
+    for view in range(len(cameras)):
+        camera = cameras.select([view])
+        colour = rasterize_mesh(mesh.vertices, mesh.faces, mesh.colors, camera, supersample=3)
+        # Depth at pixel centres: a mean over samples would invent surfaces at edges.
+        exact = rasterize_mesh(mesh.vertices, mesh.faces, no_attributes, camera, supersample=1)
+        coverage = colour.coverage[0, ..., None]
+        over_white = colour.attributes[0] * coverage + (1.0 - coverage)
+        images.append(np.rint(over_white * 255.0).astype(np.uint8))
+        alphas.append(np.rint(colour.coverage[0] * 255.0).astype(np.uint8))
+        depths.append(exact.depth[0])
+        control.step((view + 1) / len(cameras), f"view {view + 1}")
+    return ViewSet(np.stack(images), np.stack(alphas), cameras, Relief.name, np.stack(depths))

@@ -6,6 +6,8 @@ targets were enhanced.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -47,7 +49,12 @@ class CpuSplats:
             Cancelled: `control` asked for it.
         """
         shown = [i for i in range(len(request.views)) if i not in request.held_out]
-        views, depths = _select(request.views, request.depths, shown)
+        depths = DepthMaps(
+            request.depths.depth[shown], request.depths.confidence[shown], request.depths.engine
+        )
+        views, depths = _with_auxiliary(
+            replace(request.views.select(shown), auxiliary=request.views.auxiliary), depths
+        )
         # Half of the splats start on the surface; densification adds the others where the
         # images ask for them.
         initial = splats_from_views(
@@ -67,7 +74,7 @@ class CpuSplats:
             ModelFailed: the round diverged.
             Cancelled: `control` asked for it.
         """
-        originals, enhanced = request.originals, list(request.enhanced_views)
+        originals, enhanced = _joined(request.originals), list(request.enhanced_views)
         targets = Targets(
             np.concatenate([originals.images, request.enhanced]),
             np.concatenate([originals.alphas, originals.alphas[enhanced]]),
@@ -106,16 +113,37 @@ class CpuSplats:
         return compare(rendering.images, (references.images / 255).astype(np.float32))
 
 
-def _select(views: ViewSet, depths: DepthMaps, indices: list[int]) -> tuple[ViewSet, DepthMaps]:
-    """The views at `indices` and their depth."""
-    return (
-        ViewSet(
-            views.images[indices],
-            views.alphas[indices],
-            views.cameras.select(indices),
-            views.engine,
-        ),
-        DepthMaps(depths.depth[indices], depths.confidence[indices], depths.engine),
+def _joined(views: ViewSet) -> ViewSet:
+    """The views and behind them the auxiliary ones, as one set."""
+    extra = views.auxiliary
+    if extra is None:
+        return views
+    cameras = Cameras(
+        np.concatenate([views.cameras.viewmats, extra.cameras.viewmats]),
+        np.concatenate([views.cameras.intrinsics, extra.cameras.intrinsics]),
+        views.cameras.width,
+        views.cameras.height,
+    )
+    return ViewSet(
+        np.concatenate([views.images, extra.images]),
+        np.concatenate([views.alphas, extra.alphas]),
+        cameras,
+        views.engine,
+    )
+
+
+def _with_auxiliary(views: ViewSet, depths: DepthMaps) -> tuple[ViewSet, DepthMaps]:
+    """The same with the auxiliary views, whose depth the engine that made them knows."""
+    extra = views.auxiliary
+    if extra is None:
+        return views, depths
+    surface = extra.surface_depth
+    depth = np.zeros(extra.alphas.shape, np.float32) if surface is None else surface
+    confidence = (depth > 0).astype(np.float32)
+    return _joined(views), DepthMaps(
+        np.concatenate([depths.depth, depth]),
+        np.concatenate([depths.confidence, confidence]),
+        depths.engine,
     )
 
 

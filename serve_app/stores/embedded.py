@@ -382,5 +382,5 @@ def _let_pass(path: Path) -> None:
     for parent in path.parents:
         mode = parent.stat().st_mode
         if not mode & stat.S_IXOTH:
-            _log.warning("opening %s for passing through, for the database's user", parent)
+            _log.info("opening %s for passing through, for the database's user", parent)
             parent.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)

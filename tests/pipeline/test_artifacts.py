@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ from tests.fakes import some_views
 
 
 def test_views_come_back_bit_for_bit():
-    views = some_views()
+    views = replace(some_views(), auxiliary=some_views().select([1, 2]))
     files = encode_views(views)
     assert {f"{i:02d}.png" for i in range(16)} < set(files)
     back = decode_views(files)
@@ -23,6 +25,11 @@ def test_views_come_back_bit_for_bit():
     np.testing.assert_array_equal(back.surface_depth, views.surface_depth)
     np.testing.assert_array_equal(back.cameras.viewmats, views.cameras.viewmats)
     assert (back.engine, back.notes) == (views.engine, views.notes)
+    assert views.auxiliary is not None
+    assert back.auxiliary is not None
+    np.testing.assert_array_equal(back.auxiliary.images, views.auxiliary.images)
+    np.testing.assert_array_equal(back.auxiliary.surface_depth, views.auxiliary.surface_depth)
+    assert decode_views(encode_views(some_views())).auxiliary is None
 
 
 def test_depth_maps_come_back_bit_for_bit_and_have_a_heat_map_each():
