@@ -1,4 +1,4 @@
-"""Fits known objects to 16 views and scores held-out ones: `python -m bench.fit`.
+"""Fits known objects to 16 views and scores held-out ones: `python -m bench fit`.
 
 16 views of the rig at 256 px, first splats from exact depth, `FitOptions()` as they come; the
 PSNR is the mean over eight views that were not fitted.
@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 
+from bench.table import Row
 from pipeline.cameras import held_out_cameras, rig_cameras
 from pipeline.control import Control
 from pipeline.splats.fit import FitOptions, Targets, fit
@@ -28,9 +29,9 @@ def psnr(model: SplatModel, views: ViewSet) -> float:
     return float((-10 * np.log10(errors)).mean())
 
 
-def run() -> list[dict[str, float | int | str]]:
+def run() -> list[Row]:
     """Seconds and PSNR (dB) per object."""
-    rows: list[dict[str, float | int | str]] = []
+    rows: list[Row] = []
     options = FitOptions()
     for name, thing in (("torus", torus()), ("bumpy sphere", bumpy_sphere())):
         views, depths = photograph(thing, rig_cameras())
@@ -41,30 +42,12 @@ def run() -> list[dict[str, float | int | str]]:
         )
         ready = time.perf_counter()
         result = fit(initial, Targets.of_views(views), options, Control())
-        rows.append(
-            {
-                "object": name,
-                "splats": len(result.model),
-                "iterations": result.iterations,
-                "initialise_s": ready - start,
-                "fit_s": time.perf_counter() - ready,
-                "psnr_before_db": psnr(initial, held_out),
-                "psnr_db": psnr(result.model, held_out),
-                "psnr_of_fitted_views_db": psnr(result.model, views),
-            }
-        )
+        seconds = time.perf_counter() - start
+        before, after = psnr(initial, held_out), psnr(result.model, held_out)
+        rows += [
+            Row(f"{name}: first splats", ready - start, "s"),
+            Row(f"{name}: first splats and {result.iterations} steps", seconds, "s", 15),
+            Row(f"{name}: held-out PSNR of the first splats", before, "dB"),
+            Row(f"{name}: held-out PSNR of the fit", after, "dB", 28, at_least=True),
+        ]
     return rows
-
-
-def main() -> None:
-    for row in run():
-        print(
-            f"{row['object']:<13} {row['splats']} splats, {row['iterations']} steps: "
-            f"initialise {row['initialise_s']:.1f} s, fit {row['fit_s']:.1f} s, "
-            f"held-out PSNR {row['psnr_before_db']:.1f} -> {row['psnr_db']:.1f} dB "
-            f"(fitted views {row['psnr_of_fitted_views_db']:.1f})"
-        )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Times the CPU rasteriser against the torch oracle: `python -m bench.rasterizer`.
+"""Times the CPU rasteriser against the torch oracle: `python -m bench rasterizer`.
 
 The scene: 20,000 splats in the unit ball, scales exp(N(ln .02, .4)), opacities
 sigmoid(1.5 N), seen from 2.7 away at 256 x 256. The C++ rows run beside one torch thread, as in
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.table import Row
 from pipeline import native
 from pipeline.cameras import orbit_cameras
 from pipeline.splats._threads import one_torch_thread
@@ -47,7 +48,7 @@ def _median_ms(work: Callable[[], Any], repeats: int) -> float:
     return statistics.median(times)
 
 
-def run() -> list[dict[str, float | int | str]]:
+def run() -> list[Row]:
     """Median milliseconds of one view, forward and forward with backward, per implementation."""
     splats = _splats()
     camera = orbit_cameras([0.0], [20.0], size=SIZE, radius=DISTANCE)
@@ -80,40 +81,18 @@ def run() -> list[dict[str, float | int | str]]:
 
         return work
 
-    rows: list[dict[str, float | int | str]] = []
+    rows: list[Row] = []
+    fastest_ms = float("inf")
     for threads in sorted({1, native.default_threads()}):
         native.set_threads(threads)
         with one_torch_thread():
-            rows.append(
-                {
-                    "implementation": "C++",
-                    "threads": threads,
-                    "forward_ms": _median_ms(without_gradients(fast), REPEATS),
-                    "both_ms": _median_ms(with_gradients(fast), REPEATS),
-                }
-            )
-    rows.append(
-        {
-            "implementation": "torch oracle, tiled",
-            "threads": torch.get_num_threads(),
-            "forward_ms": _median_ms(without_gradients(slow), ORACLE_REPEATS),
-            "both_ms": _median_ms(with_gradients(slow), ORACLE_REPEATS),
-        }
-    )
-    for row in rows:
-        row["times_faster"] = float(rows[-1]["both_ms"]) / float(row["both_ms"])
+            forward_ms = _median_ms(without_gradients(fast), REPEATS)
+            both_ms = _median_ms(with_gradients(fast), REPEATS)
+        fastest_ms = min(fastest_ms, both_ms)
+        budget = 25 if threads == 2 else None
+        rows.append(Row(f"C++, {threads} threads, forward", forward_ms, "ms"))
+        rows.append(Row(f"C++, {threads} threads, forward + backward", both_ms, "ms", budget))
+    oracle_ms = _median_ms(with_gradients(slow), ORACLE_REPEATS)
+    rows.append(Row("torch oracle, tiled, forward + backward", oracle_ms, "ms"))
+    rows.append(Row("the oracle takes as many times as long", oracle_ms / fastest_ms, "x"))
     return rows
-
-
-def main() -> None:
-    print(f"{COUNT} splats, {SIZE} x {SIZE}, medians")
-    for row in run():
-        print(
-            f"{row['implementation']:<20} {row['threads']:>2} threads  "
-            f"forward {row['forward_ms']:8.1f} ms  forward+backward {row['both_ms']:8.1f} ms  "
-            f"{row['times_faster']:6.1f} x"
-        )
-
-
-if __name__ == "__main__":
-    main()
