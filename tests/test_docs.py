@@ -1,0 +1,58 @@
+"""Documentation that has to be true: every route, setting and error code is on its page."""
+
+import re
+from pathlib import Path
+
+from fastapi.routing import APIRoute
+
+from pipeline import errors
+from serve_app.routes import files, health, jobs, projects
+from serve_app.schemas import GenerateBody, RefineBody
+from serve_app.settings import AppArgs, Environment
+
+ROOT = Path(__file__).parents[1]
+API = (ROOT / "docs/api.md").read_text()
+OPERATIONS = (ROOT / "docs/operations.md").read_text()
+README = (ROOT / "README.md").read_text()
+
+
+def test_every_route_is_documented():
+    for module in (projects, jobs, files, health):
+        for route in module.router.routes:
+            assert isinstance(route, APIRoute)
+            if route.include_in_schema:
+                path = route.path.replace(":path", "")
+                assert f"`{min(route.methods)} {path}`" in API, route.path
+
+
+def test_every_option_is_documented():
+    for body in (GenerateBody, RefineBody):
+        for name in body.model_fields:
+            assert f"`{name}`" in API, name
+
+
+def test_every_error_code_is_documented():
+    for name in errors.__all__:
+        code = getattr(errors, name).code
+        assert f"`{code}`" in API, code
+
+
+def test_every_setting_is_documented():
+    for name in Environment.model_fields:
+        assert f"| `{name.upper()}` |" in OPERATIONS, name
+    for name in AppArgs.model_fields:
+        assert f"`{name}`" in OPERATIONS, name
+
+
+def test_every_test_named_by_the_fault_table_exists():
+    named = set(re.findall(r"`(test_\w+)`", OPERATIONS))
+    assert len(named) >= 5
+    written = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    for name in named:
+        assert f"def {name}(" in written, name
+
+
+def test_the_readme_opens_with_the_two_commands_and_its_links_lead_somewhere():
+    assert README.index("make demo") < README.index("make test") < 1000
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
