@@ -47,6 +47,8 @@ async def run_in_process(
         GlimpseError: what is wrong with the photo, an option or this machine.
     """
     options = GenerateOptions(seed=seed, preset=preset, elevation_deg=elevation_deg)
+    # Both are checked before anything is loaded or written.
+    refine_options = RefineOptions(seed=seed, num_iterations=iterations) if iterations else None
     local = await asyncio.to_thread(build_ports, EngineChoice(model_dir=Environment().model_dir))
     ports = local.complete()
     with stage_bars(console) as bars:
@@ -66,10 +68,8 @@ async def run_in_process(
         result = await generate(cutout, options, ports, journal)
         model = result.model
         outcomes: tuple[IterationOutcome, ...] = ()
-        if iterations:
-            refined = await refine(
-                RefineOptions(seed=seed, num_iterations=iterations), ports, journal
-            )
+        if refine_options is not None:
+            refined = await refine(refine_options, ports, journal)
             model, outcomes = refined.model, refined.outcomes
         bars.enter("export")
         for name in FORMATS:

@@ -1,0 +1,69 @@
+"""The `glimpse3d` command in one process; `demo` and `serve` are what the cluster tests start."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from pipeline.formats import read_ply, read_splat
+from serve_app.cli import app
+from serve_app.demo import default_photo
+
+RUNNER = CliRunner()
+
+
+@pytest.mark.slow
+def test_run_leaves_models_views_depth_and_a_contact_sheet(tmp_path):
+    out = tmp_path / "out"
+    result = RUNNER.invoke(
+        app,
+        [
+            "run",
+            str(default_photo()),
+            "-o",
+            str(out),
+            "--preset",
+            "draft",
+            "--iterations",
+            "1",
+            "--seed",
+            "3",
+        ],
+    )
+    assert result.exit_code == 0, result.output
+    assert "relief" in result.output
+    assert "preview" in result.output
+    model = read_ply((out / "models" / "final.ply").read_bytes())
+    assert len(read_splat((out / "models" / "final.splat").read_bytes())) == len(model)
+    assert len(list((out / "views").glob("*.png"))) == 16
+    assert len(list((out / "depth").glob("*.png"))) == 16
+    sheet = np.asarray(Image.open(out / "contact_sheet.png"))
+    assert sheet.shape[1] > 1000
+    assert sheet.std() > 20, "not an empty picture"
+
+
+def test_a_bad_photo_is_one_sentence_and_an_exit_code_and_leaves_nothing(tmp_path):
+    photo = tmp_path / "letter.txt"
+    photo.write_text("Dear reader")
+    out = tmp_path / "out"
+    result = RUNNER.invoke(app, ["run", str(photo), "-o", str(out)])
+    assert result.exit_code == 1
+    assert "invalid_image" in result.output
+    assert "Traceback" not in result.output
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "flags", [["--elevation-deg", "80"], ["--iterations", "-1"], ["--seed", "-5"]]
+)
+def test_a_bad_option_is_named(tmp_path, flags):
+    result = RUNNER.invoke(app, ["run", str(default_photo()), "-o", str(tmp_path / "o"), *flags])
+    assert result.exit_code != 0
+    assert flags[0].strip("-").split("-")[0] in result.output
+    assert not (tmp_path / "o").exists()
+
+
+def test_the_demo_names_a_photo_that_is_not_there(tmp_path):
+    result = RUNNER.invoke(app, ["demo", "--image", str(tmp_path / "none.jpg")])
+    assert result.exit_code == 2
+    assert "none.jpg" in result.output
