@@ -14,6 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+# Ray runs whatever its ports are told, so a local cluster must listen on loopback only; by default
+# scheduler, object store and agents listen on all interfaces. Ray reads this variable, which it
+# sets by itself on macOS, when it is imported.
+os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+
 import ray
 from ray import serve
 from ray.serve.config import HTTPOptions
@@ -74,6 +79,8 @@ def running_service(
     # rasteriser's threads a step took 30 ms instead of 18 ms (two cores).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     context = ray.init(
+        # Ray runs whatever its ports are told: a local cluster listens on loopback only. Without
+        # this, scheduler, object store and every replica listen on all interfaces.
         include_dashboard=dashboard,
         dashboard_host="127.0.0.1",
         log_to_driver=not quiet,

@@ -105,6 +105,18 @@ def test_the_service_is_ready_and_documents_itself(http):
     assert "/api/v1/generate/{project_id}" in http.get("/openapi.json").json()["paths"]
 
 
+def test_the_service_listens_on_loopback_only(http):
+    open_to_all = []
+    for process in psutil.Process().children(recursive=True):
+        for connection in process.net_connections("inet"):
+            if connection.status == psutil.CONN_LISTEN:
+                loopback = connection.laddr.ip in ("127.0.0.1", "::1")
+                # Serve opens a port per replica on all interfaces, whatever it is told.
+                if not loopback and "ServeReplica" not in process.cmdline()[0]:
+                    open_to_all.append((process.cmdline()[0], connection.laddr))
+    assert open_to_all == []
+
+
 def test_a_file_over_20_mb_is_refused_while_it_is_sent(http):
     answer = http.post(f"{API}/upload", files={"file": ("big.png", bytes(21 * 1024 * 1024))})
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
