@@ -110,7 +110,7 @@ def test_the_service_listens_on_loopback_only(http):
     for process in psutil.Process().children(recursive=True):
         for connection in process.net_connections("inet"):
             if connection.status == psutil.CONN_LISTEN:
-                loopback = connection.laddr.ip in ("127.0.0.1", "::1")
+                loopback = connection.laddr.ip.removeprefix("::ffff:") in ("127.0.0.1", "::1")
                 # Serve opens a port per replica on all interfaces, whatever it is told.
                 if not loopback and "ServeReplica" not in process.cmdline()[0]:
                     open_to_all.append((process.cmdline()[0], connection.laddr))
