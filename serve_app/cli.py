@@ -101,7 +101,9 @@ def serve(
             console.print(f"Ready after {service.started_in_s:.1f} s at {service.url}")
             console.print(f"API documentation at {service.url}/docs")
             if service.dashboard_url:
-                console.print(f"Ray dashboard at {service.dashboard_url}")
+                console.print(
+                    f"Ray dashboard at {service.dashboard_url}, its token in ~/.ray/auth_token"
+                )
             console.print(f"Data in {args.asset_dir.resolve()}. Ctrl-C stops the service.")
             _wait_for_signal()
             console.print("Stopping ...")
