@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from serve_app import problems
 from serve_app.middleware import BodyLimit, RequestId
@@ -16,7 +17,9 @@ __all__ = ["create_app"]
 
 def create_app(services: Services) -> FastAPI:
     """The whole HTTP contract over `services`."""
-    app = FastAPI(
+    # FastAPI's own /docs loads its scripts from another site; these come with the package.
+    app = FastAPIOffline(
+        redoc_url=None,
         title="Glimpse3D",
         version=version("glimpse3d"),
         description="One photo to a refined 3D Gaussian splat.",

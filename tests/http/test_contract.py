@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import re
 
 import numpy as np
 import pytest
@@ -180,6 +181,13 @@ async def test_files_have_ranges_and_their_links_cannot_be_changed(service):
 @pytest.mark.parametrize("path", ["/health", "/docs", "/openapi.json"])
 async def test_root_pages_answer(service, path):
     assert (await service.http.get(path)).status_code == 200
+
+
+async def test_the_documentation_page_needs_no_other_site(service):
+    page = (await service.http.get("/docs")).text
+    assert "https://" not in page
+    for asset in re.findall(r'(?:src|href)="([^"]+)"', page):
+        assert (await service.http.get(asset)).status_code == 200, asset
 
 
 async def test_ready_says_what_is_missing(service):
