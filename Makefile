@@ -9,7 +9,7 @@ IMAGE ?=
 
 READY := $(VENV)/.ready
 
-.PHONY: demo test serve run lint format bench lock clean
+.PHONY: demo test serve lint format bench lock clean
 
 demo: $(READY)
 	$(BIN)/glimpse3d demo $(if $(IMAGE),--image "$(IMAGE)") --out "$(OUT)"

@@ -14,7 +14,8 @@ from typing import Any
 
 from ray.serve.handle import DeploymentHandle
 
-from deployments.store import Lease, Store, StoreSource
+from deployments.handles import translate
+from deployments.store import JobError, Lease, Store, StoreSource
 from pipeline.errors import GlimpseError
 
 __all__ = ["Dispatcher", "DispatcherSettings"]
@@ -80,13 +81,35 @@ class Dispatcher:
             return None
 
     async def _drive(self, store: Store, lease: Lease) -> None:
+        """One attempt: hand the lease to a driver and see to its end."""
+        holder = asyncio.create_task(self._hold(store, lease))
         try:
             await self._driver.run.remote(lease)
         except Exception as error:
             # A driver that died cannot give the job back: do it now instead of waiting for the
             # lease to expire. A newer attempt's fence makes this harmless.
             log.warning("the driver of job %s is gone: %r", lease.job.id, error)
+            failure = translate(error, "the driver")
+            reason = JobError(failure.code, failure.detail, lease.job.stage, failure.retryable)
             try:
-                await store.records.release_job(lease.job.id, lease.fence)
+                await store.records.release_job(lease.job.id, lease.fence, reason)
             except GlimpseError as problem:
                 log.info("job %s was not released: %s", lease.job.id, problem)
+        finally:
+            holder.cancel()
+
+    async def _hold(self, store: Store, lease: Lease) -> None:
+        """Renew the lease while the call waits for a driver; the driver's heartbeat goes on.
+
+        A claim has no stage until the driver's first heartbeat.
+        """
+        while True:
+            await asyncio.sleep(self._settings.lease_s / 4)
+            try:
+                if (await store.records.get_job(lease.job.id)).stage:
+                    return
+                await store.records.heartbeat(
+                    lease.job.id, lease.fence, lease_s=self._settings.lease_s, stage="", progress=0
+                )
+            except GlimpseError as error:
+                log.warning("lease of job %s: %s", lease.job.id, error)

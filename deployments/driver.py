@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict, dataclass
 from enum import Enum, auto
 from typing import Any
@@ -102,38 +102,43 @@ class JobRunner:
         """Returns when the attempt has ended, however it ended. Raises only CancelledError."""
         job = lease.job
         log.info("job %s %s attempt %d begins", job.id, job.kind, job.attempt)
+        tasks: list[asyncio.Future[Any]] = []
+        stage = "start"
         try:
             journal = await self._open_journal(lease)
-        except GlimpseError as error:
-            await self._end_with(lease, error, "start")
-            return
-        work = asyncio.ensure_future(self._work(journal))
-        heart = asyncio.ensure_future(self._keep_lease(journal))
-        try:
-            await asyncio.wait({work, heart}, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                interruption = heart.result()
-                await _stop(work)
-                log.info("job %s stopped: %s", job.id, interruption.name)
-                if interruption is _Interruption.CANCEL_REQUESTED:
-                    await self._finish(lease, JobState.CANCELLED)
+            work = asyncio.ensure_future(self._work(journal))
+            heart = asyncio.ensure_future(self._keep_lease(journal))
+            tasks = [work, heart]
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            stage = journal.stage
+            if work.done():
+                await self._finish(lease, JobState.SUCCEEDED, result=work.result())
                 return
-            await self._conclude(lease, journal, work)
-        except asyncio.CancelledError:
-            # The replica is drained or the application is deleted: hand the job over.
+            interruption = heart.result()
+            log.info("job %s stopped: %s", job.id, interruption.name)
             await _stop(work)
+            if interruption is _Interruption.CANCEL_REQUESTED:
+                await self._finish(lease, JobState.CANCELLED)
+        except asyncio.CancelledError:
+            # Somebody stops this driver, not this job: hand it over.
+            await _stop(*tasks)
             await asyncio.shield(self._release(lease))
             raise
+        except StaleAttempt:
+            log.info("job %s belongs to a newer attempt", job.id)
+        except GlimpseError as error:
+            await self._end_with(lease, error, stage)
+        except Exception as error:
+            log.exception("job %s failed in stage %s", job.id, stage)
+            await self._end_with(lease, ModelFailed(f"{type(error).__name__}: {error}"), stage)
         finally:
-            await _stop(heart)
+            await _stop(*tasks)
 
     async def _open_journal(self, lease: Lease) -> StoreJournal:
         job = lease.job
-        records = self.store.records
-        detail = await records.project_detail(job.project_id)
-        commits = await records.committed(job.id)
-        kind = _JOURNALS.get(job.kind, StoreJournal)
-        return kind(
+        detail = await self.store.records.project_detail(job.project_id)
+        commits = await self.store.records.committed(job.id)
+        return _JOURNALS.get(job.kind, StoreJournal)(
             store=self.store,
             lease=lease,
             paths=AttemptPaths.of(job, lease.fence),
@@ -146,6 +151,7 @@ class JobRunner:
         lease, settings = journal.lease, self.settings
         renewed = time.monotonic()
         while True:
+            journal.entered.clear()
             try:
                 beat = await self.store.records.heartbeat(
                     lease.job.id,
@@ -154,7 +160,7 @@ class JobRunner:
                     stage=journal.stage,
                     progress=journal.progress,
                 )
-            except Unavailable as error:
+            except GlimpseError as error:
                 # The store may come back within the lease; after it, another driver owns the job.
                 log.warning("heartbeat of job %s: %s", lease.job.id, error)
                 if time.monotonic() - renewed > settings.lease_s:
@@ -165,11 +171,10 @@ class JobRunner:
                 if beat.cancel_requested:
                     return _Interruption.CANCEL_REQUESTED
                 renewed = time.monotonic()
-            journal.entered.clear()
-            try:
-                await asyncio.wait_for(journal.entered.wait(), settings.heartbeat_s)
-            except TimeoutError:
-                continue
+            # Not `wait_for`: on Python 3.11 it swallows a cancellation that meets the event.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(settings.heartbeat_s):
+                    await journal.entered.wait()
 
     async def _work(self, journal: StoreJournal) -> dict[str, Any]:
         if isinstance(journal, StoreGenerateJournal):
@@ -258,30 +263,14 @@ class JobRunner:
             raise ModelFailed("The stage ended without a model.")
         return detail.newest_model
 
-    async def _conclude(
-        self, lease: Lease, journal: StoreJournal, work: asyncio.Future[dict[str, Any]]
-    ) -> None:
-        try:
-            result = work.result()
-        except StaleAttempt:
-            log.info("job %s belongs to a newer attempt", lease.job.id)
-        except GlimpseError as error:
-            await self._end_with(lease, error, journal.stage)
-        except Exception as error:
-            log.exception("job %s failed in stage %s", lease.job.id, journal.stage)
-            failure = ModelFailed(f"{type(error).__name__}: {error}")
-            await self._end_with(lease, failure, journal.stage)
-        else:
-            await self._finish(lease, JobState.SUCCEEDED, result=result)
-
     async def _end_with(self, lease: Lease, error: GlimpseError, stage: str) -> None:
-        """Give the job back where another attempt may do better, else fail it."""
+        """Fail the job, or give it back where another attempt may do better."""
         log.warning("job %s, stage %s: %s", lease.job.id, stage, error)
-        if error.retryable and lease.job.attempt < lease.job.max_attempts:
-            await self._release(lease)
-            return
         failure = JobError(error.code, error.detail, stage, error.retryable)
-        await self._finish(lease, JobState.FAILED, error=failure)
+        if error.retryable:
+            await self._release(lease, failure)
+        else:
+            await self._finish(lease, JobState.FAILED, error=failure)
 
     async def _finish(
         self,
@@ -291,19 +280,26 @@ class JobRunner:
         result: dict[str, Any] | None = None,
         error: JobError | None = None,
     ) -> None:
-        try:
-            await self.store.records.finish_job(
-                lease.job.id, lease.fence, state=state, result=result, error=error
-            )
-        except StaleAttempt:
-            log.info("job %s was taken over before it ended", lease.job.id)
-        except GlimpseError as problem:
-            # The lease will expire; the next attempt finds every stage committed.
-            log.error("job %s could not be ended: %s", lease.job.id, problem)
+        """End the job; an unreachable store is asked again for as long as a lease lasts."""
+        asked_until = time.monotonic() + self.settings.lease_s
+        while True:
+            try:
+                await self.store.records.finish_job(
+                    lease.job.id, lease.fence, state=state, result=result, error=error
+                )
+            except StaleAttempt:
+                log.info("job %s was taken over before it ended", lease.job.id)
+            except Unavailable as problem:
+                if time.monotonic() < asked_until:
+                    await asyncio.sleep(self.settings.heartbeat_s)
+                    continue
+                # The next attempt finds every stage committed.
+                log.error("job %s could not be ended: %s", lease.job.id, problem)
+            return
 
-    async def _release(self, lease: Lease) -> None:
+    async def _release(self, lease: Lease, error: JobError | None = None) -> None:
         try:
-            await self.store.records.release_job(lease.job.id, lease.fence)
+            await self.store.records.release_job(lease.job.id, lease.fence, error)
         except GlimpseError as problem:
             log.warning("job %s could not be released: %s", lease.job.id, problem)
 
@@ -319,10 +315,8 @@ def _cutout(png: bytes, engine: str) -> Cutout:
     return frame_object(rgba[..., :3], rgba[..., 3], size=_CUTOUT_SIZE, engine=engine)
 
 
-async def _stop(task: asyncio.Future[Any]) -> None:
-    """Cancel a task and wait for its end; its outcome no longer matters."""
-    if not task.done():
+async def _stop(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel tasks and wait for their end; how they end no longer matters."""
+    for task in tasks:
         task.cancel()
-        await asyncio.wait({task})
-    if not task.cancelled():
-        task.exception()  # taken, so that asyncio does not log it as lost
+    await asyncio.gather(*tasks, return_exceptions=True)

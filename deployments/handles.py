@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import ray
 import ray.exceptions
 from ray.serve import exceptions as serve_exceptions
 from ray.serve.handle import DeploymentHandle
@@ -113,6 +114,12 @@ async def _streamed(stream: Any, where: str, report: Report) -> Any:
     raise ModelFailed(f"{where} ended without a result.")
 
 
+def _caller() -> str | None:
+    """Name of this replica's actor, by which a model sees whether its caller still lives."""
+    name: str | None = ray.get_runtime_context().get_actor_name()
+    return name
+
+
 @dataclass(frozen=True)
 class _Port:
     """A handle and the name it has in messages."""
@@ -136,14 +143,14 @@ class HandleViews(_Port):
     async def synthesize_views(
         self, request: ViewRequest, report: Report = ignore_progress
     ) -> ViewSet:
-        call = self.stream.synthesize_views.remote(request)
+        call = self.stream.synthesize_views.remote(request, _caller())
         answer: ViewSet = await _streamed(call, self.name, report)
         return answer
 
 
 class HandleDepth(_Port):
     async def estimate_depth(self, views: ViewSet, report: Report = ignore_progress) -> DepthMaps:
-        call = self.stream.estimate_depth.remote(views)
+        call = self.stream.estimate_depth.remote(views, _caller())
         answer: DepthMaps = await _streamed(call, self.name, report)
         return answer
 
@@ -152,12 +159,12 @@ class HandleSplats(_Port):
     async def reconstruct(
         self, request: FitRequest, report: Report = ignore_progress
     ) -> SplatModel:
-        call = self.stream.reconstruct.remote(request)
+        call = self.stream.reconstruct.remote(request, _caller())
         answer: SplatModel = await _streamed(call, self.name, report)
         return answer
 
     async def improve(self, request: RefineRequest, report: Report = ignore_progress) -> SplatModel:
-        call = self.stream.improve.remote(request)
+        call = self.stream.improve.remote(request, _caller())
         answer: SplatModel = await _streamed(call, self.name, report)
         return answer
 
@@ -183,7 +190,7 @@ class HandleEnhancer(_Port):
         seed: int,
         report: Report = ignore_progress,
     ) -> EnhancedImages:
-        call = self.stream.enhance.remote(renders, strength, prompt, seed)
+        call = self.stream.enhance.remote(renders, strength, prompt, seed, _caller())
         answer: EnhancedImages = await _streamed(call, self.name, report)
         return answer
 

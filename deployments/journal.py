@@ -25,7 +25,6 @@ from deployments.store import (
     ViewRow,
 )
 from pipeline.artifacts import (
-    content_type,
     decode_depths,
     decode_views,
     encode_depths,
@@ -36,6 +35,7 @@ from pipeline.control import Progress
 from pipeline.errors import ModelFailed, NotFound
 from pipeline.formats import read_ply, write_ply
 from pipeline.images import encode_png
+from pipeline.media_types import media_type
 from pipeline.ports import IterationOutcome
 from pipeline.types import DepthMaps, Scores, SplatModel, UInt8Array, ViewSet
 
@@ -75,7 +75,7 @@ class StoreJournal:
         """Upload files, path -> bytes, side by side."""
         async with asyncio.TaskGroup() as group:
             for path, data in files.items():
-                group.create_task(self.store.blobs.put(bucket, path, data, content_type(path)))
+                group.create_task(self.store.blobs.put(bucket, path, data, media_type(path)))
 
     async def get_all(self, bucket: Bucket, paths: dict[str, str]) -> dict[str, bytes]:
         """Download files, name -> path, side by side; name -> bytes."""

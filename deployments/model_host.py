@@ -1,14 +1,18 @@
 """A replica that keeps engines resident and serves their ports.
 
-It knows which ports it hosts; not who calls or what a job is. Short calls answer once, long ones
-stream (`deployments.streaming`).
+It knows which ports it hosts, not what a job is. Short calls answer once; long ones stream
+(`deployments.streaming`), and stop when the replica that called, named by `caller`, is dead.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
+
+import ray
 
 from deployments.streaming import Streamed, stream
 from pipeline.engines import EngineChoice, PortName
@@ -35,16 +39,23 @@ T = TypeVar("T")
 #: longest honest one is a fit of 500,000 splats over 10,000 steps.
 _HUNG_AFTER_S = 4 * 3600.0
 
-#: Scheduling priority of a model's process below that of ingress and driver.
-_NICENESS = 5
+#: Where Serve keeps its replicas; a constant of Serve's own, which it does not export.
+SERVE_NAMESPACE = "serve"
 
 
 class ModelHost:
     """Serve wraps this class in the builder; tests use it as it is."""
 
-    def __init__(self, choice: EngineChoice, names: tuple[PortName, ...]) -> None:
-        # Engines fill every core for seconds; answers to clients and heartbeats go first.
-        os.nice(_NICENESS)
+    def __init__(
+        self, choice: EngineChoice, names: tuple[PortName, ...], *, niceness: int = 0
+    ) -> None:
+        """Load the engines.
+
+        Args:
+            niceness: added to the process's own. Engines fill every core for seconds; answers to
+                clients and heartbeats go first where this is positive.
+        """
+        os.nice(niceness)
         self._names = names
         self._ports: LocalPorts = build_ports(choice, names)
         log.info("engines ready: %s", ", ".join(names))
@@ -64,32 +75,39 @@ class ModelHost:
         port = self._hosted(self._ports.background, PortName.BACKGROUND)
         return await port.remove_background(rgb)
 
-    async def synthesize_views(self, request: ViewRequest) -> Streamed[ViewSet]:
+    async def synthesize_views(self, request: ViewRequest, caller: str | None) -> Streamed[ViewSet]:
         port = self._hosted(self._ports.views, PortName.VIEWS)
-        async for item in stream(lambda report: port.synthesize_views(request, report)):
+        async for item in stream(
+            lambda report: port.synthesize_views(request, report), _lives(caller)
+        ):
             yield item
 
-    async def estimate_depth(self, views: ViewSet) -> Streamed[DepthMaps]:
+    async def estimate_depth(self, views: ViewSet, caller: str | None) -> Streamed[DepthMaps]:
         port = self._hosted(self._ports.depth, PortName.DEPTH)
-        async for item in stream(lambda report: port.estimate_depth(views, report)):
+        async for item in stream(lambda report: port.estimate_depth(views, report), _lives(caller)):
             yield item
 
-    async def reconstruct(self, request: FitRequest) -> Streamed[SplatModel]:
+    async def reconstruct(self, request: FitRequest, caller: str | None) -> Streamed[SplatModel]:
         port = self._hosted(self._ports.splats, PortName.SPLATS)
-        async for item in stream(lambda report: port.reconstruct(request, report)):
+        async for item in stream(lambda report: port.reconstruct(request, report), _lives(caller)):
             yield item
 
-    async def improve(self, request: RefineRequest) -> Streamed[SplatModel]:
+    async def improve(self, request: RefineRequest, caller: str | None) -> Streamed[SplatModel]:
         port = self._hosted(self._ports.splats, PortName.SPLATS)
-        async for item in stream(lambda report: port.improve(request, report)):
+        async for item in stream(lambda report: port.improve(request, report), _lives(caller)):
             yield item
 
     async def enhance(
-        self, renders: Renders, strength: float, prompt: str | None, seed: int
+        self,
+        renders: Renders,
+        strength: float,
+        prompt: str | None,
+        seed: int,
+        caller: str | None,
     ) -> Streamed[EnhancedImages]:
         port = self._hosted(self._ports.enhancer, PortName.ENHANCER)
         async for item in stream(
-            lambda report: port.enhance(renders, strength, prompt, seed, report)
+            lambda report: port.enhance(renders, strength, prompt, seed, report), _lives(caller)
         ):
             yield item
 
@@ -101,3 +119,18 @@ class ModelHost:
 
     async def engine_name(self) -> str:
         return await self._hosted(self._ports.splats, PortName.SPLATS).engine_name()
+
+
+def _lives(caller: str | None) -> Callable[[], Awaitable[bool]]:
+    """Asks the cluster whether the replica that called, an actor of this name, is alive."""
+
+    async def ask() -> bool:
+        if caller is None:
+            return True
+        try:
+            await asyncio.to_thread(ray.get_actor, caller, namespace=SERVE_NAMESPACE)
+        except ValueError:
+            return False
+        return True
+
+    return ask

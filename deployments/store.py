@@ -122,7 +122,12 @@ class Project:
 
 @dataclass(frozen=True)
 class NewJob:
-    """A request for work. `fingerprint` is a digest of kind, project and options."""
+    """A request for work.
+
+    Attributes:
+        fingerprint: digest of kind, project and what the client asked for.
+        max_queued: the job is refused when so many are queued; None: never.
+    """
 
     project_id: str
     kind: JobKind
@@ -130,6 +135,7 @@ class NewJob:
     fingerprint: str
     idempotency_key: str | None = None
     max_attempts: int = 3
+    max_queued: int | None = None
 
 
 @dataclass(frozen=True)
@@ -359,6 +365,7 @@ class Records(Protocol):
             IdempotencyMismatch: the key is known with another fingerprint.
             ProjectBusy: another job of the project is queued or running.
             NotGeneratedYet: refine or export of a project without a model.
+            TooBusy: `max_queued` jobs are queued already.
         """
 
     async def get_job(self, job_id: str) -> Job: ...
@@ -398,11 +405,11 @@ class Records(Protocol):
     ) -> Job:
         """End a job and set the project's status. Raises `StaleAttempt`."""
 
-    async def release_job(self, job_id: str, fence: int) -> None:
+    async def release_job(self, job_id: str, fence: int, error: JobError | None = None) -> Job:
         """Give the lease back so that another driver goes on at once. Raises `StaleAttempt`.
 
-        The attempt counts, but a released job stays claimable beyond `max_attempts`: draining
-        drivers never fails a job.
+        Without an error the attempt does not count: its driver was drained. With one it does, and
+        a job that has no attempts left fails with it.
         """
 
     async def cancel_job(self, job_id: str) -> Job:

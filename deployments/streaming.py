@@ -7,11 +7,13 @@ docs/decisions.md). It does not know what is computed.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from pipeline.control import Progress, Report
+from pipeline.errors import Cancelled
 
 __all__ = ["Finished", "Streamed", "stream"]
 
@@ -19,6 +21,9 @@ T = TypeVar("T")
 
 #: Progress is for people: more values a second only cost time.
 _PROGRESS_PERIOD_S = 0.2
+
+#: How often a long call asks whether its caller still lives.
+_WANTED_PERIOD_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -32,10 +37,13 @@ class Finished(Generic[T]):
 Streamed = AsyncGenerator[Progress | Finished[T], None]
 
 
-async def stream(call: Callable[[Report], Awaitable[T]]) -> Streamed[T]:
+async def stream(
+    call: Callable[[Report], Awaitable[T]], is_wanted: Callable[[], Awaitable[bool]]
+) -> Streamed[T]:
     """Run a port's call; yield the newest progress now and then, and the result at the end.
 
     Closing or cancelling the generator cancels the call, and the lane stops at its next step.
+    So does an `is_wanted` that answers False: Ray does not tell a callee that its caller died.
     """
     newest: list[Progress] = []
 
@@ -46,9 +54,14 @@ async def stream(call: Callable[[Report], Awaitable[T]]) -> Streamed[T]:
         return await call(keep)
 
     task = asyncio.ensure_future(body())
+    asked = time.monotonic()
     try:
         while True:
             done, _ = await asyncio.wait({task}, timeout=_PROGRESS_PERIOD_S)
+            if time.monotonic() - asked > _WANTED_PERIOD_S:
+                if not await is_wanted():
+                    raise Cancelled("Nobody waits for the result any more.")
+                asked = time.monotonic()
             if newest:
                 yield newest.pop()
             if done:

@@ -19,27 +19,11 @@ from pipeline.models.surface_depth import heat_map
 from pipeline.types import Cameras, DepthMaps, UInt8Array, ViewSet
 
 __all__ = [
-    "CONTENT_TYPES",
-    "content_type",
     "decode_depths",
     "decode_views",
     "encode_depths",
     "encode_views",
 ]
-
-#: Media type by suffix, for stores that keep one beside each file.
-CONTENT_TYPES = {
-    ".png": "image/png",
-    ".npy": "application/octet-stream",
-    ".npz": "application/octet-stream",
-    ".ply": "application/octet-stream",
-    ".splat": "application/octet-stream",
-}
-
-
-def content_type(path: str) -> str:
-    """The media type of a file this product writes."""
-    return CONTENT_TYPES["." + path.rpartition(".")[2]]
 
 
 def encode_views(views: ViewSet) -> dict[str, bytes]:

@@ -93,6 +93,10 @@ def underside_cameras(size: int = VIEW_SIZE) -> Cameras:
 
 
 def held_out_cameras(size: int = VIEW_SIZE) -> Cameras:
-    """Eight cameras between those of the rig and at other elevations, for scores only."""
+    """Eight cameras between those of the rig and at other elevations.
+
+    Nobody is fitted to them: they show a model from elsewhere, and benches score with them where
+    the truth is known. The product's own scores come from `HELD_OUT_VIEWS` of the rig.
+    """
     azimuths = [i * 45.0 + 11.25 for i in range(8)]
     return orbit_cameras(azimuths, [30.0, 15.0, 30.0, 45.0] * 2, size=size)

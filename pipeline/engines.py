@@ -41,8 +41,8 @@ class EngineChoice:
 
     Attributes:
         model_dir: where weights lie; None looks only into installed packages.
-        threads: of the native code and of torch in one process; None takes every CPU that this
-            process may use.
+        threads: of the native code and of torch in one process; None takes as many as the
+            process may use (affinity and container quota).
     """
 
     background: str = "auto"

@@ -20,7 +20,8 @@ It does not know HTTP or Ray: `deployments.handles` maps Ray's errors into it an
      ├── StaleAttempt            the lease went to another attempt; nothing may be written
      ├── OutOfMemory             the device was too small for the work
      └── ModelFailed             an engine raised, hung or returned nonsense
-          └── ReplicaDied        the process that ran the engine is gone
+          ├── ReplicaDied        the process that ran the engine is gone
+          └── AttemptsExhausted  every attempt stopped without an answer
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "AttemptsExhausted",
     "Cancelled",
     "Conflict",
     "GlimpseError",
@@ -172,4 +174,11 @@ class ReplicaDied(ModelFailed):
     """The process that ran the engine ended before it answered."""
 
     code = "replica_died"
+    retryable = True
+
+
+class AttemptsExhausted(ModelFailed):
+    """Every attempt of a job stopped without an answer; the records say so, nobody raises it."""
+
+    code = "attempts_exhausted"
     retryable = True

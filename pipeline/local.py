@@ -6,7 +6,6 @@ who calls.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
@@ -19,7 +18,7 @@ from pipeline.models.background import BackgroundEngine, make_background_engine
 from pipeline.models.relief import Relief
 from pipeline.models.surface_depth import SurfaceDepth
 from pipeline.models.unsharp import Unsharp
-from pipeline.native import load_library, set_threads
+from pipeline.native import default_threads, load_library, set_threads
 from pipeline.ports import (
     EnhancedImages,
     FitRequest,
@@ -156,7 +155,7 @@ def build_ports(choice: EngineChoice, names: Collection[PortName] = tuple(PortNa
     Raises:
         Unavailable: a weight or the compiler is missing; the text says which and what to do.
     """
-    threads = choice.threads or len(os.sched_getaffinity(0))
+    threads = choice.threads or default_threads()
     torch.set_num_threads(threads)
     if PortName.SPLATS in names or PortName.VIEWS in names:
         load_library()

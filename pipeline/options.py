@@ -118,8 +118,8 @@ class RefineOptions(_Options):
         seed: of every random choice.
         num_iterations: upper bound on the iterations, 1..100; fewer run when the gain is < 1%.
         learning_rate: base rate of the colours, 1e-5..1; other parameters scale with it.
-        views_to_refine: indices of the views to enhance, each 0..15; None means every view
-            that is not held out.
+        views_to_refine: indices of the views to enhance, each 0..15 and none that is held out
+            for the scores; None means all of these.
         strength: of the enhancement in the first iteration, 0..1; later ones are weaker.
         prompt: for a diffusion enhancer; the unsharp engine has no use for it and says so.
         steps_per_iteration: optimisation steps of one iteration, 1..10,000.
@@ -149,8 +149,9 @@ class RefineOptions(_Options):
                     )
             if len(set(self.views_to_refine)) != len(self.views_to_refine):
                 raise InvalidOption("views_to_refine names a view twice.")
-            if set(self.views_to_refine) <= set(HELD_OUT_VIEWS):
+            kept = sorted(set(self.views_to_refine) & set(HELD_OUT_VIEWS))
+            if kept:
                 raise InvalidOption(
-                    f"views_to_refine must name a view besides {list(HELD_OUT_VIEWS)}, which are "
+                    f"views_to_refine must not name {kept[0]}: views {list(HELD_OUT_VIEWS)} are "
                     "kept for the scores."
                 )

@@ -89,9 +89,8 @@ async def refine(options: RefineOptions, ports: Ports, journal: RefineJournal) -
             assert outcome.model is not None
             model = outcome.model
         else:
-            outcome = replace(
-                outcome, accepted=False, model=None, note="worse on held-out views: rolled back"
-            )
+            note = f"Not better on held-out views: rolled back. {outcome.note}".strip()
+            outcome = replace(outcome, accepted=False, model=None, note=note)
         await journal.save_iteration(outcome)
         outcomes.append(outcome)
     return RefineResult(model, tuple(outcomes), reason)
@@ -117,10 +116,10 @@ def _stop_reason(outcomes: list[IterationOutcome], options: RefineOptions) -> St
 
 
 def _strength(options: RefineOptions, outcomes: list[IterationOutcome]) -> float:
-    """Falls with every iteration; halved again after a rollback."""
+    """Falls with every iteration, and is halved for good by every rollback."""
     k = min(len(outcomes) - 1, len(_STRENGTH_SCHEDULE) - 1)
-    rolled_back = not outcomes[-1].accepted
-    return options.strength * _STRENGTH_SCHEDULE[k] * (0.5 if rolled_back else 1.0)
+    rollbacks = sum(not outcome.accepted for outcome in outcomes)
+    return float(options.strength * _STRENGTH_SCHEDULE[k] * 0.5**rollbacks)
 
 
 async def _baseline(model: SplatModel, references: References, ports: Ports) -> IterationOutcome:
@@ -197,4 +196,5 @@ async def _iteration(
         seconds=time.perf_counter() - started,
         enhanced=enhanced.images,
         enhanced_views=tuple(chosen),
+        note=" ".join(enhanced.notes),
     )

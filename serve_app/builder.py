@@ -22,12 +22,15 @@ from serve_app.stores import StoreSettings
 
 __all__ = ["build"]
 
-#: Longest honest stage: a draining replica may finish it.
+#: Longest honest call: a draining replica may finish it.
 _STAGE_LIMIT_S = 900
 
 #: A replica that cannot start (no compiler, a damaged weight) fails the deployment after this
 #: many tries instead of Serve's 20.
 _START_TRIES = 2
+
+#: Models yield to ingress and driver where they share cores.
+_MODEL_NICENESS = 5
 
 #: CPUs are shared by design: Ray's bookkeeping must not keep replicas apart on a small machine.
 _NO_RESERVATION = {"num_cpus": 0}
@@ -48,7 +51,7 @@ def build(args: AppArgs) -> Application:
             graceful_shutdown_timeout_s=_STAGE_LIMIT_S,
             max_constructor_retry_count=_START_TRIES,
             ray_actor_options=_NO_RESERVATION,
-        )(ModelHost).bind(choice, ports)
+        )(ModelHost).bind(choice, ports, niceness=_MODEL_NICENESS)
         for name, ports in args.hosts.items()
     }
     by_port = {port: hosts[name] for name, ports in args.hosts.items() for port in ports}
@@ -58,8 +61,9 @@ def build(args: AppArgs) -> Application:
     driver = serve.deployment(
         name="Driver",
         max_ongoing_requests=args.max_running_jobs,
-        # A drained driver gives its jobs back at once; others go on with them.
-        graceful_shutdown_timeout_s=10,
+        # Serve waits for running jobs to end, then kills the driver; the dispatcher gives what
+        # was left to another one, which goes on at the first uncommitted stage.
+        graceful_shutdown_timeout_s=_STAGE_LIMIT_S,
         max_constructor_retry_count=_START_TRIES,
         ray_actor_options=_NO_RESERVATION,
     )(Driver).bind(stores, HandlePorts(**handles), DriverSettings(lease_s=args.lease_s))

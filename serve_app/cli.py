@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 
 from pipeline.errors import GlimpseError
@@ -36,6 +37,10 @@ SeedOption = Annotated[int | None, typer.Option(help="Repeat a run; random when 
 def _errors_as_sentences() -> Iterator[None]:
     try:
         yield
+    except ValidationError as error:
+        for fault in error.errors():
+            console.print(f"[red]{'.'.join(map(str, fault['loc'])).upper()}[/]: {fault['msg']}")
+        raise typer.Exit(2) from None
     except GlimpseError as error:
         console.print(f"[red]{error.code}[/]: {error.detail}")
         raise typer.Exit(1) from None

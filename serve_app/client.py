@@ -37,7 +37,7 @@ class Client:
     @classmethod
     def of(cls, url: str) -> Client:
         """A client of the service at `url`."""
-        return cls(httpx.Client(base_url=f"{url}/api/v1/", timeout=60.0))
+        return cls(httpx.Client(base_url=f"{url}/api/v1/", timeout=600.0))
 
     def upload(self, photo: Path) -> Json:
         """Create a project from a photo."""
@@ -84,7 +84,12 @@ class Client:
         return answer.content
 
     def _json(self, answer: httpx.Response) -> Json:
-        body: Json = answer.json()
+        try:
+            body: Json = answer.json()
+        except ValueError:
+            raise ServiceError(
+                f"{answer.url} answered {answer.status_code}: {answer.text[:200]}"
+            ) from None
         if answer.is_error:
             raise ServiceError(f"{body.get('title', '')}: {body.get('detail', answer.text)}")
         return body

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +18,7 @@ from fastapi.encoders import jsonable_encoder
 from fastapi.responses import JSONResponse
 
 from deployments.store import Job, JobKind, JobState, NewJob
-from pipeline.errors import InvalidOption, TooBusy
+from pipeline.errors import InvalidOption
 from serve_app.problems import JobFailed
 from serve_app.schemas import JobAnswer
 from serve_app.services import Services
@@ -74,9 +74,10 @@ async def run_job(
         JobFailed: the job failed or was cancelled while the client waited.
     """
     preference = parse_prefer(request.headers.get("prefer", ""))
+    limit_s = services.limits.max_wait_s
+    if preference.wait_s is not None:
+        preference = replace(preference, wait_s=min(preference.wait_s, limit_s))
     records = services.store.records
-    if await records.queue_length() >= services.limits.max_queued_jobs:
-        raise TooBusy(f"{services.limits.max_queued_jobs} jobs are waiting already.")
     submitted = await records.submit_job(
         NewJob(
             project_id=project_id,
@@ -84,34 +85,35 @@ async def run_job(
             options=options,
             fingerprint=fingerprint(kind, project_id, body),
             idempotency_key=_idempotency_key(request),
+            max_queued=services.limits.max_queued_jobs,
         )
     )
     job = submitted.job
     if not preference.respond_async:
-        limit_s = services.limits.max_wait_s
-        wait_s = limit_s if preference.wait_s is None else min(preference.wait_s, limit_s)
+        wait_s = limit_s if preference.wait_s is None else preference.wait_s
         job = await records.wait_for_job(job.id, wait_s)
     if not job.state.ended:
-        return accepted(job, preference)
+        return accepted(request, job, preference)
     if job.state is not JobState.SUCCEEDED:
         raise JobFailed(job)
     return job
 
 
-def accepted(job: Job, preference: Preference | None = None) -> JSONResponse:
+def accepted(request: Request, job: Job, preference: Preference | None = None) -> JSONResponse:
     """202 with the job resource, where it is and when to ask again."""
     headers = {"Location": f"/api/v1/jobs/{job.id}", "Retry-After": str(_RETRY_AFTER_S)}
     if preference is not None and preference.respond_async:
         headers["Preference-Applied"] = "respond-async"
     elif preference is not None and preference.wait_s is not None:
         headers["Preference-Applied"] = f"wait={preference.wait_s:.0f}"
-    body = jsonable_encoder(JobAnswer.of(job, now=datetime.now(UTC)))
+    url = Services.of(request).url_maker(request)
+    body = jsonable_encoder(JobAnswer.of(job, url, now=datetime.now(UTC)))
     return JSONResponse(body, status_code=202, headers=headers)
 
 
 def _idempotency_key(request: Request) -> str | None:
     key = request.headers.get("idempotency-key")
-    if key is None:
+    if key is None or request.method != "POST":
         return None
     if not _KEY.fullmatch(key):
         raise InvalidOption("Idempotency-Key must be 1 to 255 visible ASCII characters.")

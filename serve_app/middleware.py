@@ -60,7 +60,7 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         declared = Headers(scope=scope).get("content-length", "0")
-        if declared.isdecimal() and int(declared) > self._limit:
+        if declared.isdecimal() and (len(declared) > 15 or int(declared) > self._limit):
             await self._refuse(scope, receive, send)
             return
         received = 0

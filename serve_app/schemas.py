@@ -5,12 +5,22 @@ It knows the contract's words; not how an answer comes about.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from deployments.store import ExportRow, IterationRow, Job, JobState, ModelRow, ProjectDetail
+from deployments.store import (
+    Bucket,
+    ExportRow,
+    IterationRow,
+    Job,
+    JobKind,
+    JobState,
+    ModelRow,
+    ProjectDetail,
+)
 from pipeline.cameras import VIEW_COUNT
 from pipeline.options import SEED_LIMIT, GenerateOptions, RefineOptions, random_seed
 
@@ -24,6 +34,8 @@ __all__ = [
     "RefineBody",
     "StatusAnswer",
     "UploadAnswer",
+    "Url",
+    "result_of",
 ]
 
 Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT, strict=True)]
@@ -142,6 +154,32 @@ class ExportAnswer(BaseModel):
     file_size_mb: float
     model_version: int
 
+    @classmethod
+    def of(cls, row: ExportRow, url: Url) -> ExportAnswer:
+        """From its row."""
+        return cls(
+            download_url=url(Bucket.MODELS, row.file_path),
+            format=row.format,
+            file_size_mb=round(row.file_size_bytes / 1e6, 3),
+            model_version=row.model_version,
+        )
+
+
+#: Makes the URL of a blob, as the client sees the service.
+Url = Callable[[Bucket, str], str]
+
+
+def result_of(job: Job, url: Url) -> GenerateAnswer | RefineAnswer | ExportAnswer:
+    """What a job that succeeded has to say: the body of the call that waited for it."""
+    result = dict(job.result or {})
+    if job.kind is JobKind.EXPORT:
+        return ExportAnswer.of(ExportRow(**result), url)
+    model_url = url(Bucket.MODELS, result.pop("model_path"))
+    shared = {"job_id": job.id, "timings": dict(job.timings), **result}
+    if job.kind is JobKind.GENERATE:
+        return GenerateAnswer(model_url=model_url, **shared)
+    return RefineAnswer(final_model_url=model_url, **shared)
+
 
 class JobErrorAnswer(BaseModel):
     """Why a job failed."""
@@ -166,14 +204,17 @@ class JobAnswer(BaseModel):
     attempt: int
     timings: dict[str, float]
     error: JobErrorAnswer | None
-    result: dict[str, Any] | None
+    result: GenerateAnswer | RefineAnswer | ExportAnswer | None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
 
     @classmethod
-    def of(cls, job: Job, *, now: datetime) -> JobAnswer:
-        """`eta_s` extrapolates the attempt's progress; None before there is any."""
+    def of(cls, job: Job, url: Url, *, now: datetime) -> JobAnswer:
+        """`eta_s` extrapolates from the first start; None before there is any progress.
+
+        `result` is what the call that submitted the job answers when it waits.
+        """
         eta_s: float | None = None
         if job.state is JobState.RUNNING and job.started_at and job.progress > 0.02:
             elapsed_s = max((now - job.started_at).total_seconds(), 0.0)
@@ -191,7 +232,7 @@ class JobAnswer(BaseModel):
             attempt=job.attempt,
             timings=dict(job.timings),
             error=JobErrorAnswer(**vars(error)) if error else None,
-            result=dict(job.result) if job.result is not None else None,
+            result=result_of(job, url) if job.state is JobState.SUCCEEDED else None,
             created_at=job.created_at,
             started_at=job.started_at,
             finished_at=job.finished_at,

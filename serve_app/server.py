@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 # Ray runs whatever its ports are told, so a local cluster must listen on loopback only; by default
 # scheduler, object store and agents listen on all interfaces. Ray reads this variable, which it
@@ -78,15 +79,10 @@ def running_service(
     # Threads of an idle OpenMP pool must sleep, not spin: with torch's pool spinning beside the
     # rasteriser's threads a step took 30 ms instead of 18 ms (two cores).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    context = ray.init(
-        # Ray runs whatever its ports are told: a local cluster listens on loopback only. Without
-        # this, scheduler, object store and every replica listen on all interfaces.
-        include_dashboard=dashboard,
-        dashboard_host="127.0.0.1",
-        log_to_driver=not quiet,
-        logging_level=logging.ERROR if quiet else logging.INFO,
-        namespace=APP_NAME,
-    )
+    try:
+        context = _start_ray(dashboard=dashboard, quiet=quiet)
+    except Exception as error:  # Ray raises all sorts here, a bare Exception among them
+        raise Unavailable(f"Ray could not start: {error}") from error
     try:
         if quiet:
             logging.getLogger("ray.serve").setLevel(logging.ERROR)
@@ -105,6 +101,18 @@ def running_service(
         # rows are in the store, and a restarted service goes on with them.
         ray.shutdown()
         StoreSettings(data_dir=args.asset_dir.resolve(), database_url=args.database_url).stop()
+
+
+def _start_ray(*, dashboard: bool, quiet: bool) -> Any:
+    """A cluster of this process's own; never one that happens to run on the machine."""
+    return ray.init(
+        address="local",
+        include_dashboard=dashboard,
+        dashboard_host="127.0.0.1",
+        log_to_driver=not quiet,
+        logging_level=logging.ERROR if quiet else logging.INFO,
+        namespace=APP_NAME,
+    )
 
 
 def _require_free(host: str, port: int) -> None:

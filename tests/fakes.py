@@ -1,6 +1,6 @@
 """Every fake of the tests. Each says what it makes observable.
 
-`FakePorts` stand in for the models: they answer at once with small, valid values.
+`FakeModels` stand in for the models: they answer at once with small, valid values.
 """
 
 from __future__ import annotations
@@ -163,7 +163,8 @@ class FakeModels:
     ) -> EnhancedImages:
         await self._called("enhance", report)
         self.strengths.append(strength)
-        return EnhancedImages(renders.images, "fake-enhancer")
+        notes = () if prompt is None else ("The fake has no use for prompt.",)
+        return EnhancedImages(renders.images, "fake-enhancer", notes)
 
 
 @dataclass

@@ -37,6 +37,19 @@ def test_every_error_code_is_documented():
         assert f"`{code}`" in API, code
 
 
+def test_every_code_of_http_and_sql_is_documented():
+    sql = "".join(path.read_text() for path in (ROOT / "supabase/migrations").glob("*.sql"))
+    codes = set(re.findall(r"'code', '(\w+)'", sql)) | {"http_error", "method_not_allowed"}
+    assert "attempts_exhausted" in codes
+    for code in codes:
+        assert f"`{code}`" in API, code
+
+
+def test_nothing_is_left_to_be_filled_in():
+    for page in (README, API, OPERATIONS):
+        assert not re.search(r"\b[A-Z]+_TABLE\b|TODO|TBD", page)
+
+
 def test_every_setting_is_documented():
     for name in Environment.model_fields:
         assert f"| `{name.upper()}` |" in OPERATIONS, name

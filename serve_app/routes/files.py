@@ -12,6 +12,7 @@ from fastapi.responses import FileResponse
 
 from deployments.store import Bucket
 from pipeline.errors import NotFound
+from pipeline.media_types import media_type
 from serve_app.problems import Problem
 from serve_app.services import Services
 
@@ -30,7 +31,7 @@ async def get_file(
     signature: Annotated[str, Query()] = "",
 ) -> FileResponse:
     """A file of a project; the URL comes from an answer of the service."""
-    services: Services = request.app.state.services
+    services = Services.of(request)
     if services.files is None or bucket not in list(Bucket):
         raise NotFound("No such file.")
     if not services.files.verify(bucket, path, expires, signature):
@@ -45,6 +46,7 @@ async def get_file(
     return FileResponse(
         services.files.open_path(Bucket(bucket), path),
         filename=path.rpartition("/")[2],
+        media_type=media_type(path),
         content_disposition_type="inline",
         headers=headers,
     )

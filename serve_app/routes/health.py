@@ -21,7 +21,7 @@ async def health() -> dict[str, str]:
 @router.get("/ready", response_model=ReadyAnswer, responses={503: {"model": ReadyAnswer}})
 async def ready(request: Request, response: Response) -> ReadyAnswer:
     """200 when store and every deployment can work, else 503; each check says why not."""
-    services: Services = request.app.state.services
+    services = Services.of(request)
     checks = dict(await services.readiness())
     is_ready = all(state == "ok" for state in checks.values())
     response.status_code = 200 if is_ready else 503

@@ -25,14 +25,14 @@ async def get_job(
     request: Request, job_id: str, wait: Annotated[float, Query(ge=0, le=60)] = 0.0
 ) -> JobAnswer:
     """The job; with `wait`, as soon as it has ended or after so many seconds."""
-    services: Services = request.app.state.services
+    services = Services.of(request)
     records = services.store.records
     job = await (records.wait_for_job(job_id, wait) if wait else records.get_job(job_id))
-    return JobAnswer.of(job, now=datetime.now(UTC))
+    return JobAnswer.of(job, services.url_maker(request), now=datetime.now(UTC))
 
 
 @router.post("/{job_id}/cancel", status_code=202, response_model=JobAnswer)
 async def cancel_job(request: Request, job_id: str) -> JSONResponse:
     """Ask a job to stop; harmless when it has ended."""
-    services: Services = request.app.state.services
-    return accepted(await services.store.records.cancel_job(job_id))
+    job = await Services.of(request).store.records.cancel_job(job_id)
+    return accepted(request, job)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -15,10 +16,10 @@ from fastapi import APIRouter, Depends, File, Form, Query, Request, UploadFile
 from fastapi.responses import JSONResponse
 
 from deployments.paths import original_path, processed_path
-from deployments.store import Bucket, ExportRow, JobKind, ProjectDetail
-from pipeline.errors import NotGeneratedYet
+from deployments.store import Bucket, ExportRow, JobKind, ProjectDetail, Store
+from pipeline.errors import NotFound, NotGeneratedYet, Unavailable
 from pipeline.formats import find_format
-from pipeline.intake import prepare_upload
+from pipeline.intake import Upload, prepare_upload
 from serve_app.jobs import run_job
 from serve_app.problems import Problem
 from serve_app.schemas import (
@@ -34,6 +35,7 @@ from serve_app.schemas import (
     RefineBody,
     StatusAnswer,
     UploadAnswer,
+    result_of,
 )
 from serve_app.services import Services
 
@@ -42,20 +44,7 @@ __all__ = ["router"]
 router = APIRouter(prefix="/api/v1", tags=["projects"])
 
 
-def _services(request: Request) -> Services:
-    services: Services = request.app.state.services
-    return services
-
-
-Wired = Annotated[Services, Depends(_services)]
-
-
-def _url(request: Request, services: Services, bucket: Bucket, path: str) -> str:
-    """Absolute URL of a blob, as the client sees this service."""
-    url = services.store.blobs.url(bucket, path)
-    if not url.startswith("/"):
-        return url
-    return (services.public_url or str(request.base_url)).rstrip("/") + url
+Wired = Annotated[Services, Depends(Services.of)]
 
 
 def _require_multipart(request: Request) -> None:
@@ -87,37 +76,55 @@ async def upload(
         raise Problem(
             413, "too_large", "The file is too large", f"The file is larger than {limit_mb:.0f} MB."
         )
-    prepared = await prepare_upload(data, services.background, remove_background=remove_bg)
-    project_id = str(uuid.uuid4())
-    original, processed = original_path(project_id), processed_path(project_id)
-    blobs = services.store.blobs
     try:
-        await asyncio.gather(
-            blobs.put(Bucket.UPLOADS, original, prepared.original_png, "image/png"),
-            blobs.put(Bucket.PROCESSED, processed, prepared.processed_png, "image/png"),
-        )
-        await services.store.records.create_project(
+        async with asyncio.timeout(services.limits.upload_timeout_s), services.decoding:
+            photo = await prepare_upload(data, services.background, remove_background=remove_bg)
+    except TimeoutError:
+        raise Unavailable("The photo could not be prepared in time; try again.") from None
+    project_id = str(uuid.uuid4())
+    # Shielded: a client that goes away must not leave half a project behind.
+    await asyncio.shield(asyncio.ensure_future(_keep(services.store, project_id, photo)))
+    url = services.url_maker(request)
+    return UploadAnswer(
+        project_id=project_id,
+        original_url=url(Bucket.UPLOADS, original_path(project_id)),
+        processed_url=url(Bucket.PROCESSED, processed_path(project_id)),
+        background_engine=photo.engine,
+    )
+
+
+async def _keep(store: Store, project_id: str, photo: Upload) -> None:
+    """Store both pictures and the project's row, or nothing."""
+    original, processed = original_path(project_id), processed_path(project_id)
+    puts = await asyncio.gather(
+        store.blobs.put(Bucket.UPLOADS, original, photo.original_png, "image/png"),
+        store.blobs.put(Bucket.PROCESSED, processed, photo.processed_png, "image/png"),
+        return_exceptions=True,
+    )
+    try:
+        for failure in puts:
+            if failure is not None:
+                raise failure
+        await store.records.create_project(
             project_id,
             original_path=original,
             processed_path=processed,
-            background_engine=prepared.engine,
+            background_engine=photo.engine,
         )
-    except BaseException:
-        # A project without a row would be bytes nobody can find: leave nothing behind.
-        await asyncio.shield(
-            asyncio.gather(
-                blobs.delete_prefix(Bucket.UPLOADS, f"{project_id}/"),
-                blobs.delete_prefix(Bucket.PROCESSED, f"{project_id}/"),
-                return_exceptions=True,
-            )
-        )
+    except Exception:
+        # Pictures without a row would be bytes that nobody can find. A row may be there all the
+        # same, when only the answer was lost: then they stay.
+        with suppress(Unavailable):
+            await _delete_unless_kept(store, project_id)
         raise
-    return UploadAnswer(
-        project_id=project_id,
-        original_url=_url(request, services, Bucket.UPLOADS, original),
-        processed_url=_url(request, services, Bucket.PROCESSED, processed),
-        background_engine=prepared.engine,
-    )
+
+
+async def _delete_unless_kept(store: Store, project_id: str) -> None:
+    try:
+        await store.records.get_project(project_id)
+    except NotFound:
+        for bucket in (Bucket.UPLOADS, Bucket.PROCESSED):
+            await store.blobs.delete_prefix(bucket, f"{project_id}/")
 
 
 _ACCEPTED: dict[int | str, dict[str, Any]] = {
@@ -131,24 +138,10 @@ async def generate(
 ) -> GenerateAnswer | JSONResponse:
     """Make 16 views, their depth and the first splat model."""
     body = body or GenerateBody()
-    job = await run_job(
-        request,
-        services,
-        kind=JobKind.GENERATE,
-        project_id=project_id,
-        options=body.options().to_json(),
-        body=body.model_dump(),
+    answer: GenerateAnswer | JSONResponse = await _answer(
+        request, services, JobKind.GENERATE, project_id, body
     )
-    if isinstance(job, JSONResponse):
-        return job
-    result = dict(job.result or {})
-    path = result.pop("model_path")
-    return GenerateAnswer(
-        job_id=job.id,
-        model_url=_url(request, services, Bucket.MODELS, path),
-        timings=dict(job.timings),
-        **result,
-    )
+    return answer
 
 
 @router.post("/refine/{project_id}", response_model=RefineAnswer, responses=_ACCEPTED)
@@ -157,24 +150,29 @@ async def refine(
 ) -> RefineAnswer | JSONResponse:
     """Refine the newest model until the gain is below 1% or the iterations are used up."""
     body = body or RefineBody()
+    answer: RefineAnswer | JSONResponse = await _answer(
+        request, services, JobKind.REFINE, project_id, body
+    )
+    return answer
+
+
+async def _answer(
+    request: Request,
+    services: Services,
+    kind: JobKind,
+    project_id: str,
+    body: GenerateBody | RefineBody,
+) -> Any:
+    """The answer of a job's result, or 202 when it is not waited for any longer."""
     job = await run_job(
         request,
         services,
-        kind=JobKind.REFINE,
+        kind=kind,
         project_id=project_id,
         options=body.options().to_json(),
         body=body.model_dump(),
     )
-    if isinstance(job, JSONResponse):
-        return job
-    result = dict(job.result or {})
-    path = result.pop("model_path")
-    return RefineAnswer(
-        job_id=job.id,
-        final_model_url=_url(request, services, Bucket.MODELS, path),
-        timings=dict(job.timings),
-        **result,
-    )
+    return job if isinstance(job, JSONResponse) else result_of(job, services.url_maker(request))
 
 
 @router.get("/export/{project_id}", response_model=ExportAnswer, responses=_ACCEPTED)
@@ -193,7 +191,7 @@ async def export(
         raise NotGeneratedYet("There is no model to export yet: generate one first.")
     for row in detail.exports:
         if (row.model_version, row.format, row.optimize) == (model.version, chosen.name, optimize):
-            return _export_answer(request, services, row)
+            return ExportAnswer.of(row, services.url_maker(request))
     options = {"format": chosen.name, "optimize": optimize}
     job = await run_job(
         request,
@@ -205,16 +203,7 @@ async def export(
     )
     if isinstance(job, JSONResponse):
         return job
-    return _export_answer(request, services, ExportRow(**(job.result or {})))
-
-
-def _export_answer(request: Request, services: Services, row: ExportRow) -> ExportAnswer:
-    return ExportAnswer(
-        download_url=_url(request, services, Bucket.MODELS, row.file_path),
-        format=row.format,
-        file_size_mb=round(row.file_size_bytes / 1e6, 3),
-        model_version=row.model_version,
-    )
+    return ExportAnswer.of(ExportRow(**(job.result or {})), services.url_maker(request))
 
 
 @router.get("/status/{project_id}", response_model=StatusAnswer)
@@ -225,9 +214,7 @@ async def status(request: Request, services: Wired, project_id: str) -> StatusAn
 
 
 def _status_answer(request: Request, services: Services, detail: ProjectDetail) -> StatusAnswer:
-    def url(bucket: Bucket, path: str) -> str:
-        return _url(request, services, bucket, path)
-
+    url = services.url_maker(request)
     project = detail.project
     return StatusAnswer(
         project=ProjectAnswer(
@@ -248,5 +235,5 @@ def _status_answer(request: Request, services: Services, detail: ProjectDetail) 
         exports=[ExportedAnswer.of(r, url(Bucket.MODELS, r.file_path)) for r in detail.exports],
         view_urls=[url(Bucket.VIEWS, row.image_path) for row in detail.views],
         depth_urls=[url(Bucket.DEPTH, row.heat_map_path) for row in detail.depths],
-        job=JobAnswer.of(detail.job, now=datetime.now(UTC)) if detail.job else None,
+        job=JobAnswer.of(detail.job, url, now=datetime.now(UTC)) if detail.job else None,
     )

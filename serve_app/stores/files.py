@@ -13,7 +13,6 @@ import base64
 import contextlib
 import hashlib
 import hmac
-import mimetypes
 import os
 import secrets
 import shutil
@@ -25,34 +24,11 @@ from urllib.parse import quote
 from deployments.store import Bucket
 from pipeline.errors import GlimpseError, InvalidInput, NotFound, Unavailable
 
-__all__ = ["FileBlobs", "load_signing_key", "media_type"]
+__all__ = ["FileBlobs", "load_signing_key"]
 
 _INCOMING = ".incoming"
 _KEY_BYTES = 32
 _LONGEST_COMPONENT_BYTES = 255
-
-#: What `mimetypes` lacks or leaves to the system's tables.
-_MEDIA_TYPES = {
-    ".glb": "model/gltf-binary",
-    ".jpg": "image/jpeg",
-    ".json": "application/json",
-    ".npy": "application/octet-stream",
-    ".obj": "model/obj",
-    ".ply": "application/octet-stream",
-    ".png": "image/png",
-    ".splat": "application/octet-stream",
-    ".spz": "application/octet-stream",
-    ".usdz": "model/vnd.usdz+zip",
-    ".webp": "image/webp",
-    ".zip": "application/zip",
-}
-
-
-def media_type(path: str) -> str:
-    """Content type of a blob by the suffix of its path."""
-    suffix = Path(path).suffix.lower()
-    guess = _MEDIA_TYPES.get(suffix) or mimetypes.guess_type(path)[0]
-    return guess or "application/octet-stream"
 
 
 def load_signing_key(path: Path) -> bytes:

@@ -33,6 +33,7 @@ from pipeline.errors import (
     NotGeneratedYet,
     ProjectBusy,
     StaleAttempt,
+    TooBusy,
     Unavailable,
 )
 from serve_app.stores.migrations import newest_version
@@ -54,6 +55,7 @@ _OWN_STATES: dict[str, type[GlimpseError]] = {
     "GL410": StaleAttempt,
     "GL422": IdempotencyMismatch,
     "GL425": NotGeneratedYet,
+    "GL503": TooBusy,
 }
 
 _AWAY = (Unavailable, "The database does not answer now")
@@ -164,6 +166,7 @@ class CallRecords(ABC):
             p_fingerprint=job.fingerprint,
             p_idempotency_key=job.idempotency_key,
             p_max_attempts=job.max_attempts,
+            p_max_queued=job.max_queued,
         )
         return Submitted(read_job(document["job"]), document["created"])
 
@@ -232,9 +235,16 @@ class CallRecords(ABC):
         )
         return read_job(document)
 
-    async def release_job(self, job_id: str, fence: int) -> None:
-        """See `Records.release_job`; a released job is claimed even when no attempt is left."""
-        await self.call("release_job_v1", p_job_id=job_id, p_fence=fence)
+    async def release_job(self, job_id: str, fence: int, error: JobError | None = None) -> Job:
+        """See `Records.release_job`."""
+        return read_job(
+            await self.call(
+                "release_job_v1",
+                p_job_id=job_id,
+                p_fence=fence,
+                p_error=None if error is None else error_document(error),
+            )
+        )
 
     async def cancel_job(self, job_id: str) -> Job:
         """See `Records.cancel_job`."""

@@ -53,8 +53,8 @@ create index if not exists projects_newest_first on public.projects (created_at 
 --                                                    `------ cancel: asked for by a flag that the
 --                                                            next heartbeat returns
 -- A running job whose lease has expired ends as cancelled when its cancellation was asked for, and
--- as failed when no attempt is left. A released job is claimed even when none is left. Ended jobs
--- never change.
+-- as failed when no attempt is left. A release takes the attempt back, unless it names an error;
+-- then the last attempt fails the job. Ended jobs never change.
 create table if not exists public.jobs (
     id text primary key default gen_random_uuid()::text,
     queue_number bigint generated always as identity

@@ -8,6 +8,7 @@
 --   GL400 invalid argument      GL404 not found           GL409 conflict
 --   GL410 stale attempt         GL422 idempotency key used with another request
 --   GL423 project busy (detail: id of the job)            GL425 not generated yet
+--   GL503 too many queued jobs
 --
 -- Lock order: job before project, in all functions but submit_job_v1, whose job nobody else sees.
 
@@ -276,7 +277,8 @@ $$;
 -- -> queued
 create or replace function public.submit_job_v1(
     p_project_id text, p_kind text, p_options jsonb, p_fingerprint text,
-    p_idempotency_key text default null, p_max_attempts integer default 3)
+    p_idempotency_key text default null, p_max_attempts integer default 3,
+    p_max_queued integer default null)
 returns jsonb
 language plpgsql set search_path = public, pg_temp as $$
 declare
@@ -302,6 +304,12 @@ begin
                 select 1 from gaussian_splat_models where project_id = p_project_id) then
             raise exception using errcode = 'GL425', message = format(
                 'Project %s has no model yet: generate one before %s.', p_project_id, p_kind);
+        end if;
+
+        -- Submissions to other projects may slip in between: a few jobs too many do no harm.
+        if p_max_queued <= (select count(*) from jobs where state = 'queued') then
+            raise exception using errcode = 'GL503', message = format(
+                '%s jobs are waiting already.', p_max_queued);
         end if;
 
         insert into jobs (
@@ -393,9 +401,6 @@ create or replace function public.claim_job_v1(p_worker text, p_lease_s double p
 returns jsonb
 language plpgsql set search_path = public, pg_temp as $$
 declare
-    -- A job that was released may be taken beyond its last attempt, for a drained driver is no
-    -- fault of the job; this bounds how often, should somebody release it for ever.
-    v_spare_claims constant integer := 20;
     v_job jobs;
 begin
     perform check_lease_v1(p_lease_s);
@@ -410,8 +415,7 @@ begin
 
         if v_job.cancel_requested then
             perform end_job_v1(v_job.id, 'cancelled', null, null);
-        elsif v_job.attempt >= v_job.max_attempts
-                + (case when v_job.state = 'queued' then v_spare_claims else 0 end) then
+        elsif v_job.attempt >= v_job.max_attempts then
             perform end_job_v1(v_job.id, 'failed', null, jsonb_build_object(
                 'code', 'attempts_exhausted',
                 'detail', format('The job was given up after %s attempts: the last one stopped '
@@ -424,6 +428,7 @@ begin
                set state = 'running',
                    fence = fence + 1,
                    attempt = attempt + 1,
+                   stage = '',  -- until the driver's first heartbeat
                    worker = p_worker,
                    lease_expires_at = clock_timestamp() + make_interval(secs => p_lease_s),
                    started_at = coalesce(started_at, clock_timestamp())
@@ -619,8 +624,11 @@ begin
 end
 $$;
 
--- running -> queued; -> cancelled when that was asked for
-create or replace function public.release_job_v1(p_job_id text, p_fence bigint) returns jsonb
+-- running -> queued; -> cancelled when that was asked for. Without an error the attempt does not
+-- count (its driver was drained); with one it does, and the last one fails the job with it.
+create or replace function public.release_job_v1(
+    p_job_id text, p_fence bigint, p_error jsonb default null)
+returns jsonb
 language plpgsql set search_path = public, pg_temp as $$
 declare
     v_job jobs := lock_attempt_v1(p_job_id, p_fence);
@@ -628,11 +636,16 @@ begin
     if v_job.cancel_requested then
         return job_document_v1(end_job_v1(p_job_id, 'cancelled', null, null));
     end if;
+    if p_error is not null and v_job.attempt >= v_job.max_attempts then
+        return job_document_v1(end_job_v1(p_job_id, 'failed', null, p_error));
+    end if;
     update jobs
-       set state = 'queued', worker = null, lease_expires_at = null
+       set state = 'queued', worker = null, lease_expires_at = null,
+           attempt = case when p_error is null then attempt - 1 else attempt end
      where id = p_job_id
     returning * into v_job;
     perform add_job_state_event_v1(v_job);
+    perform show_job_on_project_v1(v_job);
     return job_document_v1(v_job);
 end
 $$;

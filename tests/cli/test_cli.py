@@ -67,3 +67,11 @@ def test_the_demo_names_a_photo_that_is_not_there(tmp_path):
     result = RUNNER.invoke(app, ["demo", "--image", str(tmp_path / "none.jpg")])
     assert result.exit_code == 2
     assert "none.jpg" in result.output
+
+
+def test_a_wrong_variable_of_the_environment_is_named(monkeypatch):
+    monkeypatch.setenv("API_PORT", "abc")
+    result = RUNNER.invoke(app, ["serve"])
+    assert result.exit_code == 2
+    assert "API_PORT" in result.output
+    assert "Traceback" not in result.output

@@ -18,6 +18,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 API = "/api/v1"
 QUICK = {"preset": "draft", "num_gaussians": 2000, "seed": 5}
+#: A fit that takes far longer than any test waits.
+ENDLESS = {"preset": "high", "num_gaussians": 500_000, "seed": 1}
 
 
 def upload(http: httpx.Client) -> str:
@@ -118,8 +120,16 @@ def test_the_service_listens_on_loopback_only(http):
 
 
 def test_a_file_over_20_mb_is_refused_while_it_is_sent(http):
-    answer = http.post(f"{API}/upload", files={"file": ("big.png", bytes(21 * 1024 * 1024))})
-    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+    def body():  # chunked: no length is declared
+        yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="p"\r\n\r\n'
+        for _ in range(60):
+            yield bytes(1024 * 1024)
+
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    chunked = http.post(f"{API}/upload", content=body(), headers=headers)
+    declared = http.post(f"{API}/upload", files={"file": ("p", bytes(21 * 1024 * 1024))})
+    for answer in (chunked, declared):
+        assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
 
 
 def test_an_image_without_an_object_is_refused(http):
@@ -131,7 +141,7 @@ def test_an_image_without_an_object_is_refused(http):
 
 def test_a_running_job_is_cancelled_and_the_model_is_free_again(http):
     project_id = upload(http)
-    job_url = start(http, project_id, seed=1, preset="high")
+    job_url = start(http, project_id, **ENDLESS)
     wait_for_stage(http, job_url, "splats")
     assert http.post(f"{job_url}/cancel").status_code == 202
     job = ended(http, job_url)
@@ -139,7 +149,7 @@ def test_a_running_job_is_cancelled_and_the_model_is_free_again(http):
     status = http.get(f"{API}/status/{project_id}").json()
     assert status["project"]["status"] == "cancelled"
     assert status["pipeline_progress"]["multiview_images"]["completed"] == 16
-    # A fit of the high preset takes minutes: this one ends only if the lane was freed.
+    # The lane takes one fit after the other: this one ends only if the other has stopped.
     assert http.post(f"{API}/generate/{project_id}", json=QUICK).json()["status"] == "completed"
 
 
@@ -163,3 +173,14 @@ def test_a_killed_driver_costs_an_attempt_not_the_job(http):
     job = ended(http, job_url)
     assert job["state"] == "succeeded", job
     assert job["attempt"] >= 2
+
+
+def test_a_model_stops_working_for_a_driver_that_was_killed(http):
+    orphan, other = upload(http), upload(http)
+    job_url = start(http, orphan, **ENDLESS)
+    wait_for_stage(http, job_url, "splats")
+    os.kill(replica("Driver").pid, signal.SIGKILL)
+    http.post(f"{job_url}/cancel")
+    # The lane takes one fit after the other: this one ends only if the orphan's has stopped.
+    assert http.post(f"{API}/generate/{other}", json=QUICK).json()["status"] == "completed"
+    assert ended(http, job_url)["state"] == "cancelled"

@@ -1,13 +1,21 @@
 """One attempt of a job on a real store with fake models."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 
 from deployments.driver import DriverSettings, JobRunner
-from deployments.store import Bucket, JobKind, JobState, Lease, NewJob, ProjectStatus, Store
-from pipeline.errors import ModelFailed, ReplicaDied
+from deployments.store import (
+    Bucket,
+    Heartbeat,
+    JobKind,
+    JobState,
+    Lease,
+    NewJob,
+    ProjectStatus,
+    Store,
+)
+from pipeline.errors import ModelFailed, ReplicaDied, StaleAttempt, Unavailable
 from pipeline.formats import read_ply
 from pipeline.images import encode_png
 from tests.fakes import FakeModels, some_cutout
@@ -167,22 +175,72 @@ async def test_an_attempt_that_lost_its_lease_stops_and_writes_nothing(store: St
     assert (job.state, job.fence) == (JobState.RUNNING, newer.fence)
 
 
-async def test_a_stale_attempt_cannot_commit(store: Store):
+async def test_a_stale_attempt_cannot_commit(store: Store, monkeypatch):
     await new_project(store)
     stale = await lease_of(store, JobKind.GENERATE)
     await store.records.release_job(stale.job.id, stale.fence)
     newer = await store.records.claim_job("other", 30)
     assert newer is not None
-    slow = DriverSettings(lease_s=30, heartbeat_s=60)
-    old = replace(stale, job=newer.job)
-    await JobRunner(store, FakeModels().ports(), slow).run(old)
+    refused = []
+    commit = type(store.records).commit_stage
+
+    async def owned(*_args, **_kwargs):
+        return Heartbeat(owned=True, cancel_requested=False)
+
+    async def watched(*args):
+        try:
+            await commit(*args)
+        except StaleAttempt:
+            refused.append(args[3].stage)
+            raise
+
+    # An attempt that was asleep: it has not heard yet that its lease is gone.
+    with monkeypatch.context() as asleep:
+        asleep.setattr(type(store.records), "heartbeat", owned)
+        asleep.setattr(type(store.records), "commit_stage", watched)
+        await run(store, FakeModels(), stale)
+    assert refused == ["views"]
     detail = await store.records.project_detail(PROJECT)
     assert detail.views == ()
+    assert detail.job is not None
+    assert (detail.job.state, detail.job.fence) == (JobState.RUNNING, newer.fence)
     await run(store, FakeModels(), newer)
     assert len((await store.records.project_detail(PROJECT)).models) == 1
 
 
-async def test_a_drained_driver_hands_its_job_over_at_once(store: Store):
+async def test_a_broken_heartbeat_stops_the_work_with_the_attempt(store: Store, monkeypatch):
+    await new_project(store)
+    models = FakeModels(hold_at="views")
+    lease = await lease_of(store, JobKind.GENERATE)
+
+    async def broken(*_args, **_kwargs):
+        await models.holding.wait()
+        raise RuntimeError("a fault of ours")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store.records), "heartbeat", broken)
+        await run(store, models, lease)
+    assert models.cancelled == ["views"], "no work goes on without a lease"
+    job = await store.records.get_job(lease.job.id)
+    assert (job.state, job.error.code if job.error else "") == (JobState.FAILED, "model_failed")
+
+
+async def test_a_store_that_is_away_for_a_moment_costs_nothing(store: Store, monkeypatch):
+    await new_project(store)
+    lease = await lease_of(store, JobKind.GENERATE)
+    finish, answers = type(store.records).finish_job, [Unavailable("away"), Unavailable("away")]
+
+    async def flaky(*args, **kwargs):
+        if answers:
+            raise answers.pop()
+        return await finish(*args, **kwargs)
+
+    monkeypatch.setattr(type(store.records), "finish_job", flaky)
+    await run(store, FakeModels(), lease)
+    assert (await store.records.get_job(lease.job.id)).state is JobState.SUCCEEDED
+
+
+async def test_a_stopped_driver_hands_its_job_over_at_once(store: Store):
     await new_project(store)
     models = FakeModels(hold_at="views")
     lease = await lease_of(store, JobKind.GENERATE)

@@ -12,6 +12,30 @@ from pipeline.lane import Lane
 from tests.fakes import some_views
 
 
+async def wanted() -> bool:
+    return True
+
+
+async def test_a_call_whose_caller_is_dead_is_stopped():
+    lane, stopped = Lane("test"), threading.Event()
+
+    def work(control: Control) -> None:
+        try:
+            while True:
+                control.check()
+                threading.Event().wait(0.01)
+        finally:
+            stopped.set()
+
+    async def nobody() -> bool:
+        return False
+
+    with pytest.raises(Cancelled, match="Nobody waits"):
+        async for _ in stream(lambda report: lane.run(work, report), nobody):
+            pass
+    assert await asyncio.to_thread(stopped.wait, 10)
+
+
 async def test_a_long_call_yields_progress_and_ends_with_the_result():
     lane = Lane("test")
 
@@ -21,7 +45,7 @@ async def test_a_long_call_yields_progress_and_ends_with_the_result():
         control.step(0.75, "most")
         return "result"
 
-    items = [item async for item in stream(lambda report: lane.run(work, report))]
+    items = [item async for item in stream(lambda report: lane.run(work, report), wanted)]
     assert items[-1] == Finished("result")
     assert Progress(0.25, "quarter") in items[:-1]
 
@@ -38,7 +62,7 @@ async def test_leaving_a_long_call_stops_the_work():
             log.append("stopped")
             raise
 
-    items = stream(lambda report: lane.run(work, report))
+    items = stream(lambda report: lane.run(work, report), wanted)
     assert isinstance(await anext(items), Progress)
     await items.aclose()
     go.set()
@@ -51,13 +75,13 @@ async def test_an_error_of_the_engine_comes_out_of_thestream():
         raise ModelFailed("boom")
 
     with pytest.raises(ModelFailed, match="boom"):
-        async for _ in stream(broken):
+        async for _ in stream(broken, wanted):
             pass
 
 
 async def test_a_replica_serves_only_the_ports_it_hosts():
     host = ModelHost(EngineChoice(threads=1), (PortName.DEPTH,))
-    *_, last = [item async for item in host.estimate_depth(some_views())]
+    *_, last = [item async for item in host.estimate_depth(some_views(), None)]
     assert isinstance(last, Finished)
     with pytest.raises(ModelFailed, match="not splats"):
         await host.engine_name()

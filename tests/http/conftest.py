@@ -9,9 +9,11 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from deployments.driver import DriverSettings, JobRunner
 from deployments.store import Store
@@ -28,7 +30,18 @@ class Service:
     http: httpx.AsyncClient
     store: Store
     models: FakeModels
+    app: FastAPI
+    files_dir: Path
     not_ready: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def services(self) -> Services:
+        services: Services = self.app.state.services
+        return services
+
+    @property
+    def limits(self) -> Limits:
+        return self.services.limits
 
 
 @asynccontextmanager
@@ -55,7 +68,7 @@ async def running(
         task = asyncio.create_task(work()) if drivers else None
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
-            yield Service(http, store, models, not_ready)
+            yield Service(http, store, models, app, settings.files_dir, not_ready)
         if task is not None:
             task.cancel()
             await asyncio.wait({task})

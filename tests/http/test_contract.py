@@ -102,6 +102,8 @@ async def test_respond_async_answers_202_with_the_job(service):
     job = (await service.http.get(answer.headers["location"], params={"wait": 20})).json()
     assert job["state"] == "succeeded"
     assert job["progress"] == 1
+    assert job["result"]["views_generated"] == 16, "what a call that waits would have answered"
+    assert (await service.http.get(job["result"]["model_url"])).status_code == 200
     assert set(job) >= {
         "id", "project_id", "kind", "state", "stage", "progress", "eta_s", "queue_position",
         "attempt", "timings", "error", "result",

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from pipeline.artifacts import (
-    content_type,
     decode_depths,
     decode_views,
     encode_depths,
     encode_views,
 )
 from pipeline.errors import ModelFailed
+from pipeline.media_types import media_type
 from pipeline.types import DepthMaps
 from tests.fakes import some_views
 
@@ -51,6 +51,7 @@ def test_a_missing_file_is_named(gone):
         decode_views(files)
 
 
-def test_every_file_has_a_content_type():
-    for name in (*encode_views(some_views()), "v0.ply", "final.splat"):
-        assert "/" in content_type(name)
+def test_every_file_has_a_media_type():
+    for name in encode_views(some_views()):
+        assert media_type(name) in ("image/png", "application/octet-stream")
+    assert media_type("v0.ply") == media_type("unknown") == "application/octet-stream"

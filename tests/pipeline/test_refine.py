@@ -52,9 +52,26 @@ async def test_two_rollbacks_in_a_row_end_it_with_the_model_it_began_with():
     assert len(result.outcomes) == 3
 
 
-async def test_the_enhancement_gets_weaker_and_is_halved_after_a_rollback():
-    _, models, _ = await run([0.5, 0.6, 0.4, 0.7], num_iterations=3, strength=0.8)
-    assert models.strengths == pytest.approx([0.8, 0.6, 0.2])
+async def test_the_enhancement_gets_weaker_and_stays_halved_after_a_rollback():
+    _, models, _ = await run([0.5, 0.6, 0.4, 0.7, 0.8], num_iterations=4, strength=0.8)
+    assert models.strengths == pytest.approx([0.8, 0.6, 0.2, 0.2])
+    assert models.strengths == sorted(models.strengths, reverse=True)
+
+
+async def test_the_same_quality_is_no_progress():
+    result, _, _ = await run([0.5, 0.5, 0.5])
+    assert [o.accepted for o in result.outcomes] == [True, False, False]
+
+
+async def test_every_iteration_draws_differently_and_repeatably():
+    _, models, _ = await run([0.5, 0.6, 0.7, 0.8], num_iterations=3, seed=40)
+    assert [request.seed for request in models.refinements] == [41, 42, 43]
+
+
+async def test_what_the_enhancer_has_to_say_is_in_the_iteration():
+    result, _, _ = await run([0.5, 0.6, 0.4], num_iterations=2, prompt="a cup")
+    assert result.outcomes[1].note == "The fake has no use for prompt."
+    assert "rolled back. The fake has no use for prompt." in result.outcomes[2].note
 
 
 async def test_held_out_views_are_neither_targets_nor_enhanced():

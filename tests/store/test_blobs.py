@@ -14,7 +14,8 @@ import pytest
 
 from deployments.store import Bucket, Store
 from pipeline.errors import GlimpseError, InvalidInput, NotFound, Unavailable
-from serve_app.stores.files import FileBlobs, load_signing_key, media_type
+from pipeline.media_types import media_type
+from serve_app.stores.files import FileBlobs, load_signing_key
 
 KEY = b"k" * 32
 

@@ -7,11 +7,12 @@ from collections import Counter
 
 import pytest
 
-from deployments.store import JobError, JobKind, JobState, ProjectStatus, Store
+from deployments.store import JobError, JobKind, JobState, NewJob, ProjectStatus, Store
 from pipeline.errors import (
     InvalidInput,
     NotFound,
     StaleAttempt,
+    TooBusy,
 )
 
 from .rows import (
@@ -139,7 +140,7 @@ async def test_stale_attempt_cannot_write(store: Store) -> None:
         await records.release_job(old.job.id, old.fence)
 
     job = await records.get_job(old.job.id)
-    assert (job.state, job.stage, job.fence) == (JobState.RUNNING, "views", new.fence)
+    assert (job.state, job.stage, job.fence) == (JobState.RUNNING, "", new.fence)
     assert await records.committed(old.job.id) == ()
 
 
@@ -160,7 +161,7 @@ async def test_claimed_again_job_resumes_after_what_was_committed(store: Store) 
     await records.commit_stage(old.job.id, old.fence, VIEWS)
     await expire(records, old, stage="depth")
     new = await claim(records)
-    assert (new.job.attempt, new.job.stage) == (2, "depth")
+    assert (new.job.attempt, new.job.stage) == (2, ""), "its driver has not said anything yet"
     assert await records.committed(new.job.id) == (VIEWS,)
     await records.commit_stage(new.job.id, new.fence, SPLATS)
     assert await records.committed(new.job.id) == (VIEWS, SPLATS)
@@ -272,28 +273,40 @@ async def test_cancelled_job_with_expired_lease_is_not_claimed(store: Store) -> 
     assert (await store.records.get_job(lease.job.id)).state is JobState.CANCELLED
 
 
-async def test_released_job_is_claimed_at_once_even_without_attempts_left(store: Store) -> None:
+async def test_a_drained_attempt_does_not_count(store: Store) -> None:
     records = store.records
     job = await submit(records, await project(records), max_attempts=1)
-    first = await claim(records)
-    await records.release_job(job.id, first.fence)
-    assert (await records.get_job(job.id)).state is JobState.QUEUED
-    second = await claim(records)
-    assert (second.job.attempt, second.fence) == (2, first.fence + 1)
-    await expire(records, second)
+    for fence in (1, 2, 3):
+        lease = await claim(records)
+        assert (lease.job.attempt, lease.fence) == (1, fence)
+        released = await records.release_job(job.id, lease.fence)
+        assert (released.state, released.attempt) == (JobState.QUEUED, 0)
+    await expire(records, await claim(records))
     assert await records.claim_job("w", LEASE_S) is None
     assert (await records.get_job(job.id)).state is JobState.FAILED
 
 
-async def test_job_that_is_released_for_ever_is_given_up(store: Store) -> None:
+async def test_a_failed_attempt_counts_and_the_last_one_fails_the_job(store: Store) -> None:
     records = store.records
-    job = await submit(records, await project(records))
-    for _ in range(100):
-        lease = await records.claim_job("w", LEASE_S)
-        if lease is None:
-            break
-        await records.release_job(job.id, lease.fence)
-    assert (await records.get_job(job.id)).state is JobState.FAILED
+    job = await submit(records, await project(records), max_attempts=2)
+    for attempt in (1, 2):
+        lease = await claim(records)
+        assert lease.job.attempt == attempt
+        released = await records.release_job(job.id, lease.fence, ERROR)
+    assert released.state is JobState.FAILED
+    assert released.error == ERROR
+    assert (await records.get_project(job.project_id)).status is ProjectStatus.FAILED
+
+
+async def test_a_full_queue_refuses_new_jobs_but_knows_old_keys(store: Store) -> None:
+    records = store.records
+    first = NewJob(await project(records), JobKind.GENERATE, {}, "f", "key", max_queued=1)
+    known = await records.submit_job(first)
+    again = await records.submit_job(first)
+    assert (again.job.id, again.created) == (known.job.id, False)
+    other = await project(records, "other")
+    with pytest.raises(TooBusy):
+        await records.submit_job(NewJob(other, JobKind.GENERATE, {}, "g", max_queued=1))
 
 
 async def test_releasing_a_job_that_was_to_be_cancelled_cancels_it(store: Store) -> None:
