@@ -6,6 +6,7 @@ It wires ports and a folder journal together; there is no service, no database a
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,9 @@ async def run_in_process(
     ports = local.complete()
     with stage_bars(console) as bars:
         bars.enter("background")
+        started = time.perf_counter()
         upload = await prepare_upload(photo.read_bytes(), ports.background, remove_background=True)
+        background_s = time.perf_counter() - started
         out.mkdir(parents=True, exist_ok=True)
         (out / "original.png").write_bytes(upload.original_png)
         (out / "processed.png").write_bytes(upload.processed_png)
@@ -85,7 +88,7 @@ async def run_in_process(
         )
         (out / "contact_sheet.png").write_bytes(sheet)
         bars.finish()
-    stages = [StageSeconds("background", 0.0, upload.engine), *journal.seconds]
+    stages = [StageSeconds("background", background_s, upload.engine), *journal.seconds]
     console.print(
         summary_table(
             "Stages",

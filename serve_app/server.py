@@ -31,6 +31,8 @@ from serve_app.stores import StoreSettings
 
 __all__ = ["APP_NAME", "RunningService", "free_port", "running_service"]
 
+log = logging.getLogger(__name__)
+
 APP_NAME = "glimpse3d"
 
 
@@ -79,10 +81,7 @@ def running_service(
     # Threads of an idle OpenMP pool must sleep, not spin: with torch's pool spinning beside the
     # rasteriser's threads a step took 30 ms instead of 18 ms (two cores).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    try:
-        context = _start_ray(dashboard=dashboard, quiet=quiet)
-    except Exception as error:  # Ray raises all sorts here, a bare Exception among them
-        raise Unavailable(f"Ray could not start: {error}") from error
+    context = _start_ray(dashboard=dashboard, quiet=quiet)
     try:
         if quiet:
             logging.getLogger("ray.serve").setLevel(logging.ERROR)
@@ -105,14 +104,27 @@ def running_service(
 
 def _start_ray(*, dashboard: bool, quiet: bool) -> Any:
     """A cluster of this process's own; never one that happens to run on the machine."""
-    return ray.init(
-        address="local",
-        include_dashboard=dashboard,
-        dashboard_host="127.0.0.1",
-        log_to_driver=not quiet,
-        logging_level=logging.ERROR if quiet else logging.INFO,
-        namespace=APP_NAME,
-    )
+
+    def start() -> Any:
+        return ray.init(
+            address="local",
+            include_dashboard=dashboard,
+            dashboard_host="127.0.0.1",
+            log_to_driver=not quiet,
+            logging_level=logging.ERROR if quiet else logging.INFO,
+            namespace=APP_NAME,
+        )
+
+    try:
+        return start()
+    except Exception as error:  # Ray raises all sorts here, a bare Exception among them
+        # On a busy machine Ray's own processes now and then miss their deadline.
+        log.warning("Ray did not start, trying once more: %s", error)
+        ray.shutdown()
+    try:
+        return start()
+    except Exception as error:
+        raise Unavailable(f"Ray could not start: {error}") from error
 
 
 def _require_free(host: str, port: int) -> None:
