@@ -6,6 +6,7 @@ not resume: the command line starts afresh. It does not know what draws the prog
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,15 @@ from pipeline.ports import IterationOutcome
 from pipeline.types import DepthMaps, Scores, SplatModel, ViewSet
 
 __all__ = ["FolderJournal", "StageSeconds"]
+
+#: What a run writes, by subfolder: file names that are removed when the next run begins. The
+#: final models stand beside the versions.
+_OWN_FILES = {
+    "views": r"\d\d\.png|geometry\.npz|auxiliary\.npz",
+    "depth": r"\d\d\.(npy|png)|confidence\.npz",
+    "models": r"v\d+\.ply|final\.(ply|splat)",
+    "enhanced": r"\d+/\d\d\.png",
+}
 
 #: Called when a stage is entered, with its name.
 EnterStage = Callable[[str], None]
@@ -37,7 +47,8 @@ class FolderJournal:
     """Both journals of the pipeline over one folder.
 
     It is the only mutable part of a run: `seconds` grows by one entry per stage, `versions` by
-    one model per version.
+    one model per version. Files of an earlier run in the folder are removed when it is made, so
+    that the folder never shows two runs as one; files of other names are left alone.
     """
 
     folder: Path
@@ -46,6 +57,10 @@ class FolderJournal:
     seconds: list[StageSeconds] = field(default_factory=list)
     versions: list[SplatModel] = field(default_factory=list)
     _views: ViewSet | None = None
+
+    def __post_init__(self) -> None:
+        for subfolder, own in _OWN_FILES.items():
+            _remove_files(self.folder / subfolder, re.compile(own))
 
     async def enter(self, stage: str, start: float, end: float) -> None:
         del start, end  # a bar per stage: the share of the whole does not matter here
@@ -117,3 +132,20 @@ class FolderJournal:
         self.seconds.append(
             StageSeconds(f"iteration {outcome.iteration}", outcome.seconds, outcome.enhance_engine)
         )
+
+
+def _remove_files(top: Path, own: re.Pattern[str]) -> None:
+    """Remove the files under `top` whose path relative to it is `own`, and folders left empty.
+
+    A link is never followed: what lies behind it is somebody else's.
+    """
+    if top.is_symlink() or not top.is_dir():
+        return
+    folders = [top, *(f for f in top.iterdir() if f.is_dir() and not f.is_symlink())]
+    for folder in reversed(folders):
+        for file in folder.iterdir():
+            name = file.relative_to(top).as_posix()
+            if own.fullmatch(name) and (file.is_symlink() or file.is_file()):
+                file.unlink()
+        if not any(folder.iterdir()):
+            folder.rmdir()

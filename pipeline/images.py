@@ -6,14 +6,14 @@ It does not know who sent the bytes, how the background is found or what is made
 from __future__ import annotations
 
 import io
-import logging
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 from scipy import ndimage
 
+from pipeline._srgb import opaque_share, shrink, to_srgb, upright
 from pipeline.errors import InvalidImage
 from pipeline.types import Cutout, UInt8Array
 
@@ -32,11 +32,12 @@ __all__ = [
     "frame_object",
 ]
 
-log = logging.getLogger(__name__)
-
 MAX_BYTES = 20 * 1024 * 1024
-#: Admits the 50-megapixel sensors of telephones; 64 million RGB pixels are 192 MB.
+#: Admits the 50-megapixel sensors of telephones. Pillow decodes them to 4 bytes a pixel, 256 MB.
 MAX_PIXELS = 64_000_000
+#: WebP's decoder holds several such copies at once: these pixels peak at 370 MB, 64 million at over
+#: 1 GB, whatever is done with them afterwards.
+MAX_WEBP_PIXELS = 20_000_000
 MIN_SIDE = 32
 #: Longest side kept. The background remover looks at 320 px and the texture at 512 px.
 WORK_SIDE = 2048
@@ -124,15 +125,8 @@ def decode_photo(
             raise InvalidImage("The image needs too much memory to decode.") from None
         except Exception as error:  # truncated files: OSError, SyntaxError, struct.error, ...
             raise InvalidImage(f"The image is damaged or truncated: {error}") from error
-    alpha = None
-    if pixels.mode == "RGBA":
-        alpha = _meaningful_alpha(np.asarray(pixels)[..., 3])
-    if alpha is None and pixels.mode == "RGBA":
-        pixels = pixels.convert("RGB")  # drops the channel: hidden colours become visible
-    if max(pixels.size) > WORK_SIDE:
-        pixels.thumbnail((WORK_SIDE, WORK_SIDE), Image.Resampling.BICUBIC, reducing_gap=3.0)
     array = np.ascontiguousarray(np.asarray(pixels))
-    if alpha is None:
+    if pixels.mode == "RGB":
         return Photo(array, None, source_format, size)
     return Photo(np.ascontiguousarray(array[..., :3]), array[..., 3].copy(), source_format, size)
 
@@ -140,9 +134,12 @@ def decode_photo(
 def _check_header(image: ImageFile.ImageFile, *, max_pixels: int, min_side: int) -> None:
     """Refuse by what the header says. Costs no decoding."""
     width, height = image.size
+    if image.format == "WEBP":
+        max_pixels = min(max_pixels, MAX_WEBP_PIXELS)
     if width * height > max_pixels:
         raise InvalidImage(
-            f"The image has {width} x {height} pixels; at most {max_pixels:,} pixels are read."
+            f"The {image.format} has {width} x {height} pixels; "
+            f"at most {max_pixels:,} pixels are read."
         )
     if min(width, height) < min_side:
         raise InvalidImage(
@@ -163,75 +160,41 @@ def _check_header(image: ImageFile.ImageFile, *, max_pixels: int, min_side: int)
 
 
 def _load(image: ImageFile.ImageFile, data: bytes) -> Image.Image:
-    """Decode every byte; the result is upright sRGB of mode RGB or RGBA."""
+    """Decode every byte; upright sRGB of mode RGB, or RGBA where the alpha cuts an object out.
+
+    The longest side is at most `WORK_SIDE`. Beside the decoded pixels only strips of them and the
+    small picture are held: 64 million RGBA pixels peak at 0.4 GB, 1.3 GB when converted whole.
+    """
     if image.format == "PNG":
         # Loading alone accepts a PNG whose checksums are wrong; `verify` spoils its own copy.
         with Image.open(io.BytesIO(data), formats=("PNG",)) as copy:
             copy.verify()
     if image.format in ("JPEG", "MPO"):
-        image.draft("", (WORK_SIDE, WORK_SIDE))  # decodes at 1/2, 1/4, 1/8 where that suffices
+        image.draft("", _fitted(image.size))  # decodes at 1/2, 1/4, 1/8 where that suffices
     image.load()
-    upright: Image.Image = image
-    try:
-        upright = ImageOps.exif_transpose(image)
-    except Exception as error:  # a damaged EXIF block does not make the pixels worse
-        log.info("ignored the orientation of a photo: %s", error)
-    return _to_srgb(_to_eight_bits(upright), image.info.get("icc_profile"))
+    keep_alpha = _has_meaningful_alpha(image)
+    small = shrink(image, _fitted(image.size), keep_alpha=keep_alpha)
+    return to_srgb(upright(small, image), image.info.get("icc_profile"))
 
 
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits, 32 bits or float scaled (never clipped) to 8; other modes unchanged."""
-    if not image.mode.startswith(("I", "F")):
-        return image
-    values = np.asarray(image).astype(np.float64)
-    white = 1.0 if image.mode == "F" else 65535.0
-    if not np.isfinite(values).all() or values.min() < 0 or values.max() > white:
-        raise InvalidImage(f"The image holds values outside 0..{white:g}.")
-    return Image.fromarray(np.rint(values * (255.0 / white)).astype(np.uint8))
+def _fitted(size: tuple[int, int]) -> tuple[int, int]:
+    """(width, height) with the longest side brought down to `WORK_SIDE`."""
+    scale = min(1.0, WORK_SIDE / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Mode RGB or RGBA, through the embedded colour profile where there is a usable one."""
-    if image.has_transparency_data:
-        with_alpha = image.convert("RGBA")
-        rgb = _through_profile(with_alpha.convert("RGB"), profile)
-        rgb.putalpha(with_alpha.getchannel("A"))
-        return rgb
-    if image.mode not in ("RGB", "L", "CMYK"):
-        image = image.convert("RGB")
-    return _through_profile(image, profile)
-
-
-def _through_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """RGB from an image of mode RGB, L or CMYK; a profile that does not fit is ignored."""
-    if profile:
-        from PIL import ImageCms
-
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            space = str(source.profile.xcolor_space).strip()
-            name = ImageCms.getProfileDescription(source)
-            fits = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}.get(space) == image.mode
-            if fits and "sRGB" not in name:
-                srgb = ImageCms.createProfile("sRGB")
-                converted = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
-                if converted is not None:
-                    return converted
-        except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
-            log.info("ignored the colour profile of a photo: %s", error)
-    return image.convert("RGB")
-
-
-def _meaningful_alpha(alpha: UInt8Array) -> UInt8Array | None:
-    """The alpha if it separates an object from a ground, None if it is opaque.
+def _has_meaningful_alpha(image: Image.Image) -> bool:
+    """Whether an alpha separates an object from a ground; False if it is opaque or absent.
 
     Raises:
         InvalidImage: everything is transparent.
     """
-    opaque_share = float((alpha >= 128).mean())
-    if opaque_share < MIN_OBJECT_SHARE:
+    share = opaque_share(image)
+    if share is None:
+        return False
+    if share < MIN_OBJECT_SHARE:
         raise InvalidImage("The image has no foreground: it is transparent everywhere.")
-    return alpha if 1.0 - opaque_share >= MIN_TRANSPARENT_SHARE else None
+    return 1.0 - share >= MIN_TRANSPARENT_SHARE
 
 
 def frame_object(

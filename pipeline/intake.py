@@ -9,7 +9,9 @@ import asyncio
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
+from pipeline.errors import InvalidImage
 from pipeline.images import GIVEN_ALPHA, Photo, decode_photo, encode_png, frame_object
 from pipeline.ports import BackgroundRemover
 from pipeline.types import UInt8Array
@@ -18,6 +20,12 @@ __all__ = ["Upload", "prepare_upload"]
 
 #: `Upload.engine` when the client wanted the whole photo.
 WHOLE_PHOTO = "none"
+
+#: Side of the cut-out that views are made from.
+FRAME_SIZE = 512
+#: An outline that covers less of the frame disappears in some view. Random specks at 1.1% left one
+#: of 16 views empty, in parts of one or two pixels; a bar of 400 x 8 pixels has 1.1%, in one part.
+MIN_OUTLINE_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,29 @@ async def prepare_upload(
 
 
 def _encode(photo: Photo, alpha: UInt8Array, engine: str) -> Upload:
-    # Framing raises when there is no object worth the name: before anything is stored.
-    frame_object(photo.rgb, alpha, engine=engine)
+    _check_object(photo.rgb, alpha, engine)
     original = photo.rgb if photo.alpha is None else np.dstack([photo.rgb, photo.alpha])
     return Upload(encode_png(original), encode_png(np.dstack([photo.rgb, alpha])), engine)
+
+
+def _check_object(rgb: UInt8Array, alpha: UInt8Array, engine: str) -> None:
+    """Refuse, before anything is stored, what views could not be made of.
+
+    Raises:
+        InvalidImage: there is no object, or its outline falls to pieces.
+    """
+    # Imported here because it loads OpenCV and a process that serves HTTP starts without.
+    from pipeline.models.relief_shape import silhouette
+
+    cutout = frame_object(rgb, alpha, engine=engine, size=FRAME_SIZE)
+    try:
+        inside = silhouette(cutout.rgba[..., 3]).inside
+        # Two pixels here are one of a view: what is not wider than that can vanish when it turns.
+        share = float(ndimage.binary_opening(inside, np.ones((3, 3), bool)).mean())
+    except InvalidImage:
+        share = 0.0
+    if share < MIN_OUTLINE_SHARE:
+        raise InvalidImage(
+            "The image has no foreground object with an outline: what is opaque is too thin or "
+            "scattered in specks."
+        )

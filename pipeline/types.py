@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 __all__ = [
     "SH_C0",
@@ -191,7 +192,7 @@ class SplatModel:
     @property
     def opacities(self) -> FloatArray:
         """Opacity 0..1, float32 [N]."""
-        opacities: FloatArray = (1.0 / (1.0 + np.exp(-self.logit_opacities))).astype(np.float32)
+        opacities: FloatArray = special.expit(self.logit_opacities).astype(np.float32)
         return opacities
 
 

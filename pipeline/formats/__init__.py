@@ -32,15 +32,14 @@ class Format:
     """A way to write a model. `name` is also the file's suffix."""
 
     name: str
-    media_type: str
     write: Callable[[SplatModel], bytes]
 
 
 FORMATS = {
     f.name: f
     for f in (
-        Format("ply", "application/octet-stream", write_ply),
-        Format("splat", "application/octet-stream", write_splat),
+        Format("ply", write_ply),
+        Format("splat", write_splat),
     )
 }
 

@@ -15,6 +15,8 @@ from pipeline.types import FloatArray, SplatModel
 __all__ = ["read_ply", "write_ply"]
 
 _MAX_HEADER_BYTES = 64 * 1024
+#: More splats than this many digits can say do not fit on a disk.
+_MAX_COUNT_DIGITS = 12
 _END = b"end_header\n"
 
 
@@ -67,7 +69,8 @@ def read_ply(data: bytes) -> SplatModel:
 
     Raises:
         InvalidModelFile: not a binary little-endian .ply, not Gaussian splats (the missing
-            property is named), truncated, too long, or holding NaN or infinity.
+            property is named), truncated, too long, or holding NaN, infinity or a quaternion
+            of length zero.
     """
     count, names, offset = _read_header(data)
     expected = offset + 4 * count * len(names)
@@ -101,14 +104,23 @@ def read_ply(data: bytes) -> SplatModel:
         )
     dc = columns("f_dc_0", "f_dc_1", "f_dc_2")
     higher = columns(*(f"f_rest_{i}" for i in range(rest))).reshape(count, 3, rest // 3)
+    quats = columns("rot_0", "rot_1", "rot_2", "rot_3")
+    zero = np.flatnonzero(np.abs(quats).max(axis=1, initial=0) < np.finfo(np.float32).tiny)
+    if zero.size:
+        raise InvalidModelFile(f"The .ply holds a quaternion of length zero in splat {zero[0]}.")
     model = SplatModel(
         means=columns("x", "y", "z"),
-        quats=columns("rot_0", "rot_1", "rot_2", "rot_3"),
+        quats=quats,
         log_scales=columns("scale_0", "scale_1", "scale_2"),
         logit_opacities=columns("opacity")[:, 0],
         sh=np.concatenate([dc[:, None], higher.transpose(0, 2, 1)], axis=1),
     )
-    return rotate_model(model, PLY_FROM_WORLD.T)
+    with np.errstate(over="ignore", invalid="ignore"):
+        turned = rotate_model(model, PLY_FROM_WORLD.T)
+    for name in ("means", "quats", "sh"):
+        if not np.isfinite(getattr(turned, name)).all():
+            raise InvalidModelFile(f"The .ply holds {name} that are too large to be turned.")
+    return turned
 
 
 def _read_header(data: bytes) -> tuple[int, list[str], int]:
@@ -127,6 +139,10 @@ def _read_header(data: bytes) -> tuple[int, list[str], int]:
     for line in lines:
         match line.split():
             case ["element", "vertex", number] if number.isdecimal():
+                if len(number) > _MAX_COUNT_DIGITS:
+                    raise InvalidModelFile(
+                        f"The .ply says it holds a number of splats with {len(number)} digits."
+                    )
                 count = int(number)
             case ["element", kind, _] if count is None or kind != "vertex":
                 raise InvalidModelFile(f"The .ply holds an element {kind!r}: not a splat file.")
@@ -138,4 +154,8 @@ def _read_header(data: bytes) -> tuple[int, list[str], int]:
                 pass
     if count is None:
         raise InvalidModelFile("The .ply has no vertex element.")
+    if not names:
+        raise InvalidModelFile(
+            "The .ply holds no Gaussian splats: its vertices have no properties."
+        )
     return count, names, end + len(_END)

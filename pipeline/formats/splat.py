@@ -7,10 +7,11 @@ the zeroth spherical harmonic survives. It does not know where files are kept.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.errors import InvalidModelFile
 from pipeline.formats.frame import PLY_FROM_WORLD, rotate_model
-from pipeline.types import SH_C0, SplatModel
+from pipeline.types import SH_C0, SplatModel, UInt8Array
 
 __all__ = ["read_splat", "write_splat"]
 
@@ -22,17 +23,25 @@ def write_splat(model: SplatModel) -> bytes:
 
     Colour and opacity are rounded to 1/255, quaternion components to 1/128. Rows are sorted from
     large and opaque to small and faint, so that a viewer shows the shape while it still loads.
+    A scale that float32 cannot hold becomes the smallest or largest it can; a quaternion of
+    length zero becomes the identity in the file frame.
     """
     model = rotate_model(model, PLY_FROM_WORLD)
-    scales, opacities = model.scales, model.opacities
-    quats = model.quats / np.linalg.norm(model.quats, axis=1, keepdims=True)
+    float32 = np.finfo(np.float32)
+    # Through float64, where every float32 logarithm of a plausible scale has an exponential.
+    log_scales = np.clip(model.log_scales.astype(np.float64), np.log(float32.tiny), 88.7)
+    scales = np.clip(np.exp(log_scales), float32.tiny, float32.max).astype(np.float32)
+    opacities = model.opacities
+    lengths = np.linalg.norm(model.quats.astype(np.float64), axis=1, keepdims=True)
+    quats = np.where(lengths > 0, model.quats / np.where(lengths > 0, lengths, 1), [1, 0, 0, 0])
     rows = np.zeros(len(model), _ROW)
     rows["mean"] = model.means
     rows["scale"] = scales
     rows["rgba"][:, :3] = _to_byte(255 * (0.5 + SH_C0 * model.sh[:, 0]))
     rows["rgba"][:, 3] = _to_byte(255 * opacities)
     rows["quat"] = _to_byte(128 * quats + 128)
-    order = np.argsort(-(scales.prod(axis=1) * opacities), kind="stable")
+    volumes = scales.prod(axis=1, dtype=np.float64)  # three tiny scales vanish in float32
+    order = np.argsort(-(volumes * opacities), kind="stable")
     return rows[order].tobytes()
 
 
@@ -69,5 +78,6 @@ def read_splat(data: bytes) -> SplatModel:
     return rotate_model(model, PLY_FROM_WORLD.T)
 
 
-def _to_byte(values: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> object:
-    return np.clip(np.round(values), 0, 255).astype(np.uint8)
+def _to_byte(values: npt.NDArray[np.floating]) -> UInt8Array:
+    byte: UInt8Array = np.clip(np.round(values), 0, 255).astype(np.uint8)
+    return byte

@@ -31,6 +31,8 @@ PREVIEW_NOTE = (
 #: Cut-outs above this side are reduced: 400 px of object over 200 px of view is detail enough.
 MESH_SIZE = 512
 MAX_ELEVATION_DEG = 80.0
+#: Cameras drawn per call: the rasteriser has one thread per camera. A stop waits for these few.
+CAMERAS_PER_CALL = 4
 
 
 @dataclass(frozen=True)
@@ -122,15 +124,24 @@ def _render(mesh: ReliefMesh, cameras: Cameras, control: Control) -> ViewSet:
     """The solid on white from every camera, and its depth."""
     images, alphas, depths = [], [], []
     no_attributes = np.zeros((len(mesh.vertices), 0), np.float32)
-    for view in range(len(cameras)):
-        camera = cameras.select([view])
-        colour = rasterize_mesh(mesh.vertices, mesh.faces, mesh.colors, camera, supersample=3)
+    for first in range(0, len(cameras), CAMERAS_PER_CALL):
+        end = min(first + CAMERAS_PER_CALL, len(cameras))
+        some = cameras.select(list(range(first, end)))
+        colour = rasterize_mesh(mesh.vertices, mesh.faces, mesh.colors, some, supersample=3)
+        control.check()
         # Depth at pixel centres: a mean over samples would invent surfaces at edges.
-        exact = rasterize_mesh(mesh.vertices, mesh.faces, no_attributes, camera, supersample=1)
-        coverage = colour.coverage[0, ..., None]
-        over_white = colour.attributes[0] * coverage + (1.0 - coverage)
+        exact = rasterize_mesh(mesh.vertices, mesh.faces, no_attributes, some, supersample=1)
+        coverage = colour.coverage[..., None]
+        over_white = colour.attributes * coverage + (1.0 - coverage)
         images.append(np.rint(over_white * 255.0).astype(np.uint8))
-        alphas.append(np.rint(colour.coverage[0] * 255.0).astype(np.uint8))
-        depths.append(exact.depth[0])
-        control.step((view + 1) / len(cameras), f"view {view + 1}")
-    return ViewSet(np.stack(images), np.stack(alphas), cameras, Relief.name, np.stack(depths))
+        alphas.append(np.rint(colour.coverage * 255.0).astype(np.uint8))
+        depths.append(exact.depth)
+        for view in range(first, end):
+            control.step((view + 1) / len(cameras), f"view {view + 1}")
+    return ViewSet(
+        np.concatenate(images),
+        np.concatenate(alphas),
+        cameras,
+        Relief.name,
+        np.concatenate(depths),
+    )

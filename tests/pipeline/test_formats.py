@@ -1,9 +1,12 @@
+import contextlib
 import io
 
 import gsply
 import numpy as np
 import plyfile
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.errors import InvalidModelFile, InvalidOption, NotImplementedYet
 from pipeline.formats import export_model, find_format, read_ply, read_splat, write_ply, write_splat
@@ -105,6 +108,9 @@ HEADER = "ply\nformat binary_little_endian 1.0\nelement vertex 1\n"
         (_ply(HEADER + "property uchar red\nend_header\n", bytes(1)), "not a float"),
         (_ply(HEADER + "element face 3\nproperty float x\nend_header\n"), "element 'face'"),
         (_ply(HEADER + "property float f_rest_0\nend_header\n", bytes(4)), "f_rest"),
+        (_ply(HEADER + "end_header\n"), "no properties"),
+        (_ply(HEADER.replace(" 1\n", f" {'9' * 30}\n") + "end_header\n"), "30 digits"),
+        (_ply(HEADER.replace(" 1\n", f" {'9' * 5000}\n") + "end_header\n"), "5000 digits"),
         (write_ply(some_model(3))[:-5], "truncated"),
         (write_ply(some_model(3)) + b"\0", "longer than its header says"),
     ],
@@ -119,6 +125,56 @@ def test_nan_in_a_ply_is_named_with_its_place():
     model.log_scales[2, 1] = np.nan
     with pytest.raises(InvalidModelFile, match=r"nan in property 'scale_1' of splat 2"):
         read_ply(write_ply(model))
+
+
+def test_a_quaternion_of_length_zero_in_a_ply_is_named_with_its_place():
+    model = some_model(4)
+    model.quats[2] = 0
+    with pytest.raises(InvalidModelFile, match="length zero in splat 2"):
+        read_ply(write_ply(model))
+
+
+def test_quaternions_that_overflow_when_turned_are_refused():
+    data = bytearray(write_ply(some_model(1)))
+    data[-16:] = np.full(4, 3e38, "<f4").tobytes()
+    with pytest.raises(InvalidModelFile, match="too large"):
+        read_ply(bytes(data))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 10_000), st.binary(max_size=12), st.integers(0, 12)), max_size=6
+    )
+)
+def test_a_mutated_ply_is_read_or_refused(mutations):
+    data = write_ply(some_model(3))
+    for place, bytes_in, count_out in mutations:
+        at = place % (len(data) + 1)
+        data = data[:at] + bytes_in + data[at + count_out :]
+    with contextlib.suppress(InvalidModelFile):
+        assert len(read_ply(data)) >= 0
+
+
+def test_a_splat_file_with_extreme_splats_can_be_read_again():
+    model = some_model(4)
+    model.log_scales[0] = -120
+    model.log_scales[1] = 100
+    model.logit_opacities[:2] = (-100, 100)
+    model.quats[2] = 0
+    back = read_splat(write_splat(model))
+    assert len(back) == 4
+    assert back.scales.min() == pytest.approx(np.finfo(np.float32).tiny, rel=1e-5)
+    found = int(np.argmin(np.abs(back.means - model.means[2]).sum(1)))
+    in_file = rotate_model(back, PLY_FROM_WORLD).quats[found]
+    np.testing.assert_allclose(in_file, [127 / 128, 0, 0, 0], atol=1e-6)
+
+
+def test_opacities_of_extreme_logits_are_0_and_1_without_a_warning():
+    model = some_model(3)
+    model.logit_opacities[:] = (-1000, 0, 1000)
+    np.testing.assert_array_equal(model.opacities, [0, 0.5, 1])
+    assert model.opacities.dtype == np.float32
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -16,6 +19,7 @@ from pipeline.errors import InvalidImage
 from pipeline.images import (
     GIVEN_ALPHA,
     MAX_PIXELS,
+    MAX_WEBP_PIXELS,
     WORK_SIDE,
     composite_on_white,
     decode_photo,
@@ -38,16 +42,21 @@ def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def png_header(width: int, height: int) -> bytes:
-    """A PNG that promises width x height pixels and holds none."""
+def png(width: int, height: int, depth: int, colour_type: int, rows: bytes) -> bytes:
+    """A PNG of these numbers around compressed rows."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
         return (
             struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
         )
 
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that promises width x height pixels and holds none."""
+    return png(width, height, 8, 2, zlib.compress(b""))
 
 
 def disc_alpha(size: int = 96, radius: float = 30.0) -> UInt8Array:
@@ -285,6 +294,68 @@ def test_a_huge_photo_is_reduced_for_the_work(kind: str) -> None:
     assert photo.rgb.shape == (WORK_SIDE // 2, WORK_SIDE, 3)
     assert photo.source_size == (5000, 2500)
     assert np.abs(photo.rgb[7, 7].astype(int) - [10, 200, 90]).max() <= 3
+
+
+#: Prints the most memory this process ever held, MB. Not `ru_maxrss`: that one is inherited.
+PEAK_SCRIPT = """
+import pathlib, sys
+from pipeline.images import decode_photo
+photo = decode_photo(pathlib.Path(sys.argv[1]).read_bytes())
+assert photo.rgb.shape == (2048, 2048, 3)
+status = pathlib.Path("/proc/self/status").read_text()
+print(int(status.split("VmHWM:")[1].split()[0]) // 1024)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the kernel does not tell")
+@pytest.mark.parametrize(
+    ("depth", "colour_type", "row"),
+    [
+        (16, 0, b"\x80\x01" * 8000),
+        (8, 6, bytes(4 * 4000) + b"\x10\x20\x30\xff" * 4000),
+        (8, 2, b"\x10\x20\x30" * 8000),
+    ],
+    ids=["16-bit grey", "rgba", "rgb"],
+)
+def test_the_largest_photo_takes_less_than_500_mb(
+    depth: int, colour_type: int, row: bytes, tmp_path: Path
+) -> None:
+    packer = zlib.compressobj(1)
+    rows = b"".join(packer.compress(b"\0" + row) for _ in range(8000)) + packer.flush()
+    path = tmp_path / "large.png"
+    path.write_bytes(png(8000, 8000, depth, colour_type, rows))
+    script = [sys.executable, "-c", PEAK_SCRIPT, str(path)]
+    done = subprocess.run(script, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 500
+
+
+def test_a_picture_of_many_strips_is_scaled_as_pillow_scales_it() -> None:
+    rng = np.random.default_rng(0)
+    rgba = Image.fromarray(rng.integers(0, 256, (90, 150, 4), np.uint8)).resize((3000, 1800))
+    for image in (rgba, rgba.convert("RGB"), rgba.convert("L")):
+        wanted = image.resize((2048, 1229), Image.Resampling.BICUBIC)
+        photo = decode_photo(saved(image, "PNG"))
+        assert np.array_equal(photo.rgb, np.asarray(wanted.convert("RGB")))
+        if image is rgba:
+            assert photo.alpha is not None
+            assert np.array_equal(photo.alpha, np.asarray(wanted)[..., 3])
+
+
+def test_hidden_colours_of_an_opaque_picture_stay_visible_when_it_is_reduced() -> None:
+    rgba = np.full((2500, 2500, 4), (90, 60, 30, 255), np.uint8)
+    rgba[:100, :100, 3] = 0
+    photo = decode_photo(saved(Image.fromarray(rgba), "PNG", compress_level=1))
+    assert photo.alpha is None
+    assert photo.rgb[5, 5].tolist() == [90, 60, 30]
+
+
+def test_webp_has_a_smaller_limit() -> None:
+    # Lossless header: 14 bits each of width - 1 and height - 1.
+    width, height = 8000, MAX_WEBP_PIXELS // 8000 + 1
+    bits = (width - 1) | (height - 1) << 14
+    body = b"VP8L" + struct.pack("<I", 10) + b"\x2f" + struct.pack("<I", bits) + bytes(5)
+    with pytest.raises(InvalidImage, match="pixels"):
+        decode_photo(b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body)
 
 
 @pytest.mark.parametrize(("size", "longest"), [(256, 200), (512, 400)])

@@ -12,7 +12,7 @@ from pipeline.control import Control, Progress
 from pipeline.errors import Cancelled, InvalidImage, InvalidOption, ModelFailed
 from pipeline.images import GIVEN_ALPHA, composite_on_white, frame_object
 from pipeline.mesh.raster import rasterize_mesh
-from pipeline.models.relief import Relief, ReliefMesh, relief_mesh
+from pipeline.models.relief import CAMERAS_PER_CALL, Relief, ReliefMesh, relief_mesh
 from pipeline.models.relief_shape import inflate, local_half_width, silhouette
 from pipeline.models.surface_depth import HEAT_GROUND, SurfaceDepth, heat_map
 from pipeline.types import Cutout, UInt8Array, ViewSet
@@ -213,6 +213,19 @@ def test_the_same_photo_gives_the_same_views(disc_views: ViewSet) -> None:
     assert np.array_equal(again.images, disc_views.images)
     assert again.surface_depth is not None
     assert np.array_equal(again.surface_depth, disc_views.surface_depth)
+
+
+def test_a_view_does_not_depend_on_the_cameras_drawn_with_it(disc_views: ViewSet) -> None:
+    view = CAMERAS_PER_CALL + 1
+    mesh = relief_mesh(cutout("disc"), 30.0)
+    camera = rig_cameras().select([view])
+    seen = rasterize_mesh(mesh.vertices, mesh.faces, mesh.colors, camera, supersample=3)
+    share = seen.coverage[0, ..., None]
+    alone = np.rint((seen.attributes[0] * share + (1.0 - share)) * 255.0).astype(np.uint8)
+    assert np.array_equal(disc_views.images[view], alone)
+    exact = rasterize_mesh(mesh.vertices, mesh.faces, mesh.colors, camera, supersample=1)
+    assert disc_views.surface_depth is not None
+    assert np.array_equal(disc_views.surface_depth[view], exact.depth[0])
 
 
 def test_progress_rises_to_one() -> None:

@@ -1,0 +1,139 @@
+"""Brings a decoded picture of any mode and orientation to a small upright one in sRGB.
+
+It works strip by strip, because a decoded photo is large enough without copies of it. It does not
+know files or which sizes are admitted.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from pipeline.errors import InvalidImage
+
+__all__ = ["opaque_share", "shrink", "to_srgb", "upright"]
+
+log = logging.getLogger(__name__)
+
+#: Pixels that are converted at a time, so that a conversion costs 4 MB a copy and not 256 MB.
+_STRIP_PIXELS = 1 << 20
+
+#: The EXIF orientation's way back to an upright picture; 1 is upright, other numbers mean nothing.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """The picture in strips of `_STRIP_PIXELS`, each with its first row."""
+    rows = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def shrink(image: Image.Image, size: tuple[int, int], *, keep_alpha: bool) -> Image.Image:
+    """The picture of mode RGB, L, CMYK or RGBA and of `size` (width, height).
+
+    Resampling is done rows first and columns after, as Pillow does it for a whole picture, so
+    the result is the same.
+    """
+    width = size[0]
+    narrow: Image.Image | None = None
+    for top, strip in _strips(image):
+        part = _to_plain_mode(strip, keep_alpha=keep_alpha)
+        if part.mode == "RGBA" and size != image.size:
+            # Premultiplied: the colour of a transparent pixel must not count. Not for nothing,
+            # because it loses the colours of faint pixels.
+            part = part.convert("RGBa")
+        part = part.resize((width, part.height), Image.Resampling.BICUBIC)
+        if narrow is None:
+            narrow = Image.new(part.mode, (width, image.height))
+        narrow.paste(part, (0, top))
+    assert narrow is not None  # a picture has a row
+    small = narrow.resize(size, Image.Resampling.BICUBIC)
+    return small.convert("RGBA") if small.mode == "RGBa" else small
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether it is grey of 16 bits, 32 bits or float; Pillow's own conversion clips these."""
+    return image.mode.startswith(("I", "F"))
+
+
+def _to_plain_mode(image: Image.Image, *, keep_alpha: bool) -> Image.Image:
+    """Mode RGB, L, CMYK or RGBA, 8 bits. Without `keep_alpha` hidden colours become visible."""
+    if _is_deep(image):
+        return _to_eight_bits(image)
+    if image.has_transparency_data:
+        with_alpha = image.convert("RGBA")
+        return with_alpha if keep_alpha else with_alpha.convert("RGB")
+    return image if image.mode in ("RGB", "L", "CMYK") else image.convert("RGB")
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Deep grey scaled, never clipped, to mode L."""
+    values = np.asarray(image)
+    white = 1.0 if image.mode == "F" else 65535.0
+    if not np.isfinite(values).all() or values.min() < 0 or values.max() > white:
+        raise InvalidImage(f"The image holds values outside 0..{white:g}.")
+    if image.mode == "F":
+        return Image.fromarray(np.rint(values * np.float32(255.0)).astype(np.uint8))
+    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+
+
+def opaque_share(image: Image.Image) -> float | None:
+    """Share of pixels with alpha >= 128, 0..1; None where the picture has no alpha."""
+    if _is_deep(image) or not image.has_transparency_data:
+        return None
+    opaque = sum(
+        sum(strip.convert("RGBA").getchannel("A").histogram()[128:]) for _, strip in _strips(image)
+    )
+    return opaque / (image.width * image.height)
+
+
+def upright(small: Image.Image, photo: Image.Image) -> Image.Image:
+    """`small` turned as the EXIF block of `photo` says."""
+    try:
+        turn = _TURNS.get(photo.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception as error:  # a damaged EXIF block does not make the pixels worse
+        log.info("ignored the orientation of a photo: %s", error)
+        return small
+    return small if turn is None else small.transpose(turn)
+
+
+def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Mode RGB or RGBA, through the embedded colour profile where there is a usable one."""
+    if image.mode == "RGBA":
+        rgb = _through_profile(image.convert("RGB"), profile)
+        rgb.putalpha(image.getchannel("A"))
+        return rgb
+    return _through_profile(image, profile)
+
+
+def _through_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """RGB from an image of mode RGB, L or CMYK; a profile that does not fit is ignored."""
+    if profile:
+        from PIL import ImageCms
+
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            space = str(source.profile.xcolor_space).strip()
+            name = ImageCms.getProfileDescription(source)
+            fits = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}.get(space) == image.mode
+            if fits and "sRGB" not in name:
+                srgb = ImageCms.createProfile("sRGB")
+                converted = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
+                if converted is not None:
+                    return converted
+        except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
+            log.info("ignored the colour profile of a photo: %s", error)
+    return image.convert("RGB")

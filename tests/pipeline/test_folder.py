@@ -1,0 +1,80 @@
+"""The folder of a command line run holds that run and what was never ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.folder import FolderJournal
+from pipeline.formats import read_ply
+from pipeline.types import Scores
+from tests.fakes import some_model, some_views
+
+OWN = (
+    "views/00.png",
+    "views/geometry.npz",
+    "views/auxiliary.npz",
+    "depth/15.npy",
+    "depth/15.png",
+    "depth/confidence.npz",
+    "models/v0.ply",
+    "models/v12.ply",
+    "models/final.ply",
+    "models/final.splat",
+    "enhanced/1/00.png",
+)
+FOREIGN = (
+    "holiday.png",
+    "v1.ply",
+    "00.png",
+    "views/holiday.png",
+    "models/mine.ply",
+    "models/old/v1.ply",
+    "enhanced/notes.txt",
+    "enhanced/best/00.png",
+)
+
+
+def write(folder: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"earlier")
+
+
+def files(folder: Path) -> set[str]:
+    return {f.relative_to(folder).as_posix() for f in folder.rglob("*") if f.is_file()}
+
+
+def test_an_earlier_run_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    write(tmp_path, OWN + FOREIGN)
+    FolderJournal(tmp_path)
+    assert files(tmp_path) == set(FOREIGN)
+
+
+def test_folders_left_empty_go_too(tmp_path: Path) -> None:
+    write(tmp_path, OWN)
+    FolderJournal(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_does_not_exist_is_no_trouble_and_not_made(tmp_path: Path) -> None:
+    FolderJournal(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_linked_folder_is_left_alone(tmp_path: Path) -> None:
+    write(tmp_path / "elsewhere", ("v1.ply",))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "models").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    FolderJournal(tmp_path / "out")
+    assert (tmp_path / "elsewhere" / "v1.ply").exists()
+
+
+async def test_a_run_leaves_its_own_files(tmp_path: Path) -> None:
+    write(tmp_path, ("models/v0.ply", "models/v1.ply", "models/v2.ply"))
+    journal = FolderJournal(tmp_path)
+    await journal.save_views(some_views(), 0.1)
+    await journal.save_model(some_model(), Scores(30, 0.9, None, 0.9), "fake", 0.2)
+    assert {name for name in files(tmp_path) if name.startswith("models")} == {"models/v0.ply"}
+    assert len(read_ply((tmp_path / "models" / "v0.ply").read_bytes())) == len(some_model())
+    assert "views/00.png" in files(tmp_path)
+    assert [s.stage for s in journal.seconds] == ["views", "splats"]

@@ -1,0 +1,110 @@
+"""An upload becomes a photo and its cut-out, or is refused before anything is stored."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from pipeline.errors import InvalidImage
+from pipeline.images import decode_png, encode_png
+from pipeline.intake import prepare_upload
+from pipeline.types import UInt8Array
+from tests.fakes import FakeModels
+
+SIZE = 256
+
+
+def gradient(size: int = SIZE) -> UInt8Array:
+    y, x = np.mgrid[:size, :size] * 255 // size
+    return np.stack([x, y, 255 - x], -1).astype(np.uint8)
+
+
+def disc() -> UInt8Array:
+    y, x = np.mgrid[:SIZE, :SIZE] - SIZE / 2
+    return ((np.hypot(x, y) < 80) * 255).astype(np.uint8)
+
+
+def with_alpha(alpha: UInt8Array) -> bytes:
+    return encode_png(np.dstack([gradient(len(alpha)), alpha]))
+
+
+async def test_the_remover_is_asked_for_the_object() -> None:
+    models = FakeModels()
+    upload = await prepare_upload(encode_png(gradient()), models, remove_background=True)
+    assert models.calls == ["background"]
+    assert upload.engine == "fake-background"
+    assert np.array_equal(decode_png(upload.original_png), gradient())
+    processed = decode_png(upload.processed_png)
+    assert np.array_equal(processed[..., :3], gradient())
+    assert processed[SIZE // 2, SIZE // 2, 3] == 255
+    assert processed[0, 0, 3] == 0
+
+
+@pytest.mark.parametrize("remove_background", [True, False])
+async def test_a_given_alpha_is_taken_and_nobody_is_asked(remove_background: bool) -> None:
+    models = FakeModels()
+    upload = await prepare_upload(with_alpha(disc()), models, remove_background=remove_background)
+    assert models.calls == []
+    assert upload.engine == "given"
+    assert np.array_equal(decode_png(upload.processed_png)[..., 3], disc())
+    assert upload.original_png == upload.processed_png
+
+
+async def test_the_whole_photo_is_taken_when_the_client_wants_it() -> None:
+    models = FakeModels()
+    upload = await prepare_upload(encode_png(gradient()), models, remove_background=False)
+    assert models.calls == []
+    assert upload.engine == "none"
+    assert (decode_png(upload.processed_png)[..., 3] == 255).all()
+    assert decode_png(upload.original_png).shape == (SIZE, SIZE, 3)
+
+
+async def test_no_object_is_refused_as_the_remover_says_it() -> None:
+    blank = encode_png(np.full((SIZE, SIZE, 3), 128, np.uint8))
+    with pytest.raises(InvalidImage, match="No foreground was found"):
+        await prepare_upload(blank, FakeModels(), remove_background=True)
+
+
+async def test_a_damaged_file_is_refused_before_the_remover_is_asked() -> None:
+    models = FakeModels()
+    with pytest.raises(InvalidImage, match="damaged"):
+        await prepare_upload(encode_png(gradient())[:-100], models, remove_background=True)
+    assert models.calls == []
+
+
+def specks(size: int, share: float) -> UInt8Array:
+    return ((np.random.default_rng(0).random((size, size)) < share) * 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "alpha",
+    [
+        specks(1024, 0.015),
+        specks(1024, 0.2),
+        specks(256, 0.015),
+        np.tile(np.array([[0, 255], [255, 0]], np.uint8), (512, 512)),
+        np.pad(np.full((240, 2), 255, np.uint8), ((8, 8), (127, 127))),
+    ],
+    ids=["few specks", "many specks", "specks", "checkerboard", "hair"],
+)
+async def test_an_alpha_without_an_outline_is_refused_at_once(alpha: UInt8Array) -> None:
+    with pytest.raises(InvalidImage, match="no foreground"):
+        await prepare_upload(with_alpha(alpha), FakeModels(), remove_background=True)
+
+
+async def test_a_thin_object_is_taken() -> None:
+    pencil = np.pad(np.full((240, 10), 255, np.uint8), ((8, 8), (123, 123)))
+    upload = await prepare_upload(with_alpha(pencil), FakeModels(), remove_background=True)
+    assert upload.engine == "given"
+
+
+def test_intake_loads_no_engine() -> None:
+    script = (
+        "import sys, pipeline.intake; "
+        "print([m for m in ('torch', 'cv2', 'onnxruntime') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert done.stdout.strip() == b"[]"
