@@ -1,7 +1,7 @@
 """Fits known objects to 16 views and scores held-out ones: `python -m bench fit`.
 
-16 views of the rig at 256 px, first splats from exact depth, `FitOptions()` as they come; the
-PSNR is the mean over eight views that were not fitted.
+16 views of the rig at 256 px, first splats from exact depth (`FitOptions.start_count` of them),
+`FitOptions()` as they come; the PSNR is the mean over eight views that were not fitted.
 """
 
 from __future__ import annotations
@@ -19,9 +19,6 @@ from pipeline.splats.render import render_model
 from pipeline.types import SplatModel, ViewSet
 from tests.oracles.objects import bumpy_sphere, photograph, torus
 
-#: Share of the final number of splats to start with; the fit places the others.
-START_SHARE = 0.6
-
 
 def psnr(model: SplatModel, views: ViewSet) -> float:
     drawn = render_model(model, views.cameras).images
@@ -37,9 +34,7 @@ def run() -> list[Row]:
         views, depths = photograph(thing, rig_cameras())
         held_out, _ = photograph(thing, held_out_cameras())
         start = time.perf_counter()
-        initial = splats_from_views(
-            views, depths, count=int(START_SHARE * options.num_gaussians), seed=0
-        )
+        initial = splats_from_views(views, depths, count=options.start_count, seed=0)
         ready = time.perf_counter()
         result = fit(initial, Targets.of_views(views), options, Control())
         seconds = time.perf_counter() - start

@@ -40,6 +40,11 @@ def compare(images: FloatArray, references: FloatArray) -> Scores:
     """Scores of float32 [V, H, W, 3] in 0..1 against references of the same shape.
 
     PSNR and SSIM are computed per image and averaged. LPIPS is None: there are no weights.
+    `extra` holds the PSNR of each image as psnr_0, psnr_1, ...: the numbers are positions in
+    `images`, not indices of views in the rig.
+
+    Raises:
+        ValueError: the shapes differ or there is no image.
     """
     if images.shape != references.shape or len(images) == 0:
         raise ValueError(f"shapes must match and hold images: {images.shape}, {references.shape}")

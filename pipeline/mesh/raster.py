@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import InvalidInput
-from pipeline.native import load_library
+from pipeline.native import load_library, raise_on_failure
 from pipeline.types import Cameras, FloatArray
 
 __all__ = ["MeshRaster", "rasterize_mesh"]
@@ -24,8 +24,9 @@ NEAR_PLANE = 0.01
 
 MAX_SUPERSAMPLE = 8
 
-#: C++ keeps positions as 64-bit integers in 1/256 of a sample; their products must fit.
-MAX_SIDE = 8192
+#: Most samples (pixels times `supersample`) along one side: each takes 16 bytes, so that one image
+#: of this size takes 1 GiB while it is drawn, and every thread draws one.
+MAX_SAMPLES = 8192
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,11 @@ class MeshRaster:
 
 @cache
 def _function() -> Any:
-    function = load_library().mesh_rasterize
+    function: Any = load_library().mesh_rasterize
     pointer, integer = ctypes.c_void_p, ctypes.c_int
     sizes = [integer, ctypes.c_int64, ctypes.c_int64, integer]
     function.argtypes = [*sizes, *[pointer] * 5, *[integer] * 3, ctypes.c_float, *[pointer] * 3]
-    function.restype = None
+    function.restype, function.errcheck = integer, raise_on_failure
     return function
 
 
@@ -72,9 +73,11 @@ def rasterize_mesh(
         vertices: float32 [V, 3], world frame.
         faces: int32 [F, 3], indices into `vertices`, any winding.
         attributes: float32 [V, A], A may be 0.
-        supersample: samples per pixel and axis, 1..8; 1 samples pixel centres (+0.5).
+        supersample: samples per pixel and axis, 1..8; 1 samples pixel centres (+0.5). The longer
+            side of the cameras times this is at most `MAX_SAMPLES`.
 
     Raises:
+        OutOfMemory: the host is too small for images of this size.
         InvalidInput: a shape, index or value is wrong; the text names the argument.
         Unavailable: the C++ library cannot be compiled.
     """
@@ -91,8 +94,11 @@ def rasterize_mesh(
     if not 1 <= supersample <= MAX_SUPERSAMPLE:
         raise InvalidInput(f"supersample must be 1 to {MAX_SUPERSAMPLE}, got {supersample}")
     W, H, C, A = cameras.width, cameras.height, len(cameras), attributes.shape[1]
-    if not (1 <= W <= MAX_SIDE and 1 <= H <= MAX_SIDE):
-        raise InvalidInput(f"cameras must be 1 to {MAX_SIDE} pixels wide and high, got {W} x {H}")
+    if min(W, H) < 1 or max(W, H) * supersample > MAX_SAMPLES:
+        raise InvalidInput(
+            f"cameras must be 1 to {MAX_SAMPLES // supersample} pixels wide and high with "
+            f"supersample {supersample}, got {W} x {H}"
+        )
     viewmats = _checked("cameras.viewmats", cameras.viewmats.reshape(C, 16), 16)
     Ks = _checked("cameras.intrinsics", cameras.intrinsics.reshape(C, 9), 9)
     triangles = np.ascontiguousarray(faces, dtype=np.int32)

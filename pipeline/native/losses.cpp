@@ -55,8 +55,8 @@ void blur_column(const float* image, int64_t length, int y, int height, float* o
 
 // mean_l1 and mean_ssim [B]; parts [3,B,H,W,C] holds the derivatives of the SSIM map with respect
 // to the blurred a, a^2 and ab, for loss_backward. H and W are at least 11.
-extern "C" void loss_forward(int B, int H, int W, int C, const float* a, const float* b,
-                             float* mean_l1, float* mean_ssim, float* parts) {
+extern "C" int loss_forward(int B, int H, int W, int C, const float* a, const float* b,
+                            float* mean_l1, float* mean_ssim, float* parts) try {
     const int64_t length = int64_t(W) * C, size = length * H, all = B * size;
     const int pad = kHalf * C;
     std::vector<float> blurred(5 * size);
@@ -112,12 +112,15 @@ extern "C" void loss_forward(int B, int H, int W, int C, const float* a, const f
         mean_l1[image] = float(l1 / size);
         mean_ssim[image] = float(ssim / (int64_t(H - 2 * kHalf) * (W - 2 * kHalf) * C));
     }
+    return glimpse::kOk;
+} catch (...) {
+    return glimpse::status_of_exception();
 }
 
 // v_a [B,H,W,C] from the gradients v_l1 and v_ssim [B] of the two means.
-extern "C" void loss_backward(int B, int H, int W, int C, const float* a, const float* b,
-                              const float* parts, const float* v_l1, const float* v_ssim,
-                              float* v_a) {
+extern "C" int loss_backward(int B, int H, int W, int C, const float* a, const float* b,
+                             const float* parts, const float* v_l1, const float* v_ssim,
+                             float* v_a) try {
     const int64_t length = int64_t(W) * C, size = length * H, all = B * size;
     const int pad = kHalf * C;
     std::vector<float> blurred(3 * size);
@@ -147,4 +150,7 @@ extern "C" void loss_backward(int B, int H, int W, int C, const float* a, const 
             }
         });
     }
+    return glimpse::kOk;
+} catch (...) {
+    return glimpse::status_of_exception();
 }

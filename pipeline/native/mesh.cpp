@@ -109,11 +109,11 @@ struct Samples {
 
 // attributes_out [C,H,W,A] and depth_out [C,H,W] are means over the covered samples of a pixel,
 // coverage_out [C,H,W] their share; all 0 where nothing is covered.
-extern "C" void mesh_rasterize(int C, int64_t V, int64_t F, int A, const float* vertices,
-                               const int32_t* faces, const float* attributes,
-                               const float* viewmats, const float* Ks, int width, int height,
-                               int supersample, float near_plane, float* attributes_out,
-                               float* coverage_out, float* depth_out) {
+extern "C" int mesh_rasterize(int C, int64_t V, int64_t F, int A, const float* vertices,
+                              const int32_t* faces, const float* attributes,
+                              const float* viewmats, const float* Ks, int width, int height,
+                              int supersample, float near_plane, float* attributes_out,
+                              float* coverage_out, float* depth_out) try {
     // Positions are cut off this many pixels from the image (2^18 or more), so that coordinates
     // stay below 2^29 and the edge functions below 2^62.
     const double unit = double(supersample) * kSubpixel, limit = (1 << 29) / unit;
@@ -178,4 +178,7 @@ extern "C" void mesh_rasterize(int C, int64_t V, int64_t F, int A, const float* 
             }
         }
     });
+    return glimpse::kOk;
+} catch (...) {
+    return glimpse::status_of_exception();
 }

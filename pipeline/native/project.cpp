@@ -12,6 +12,7 @@ namespace {
 
 constexpr float kMinAlpha = 1.f / 255.f;  // fainter contributions are skipped
 constexpr float kMaxExtent = 3.33f;       // standard deviations at which alpha 1 falls to 1/255
+constexpr float kMaxDeterminant = 1e37f;  // pixels^4
 constexpr float kMaxRadius = 1e6f;        // keeps float -> int conversions defined
 
 struct Vec3 {
@@ -121,7 +122,10 @@ struct Footprint {
         const float n2 = B[0][0] * B[1][1] - B[0][1] * B[1][0];
         det = n0 * n0 + n1 * n1 + n2 * n2;
         blurred_xx = xx + eps2d, blurred_yy = yy + eps2d;
-        blurred_det = std::max(det + eps2d * (xx + yy) + eps2d * eps2d, 1e-20f);
+        // Splats as large as the interface allows, right in front of the camera, would overflow.
+        det = std::min(det, kMaxDeterminant);
+        blurred_det = det + eps2d * (xx + yy) + eps2d * eps2d;
+        blurred_det = std::min(std::max(blurred_det, 1e-20f), kMaxDeterminant);
     }
 
     // Opacity factor of the antialiased mode: the blur of eps2d must not add light.
@@ -139,12 +143,12 @@ Mat3 scaled_rotation(const Mat3& R, const float* scale) {
 
 // radii int32 [C,N,2] (0,0 = not visible), means2d [C,N,2], depths [C,N], conics [C,N,3] (inverse
 // blurred covariance xx, xy, yy), compensations [C,N]. `opacities` [N] only shrinks the radii.
-extern "C" void splats_project(int C, int64_t N, const float* means, const float* quats,
-                               const float* scales, const float* opacities, const float* viewmats,
-                               const float* Ks, int width, int height, float eps2d, float near_plane,
-                               float far_plane, float radius_clip, int antialiased, int32_t* radii,
-                               float* means2d, float* depths, float* conics,
-                               float* compensations) {
+extern "C" int splats_project(int C, int64_t N, const float* means, const float* quats,
+                              const float* scales, const float* opacities, const float* viewmats,
+                              const float* Ks, int width, int height, float eps2d, float near_plane,
+                              float far_plane, float radius_clip, int antialiased, int32_t* radii,
+                              float* means2d, float* depths, float* conics,
+                              float* compensations) try {
     std::vector<Camera> cameras;
     for (int c = 0; c < C; c++)
         cameras.emplace_back(viewmats + 16 * c, Ks + 9 * c, width, height);
@@ -182,17 +186,20 @@ extern "C" void splats_project(int C, int64_t N, const float* means, const float
             radii[2 * k] = static_cast<int32_t>(rx), radii[2 * k + 1] = static_cast<int32_t>(ry);
         }
     });
+    return glimpse::kOk;
+} catch (...) {
+    return glimpse::status_of_exception();
 }
 
 // Takes the gradients of means2d, depths, conics and compensations to means, quats and scales,
 // summed over the cameras in their order.
-extern "C" void splats_project_backward(int C, int64_t N, const float* means, const float* quats,
-                                        const float* scales, const float* viewmats, const float* Ks,
-                                        int width, int height, float eps2d, const int32_t* radii,
-                                        const float* conics, const float* v_means2d,
-                                        const float* v_depths, const float* v_conics,
-                                        const float* v_compensations, float* v_means,
-                                        float* v_quats, float* v_scales) {
+extern "C" int splats_project_backward(int C, int64_t N, const float* means, const float* quats,
+                                       const float* scales, const float* viewmats, const float* Ks,
+                                       int width, int height, float eps2d, const int32_t* radii,
+                                       const float* conics, const float* v_means2d,
+                                       const float* v_depths, const float* v_conics,
+                                       const float* v_compensations, float* v_means,
+                                       float* v_quats, float* v_scales) try {
     std::vector<Camera> cameras;
     for (int c = 0; c < C; c++)
         cameras.emplace_back(viewmats + 16 * c, Ks + 9 * c, width, height);
@@ -261,4 +268,7 @@ extern "C" void splats_project_backward(int C, int64_t N, const float* means, co
             v_scales[3 * n + k] = v_M[0][k] * R[0][k] + v_M[1][k] * R[1][k] + v_M[2][k] * R[2][k];
         quat.backward(scaled_rotation(v_M, scales + 3 * n), v_quats + 4 * n);
     });
+    return glimpse::kOk;
+} catch (...) {
+    return glimpse::status_of_exception();
 }

@@ -275,9 +275,9 @@ extern "C" {
 // Tiles are kTile x kTile pixels; the caller sizes `offsets` with it.
 int splats_tile_size() { return kTile; }
 
-// Packs ellipses [C,N,10] (see Ellipse). Returns 0 for a splat count and layout it understands.
-void splats_pack(int64_t count, const float* means2d, const float* conics, const float* opacities,
-                 const float* depths, const int32_t* radii, float* ellipses) {
+// Packs ellipses [C,N,10] (see Ellipse).
+int splats_pack(int64_t count, const float* means2d, const float* conics, const float* opacities,
+                const float* depths, const int32_t* radii, float* ellipses) try {
     static_assert(sizeof(Ellipse) == 10 * sizeof(float), "layout is part of the interface");
     glimpse::parallel_for(count, 4096, [&](int64_t k) {
         const bool visible = radii[2 * k] > 0 && opacities[k] >= kMinAlpha;
@@ -288,20 +288,25 @@ void splats_pack(int64_t count, const float* means2d, const float* conics, const
                         float(radii[2 * k]), float(radii[2 * k + 1]), depths[k]};
         std::memcpy(ellipses + 10 * k, &e, sizeof(e));
     });
+    return glimpse::kOk;
+} catch (...) {
+    return glimpse::status_of_exception();
 }
 
 int splats_forward(int C, int64_t N, int D, int width, int height, const float* ellipses,
                    const int64_t* offsets, const int32_t* ids, const float* colors,
-                   const float* backgrounds, float* image, float* transmittance) {
+                   const float* backgrounds, float* image, float* transmittance) try {
     const Frame f = frame_of(C, N, width, height, ellipses, offsets, ids);
     switch (D) {
-        case 1: forward<1>(f, colors, backgrounds, image, transmittance); return 0;
-        case 3: forward<3>(f, colors, backgrounds, image, transmittance); return 0;
-        case 4: forward<4>(f, colors, backgrounds, image, transmittance); return 0;
-        case 8: forward<8>(f, colors, backgrounds, image, transmittance); return 0;
-        case 32: forward<32>(f, colors, backgrounds, image, transmittance); return 0;
-        default: return 1;
+        case 1: forward<1>(f, colors, backgrounds, image, transmittance); return glimpse::kOk;
+        case 3: forward<3>(f, colors, backgrounds, image, transmittance); return glimpse::kOk;
+        case 4: forward<4>(f, colors, backgrounds, image, transmittance); return glimpse::kOk;
+        case 8: forward<8>(f, colors, backgrounds, image, transmittance); return glimpse::kOk;
+        case 32: forward<32>(f, colors, backgrounds, image, transmittance); return glimpse::kOk;
+        default: return glimpse::kUnsupported;
     }
+} catch (...) {
+    return glimpse::status_of_exception();
 }
 
 int splats_backward(int C, int64_t N, int D, int width, int height, const float* ellipses,
@@ -309,12 +314,12 @@ int splats_backward(int C, int64_t N, int D, int width, int height, const float*
                     const int64_t* starts, const float* colors, const float* image,
                     const float* transmittance, const float* v_image, const float* v_alpha,
                     float* gradients, float* v_means2d, float* v_conics, float* v_opacities,
-                    float* v_absolute, float* v_colors) {
+                    float* v_absolute, float* v_colors) try {
     const Frame f = frame_of(C, N, width, height, ellipses, offsets, ids);
     const auto run = [&](auto pass) {
         pass(f, colors, rows, image, transmittance, v_image, v_alpha, gradients);
         gather(C * N, D, starts, gradients, v_means2d, v_conics, v_opacities, v_absolute, v_colors);
-        return 0;
+        return glimpse::kOk;
     };
     switch (D) {
         case 1: return run(backward<1>);
@@ -322,13 +327,15 @@ int splats_backward(int C, int64_t N, int D, int width, int height, const float*
         case 4: return run(backward<4>);
         case 8: return run(backward<8>);
         case 32: return run(backward<32>);
-        default: return 1;
+        default: return glimpse::kUnsupported;
     }
+} catch (...) {
+    return glimpse::status_of_exception();
 }
 
 // Depth [C,H,W] of the splat at which the transmittance falls to 1/2, 0 where it does not.
-void splats_median_depth(int C, int64_t N, int width, int height, const float* ellipses,
-                         const int64_t* offsets, const int32_t* ids, float* depth) {
+int splats_median_depth(int C, int64_t N, int width, int height, const float* ellipses,
+                        const int64_t* offsets, const int32_t* ids, float* depth) try {
     const Frame f = frame_of(C, N, width, height, ellipses, offsets, ids);
     glimpse::parallel_for(f.tile_count(), 1, [&](int64_t index) {
         const Tile t(f, index);
@@ -354,6 +361,9 @@ void splats_median_depth(int C, int64_t N, int width, int height, const float* e
             std::memcpy(depth + (int64_t(t.camera) * f.height + y) * f.width + t.x0,
                         median + (y - t.y0) * kTile, sizeof(float) * (t.x1 - t.x0));
     });
+    return glimpse::kOk;
+} catch (...) {
+    return glimpse::status_of_exception();
 }
 
 }  // extern "C"

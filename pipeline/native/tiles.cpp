@@ -79,10 +79,10 @@ extern "C" int64_t splats_count_pairs(int C, int64_t N, int tile, int tiles_x, i
 
 // Fills, per pair in tile order, ids int32 [M] (splat) and rows int64 [M] (place of the pair when
 // counted splat by splat: the tiles of one splat have consecutive rows).
-extern "C" void splats_list_pairs(int C, int64_t N, int tile, int tiles_x, int tiles_y,
-                                  const float* means2d, const int32_t* radii, const float* depths,
-                                  const int64_t* starts, const int64_t* offsets, int32_t* ids,
-                                  int64_t* rows) {
+extern "C" int splats_list_pairs(int C, int64_t N, int tile, int tiles_x, int tiles_y,
+                                 const float* means2d, const int32_t* radii, const float* depths,
+                                 const int64_t* starts, const int64_t* offsets, int32_t* ids,
+                                 int64_t* rows) try {
     const int64_t T = int64_t(tiles_x) * tiles_y;
     glimpse::parallel_for(C, 1, [&](int64_t c) {
         std::vector<int64_t> next(offsets + c * T, offsets + (c + 1) * T);
@@ -98,4 +98,7 @@ extern "C" void splats_list_pairs(int C, int64_t N, int tile, int tiles_x, int t
             }
         }
     });
+    return glimpse::kOk;
+} catch (...) {
+    return glimpse::status_of_exception();
 }

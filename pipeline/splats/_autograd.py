@@ -145,7 +145,7 @@ class _Blend(torch.autograd.Function):
         C, N, D = colors.shape
         image = torch.empty(C, size.height, size.width, D)
         transmittance = torch.empty(C, size.height, size.width, 1)
-        status = library().splats_forward(
+        library().splats_forward(
             C,
             N,
             D,
@@ -154,7 +154,6 @@ class _Blend(torch.autograd.Function):
             *map(pointer, (lists.packed, lists.offsets, lists.ids)),
             *map(pointer, (colors, backgrounds, image, transmittance)),
         )
-        assert status == 0, f"not compiled for {D} channels"
         ctx.save_for_backward(means2d, colors, image, transmittance)
         ctx.lists, ctx.size, ctx.absgrad = lists, size, absgrad
         return image, 1.0 - transmittance
@@ -169,7 +168,7 @@ class _Blend(torch.autograd.Function):
         v_means2d, v_conics = torch.empty(C, N, 2), torch.empty(C, N, 3)
         v_opacities, v_colors = torch.empty(C, N), torch.empty_like(colors)
         absolute = torch.empty(C, N, 2)
-        status = library().splats_backward(
+        library().splats_backward(
             C,
             N,
             D,
@@ -179,7 +178,6 @@ class _Blend(torch.autograd.Function):
             *map(pointer, (colors, image, transmittance, v_image, v_alpha, gradients)),
             *map(pointer, (v_means2d, v_conics, v_opacities, absolute, v_colors)),
         )
-        assert status == 0, f"not compiled for {D} channels"
         if ctx.absgrad:
             means2d.absgrad = absolute
         v_background = None

@@ -1,6 +1,6 @@
 """The functions of the C++ library as Python sees them; nothing else is called through ctypes.
 
-It does not check anything: shapes, dtypes and finite values are the callers' business.
+It does not check arguments: shapes, dtypes and finite values are the callers' business.
 """
 
 from __future__ import annotations
@@ -10,42 +10,51 @@ from functools import cache
 
 from torch import Tensor
 
-from pipeline.native import load_library
+from pipeline.native import load_library, raise_on_failure
 
 __all__ = ["library", "pointer"]
 
 _INT, _LONG, _FLOAT, _POINTER = ctypes.c_int, ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
 
+#: Marks functions that return a status; in Python they return nothing or raise.
+_STATUS = None
+
 #: name: (result, arguments), as in project.cpp, tiles.cpp, splats.cpp and losses.cpp.
 _FUNCTIONS: dict[str, tuple[type | None, list[type]]] = {
     "splats_tile_size": (_INT, []),
     "splats_project": (
-        None,
+        _STATUS,
         [_INT, _LONG, *[_POINTER] * 6, _INT, _INT, *[_FLOAT] * 4, _INT, *[_POINTER] * 5],
     ),
     "splats_project_backward": (
-        None,
+        _STATUS,
         [_INT, _LONG, *[_POINTER] * 5, _INT, _INT, _FLOAT, *[_POINTER] * 9],
     ),
     "splats_count_pairs": (_LONG, [_INT, _LONG, _INT, _INT, _INT, *[_POINTER] * 4]),
-    "splats_list_pairs": (None, [_INT, _LONG, _INT, _INT, _INT, *[_POINTER] * 7]),
-    "splats_pack": (None, [_LONG, *[_POINTER] * 6]),
-    "splats_forward": (_INT, [_INT, _LONG, _INT, _INT, _INT, *[_POINTER] * 7]),
-    "splats_backward": (_INT, [_INT, _LONG, _INT, _INT, _INT, *[_POINTER] * 16]),
-    "loss_forward": (None, [*[_INT] * 4, *[_POINTER] * 5]),
-    "loss_backward": (None, [*[_INT] * 4, *[_POINTER] * 6]),
-    "splats_median_depth": (None, [_INT, _LONG, _INT, _INT, *[_POINTER] * 4]),
+    "splats_list_pairs": (_STATUS, [_INT, _LONG, _INT, _INT, _INT, *[_POINTER] * 7]),
+    "splats_pack": (_STATUS, [_LONG, *[_POINTER] * 6]),
+    "splats_forward": (_STATUS, [_INT, _LONG, _INT, _INT, _INT, *[_POINTER] * 7]),
+    "splats_backward": (_STATUS, [_INT, _LONG, _INT, _INT, _INT, *[_POINTER] * 16]),
+    "loss_forward": (_STATUS, [*[_INT] * 4, *[_POINTER] * 5]),
+    "loss_backward": (_STATUS, [*[_INT] * 4, *[_POINTER] * 6]),
+    "splats_median_depth": (_STATUS, [_INT, _LONG, _INT, _INT, *[_POINTER] * 4]),
 }
 
 
 @cache
 def library() -> ctypes.CDLL:
-    """The loaded library with its signatures declared."""
+    """The loaded library with its signatures declared.
+
+    Its functions raise OutOfMemory when the host is too small for what they are asked to do.
+    """
     loaded = load_library()
     for name, (result, arguments) in _FUNCTIONS.items():
         function = getattr(loaded, name)
-        function.restype = result
         function.argtypes = arguments
+        if result is _STATUS:
+            function.restype, function.errcheck = _INT, raise_on_failure
+        else:
+            function.restype = result
     return loaded
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import ConvexHull, QhullError
 
+from pipeline.control import Control
 from pipeline.types import Cameras, DepthMaps, FloatArray, ViewSet
 
 __all__ = ["FOREGROUND", "hull_of", "look_up"]
@@ -25,13 +26,23 @@ _FINE, _COARSE = 96, 64
 #: Space this far in front of a known depth is free; depth maps are not exact.
 _FREE_VOXELS = 2.0
 
+#: A convex hull is made from the points that reach furthest in this many directions, looked for
+#: among this many points. Every plane of it costs a pass over the voxels: 1,200 planes take 0.1 s
+#: and judge 1 % of the voxels otherwise than the hull of 30,000 points; that of 5,000 points picked
+#: blindly has up to 8,000 planes and judges up to 2 % otherwise.
+_DIRECTIONS, _SEEN_POINTS = 600, 20_000
+
 
 def hull_of(
-    views: ViewSet, depths: DepthMaps | None = None, seen_points: FloatArray | None = None
+    views: ViewSet,
+    control: Control,
+    depths: DepthMaps | None = None,
+    seen_points: FloatArray | None = None,
 ) -> tuple[FloatArray, FloatArray, float]:
     """Boundary of what is foreground in every view.
 
     Args:
+        control: checked between the views; nothing is reported.
         depths: space in front of these is empty, too.
         seen_points: float32 [n, 3], world frame; nothing reaches beyond their convex hull. The
             rig looks down at 30 degrees, so silhouettes leave a cone below the object; most
@@ -48,6 +59,7 @@ def hull_of(
     flat = grid.reshape(-1, 3)
     left = np.arange(len(flat))  # voxels not carved yet
     for view in range(len(views)):
+        control.check()
         seen, pixel, z = look_up(views.cameras, view, flat[left])
         free = views.alphas[view].reshape(-1)[pixel] < FOREGROUND
         if depths is not None:
@@ -72,7 +84,7 @@ def _within_convex_hull(
     points: FloatArray, seen_points: FloatArray, margin: float
 ) -> npt.NDArray[np.bool_]:
     """Which points [n, 3] lie in the convex hull of others, or `margin` around it."""
-    sample = seen_points[:: max(1, len(seen_points) // 5000)]
+    sample = _extremes(seen_points[:: max(1, len(seen_points) // _SEEN_POINTS)])
     try:
         planes = ConvexHull(sample).equations.astype(np.float32)
     except QhullError:  # flat or a line: no volume to stay in
@@ -81,6 +93,17 @@ def _within_convex_hull(
     for plane in planes:
         inside &= points @ plane[:3] + plane[3] <= margin
     return inside
+
+
+def _extremes(points: FloatArray) -> FloatArray:
+    """The points [m, 3] of [n, 3] that reach furthest in directions spread over the sphere."""
+    step = np.arange(_DIRECTIONS) + 0.5
+    # A Fibonacci lattice: even in z, turned by the golden angle from each direction to the next.
+    z, azimuth = 1 - 2 * step / _DIRECTIONS, np.pi * (1 + 5**0.5) * step
+    r = np.sqrt(1 - z * z)
+    directions = np.stack([r * np.cos(azimuth), r * np.sin(azimuth), z]).astype(np.float32)
+    extremes: FloatArray = points[np.unique((points @ directions).argmax(0))]
+    return extremes
 
 
 def _outwards(inside: npt.NDArray[np.bool_], at: npt.NDArray[np.bool_]) -> FloatArray:

@@ -22,6 +22,10 @@ RASTERIZE_MODES = ("classic", "antialiased")
 #: Colour channels, with the one of depth.
 MAX_CHANNELS = 32
 
+#: Means (world units, either sign) and scales beyond this are not drawn: near 1e19 they overflow
+#: 32-bit floats on their way to the screen and make gradients NaN. Objects measure 1.
+MAX_EXTENT = 1e6
+
 #: Beyond this, 32-bit pixel arithmetic and memory give out.
 MAX_SIDE = 16384
 
@@ -43,16 +47,16 @@ class RasterRequest:
     Ks: Tensor
     width: int
     height: int
-    near_plane: float
-    far_plane: float
-    radius_clip: float
-    eps2d: float
-    sh_degree: int | None
-    tile_size: int
-    backgrounds: Tensor | None
-    render_mode: str
-    absgrad: bool
-    rasterize_mode: str
+    near_plane: float = 0.01
+    far_plane: float = 1e10
+    radius_clip: float = 0.0
+    eps2d: float = 0.3
+    sh_degree: int | None = None
+    tile_size: int = 16
+    backgrounds: Tensor | None = None
+    render_mode: str = "RGB"
+    absgrad: bool = False
+    rasterize_mode: str = "classic"
 
     def __post_init__(self) -> None:
         self._check_numbers()
@@ -77,6 +81,9 @@ class RasterRequest:
             value = getattr(self, field.name)
             if isinstance(value, Tensor):
                 self._check_values(field.name, value)
+        for name in ("means", "scales"):
+            if bool((getattr(self, name).abs() > MAX_EXTENT).any()):
+                raise InvalidInput(f"{name} must not be larger than {MAX_EXTENT:g} world units")
         if C and not bool(((self.Ks[:, 0, 0] > 0) & (self.Ks[:, 1, 1] > 0)).all()):
             raise InvalidInput("Ks must have positive focal lengths")
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
+from pipeline.control import Control
 from pipeline.errors import InvalidInput, ModelFailed
 from pipeline.splats._hull import FOREGROUND, hull_of, look_up
 from pipeline.types import SH_C0, Cameras, DepthMaps, FloatArray, SplatModel, ViewSet
@@ -42,19 +43,28 @@ class _Surface:
     weights: FloatArray
 
 
-def splats_from_views(views: ViewSet, depths: DepthMaps, *, count: int, seed: int) -> SplatModel:
+def splats_from_views(
+    views: ViewSet,
+    depths: DepthMaps,
+    *,
+    count: int,
+    seed: int,
+    control: Control | None = None,
+) -> SplatModel:
     """Flat splats spread evenly over the visible surface.
 
     Pixels with confidence and inside of the silhouette are taken into the world. What no view
     shows is closed with the visual hull; where no depth is usable at all, all points are its.
-    The same input and seed give the same splats. For a fit, ask for about 60 % of its
-    `num_gaussians`: it places the others where detail is missing (+1 dB against 100 %).
+    The same input and seed give the same splats. For a fit, ask for its `FitOptions.start_count`
+    (`pipeline.splats.fit.START_SHARE` of its splats where it has the time to place the others).
 
     Args:
         depths: of the same views; depth and confidence [V, H, W].
         count: splats wanted; fewer come back when the views show less surface than that.
+        control: reports between the steps and stops there; None = nobody watches.
 
     Raises:
+        Cancelled: `control` asked for it.
         InvalidInput: `count` is not positive or the depth has another shape than the views.
         ModelFailed: neither depth nor silhouettes show an object.
     """
@@ -64,18 +74,24 @@ def splats_from_views(views: ViewSet, depths: DepthMaps, *, count: int, seed: in
         raise InvalidInput(
             f"depth must have the shape of the views {views.alphas.shape}, got {depths.depth.shape}"
         )
+    control = control or Control()
+    control.step(0.0, "Placing splats")
     surface = _surface_of_depth(views, depths)
+    control.step(0.2, "Placing splats")
     if len(surface.points) < _FEWEST_POINTS:
-        surface = _surface_of_hull(views)
+        surface = _surface_of_hull(views, control)
     else:
-        surface = _joined(surface, _unseen(views, depths, surface))
+        surface = _joined(surface, _unseen(views, depths, surface, control))
+    control.step(0.6, "Placing splats")
     if len(surface.points) < _FEWEST_POINTS:
         raise ModelFailed(
             "No object could be placed: the depth maps hold no confident pixel on the object and "
             "the silhouettes of the views have no common volume."
         )
     rng = np.random.default_rng(seed)
-    return _splats_on(_spread(surface, count, rng))
+    model = _splats_on(_spread(surface, count, rng))
+    control.step(1.0, "Placing splats")
+    return model
 
 
 def _surface_of_depth(views: ViewSet, depths: DepthMaps) -> _Surface:
@@ -140,17 +156,18 @@ def _normals_of_grid(
     return normals / np.maximum(length, 1e-20), whole & (length[..., 0] > 1e-20)
 
 
-def _surface_of_hull(views: ViewSet) -> _Surface:
+def _surface_of_hull(views: ViewSet, control: Control) -> _Surface:
     """The visual hull, coloured by the views that face it."""
-    points, normals, _ = hull_of(views)
+    points, normals, _ = hull_of(views, control)
     colors = _colors_of(views, points, normals)
     return _Surface(points, normals, colors, np.ones(len(points), np.float32))
 
 
-def _unseen(views: ViewSet, depths: DepthMaps, seen: _Surface) -> _Surface:
+def _unseen(views: ViewSet, depths: DepthMaps, seen: _Surface, control: Control) -> _Surface:
     """Hull where no depth says what is there (the rig never looks from below), coloured like
     the nearest seen surface. Without it, objects are open shells."""
-    points, normals, voxel = hull_of(views, depths, seen.points)
+    points, normals, voxel = hull_of(views, control, depths, seen.points)
+    control.check()
     if len(points) == 0:
         return _Surface(points, normals, points, points[:, 0])
     # The tree needs no more than a few points per voxel.

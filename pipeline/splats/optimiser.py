@@ -1,4 +1,4 @@
-"""The trainable splats: parameters, Adam, one gradient step, snapshots, adding and removing.
+"""The trainable splats: parameters, Adam, one gradient step, adding and removing.
 
 It does not decide how many steps, which views or when to densify: `pipeline.splats.fit` and the
 refine stage do.
@@ -6,7 +6,6 @@ refine stage do.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.errors import InvalidInput, ModelFailed
 from pipeline.splats._threads import one_torch_thread
 from pipeline.splats.losses import photometric_loss, silhouette_loss
 from pipeline.splats.rasterize import rasterize
 from pipeline.splats.targets import TargetTensors
 from pipeline.types import FloatArray, SplatModel
 
-__all__ = ["GEOMETRY", "LearningRates", "Optimiser", "Snapshot", "StepResult"]
+__all__ = ["GEOMETRY", "LearningRates", "Optimiser", "StepResult"]
 
 #: Parameters that shape the object; the others ("sh0", "sh_rest") colour it.
 GEOMETRY = ("means", "quats", "log_scales", "logit_opacities")
@@ -57,15 +57,6 @@ class StepResult:
     loss: float
     absgrad: Tensor
     radii: Tensor
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """Everything `Optimiser.restore` needs: values and Adam's moments, by parameter."""
-
-    values: dict[str, Tensor]
-    moments: dict[str, tuple[Tensor, Tensor]]
-    steps: int
 
 
 class Optimiser:
@@ -135,7 +126,6 @@ class Optimiser:
         geometry_rate: float = 1.0,
         means_rate: float = 1.0,
         color_rate: float = 1.0,
-        regulariser: Callable[[dict[str, Tensor]], Tensor] | None = None,
     ) -> StepResult:
         """One Adam step towards the views `views` of `targets`.
 
@@ -146,17 +136,26 @@ class Optimiser:
             geometry_rate: multiplies the learning rates of `GEOMETRY`; 0 freezes the shape.
             means_rate: multiplies that of the means once more (its decay).
             color_rate: multiplies the learning rates of the colours; 0 freezes them.
-            regulariser: an extra loss made from `params`, or None.
+
+        Raises:
+            InvalidInput: model or cameras cannot be drawn; found by the first step.
+            ModelFailed: earlier steps made the splats so.
         """
         with one_torch_thread():
             ground = torch.ones(3) if background is None else background
             backgrounds = ground.expand(len(views), 3)
-            image, alpha, meta = self.draw(targets, views, backgrounds)
+            try:
+                image, alpha, meta = self.draw(targets, views, backgrounds)
+            except InvalidInput as error:
+                if self.steps == 0:
+                    raise
+                # Since the first step, only the parameters have changed.
+                raise ModelFailed(
+                    f"The optimisation diverged at step {self.steps + 1}: {error}"
+                ) from error
             losses = photometric_loss(image, targets.on(views, backgrounds))
             losses = losses + alpha_weight * silhouette_loss(alpha[..., 0], targets.alphas[views])
             loss = (losses * targets.weights[views]).mean()
-            if regulariser is not None:
-                loss = loss + regulariser(self.params)
             torch.autograd.backward([loss])
             rates = {
                 "means": geometry_rate * means_rate,
@@ -221,20 +220,6 @@ class Optimiser:
                 torch.cat([value.detach()[kept], new]),
                 (torch.cat([first[kept], empty]), torch.cat([second[kept], empty])),
             )
-
-    def snapshot(self) -> Snapshot:
-        """A copy of the state, unaffected by later steps."""
-        return Snapshot(
-            {name: value.detach().clone() for name, value in self.params.items()},
-            {name: (a.clone(), b.clone()) for name, (a, b) in self._moments.items()},
-            self.steps,
-        )
-
-    def restore(self, snapshot: Snapshot) -> None:
-        """Back to `snapshot`, also when splats were added or removed since."""
-        for name, value in snapshot.values.items():
-            self._set(name, value, snapshot.moments[name])
-        self.steps = snapshot.steps
 
     def model(self) -> SplatModel:
         """The splats as they are now."""

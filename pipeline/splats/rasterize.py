@@ -60,9 +60,9 @@ def rasterize(
     the CPU, image and gradients are bitwise the same for any number of threads.
 
     Args:
-        means: float32 [N, 3], world frame. All tensors share one device.
+        means: float32 [N, 3], world frame, at most 1e6 away. All tensors share one device.
         quats: float32 [N, 4], wxyz, any length but zero.
-        scales: float32 [N, 3], standard deviations in world units (linear).
+        scales: float32 [N, 3], standard deviations in world units (linear), at most 1e6.
         opacities: float32 [N], 0..1.
         colors: float32 [N, D] or [C, N, D] with D up to 32 (31 with depth); with `sh_degree`,
             spherical harmonics [N, K, 3]. None is allowed in modes D and ED.
@@ -89,7 +89,8 @@ def rasterize(
             width, height, tile_size, n_cameras.
 
     Raises:
-        InvalidInput: an argument has a wrong shape, dtype or value (NaN, infinity); it is named.
+        InvalidInput: an argument has a wrong shape, dtype or value (NaN, infinity, out of
+            range); it is named.
         Unavailable: no backend for the device, or the CPU backend cannot be compiled.
     """
     if packed:
@@ -153,13 +154,8 @@ def median_depth(
         height=height,
         near_plane=near_plane,
         far_plane=far_plane,
-        radius_clip=0.0,
         eps2d=eps2d,
-        sh_degree=None,
-        tile_size=16,
-        backgrounds=None,
         render_mode="D",
-        absgrad=False,
         rasterize_mode=rasterize_mode,
     )
     return _cpu.median_depth(request)

@@ -8,7 +8,7 @@ them; the image is the same. Works in the dtype of its input, one camera per cal
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -117,6 +117,30 @@ def blend(pixels: Tensor, splats: Projected, colors: Tensor, chosen: Tensor) -> 
     half = (left <= 0.5) & (left + weights.detach() > 0.5)
     median = (half * splats.depths[chosen]).sum(1)
     return weights @ colors[chosen], total, median
+
+
+def screen_gradients(
+    splats: Projected, colors: Tensor, background: Tensor, v_image: Tensor, v_alpha: Tensor
+) -> Tensor:
+    """Gradient of each pixel's share of the loss with respect to `means2d`, [H, W, n, 2].
+
+    Args:
+        colors: [N, D], of all splats; background: [D].
+        v_image: [H, W, D], v_alpha: [H, W], the loss is the sum of image * v_image + alpha *
+            v_alpha.
+    """
+    H, W = v_alpha.shape
+    means2d = splats.means2d.detach().requires_grad_()
+    moved, everything = replace(splats, means2d=means2d), torch.arange(len(splats.ids))
+    gradients = torch.empty(H, W, *means2d.shape, dtype=means2d.dtype)
+    for y in range(H):
+        for x in range(W):
+            pixel = torch.tensor([[x + 0.5, y + 0.5]], dtype=means2d.dtype)
+            color, alpha, _ = blend(pixel, moved, colors[splats.ids], everything)
+            image = color[0] + (1 - alpha[0]) * background
+            loss = (image * v_image[y, x]).sum() + alpha[0] * v_alpha[y, x]
+            (gradients[y, x],) = torch.autograd.grad(loss, means2d)
+    return gradients
 
 
 def draw(

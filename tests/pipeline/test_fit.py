@@ -13,7 +13,7 @@ import torch
 from pipeline.cameras import held_out_cameras, orbit_cameras, rig_cameras
 from pipeline.control import Control, Progress
 from pipeline.errors import Cancelled, InvalidInput, InvalidOption, ModelFailed
-from pipeline.splats.fit import FitOptions, Targets, fit
+from pipeline.splats.fit import START_SHARE, FitOptions, Targets, fit
 from pipeline.splats.initialise import splats_from_views
 from pipeline.splats.optimiser import LearningRates, Optimiser
 from pipeline.splats.render import render_model
@@ -54,8 +54,9 @@ def test_fit_of_known_object_reaches_views_it_never_saw() -> None:
 def test_fit_of_sixteen_views_at_256_pixels_reaches_31_db_on_held_out_views() -> None:
     for thing in (torus(), bumpy_sphere()):
         views, depths = photograph(thing, rig_cameras())
-        initial = splats_from_views(views, depths, count=12_000, seed=0)
-        result = fit(initial, Targets.of_views(views), FitOptions(), Control())
+        options = FitOptions()
+        initial = splats_from_views(views, depths, count=options.start_count, seed=0)
+        result = fit(initial, Targets.of_views(views), options, Control())
         held_out, _ = photograph(thing, held_out_cameras())
         assert psnr(result.model, held_out) > 31  # measured: 34.9 and 37.3
 
@@ -138,10 +139,9 @@ def test_views_with_weight_zero_do_not_count() -> None:
     weights = np.array([1.0] * 8 + [0.0] * 8, np.float32)
     targets = Targets(spoiled, views.alphas, views.cameras, weights)
     optimiser = Optimiser(initial, LearningRates())
-    before = optimiser.snapshot()
     assert optimiser.step(targets.tensors(), [12]).loss == 0.0
-    for name, value in optimiser.snapshot().values.items():
-        assert torch.equal(value, before.values[name]), name
+    for name in ("means", "quats", "log_scales", "logit_opacities", "sh"):
+        np.testing.assert_array_equal(getattr(optimiser.model(), name), getattr(initial, name))
 
 
 def test_frozen_geometry_stays_while_colours_move_and_the_other_way_round() -> None:
@@ -157,20 +157,6 @@ def test_frozen_geometry_stays_while_colours_move_and_the_other_way_round() -> N
     assert not np.array_equal(model.sh, initial.sh)
     np.testing.assert_array_equal(shape_only.model().sh, initial.sh)
     assert not np.array_equal(shape_only.model().means, initial.means)
-
-
-def test_restored_snapshot_continues_bit_by_bit() -> None:
-    views, initial = start(48, 600)
-    goal = Targets.of_views(views).tensors()
-    optimiser = Optimiser(initial, LearningRates(), sh_degree=1)
-    optimiser.step(goal, [0])
-    snapshot = optimiser.snapshot()
-    first = [optimiser.step(goal, [view, view + 1]).loss for view in (1, 3, 5)]
-    nothing = {name: value.detach()[:0] for name, value in optimiser.params.items()}
-    optimiser.replace(torch.arange(100), nothing)
-    optimiser.restore(snapshot)
-    assert len(optimiser) == 600 and optimiser.steps == 1
-    assert [optimiser.step(goal, [view, view + 1]).loss for view in (1, 3, 5)] == first
 
 
 def test_step_is_that_of_torch_adam() -> None:
@@ -196,6 +182,45 @@ def test_torch_threads_are_as_before_after_a_step() -> None:
     before = torch.get_num_threads()
     Optimiser(initial, LearningRates()).step(Targets.of_views(views).tensors(), [0])
     assert torch.get_num_threads() == before
+
+
+def test_parameters_that_ran_away_are_a_failure_of_the_model_not_of_its_input() -> None:
+    views, initial = start(48, 600)
+    goal = Targets.of_views(views).tensors()
+    wild = Optimiser(initial, LearningRates(means=1e9))
+    wild.step(goal, [0])
+    with pytest.raises(ModelFailed, match="diverged at step 2: means must not be larger"):
+        wild.step(goal, [1])
+    spoiled = replace(initial, means=np.full_like(initial.means, np.nan))
+    with pytest.raises(InvalidInput, match="means contains NaN"):
+        Optimiser(spoiled, LearningRates()).step(goal, [0])
+
+
+@pytest.mark.parametrize(
+    ("iterations", "densify_every", "share"),
+    [
+        (100, 50, 1.0),  # draft: one round would grow to .65 of the cap
+        (200, 50, 1.0),  # two to .85
+        (250, 50, START_SHARE),  # standard
+        (600, 50, START_SHARE),  # high
+        (250, 0, 1.0),
+        (0, 50, 1.0),
+    ],
+)
+def test_fit_begins_with_all_splats_where_rounds_cannot_place_them(
+    iterations: int, densify_every: int, share: float
+) -> None:
+    options = FitOptions(8000, iterations, densify_every=densify_every)
+    assert options.start_count == int(share * 8000)
+
+
+@pytest.mark.parametrize(("cap", "iterations"), [(600, 100), (800, 250)])
+def test_fit_that_begins_with_its_start_count_reaches_its_cap(cap: int, iterations: int) -> None:
+    views, depths = photograph(torus(), rig_cameras(48))
+    options = FitOptions(cap, iterations)
+    initial = splats_from_views(views, depths, count=options.start_count, seed=0)
+    result = fit(initial, Targets.of_views(views), options, Control())
+    assert 0.97 * cap < len(result.model) <= cap
 
 
 def test_nothing_to_fit_is_a_clear_failure() -> None:

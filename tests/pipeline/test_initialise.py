@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from functools import lru_cache
 
@@ -10,7 +11,8 @@ import pytest
 from scipy.spatial import cKDTree
 
 from pipeline.cameras import rig_cameras
-from pipeline.errors import InvalidInput, ModelFailed
+from pipeline.control import Control, Progress
+from pipeline.errors import Cancelled, InvalidInput, ModelFailed
 from pipeline.splats.initialise import splats_from_views
 from pipeline.types import SH_C0, DepthMaps, ViewSet
 from tests.oracles.objects import bumpy_sphere, photograph, torus
@@ -90,6 +92,25 @@ def test_what_no_view_shows_is_closed() -> None:
     axis = model.means[np.linalg.norm(model.means[:, :2], axis=1) < 0.1]
     assert (axis[:, 2] < -0.2).sum() > 10
     assert axis[:, 2].min() > -0.4  # and the cone that silhouettes leave below is cut off
+
+
+def test_placing_reports_as_it_goes_on_and_stops_where_it_reports() -> None:
+    views, depths = views_and_depths()
+    seen: list[Progress] = []
+    splats_from_views(views, depths, count=500, seed=0, control=Control(report_to=seen.append))
+    fractions = [progress.fraction for progress in seen]
+    assert fractions[0] == 0 and fractions[-1] == 1 and fractions == sorted(fractions)
+    for given in (depths, without_depth(depths)):
+        for reports in range(1, len(seen)):
+            stop = threading.Event()
+            left = iter(range(reports - 1, -1, -1))
+
+            def watch(_: Progress, stop: threading.Event = stop, left: object = left) -> None:
+                if next(left) == 0:  # type: ignore[call-overload]
+                    stop.set()
+
+            with pytest.raises(Cancelled):
+                splats_from_views(views, given, count=500, seed=0, control=Control(stop, watch))
 
 
 def test_nothing_to_see_is_a_clear_failure() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
 
 import numpy as np
@@ -181,10 +184,55 @@ def test_result_does_not_depend_on_the_number_of_threads(restore_threads: None) 
         ({"faces": np.array([[0, 1, -1]], np.int32)}, "indices from 0 to 3"),
         ({"faces": np.zeros((1, 4), np.int32)}, "faces must be integers"),
         ({"supersample": 0}, "supersample"),
+        ({"cameras": front_camera(width=4097)}, "1 to 4096 pixels wide.*supersample 2, got 4097"),
+        ({"cameras": front_camera(width=1025), "supersample": 8}, "1 to 1024 pixels"),
     ],
 )
 def test_wrong_input_is_an_error_that_names_it(change: dict[str, object], text: str) -> None:
     vertices = square_of_pixels(0, 0, 4, 4)
-    arguments = {"vertices": vertices, "faces": SQUARE, "attributes": vertices} | change
+    arguments = {
+        "vertices": vertices,
+        "faces": SQUARE,
+        "attributes": vertices,
+        "cameras": front_camera(),
+    }
     with pytest.raises(InvalidInput, match=text):
-        rasterize_mesh(**arguments, cameras=front_camera())
+        rasterize_mesh(**(arguments | change))
+
+
+def test_too_little_memory_is_an_error_and_not_the_end_of_the_process() -> None:
+    """In a process of its own that may take 300 MB more, where 2 x 1 GB are asked for."""
+    script = """
+        import resource
+        import numpy as np
+        from pathlib import Path
+        from pipeline import native
+        from pipeline.cameras import orbit_cameras
+        from pipeline.errors import OutOfMemory
+        from pipeline.mesh.raster import rasterize_mesh
+
+        native.load_library()
+        native.set_threads(2)
+        triangle = np.array([[0, 0, 0], [0, 0.1, 0], [0, 0, 0.1]], np.float32)
+        face = np.array([[0, 1, 2]], np.int32)
+
+        def draw(size, supersample):
+            cameras = orbit_cameras([0.0, 90.0], [0.0, 0.0], size=size)
+            nothing = np.zeros((3, 0), np.float32)
+            return rasterize_mesh(triangle, face, nothing, cameras, supersample=supersample)
+
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + 300_000_000, -1))
+        try:
+            draw(1024, 8)
+        except OutOfMemory as error:
+            print(error.code, draw(32, 2).coverage.any())
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "out_of_memory True"), done.stderr

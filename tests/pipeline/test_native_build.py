@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import Unavailable
-from pipeline.native import build
+from pipeline.errors import OutOfMemory, Unavailable
+from pipeline.native import build, raise_on_failure
 
 
 @pytest.fixture
@@ -92,3 +92,71 @@ def test_thread_count_respects_affinity_and_quota(monkeypatch: pytest.MonkeyPatc
     assert 1 <= build.default_threads() <= len(os.sched_getaffinity(0))
     monkeypatch.setattr(build, "_cgroup_quota", lambda: 0.5)
     assert build.default_threads() == 1
+
+
+def test_a_cached_library_needs_no_compiler(
+    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    built = build.build_library(tmp_path / "cache")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert build.build_library(tmp_path / "cache") == built
+    (sources / "answer.cpp").write_text('extern "C" int answer() { return 43; }\n')
+    with pytest.raises(Unavailable, match=r"No C\+\+ compiler"):
+        build.build_library(tmp_path / "cache")
+
+
+def test_another_cxx_is_another_library(
+    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "g++")
+    first = build.build_library(tmp_path / "cache")
+    monkeypatch.setenv("CXX", "g++ -g")
+    assert build.build_library(tmp_path / "cache") != first
+
+
+def test_exception_in_a_loop_reaches_the_caller_as_a_status(sources: Path, tmp_path: Path) -> None:
+    """On every thread, with all threads joined and the next call unharmed."""
+    native = Path(build.__file__).parent
+    for name in ("parallel.h", "threads.cpp"):
+        (sources / name).write_text((native / name).read_text())
+    (sources / "loop.cpp").write_text(
+        """
+        #include <new>
+        #include <stdexcept>
+        #include "parallel.h"
+        extern "C" int loop(int64_t throws_at, int kind, int64_t* sum) try {
+            std::atomic<int64_t> total{0};
+            glimpse::parallel_for(1000, 1, [&](int64_t i) {
+                if (i == throws_at && kind == 0) throw std::bad_alloc();
+                if (i == throws_at && kind == 1) std::vector<int>().reserve(-1);
+                if (i == throws_at) throw 7;
+                total += i;
+            });
+            *sum = total;
+            return glimpse::kOk;
+        } catch (...) {
+            return glimpse::status_of_exception();
+        }
+        """
+    )
+    library = ctypes.CDLL(str(build.build_library(tmp_path / "cache")))
+    library.loop.argtypes = [ctypes.c_int64, ctypes.c_int, ctypes.c_void_p]
+    total = ctypes.c_int64()
+    for threads in (1, 4):
+        library.glimpse_set_threads(threads)
+        for place in (0, 500, 999):
+            statuses = [library.loop(place, kind, ctypes.byref(total)) for kind in (0, 1, 2)]
+            assert statuses == [1, 1, 2]
+        assert library.loop(-1, 0, ctypes.byref(total)) == 0
+        assert total.value == 499_500
+
+
+def test_status_becomes_an_error_of_the_product() -> None:
+    def work() -> None: ...
+
+    raise_on_failure(0, work, ())
+    with pytest.raises(OutOfMemory, match="work"):
+        raise_on_failure(1, work, ())
+    with pytest.raises(ValueError, match="status 2"):
+        raise_on_failure(2, work, ())

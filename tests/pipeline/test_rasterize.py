@@ -15,6 +15,7 @@ from torch import Tensor
 from pipeline import native
 from pipeline.cameras import orbit_cameras, rig_cameras
 from pipeline.errors import InvalidInput, Unavailable
+from pipeline.splats._request import MAX_EXTENT
 from pipeline.splats.rasterize import median_depth, rasterize
 from pipeline.splats.render import render_model
 from pipeline.splats.sh import sh_basis
@@ -293,6 +294,81 @@ def test_meta_holds_what_densification_needs() -> None:
         assert meta[name].shape == shape, name
     assert (meta["width"], meta["height"], meta["n_cameras"]) == (64, 48, 2)
     assert meta["gaussian_ids"] is None and meta["camera_ids"] is None
+
+
+@pytest.mark.parametrize("rasterize_mode", ["classic", "antialiased"])
+def test_absolute_screen_gradients_are_sums_over_pixels(rasterize_mode: str) -> None:
+    s = scene(5, seed=4)
+    # 16 x 16 pixels around the middle of the picture, where the splats are.
+    Ks = s.Ks / 4
+    Ks[:, 2, 2] = 1
+    ground = torch.tensor([0.1, 0.5, 0.9])
+    image, alpha, meta = rasterize(
+        *leaves(s.splats),
+        s.viewmats,
+        Ks,
+        16,
+        16,
+        backgrounds=ground[None],
+        absgrad=True,
+        rasterize_mode=rasterize_mode,
+    )
+    meta["means2d"].retain_grad()
+    g = torch.Generator().manual_seed(7)
+    v_image, v_alpha = (torch.randn(t.shape, generator=g) for t in (image, alpha))
+    ((image * v_image).sum() + (alpha * v_alpha).sum()).backward()
+
+    double = [value.double() for value in s.splats]
+    splats = torch_rasterizer.project(
+        *double[:4],
+        s.viewmats[0].double(),
+        Ks[0].double(),
+        16,
+        16,
+        antialiased=rasterize_mode == "antialiased",
+    )
+    assert len(splats.ids) == 5
+    per_pixel = torch_rasterizer.screen_gradients(
+        splats, double[4], ground.double(), v_image[0].double(), v_alpha[0, ..., 0].double()
+    )
+    signed, absolute = meta["means2d"].grad[0], meta["means2d"].absgrad[0]
+    assert relative(signed[splats.ids], per_pixel.sum((0, 1))) < GRADIENT_TOLERANCE
+    assert relative(absolute[splats.ids], per_pixel.abs().sum((0, 1))) < GRADIENT_TOLERANCE
+    assert bool((absolute > 1.5 * signed.abs()).any())
+
+
+@pytest.mark.parametrize("rasterize_mode", ["classic", "antialiased"])
+@pytest.mark.parametrize(("name", "place"), [("means", 0), ("means", 1), ("scales", 2)])
+def test_the_largest_means_and_scales_have_finite_gradients_and_larger_ones_are_refused(
+    name: str, place: int, rasterize_mode: str
+) -> None:
+    s = scene(10)
+    for sign in (1.0, -1.0) if name == "means" else (1.0,):
+        for limit in (MAX_EXTENT, 1e3):
+            splats = dict(zip(NAMES[:5], leaves(s.splats), strict=True))
+            with torch.no_grad():
+                splats[name][0, place] = sign * limit
+                if name == "scales":  # right in front of the camera, where it is largest
+                    centre = -s.viewmats[0, :3, :3].T @ s.viewmats[0, :3, 3]
+                    splats["means"][0] = centre + 0.011 * s.viewmats[0, 2, :3]
+                    splats["scales"][:2] = limit
+                    splats["opacities"][:2] = 0.5
+            image, alpha, _ = rasterize(
+                **splats,
+                viewmats=s.viewmats,
+                Ks=s.Ks,
+                width=WIDTH,
+                height=HEIGHT,
+                render_mode="RGB+ED",
+                rasterize_mode=rasterize_mode,
+            )
+            (image.square().sum() + alpha.square().sum()).backward()
+            assert bool(torch.isfinite(image).all())
+            for key, leaf in splats.items():
+                assert leaf.grad is not None and bool(torch.isfinite(leaf.grad).all()), key
+        splats[name].data[0, place] = sign * 1.01 * MAX_EXTENT
+        with pytest.raises(InvalidInput, match=f"^{name} must not be larger than 1e\\+06"):
+            rasterize(**splats, viewmats=s.viewmats, Ks=s.Ks, width=WIDTH, height=HEIGHT)
 
 
 def test_without_absgrad_the_attribute_stays_away() -> None:
