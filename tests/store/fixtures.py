@@ -46,7 +46,7 @@ def server_directory() -> Iterator[Path]:
     """A temporary directory for an embedded server, outside of pytest's.
 
     Under root the server runs as another user, who must pass through the parents; every pytest
-    that starts, in another terminal, closes `/tmp/pytest-of-root` again.
+    that starts, in another terminal, closes the folder of pytest's temporary directories again.
     """
     directory = Path(tempfile.mkdtemp(prefix="glimpse3d-test-"))
     try:
