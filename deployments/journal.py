@@ -73,9 +73,9 @@ class StoreJournal:
 
     async def put_all(self, bucket: Bucket, files: dict[str, bytes]) -> None:
         """Upload files, path -> bytes, side by side."""
-        async with asyncio.TaskGroup() as group:
-            for path, data in files.items():
-                group.create_task(self.store.blobs.put(bucket, path, data, media_type(path)))
+        # Not a TaskGroup: callers want the store's own error, not a group of them.
+        blobs = self.store.blobs
+        await asyncio.gather(*(blobs.put(bucket, p, d, media_type(p)) for p, d in files.items()))
 
     async def get_all(self, bucket: Bucket, paths: dict[str, str]) -> dict[str, bytes]:
         """Download files, name -> path, side by side; name -> bytes."""

@@ -225,6 +225,27 @@ async def test_a_broken_heartbeat_stops_the_work_with_the_attempt(store: Store, 
     assert (job.state, job.error.code if job.error else "") == (JobState.FAILED, "model_failed")
 
 
+async def test_a_full_disk_names_itself_and_another_attempt_goes_on(store: Store, monkeypatch):
+    await new_project(store)
+    put = type(store.blobs).put
+
+    async def full(self, bucket, *args):
+        if bucket is Bucket.DEPTH:
+            raise Unavailable("The disk is full.")
+        await put(self, bucket, *args)
+
+    lease = await lease_of(store, JobKind.GENERATE)
+    with monkeypatch.context() as disk:
+        disk.setattr(type(store.blobs), "put", full)
+        await run(store, FakeModels(), lease)
+    again = await store.records.claim_job("test", 30)
+    assert again is not None
+    models = FakeModels()
+    await run(store, models, again)
+    assert models.calls == ["depth", "splats", "evaluate"], "the views were committed"
+    assert (await store.records.get_job(lease.job.id)).state is JobState.SUCCEEDED
+
+
 async def test_a_store_that_is_away_for_a_moment_costs_nothing(store: Store, monkeypatch):
     await new_project(store)
     lease = await lease_of(store, JobKind.GENERATE)
