@@ -57,8 +57,8 @@ class RefineResult:
 
     @property
     def converged(self) -> bool:
-        """More iterations are not worth their time."""
-        return self.stop_reason is not StopReason.MAX_ITERATIONS
+        """The newest accepted iteration gained less than 1%; see `stop_reason` for other ends."""
+        return self.stop_reason is StopReason.CONVERGED
 
 
 async def refine(options: RefineOptions, ports: Ports, journal: RefineJournal) -> RefineResult:

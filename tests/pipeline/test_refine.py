@@ -23,6 +23,7 @@ async def run(qualities, **changes):
 async def test_accepts_while_it_improves_and_stops_below_one_percent():
     result, _, kept = await run([0.50, 0.60, 0.603])
     assert result.stop_reason is StopReason.CONVERGED
+    assert result.converged
     assert [o.accepted for o in result.outcomes] == [True, True, True]
     assert kept.saved == ["iteration-0", "iteration-1", "iteration-2"]
     assert result.model is result.outcomes[2].model
@@ -48,6 +49,7 @@ async def test_a_worse_candidate_is_rolled_back_and_the_next_starts_from_the_bes
 async def test_two_rollbacks_in_a_row_end_it_with_the_model_it_began_with():
     result, _, kept = await run([0.5, 0.4, 0.3])
     assert result.stop_reason is StopReason.REGRESSED
+    assert not result.converged
     assert result.model is kept.model
     assert len(result.outcomes) == 3
 
