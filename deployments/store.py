@@ -415,9 +415,6 @@ class Records(Protocol):
     async def cancel_job(self, job_id: str) -> Job:
         """Cancel a queued job at once, ask a running one to stop; harmless after the end."""
 
-    async def queue_length(self) -> int:
-        """Number of queued jobs."""
-
 
 class Blobs(Protocol):
     """Files in buckets. Paths are relative, `/`-separated, without `..`."""

@@ -249,7 +249,3 @@ class CallRecords(ABC):
     async def cancel_job(self, job_id: str) -> Job:
         """See `Records.cancel_job`."""
         return read_job(await self.call("cancel_job_v1", p_job_id=job_id))
-
-    async def queue_length(self) -> int:
-        """See `Records.queue_length`."""
-        return int(await self.call("queue_length_v1"))

@@ -348,11 +348,6 @@ begin
 end
 $$;
 
-create or replace function public.queue_length_v1() returns bigint
-language sql stable set search_path = public, pg_temp as $$
-    select count(*) from jobs where state = 'queued'
-$$;
-
 create or replace function public.job_events_v1(
     p_job_id text, p_after bigint default 0, p_limit integer default 1000)
 returns jsonb

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,14 +13,15 @@ from scipy.special import sph_harm_y
 from torch import Tensor
 
 from pipeline import native
-from pipeline.cameras import orbit_cameras, rig_cameras
-from pipeline.errors import InvalidInput, Unavailable
+from pipeline.cameras import rig_cameras
+from pipeline.errors import InvalidInput
 from pipeline.splats._request import MAX_EXTENT
 from pipeline.splats.rasterize import median_depth, rasterize
 from pipeline.splats.render import render_model
 from pipeline.splats.sh import sh_basis
 from pipeline.types import SplatModel
 from tests.oracles import torch_rasterizer
+from tests.oracles.scenes import NAMES, Scene, scene
 
 # The C++ works in float32 with exp good to 1e-6 relative; measured against float64: image 6e-6,
 # gradients 1e-5 relative L2. A pixel within rounding of the 1/255 threshold may differ by more,
@@ -29,33 +30,6 @@ IMAGE_TOLERANCE = 6e-5
 GRADIENT_TOLERANCE = 1e-4
 
 WIDTH, HEIGHT = 100, 70
-
-
-@dataclass(frozen=True)
-class Scene:
-    """Splats (means, quats, scales, opacities, colors), C cameras."""
-
-    splats: tuple[Tensor, ...]
-    viewmats: Tensor
-    Ks: Tensor
-
-
-def scene(count: int = 150, cameras: int = 1, channels: int = 3, seed: int = 0) -> Scene:
-    """Splats of all sizes around the origin, half of them opaque; off-centre K, fx != fy."""
-    g = torch.Generator().manual_seed(seed)
-    splats = (
-        0.4 * torch.randn(count, 3, generator=g),
-        torch.randn(count, 4, generator=g),
-        torch.exp(0.6 * torch.randn(count, 3, generator=g) - 2.8),
-        torch.sigmoid(2 * torch.randn(count, generator=g)),
-        torch.rand(count, channels, generator=g),
-    )
-    rig = orbit_cameras([10.0 + 70 * i for i in range(cameras)], [20.0] * cameras, size=64)
-    Ks = torch.from_numpy(rig.intrinsics).clone()
-    Ks[:, 0, 0] *= 1.2
-    Ks[:, 0, 2] += 13.5
-    Ks[:, 1, 2] += 2.25
-    return Scene(splats, torch.from_numpy(rig.viewmats), Ks)
 
 
 def leaves(splats: tuple[Tensor, ...]) -> list[Tensor]:
@@ -386,66 +360,6 @@ def test_near_plane_and_radius_clip_hide_splats() -> None:
     hidden = everything["depths"] < 1.5
     assert not far["radii"][hidden].any() and far["radii"][~hidden].any()
     assert int(large["radii"][large["radii"].amax(-1) > 0].amax(-1).min()) > 9
-
-
-NAMES = ("means", "quats", "scales", "opacities", "colors", "viewmats", "Ks")
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-@pytest.mark.parametrize("name", NAMES)
-def test_nan_or_infinite_input_is_an_error_that_names_it(name: str, value: float) -> None:
-    s = scene(10)
-    arguments = dict(zip(NAMES, (*s.splats, s.viewmats, s.Ks), strict=True))
-    arguments[name] = arguments[name].clone()
-    arguments[name].view(-1)[0] = value
-    with pytest.raises(InvalidInput, match=f"^{name} contains NaN or infinity"):
-        rasterize(**arguments, width=32, height=32)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_wrong_shape_is_an_error_that_names_it(name: str) -> None:
-    s = scene(10, cameras=2)
-    arguments = dict(zip(NAMES, (*s.splats, s.viewmats, s.Ks), strict=True))
-    # The lengths of means and viewmats define N and C; their other axes can be wrong.
-    lengths = name in ("means", "viewmats")
-    arguments[name] = arguments[name][:, :2] if lengths else arguments[name][:-1]
-    with pytest.raises(InvalidInput, match=f"^{name} must be a tensor"):
-        rasterize(**arguments, width=32, height=32)
-
-
-def test_wrong_dtype_is_an_error_that_names_it() -> None:
-    s = scene(10)
-    means, *rest = s.splats
-    with pytest.raises(InvalidInput, match=r"means must be float32, got torch\.float64"):
-        rasterize(means.double(), *rest, s.viewmats, s.Ks, 32, 32)
-
-
-@pytest.mark.parametrize(
-    ("option", "text"),
-    [
-        ({"width": 0}, "width"),
-        ({"height": 1.5}, "height"),
-        ({"render_mode": "XYZ"}, "render_mode"),
-        ({"rasterize_mode": "fast"}, "rasterize_mode"),
-        ({"near_plane": 0.0}, "near_plane"),
-        ({"eps2d": math.nan}, "eps2d"),
-        ({"sh_degree": 4}, "sh_degree"),
-        ({"packed": True}, "packed"),
-        ({"backgrounds": torch.zeros(1, 4)}, "backgrounds"),
-    ],
-)
-def test_wrong_option_is_an_error_that_names_it(option: dict[str, object], text: str) -> None:
-    s = scene(10)
-    arguments = {"width": 32, "height": 32} | option
-    with pytest.raises(InvalidInput, match=text):
-        rasterize(*s.splats, s.viewmats, s.Ks, **arguments)
-
-
-def test_other_devices_are_unavailable() -> None:
-    s = scene(4)
-    meta = [value.to("meta") for value in (*s.splats, s.viewmats, s.Ks)]
-    with pytest.raises(Unavailable, match="no rasteriser for meta tensors"):
-        rasterize(*meta, 32, 32)
 
 
 def test_rendering_of_a_model_is_composited_and_has_median_depth() -> None:

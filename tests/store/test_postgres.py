@@ -276,7 +276,7 @@ async def test_deleting_a_project_takes_its_rows_along(
         ("53300", Unavailable),
         ("57P01", Unavailable),
         ("XX000", GlimpseError),
-        ("GLXXX", GlimpseError),
+        ("GL999", GlimpseError),
         ("", GlimpseError),
     ],
 )
