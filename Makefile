@@ -8,13 +8,14 @@ OUT ?= out
 IMAGE ?=
 
 READY := $(VENV)/.ready
+TOOLS := tests/tools/node_modules/.ready
 
 .PHONY: demo test serve lint format bench lock clean
 
 demo: $(READY)
 	$(BIN)/glimpse3d demo $(if $(IMAGE),--image "$(IMAGE)") --out "$(OUT)"
 
-test: $(READY)
+test: $(READY) $(TOOLS)
 	$(BIN)/pytest
 
 serve: $(READY)
@@ -39,7 +40,7 @@ lock: $(READY)
 	} > constraints.new && mv constraints.new constraints.txt
 
 clean:
-	rm -rf $(VENV) out build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) tests/tools/node_modules out build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # The last two steps pay now what the first request would pay otherwise: the C++ compiler (a few
 # seconds) and pymatting, which rembg imports and which compiles itself (half a minute).
@@ -53,3 +54,14 @@ $(READY): pyproject.toml constraints.txt requirements-weights.txt
 	@echo "Compiling what rembg needs, once ..."
 	@$(BIN)/python -c 'import rembg'
 	@touch $(READY)
+
+# Readers of the exported files that are written in JavaScript, for the tests only. Never a reason
+# to fail: without them the tests that need them are skipped and say so.
+$(TOOLS): tests/tools/package.json tests/tools/package-lock.json
+	@if ! command -v npm > /dev/null; then \
+	  echo "npm was not found: tests that read files with JavaScript tools will be skipped"; \
+	elif (cd tests/tools && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error); then \
+	  touch $@; \
+	else \
+	  echo "npm ci failed: tests that read files with JavaScript tools will be skipped"; \
+	fi

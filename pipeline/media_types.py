@@ -11,6 +11,7 @@ _BY_SUFFIX = {
     "glb": "model/gltf-binary",
     "jpg": "image/jpeg",
     "json": "application/json",
+    "mp4": "video/mp4",
     "obj": "model/obj",
     "png": "image/png",
     "usdz": "model/vnd.usdz+zip",

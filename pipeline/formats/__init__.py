@@ -1,82 +1,50 @@
-"""File formats of a model: which there are, what they are called, how they are written.
+"""File formats of a model: which there are and what they are called.
 
-It does not know where files are kept or who asked for them.
+It does not know how they are written (`pipeline.export` does) nor where files are kept, and it
+imports nothing heavy: the HTTP ingress and the driver read it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from pipeline.errors import InvalidOption, NotImplementedYet
-from pipeline.formats.ply import read_ply, write_ply
-from pipeline.formats.splat import read_splat, write_splat
-from pipeline.types import SplatModel
+from pipeline.errors import InvalidOption
 
-__all__ = [
-    "ANNOUNCED_FORMATS",
-    "FORMATS",
-    "Format",
-    "export_model",
-    "find_format",
-    "prune_invisible",
-    "read_ply",
-    "read_splat",
-    "write_ply",
-    "write_splat",
-]
+__all__ = ["FORMATS", "Format", "find_format"]
 
 
 @dataclass(frozen=True)
 class Format:
-    """A way to write a model. `name` is also the file's suffix."""
+    """A way to write a model.
+
+    Attributes:
+        name: what users call it.
+        suffix: of the file's name, without the leading dot.
+        is_mesh: a surface is made of the splats first.
+    """
 
     name: str
-    write: Callable[[SplatModel], bytes]
+    suffix: str
+    is_mesh: bool
 
 
+#: Every format, by name.
 FORMATS = {
     f.name: f
     for f in (
-        Format("ply", write_ply),
-        Format("splat", write_splat),
+        Format("ply", "ply", is_mesh=False),
+        Format("splat", "splat", is_mesh=False),
+        Format("spz", "spz", is_mesh=False),
+        Format("glb", "glb", is_mesh=True),
+        Format("obj", "obj.zip", is_mesh=True),
+        Format("usdz", "usdz", is_mesh=True),
+        Format("glb-splat", "splat.glb", is_mesh=False),
     )
 }
 
-#: Documented formats that this version cannot write yet.
-ANNOUNCED_FORMATS = ("glb", "obj", "usdz")
-
 
 def find_format(name: str) -> Format:
-    """The format called `name`.
-
-    Raises:
-        NotImplementedYet: documented, but this version cannot write it.
-        InvalidOption: no such format; the text lists those that exist.
-    """
-    if name in FORMATS:
-        return FORMATS[name]
-    if name in ANNOUNCED_FORMATS:
-        raise NotImplementedYet(
-            f"Export to {name} is not available in this version; {' and '.join(FORMATS)} are."
-        )
-    raise InvalidOption(f"format must be one of {[*FORMATS, *ANNOUNCED_FORMATS]}, got {name!r}.")
-
-
-def prune_invisible(model: SplatModel) -> SplatModel:
-    """Without the splats no renderer draws: 3DGS rasterisers skip an opacity below 1/255."""
-    keep = model.opacities >= 1 / 255
-    return replace(
-        model,
-        means=model.means[keep],
-        quats=model.quats[keep],
-        log_scales=model.log_scales[keep],
-        logit_opacities=model.logit_opacities[keep],
-        sh=model.sh[keep],
-    )
-
-
-def export_model(model: SplatModel, format_name: str, *, optimize: bool) -> bytes:
-    """The bytes of `model` in a format; `optimize` leaves out what no viewer would draw."""
-    chosen = find_format(format_name)
-    return chosen.write(prune_invisible(model) if optimize else model)
+    """The format called `name`. Raises InvalidOption, which lists those that exist."""
+    if name not in FORMATS:
+        raise InvalidOption(f"format must be one of {', '.join(FORMATS)}; got {name!r}.")
+    return FORMATS[name]

@@ -1,5 +1,8 @@
 import contextlib
+import gzip
 import io
+import struct
+from dataclasses import replace
 
 import gsply
 import numpy as np
@@ -8,9 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import InvalidModelFile, InvalidOption, NotImplementedYet
-from pipeline.formats import export_model, find_format, read_ply, read_splat, write_ply, write_splat
+from pipeline.errors import InvalidInput, InvalidModelFile, InvalidOption
+from pipeline.formats import FORMATS, find_format
 from pipeline.formats.frame import PLY_FROM_WORLD, rotate_model
+from pipeline.formats.glb_splat import write_glb_splat
+from pipeline.formats.ply import read_ply, write_ply
+from pipeline.formats.splat import read_splat, write_splat
+from pipeline.formats.spz import write_spz
+from pipeline.media_types import media_type
 from pipeline.splats.sh import sh_basis
 from pipeline.types import SH_C0, SplatModel
 from tests.fakes import some_model
@@ -32,6 +40,17 @@ def test_ply_round_trip(sh_degree):
     np.testing.assert_array_equal(back.log_scales, model.log_scales)
     np.testing.assert_array_equal(back.logit_opacities, model.logit_opacities)
     np.testing.assert_allclose(back.sh, model.sh, atol=2e-5)
+
+
+def test_ply_without_normals_is_12_bytes_a_splat_smaller():
+    model = some_model(50, sh_degree=1)
+    small, large = write_ply(model, normals=False), write_ply(model)
+    header = len("property float nx\n") * 3
+    assert len(large) - len(small) == 50 * 12 + header
+    for name in ("means", "quats", "log_scales", "logit_opacities", "sh"):
+        np.testing.assert_array_equal(
+            getattr(read_ply(small), name), getattr(read_ply(large), name)
+        )
 
 
 def test_ply_layout_as_two_independent_readers_see_it(tmp_path):
@@ -120,6 +139,25 @@ def test_a_foreign_or_damaged_ply_is_refused_with_the_reason(data, told):
         read_ply(data)
 
 
+def test_a_ply_of_another_tool_is_read():
+    model = some_model(3)
+    header, data = write_ply(model).split(b"end_header\n")
+    header = header.replace(b"ply\n", b"ply\nobj_info by hand\n", 1)
+    header = header.replace(b"comment Gauss", "comment fa\u00e7ade\ncomment Gauss".encode())
+    for newline in (b"\n", b"\r\n"):
+        foreign = (header + b"property float32 confidence\nend_header\n").replace(b"\n", newline)
+        rows = np.frombuffer(data, "<f4").reshape(3, -1)
+        back = read_ply(foreign + np.pad(rows, ((0, 0), (0, 1))).tobytes())
+        np.testing.assert_allclose(back.means, model.means, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["double", "uchar"])
+def test_a_ply_with_numbers_of_another_type_is_refused_by_name(kind):
+    data = write_ply(some_model(3)).replace(b"float opacity", f"{kind} opacity".encode())
+    with pytest.raises(InvalidModelFile, match=f"not a float: 'property {kind} opacity'"):
+        read_ply(data)
+
+
 def test_nan_in_a_ply_is_named_with_its_place():
     model = some_model(4)
     model.log_scales[2, 1] = np.nan
@@ -185,19 +223,29 @@ def test_a_damaged_splat_is_refused(data, told):
         read_splat(data)
 
 
-def test_optimize_drops_only_what_no_renderer_draws():
-    model = some_model(100)
-    model.logit_opacities[:30] = -9
-    small = read_ply(export_model(model, "ply", optimize=True))
-    assert len(small) == 70
-    assert len(export_model(model, "splat", optimize=False)) == 3200
-
-
-def test_unknown_and_announced_formats_are_told_apart():
-    with pytest.raises(InvalidOption, match="'ply', 'splat', 'glb'"):
+def test_an_unknown_format_is_refused_with_those_that_exist():
+    with pytest.raises(InvalidOption, match=r"ply, splat, .*'docx'"):
         find_format("docx")
-    with pytest.raises(NotImplementedYet, match="glb is not available"):
-        find_format("glb")
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("ply", "application/octet-stream"),
+        ("splat", "application/octet-stream"),
+        ("spz", "application/octet-stream"),
+        ("glb", "model/gltf-binary"),
+        ("glb-splat", "model/gltf-binary"),
+        ("obj", "application/zip"),
+        ("usdz", "model/vnd.usdz+zip"),
+    ],
+)
+def test_every_format_has_a_media_type(name, wanted):
+    assert media_type(f"model.{FORMATS[name].suffix}") == wanted
+
+
+def test_a_turntable_has_a_media_type():
+    assert media_type("previews/turntable.mp4") == "video/mp4"
 
 
 def test_an_empty_model_is_a_valid_file():
@@ -206,3 +254,76 @@ def test_an_empty_model_is_a_valid_file():
     )
     assert len(read_ply(write_ply(empty))) == 0
     assert len(plyfile.PlyData.read(io.BytesIO(write_ply(empty)))["vertex"].data) == 0
+
+
+def _spz_header(data: bytes) -> tuple[int, ...]:
+    return struct.unpack("<IIIBBBB", gzip.decompress(data)[:16])
+
+
+def test_spz_is_version_3_with_12_fractional_bits_and_always_the_same_bytes():
+    model = some_model(20, sh_degree=2)
+    assert _spz_header(write_spz(model)) == (0x5053474E, 3, 20, 2, 12, 0, 0)
+    assert write_spz(model) == write_spz(model)
+    assert len(gzip.decompress(write_spz(model))) == 16 + 20 * (9 + 1 + 3 + 3 + 4 + 24)
+
+
+@pytest.mark.parametrize(("reach", "bits"), [(2047.9, 12), (2048.0, 11), (4_000_000.0, 1)])
+def test_spz_has_fewer_fractional_bits_where_splats_lie_far_away(tmp_path, reach, bits):
+    model = some_model(5)
+    model.means[3] = (0.25, -reach, 0.5)
+    path = tmp_path / "far.spz"
+    path.write_bytes(write_spz(model))
+    assert _spz_header(path.read_bytes())[4] == bits
+    seen = gsply.read_spz(str(path)).means[3]
+    # RUB: x is the world's -y, y its z, z its -x.
+    np.testing.assert_allclose(seen, [reach, 0.5, -0.25], atol=0.5 / 2**bits + 1e-3)
+
+
+def test_spz_beyond_its_range_or_without_a_number_is_refused():
+    model = some_model(3)
+    model.means[1, 2] = 1e7
+    with pytest.raises(InvalidInput, match="1e\\+07 units away"):
+        write_spz(model)
+    model.means[1, 2] = np.nan
+    with pytest.raises(InvalidInput, match="NaN or infinity in its means"):
+        write_spz(model)
+
+
+def test_extreme_splats_are_clipped_to_what_an_spz_can_say(tmp_path):
+    model = some_model(2)
+    model.quats[0] = 0
+    model.log_scales[:, 0] = (-50, 50)
+    model.logit_opacities[:] = (-1000, 1000)
+    model.sh[:, 0] = [[-100], [100]]
+    path = tmp_path / "extreme.spz"
+    path.write_bytes(write_spz(model))
+    seen = gsply.read_spz(str(path))
+    np.testing.assert_allclose(seen.quats[0], [1, 0, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(seen.scales[:, 0], [-10, 95 / 16])
+    np.testing.assert_allclose(seen.sh0, [[-10 / 3] * 3, [10 / 3] * 3], atol=1e-5)
+
+
+def test_glb_splat_keeps_wide_scales_exact_where_16_bits_end():
+    model = some_model(100)
+    small = len(write_glb_splat(model, compact=True))
+    model.log_scales[2, 1] = 0.01
+    # Four bytes for each, and the text that says "normalized".
+    assert len(write_glb_splat(model, compact=True)) == pytest.approx(small + 400, abs=30)
+    model.log_scales[2, 1] = 1000
+    assert write_glb_splat(model)[:4] == b"glTF"
+
+
+def test_glb_splat_of_nothing_or_of_nan_is_refused():
+    model = some_model(2)
+    for broken in (
+        replace(model, means=model.means * np.nan),
+        replace(model, sh=model.sh * np.inf),
+    ):
+        with pytest.raises(InvalidInput, match="NaN or infinity"):
+            write_glb_splat(broken)
+    empty = SplatModel(
+        *(np.zeros(s, np.float32) for s in ((0, 3), (0, 4), (0, 3), (0,), (0, 1, 3)))
+    )
+    with pytest.raises(InvalidInput, match="no splats"):
+        write_glb_splat(empty)
+    assert _spz_header(write_spz(empty))[2] == 0
