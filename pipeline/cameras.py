@@ -20,6 +20,9 @@ __all__ = [
     "orbit_cameras",
     "photo_camera",
     "rig_cameras",
+    "surround_cameras",
+    "thumbnail_camera",
+    "turntable_cameras",
     "underside_cameras",
 ]
 
@@ -34,6 +37,10 @@ FOCAL_AT_256 = 280.0
 #: Views of the rig the optimiser never sees: rear left and rear right, where a single photo is
 #: most a guess. Scores come only from these.
 HELD_OUT_VIEWS = (5, 11)
+
+# The front stays in sight while one flank and the top show that there is a third dimension.
+THUMBNAIL_AZIMUTH_DEG = 15.0
+THUMBNAIL_ELEVATION_DEG = 25.0
 
 
 def _look_at_origin(azimuth_deg: float, elevation_deg: float, radius: float) -> FloatArray:
@@ -92,6 +99,24 @@ def underside_cameras(size: int = VIEW_SIZE) -> Cameras:
     return orbit_cameras(azimuths, [-25.0] * 5 + [-85.0], size=size)
 
 
+def turntable_cameras(frames: int, size: int = VIEW_SIZE) -> Cameras:
+    """One full turn at the height of the rig, from the photo's side on.
+
+    The last camera is one step before the first, so that a film of them loops without a stop.
+
+    Args:
+        frames: number of cameras, at least 1.
+        size: width and height in pixels.
+    """
+    azimuths = [i * 360.0 / frames for i in range(frames)]
+    return orbit_cameras(azimuths, [ELEVATION_DEG] * frames, size=size)
+
+
+def thumbnail_camera(size: int = VIEW_SIZE) -> Cameras:
+    """The one camera of a project's picture: the photo's side, turned enough to show depth."""
+    return orbit_cameras([THUMBNAIL_AZIMUTH_DEG], [THUMBNAIL_ELEVATION_DEG], size=size)
+
+
 def held_out_cameras(size: int = VIEW_SIZE) -> Cameras:
     """Eight cameras between those of the rig and at other elevations.
 
@@ -100,3 +125,11 @@ def held_out_cameras(size: int = VIEW_SIZE) -> Cameras:
     """
     azimuths = [i * 45.0 + 11.25 for i in range(8)]
     return orbit_cameras(azimuths, [30.0, 15.0, 30.0, 45.0] * 2, size=size)
+
+
+def surround_cameras(count: int, *, size: int = VIEW_SIZE, radius: float = RADIUS) -> Cameras:
+    """Cameras all around the origin, evenly spread over the sphere (Fibonacci lattice)."""
+    i = np.arange(count)
+    elevations = np.rad2deg(np.arcsin(1 - (2 * i + 1) / count))
+    azimuths = 180 * (1 + 5**0.5) * i % 360
+    return orbit_cameras(list(azimuths), list(elevations), size=size, radius=radius)

@@ -1,0 +1,108 @@
+"""A splat model to a textured mesh: frame it, find its surface, simplify, colour.
+
+It reads like the method and leaves each step to its module. It does not know file formats.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import trimesh
+
+from pipeline.cameras import surround_cameras
+from pipeline.control import Control
+from pipeline.errors import InvalidInput
+from pipeline.mesh.extract import extract_surface
+from pipeline.mesh.texture import UNWRAP_LIMIT, bake_colors, bake_texture
+from pipeline.mesh.types import TexturedMesh, TriangleMesh
+from pipeline.splats.neighbours import neighbour_distance
+from pipeline.splats.unit_frame import CAMERA_RADIUS, UnitFrame
+from pipeline.splats.visible import take_splats
+from pipeline.types import FloatArray, SplatModel
+
+__all__ = ["BuiltMesh", "MeshRequest", "build_mesh"]
+
+_BAKE_VIEWS = 32
+
+#: Splats fainter than this have no part in a surface.
+_VISIBLE = 0.05
+
+#: A splat floats when its neighbours are so many times farther away than the median.
+_FLOATER = 6.0
+
+
+@dataclass(frozen=True)
+class MeshRequest:
+    """What mesh is wanted.
+
+    Attributes:
+        face_limit: most faces.
+        texture_size: pixels along each side of the texture.
+    """
+
+    face_limit: int
+    texture_size: int
+
+
+@dataclass(frozen=True)
+class BuiltMesh:
+    """A mesh and what happened on the way.
+
+    Attributes:
+        surface_faces: faces of the surface before it was simplified.
+        agreement: see `Surface`.
+        notes: sentences for the user.
+    """
+
+    mesh: TexturedMesh
+    surface_faces: int
+    agreement: float
+    notes: tuple[str, ...]
+
+
+def build_mesh(model: SplatModel, request: MeshRequest, control: Control) -> BuiltMesh:
+    """The closed, coloured surface of a model of any size and place.
+
+    Raises:
+        InvalidInput: the model has no splats, or nothing opaque enough to have a surface.
+        Cancelled: a stop was asked for.
+    """
+    model = _without_floaters(model)
+    frame = UnitFrame.of(model)
+    unit = frame.to_unit(model)
+    found = extract_surface(unit, request.face_limit, control.part(0.0, 0.45))
+    simple, notes = found.mesh, list(found.notes)
+    normals = _normals(simple)
+    bake_size = int(np.clip(request.texture_size // 2, 256, 1024))
+    cameras = surround_cameras(_BAKE_VIEWS, size=bake_size, radius=CAMERA_RADIUS)
+    if len(simple.faces) <= UNWRAP_LIMIT:
+        mesh = bake_texture(
+            simple, normals, unit, cameras, request.texture_size, control.part(0.45, 1.0)
+        )
+    else:
+        mesh = bake_colors(simple, normals, unit, cameras, control.part(0.45, 1.0))
+        notes.append(f"Above {UNWRAP_LIMIT:,} faces colours are per vertex: there is no texture.")
+    mesh = replace(mesh, vertices=frame.to_world(mesh.vertices))
+    return BuiltMesh(mesh, found.full_faces, found.agreement, tuple(notes))
+
+
+def _without_floaters(model: SplatModel) -> SplatModel:
+    """The visible splats, without those that float far from all others: they belong to no surface
+    and would make the volume larger than the object.
+
+    A splat floats when its neighbours are several times farther away than is usual in the model
+    and than its own size.
+    """
+    seen = np.flatnonzero(model.opacities >= _VISIBLE)
+    if not seen.size:
+        raise InvalidInput("The model has no surface: it holds no visible splat.")
+    away = neighbour_distance(model.means[seen])
+    size = np.exp(model.log_scales[seen].astype(np.float64).max(axis=1))
+    return take_splats(model, seen[(away <= _FLOATER * np.median(away)) | (away <= 3 * size)])
+
+
+def _normals(surface: TriangleMesh) -> FloatArray:
+    """Unit vertex normals, float32 [V, 3]."""
+    mesh = trimesh.Trimesh(surface.vertices, surface.faces, process=False)
+    return np.asarray(mesh.vertex_normals, np.float32)

@@ -1,0 +1,111 @@
+"""Splats that nobody sees are found, and leaving them out changes no picture."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.cameras import held_out_cameras, surround_cameras
+from pipeline.control import Control
+from pipeline.errors import Cancelled
+from pipeline.scores import psnr
+from pipeline.splats.neighbours import neighbour_distance
+from pipeline.splats.render import render_model
+from pipeline.splats.unit_frame import CAMERA_RADIUS, UnitFrame
+from pipeline.splats.visible import peak_contributions, prune_invisible, take_splats
+from pipeline.types import SplatModel
+from tests.fakes import some_model
+from tests.oracles import torch_rasterizer
+from tests.oracles.shells import shell
+
+
+def filled_shell(hidden: int = 3000) -> SplatModel:
+    """An opaque shell; its last `hidden` splats lie inside, where nobody sees them."""
+    outside, inside = shell("sphere", 20_000), shell("sphere", hidden, seed=1)
+    outside = replace(outside, log_scales=outside.log_scales + np.float32(0.6))  # no gaps
+    inside = replace(inside, means=0.5 * inside.means)
+    both = SplatModel(
+        *(np.concatenate([getattr(outside, n), getattr(inside, n)]) for n in vars(outside))
+    )
+    return replace(both, logit_opacities=np.full(len(both), 6.0, np.float32))
+
+
+def test_hidden_splats_go_and_no_picture_changes() -> None:
+    model = filled_shell()
+    seen = prune_invisible(model)
+    assert 20_000 * 0.99 < len(seen) <= 20_050  # nearly all of the shell, nearly none inside
+    cameras = held_out_cameras()
+    before, after = render_model(model, cameras).images, render_model(seen, cameras).images
+    assert psnr(before, after) >= 50
+
+
+def test_contributions_are_those_of_the_slow_rasteriser() -> None:
+    """A splat's contribution is the sum of its weights: with one colour channel per splat, the
+    picture shows them one by one."""
+    model = some_model(12, seed=3)
+    unit = UnitFrame.of(model).to_unit(model)
+    cameras = surround_cameras(16, size=192, radius=CAMERA_RADIUS)
+    splats = [
+        torch.from_numpy(np.array(a, np.float64))
+        for a in (unit.means, unit.quats, unit.scales, unit.opacities)
+    ]
+    most = np.zeros(12)
+    for viewmat, K in zip(cameras.viewmats, cameras.intrinsics, strict=True):
+        image, _, _ = torch_rasterizer.draw(
+            *splats,
+            torch.eye(12, dtype=torch.float64),
+            torch.from_numpy(viewmat.astype(np.float64)),
+            torch.from_numpy(K.astype(np.float64)),
+            192,
+            192,
+        )
+        most = np.maximum(most, image.sum(dim=(0, 1)).numpy())
+    found = peak_contributions(model, Control())
+    assert most.min() < 0.7 * most.max()
+    np.testing.assert_allclose(found, most, rtol=2e-3, atol=1e-2)
+
+
+def test_a_model_of_which_nothing_is_seen_stays() -> None:
+    model = replace(some_model(5), logit_opacities=np.full(5, -9.0, np.float32))
+    assert len(prune_invisible(model)) == 5
+    empty = take_splats(model, np.zeros(5, bool))
+    assert len(prune_invisible(empty)) == 0
+
+
+def test_size_and_place_do_not_matter() -> None:
+    model = filled_shell(500)
+    away = replace(
+        model,
+        means=(100 * model.means + np.float32(5000)).astype(np.float32),
+        log_scales=model.log_scales + np.float32(np.log(100)),
+    )
+    assert len(prune_invisible(away)) == pytest.approx(len(prune_invisible(model)), abs=20)
+
+
+def test_a_stop_is_heard() -> None:
+    control = Control()
+    control.stop.set()
+    with pytest.raises(Cancelled):
+        prune_invisible(some_model(), control)
+
+
+def test_the_unit_frame_undoes_itself() -> None:
+    model = replace(some_model(200), means=some_model(200).means * 7 + np.float32(3))
+    frame = UnitFrame.of(model)
+    unit = frame.to_unit(model)
+    assert np.linalg.norm(unit.means, axis=1).max() <= 1.01
+    np.testing.assert_allclose(frame.to_world(unit.means), model.means, atol=1e-5)
+    np.testing.assert_allclose(unit.scales * frame.radius, model.scales, rtol=1e-5)
+
+
+def test_neighbour_distances_on_a_lattice() -> None:
+    lattice = np.stack(np.meshgrid(*[np.arange(5.0)] * 3), -1).reshape(-1, 3).astype(np.float32)
+    distance = neighbour_distance(lattice, count=6)
+    centre = int(np.flatnonzero((lattice == 2).all(axis=1))[0])
+    assert distance[centre] == pytest.approx(1.0)
+    assert distance.min() == pytest.approx(1.0)
+    assert distance.max() > 1.0  # corners have three neighbours at distance 1
+    assert neighbour_distance(lattice[:1]).tolist() == [0.0]
