@@ -29,7 +29,8 @@ class DispatcherSettings:
 
     Attributes:
         max_running_jobs: jobs under way at once over all drivers. Their heavy work queues in the
-            lanes; what it buys is that an export does not wait for a whole generation.
+            lanes; what it buys is that an export waits for no more than one engine's call, not
+            for a whole generation.
         poll_s: how often the table is asked for work while there is none.
         lease_s: of the first lease; the driver's heartbeat renews it.
     """

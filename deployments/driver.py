@@ -17,6 +17,7 @@ from typing import Any
 from deployments.handles import HandlePorts
 from deployments.journal import StoreGenerateJournal, StoreJournal, StoreRefineJournal
 from deployments.paths import AttemptPaths
+from deployments.previews import PIPELINE_END, show_models
 from deployments.store import (
     Bucket,
     ExportRow,
@@ -30,10 +31,10 @@ from deployments.store import (
     StoreSource,
 )
 from pipeline.errors import GlimpseError, ModelFailed, NotGeneratedYet, StaleAttempt, Unavailable
-from pipeline.formats import export_model, find_format
+from pipeline.formats import find_format
 from pipeline.generate import generate
 from pipeline.images import decode_png, frame_object
-from pipeline.options import GenerateOptions, RefineOptions
+from pipeline.options import ExportOptions, GenerateOptions, RefineOptions
 from pipeline.ports import Ports
 from pipeline.refine import refine
 from pipeline.types import Cutout
@@ -189,6 +190,7 @@ class JobRunner:
         png = await self.store.blobs.get(Bucket.PROCESSED, project.processed_path)
         cutout = await asyncio.to_thread(_cutout, png, project.background_engine)
         result = await generate(cutout, options, self.ports, journal)
+        await show_models(journal, self.ports)
         newest = await self._newest_model(journal)
         return {
             "model_version": newest.version,
@@ -214,7 +216,9 @@ class JobRunner:
         options = RefineOptions.from_json(journal.lease.job.options)
         if not journal.detail.models:
             raise NotGeneratedYet("The project has no model to refine yet.")
-        result = await refine(options, self.ports, journal)
+        with journal.within(0.0, PIPELINE_END[JobKind.REFINE]):
+            result = await refine(options, self.ports, journal)
+        await show_models(journal, self.ports)
         newest = await self._newest_model(journal)
         return {
             "iterations_completed": len(result.outcomes) - 1,
@@ -240,25 +244,34 @@ class JobRunner:
         }
 
     async def _export(self, journal: StoreJournal) -> dict[str, Any]:
-        options = journal.lease.job.options
-        chosen = find_format(str(options["format"]))
-        optimize = bool(options["optimize"])
+        options = ExportOptions.from_json(journal.lease.job.options).canonical()
         model = journal.detail.newest_model
         if model is None:
             raise NotGeneratedYet("The project has no model to export yet.")
         await journal.enter("export", 0.0, 1.0)
         started = time.perf_counter()
         splats = await journal.get_model(model.model_path)
-        data = await asyncio.to_thread(export_model, splats, chosen.name, optimize=optimize)
-        path = journal.paths.export(chosen.name)
-        await journal.put_all(Bucket.MODELS, {path: data})
+        file = await self.ports.exporter.export_model(splats, options, journal.report)
+        path = journal.paths.export(find_format(options.format).suffix)
+        await journal.put_all(Bucket.MODELS, {path: file.data})
         seconds = time.perf_counter() - started
-        row = ExportRow(model.version, chosen.name, optimize, path, len(data), seconds)
+        row = ExportRow(
+            model_version=model.version,
+            format=options.format,
+            optimize=options.optimize,
+            file_path=path,
+            file_size_bytes=len(file.data),
+            seconds=seconds,
+            options=options.to_json(),
+            contents=file.contents,
+            saved=file.saved,
+            notes=file.notes,
+        )
         await journal.commit(StageCommit("export", seconds, exports=(row,)))
         return asdict(row)
 
     async def _newest_model(self, journal: StoreJournal) -> ModelRow:
-        detail = await self.store.records.project_detail(journal.detail.project.id)
+        detail = await journal.read_detail()
         if detail.newest_model is None:
             raise ModelFailed("The stage ended without a model.")
         return detail.newest_model

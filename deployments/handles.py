@@ -26,8 +26,10 @@ from pipeline.errors import (
     TooBusy,
     Unavailable,
 )
+from pipeline.options import ExportOptions
 from pipeline.ports import (
     EnhancedImages,
+    ExportedFile,
     FitRequest,
     Foreground,
     Ports,
@@ -195,6 +197,15 @@ class HandleEnhancer(_Port):
         return answer
 
 
+class HandleExporter(_Port):
+    async def export_model(
+        self, model: SplatModel, options: ExportOptions, report: Report = ignore_progress
+    ) -> ExportedFile:
+        call = self.stream.export_model.remote(model, options, _caller())
+        answer: ExportedFile = await _streamed(call, self.name, report)
+        return answer
+
+
 @dataclass(frozen=True)
 class HandlePorts:
     """The handles of the model deployments, one per port; ports may share a deployment."""
@@ -204,6 +215,7 @@ class HandlePorts:
     depth: DeploymentHandle[Any]
     splats: DeploymentHandle[Any]
     enhancer: DeploymentHandle[Any]
+    exporter: DeploymentHandle[Any]
 
     def ports(self) -> Ports:
         """The pipeline's ports over these handles."""
@@ -213,4 +225,5 @@ class HandlePorts:
             depth=HandleDepth(self.depth, "depth estimation"),
             splats=HandleSplats(self.splats, "the splat engine"),
             enhancer=HandleEnhancer(self.enhancer, "the enhancer"),
+            exporter=HandleExporter(self.exporter, "the exporter"),
         )

@@ -6,7 +6,8 @@ It knows rows, paths and codecs; not how stages compute and not who beats the he
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -33,7 +34,7 @@ from pipeline.artifacts import (
 from pipeline.cameras import VIEW_COUNT
 from pipeline.control import Progress
 from pipeline.errors import ModelFailed, NotFound
-from pipeline.formats import read_ply, write_ply
+from pipeline.formats.ply import read_ply, write_ply
 from pipeline.images import encode_png
 from pipeline.media_types import media_type
 from pipeline.ports import IterationOutcome
@@ -55,17 +56,32 @@ class StoreJournal:
     stage: str = "start"
     progress: float = 0.0
     _span: tuple[float, float] = (0.0, 0.0)
+    _window: tuple[float, float] = (0.0, 1.0)
     #: Set when a stage begins, so that its name is published at once.
     entered: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def enter(self, stage: str, start: float, end: float) -> None:
-        self.stage, self._span = stage, (start, end)
-        self.progress = max(self.progress, start)
+        low, high = self._window
+        self._span = (low + (high - low) * start, low + (high - low) * end)
+        self.stage, self.progress = stage, max(self.progress, self._span[0])
         self.entered.set()
+
+    @contextmanager
+    def within(self, start: float, end: float) -> Iterator[None]:
+        """Stages entered inside fill `start`..`end` of the job where they say 0..1."""
+        self._window = (start, end)
+        try:
+            yield
+        finally:
+            self._window = (0.0, 1.0)
 
     def report(self, progress: Progress) -> None:
         start, end = self._span
         self.progress = max(self.progress, start + (end - start) * progress.fraction)
+
+    async def read_detail(self) -> ProjectDetail:
+        """The project as it is now; `detail` is as it was when the attempt began."""
+        return await self.store.records.project_detail(self.detail.project.id)
 
     async def commit(self, commit: StageCommit) -> None:
         """Refused with StaleAttempt when a newer attempt holds the job."""

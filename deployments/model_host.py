@@ -18,8 +18,10 @@ from deployments.streaming import Streamed, stream
 from pipeline.engines import EngineChoice, PortName
 from pipeline.errors import ModelFailed
 from pipeline.local import LocalPorts, build_ports
+from pipeline.options import ExportOptions
 from pipeline.ports import (
     EnhancedImages,
+    ExportedFile,
     FitRequest,
     Foreground,
     References,
@@ -108,6 +110,15 @@ class ModelHost:
         port = self._hosted(self._ports.enhancer, PortName.ENHANCER)
         async for item in stream(
             lambda report: port.enhance(renders, strength, prompt, seed, report), _lives(caller)
+        ):
+            yield item
+
+    async def export_model(
+        self, model: SplatModel, options: ExportOptions, caller: str | None
+    ) -> Streamed[ExportedFile]:
+        port = self._hosted(self._ports.exporter, PortName.EXPORTER)
+        async for item in stream(
+            lambda report: port.export_model(model, options, report), _lives(caller)
         ):
             yield item
 

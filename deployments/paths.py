@@ -2,8 +2,9 @@
 
 The first attempt of a project's first generation and refinement uses the documented names; every
 other attempt, and every export, gets a folder of its own, so that nothing written is ever
-overwritten and a stale attempt cannot damage what a newer one committed. Rows hold the paths;
-nobody rebuilds them.
+overwritten and a stale attempt cannot damage what a newer one committed. Pictures of models get
+one in refinements, too: any job may make those that are missing. Rows hold the paths; nobody
+rebuilds them.
 """
 
 from __future__ import annotations
@@ -32,21 +33,33 @@ def sibling(path: str, name: str) -> str:
 
 @dataclass(frozen=True)
 class AttemptPaths:
-    """Where one attempt of one job writes. `tag` is empty for documented names."""
+    """Where one attempt of one job writes.
+
+    Attributes:
+        tag: names the attempt's folder; empty for documented names.
+        picture_tag: the same for thumbnails, turntables and contact sheets.
+    """
 
     project_id: str
     tag: str
+    picture_tag: str
 
     @classmethod
     def of(cls, job: Job, fence: int) -> AttemptPaths:
         """The paths of the attempt that holds `fence`."""
-        documented = job.ordinal == 1 and fence == 1 and job.kind is not JobKind.EXPORT
-        return cls(job.project_id, "" if documented else f"{job.id[:8]}-{fence}")
+        own = f"{job.id[:8]}-{fence}"
+        first = job.ordinal == 1 and fence == 1
+        return cls(
+            job.project_id,
+            tag="" if first and job.kind is not JobKind.EXPORT else own,
+            picture_tag="" if first and job.kind is JobKind.GENERATE else own,
+        )
 
     def _folder(self, *parts: str) -> str:
-        return "/".join(
-            [self.project_id, *parts[:1], *([self.tag] if self.tag else []), *parts[1:]]
-        )
+        return self._tagged(self.tag, *parts)
+
+    def _tagged(self, tag: str, *parts: str) -> str:
+        return "/".join([self.project_id, *parts[:1], *([tag] if tag else []), *parts[1:]])
 
     def view(self, name: str) -> str:
         """In VIEWS."""
@@ -64,6 +77,18 @@ class AttemptPaths:
         """In ENHANCED."""
         return f"{self._folder('enhanced', str(iteration))}/{view:02d}.png"
 
-    def export(self, format_name: str) -> str:
+    def thumbnail(self, version: int) -> str:
         """In MODELS."""
-        return f"{self._folder('models')}/final.{format_name}"
+        return f"{self._tagged(self.picture_tag, 'models')}/v{version}.png"
+
+    def turntable(self, version: int) -> str:
+        """In MODELS."""
+        return f"{self._tagged(self.picture_tag, 'models')}/v{version}.mp4"
+
+    def contact_sheet(self) -> str:
+        """In MODELS."""
+        return f"{self._tagged(self.picture_tag, 'models')}/contact_sheet.png"
+
+    def export(self, suffix: str) -> str:
+        """In MODELS; `suffix` is a format's."""
+        return f"{self._folder('models')}/final.{suffix}"

@@ -36,10 +36,12 @@ __all__ = [
     "Lease",
     "ModelRow",
     "NewJob",
+    "PreviewRow",
     "Project",
     "ProjectDetail",
     "ProjectStatus",
     "Records",
+    "SheetRow",
     "StageCommit",
     "Store",
     "StoreSource",
@@ -279,7 +281,13 @@ class EnhancedViewRow:
 
 @dataclass(frozen=True)
 class ExportRow:
-    """One exported file: a row of `export_history`."""
+    """One exported file: a row of `export_history`.
+
+    Attributes:
+        options: every option with its value, canonical: equal options make equal files. Empty in
+            rows of releases that had but `format` and `optimize`.
+        contents, saved, notes: of `pipeline.ports.ExportedFile`.
+    """
 
     model_version: int
     format: str
@@ -287,6 +295,27 @@ class ExportRow:
     file_path: str
     file_size_bytes: int
     seconds: float
+    options: Mapping[str, Any] = field(default_factory=dict)
+    contents: Mapping[str, int] = field(default_factory=dict)
+    saved: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PreviewRow:
+    """Pictures of one model version: a row of `model_previews`; PNG and MP4 in MODELS."""
+
+    version: int
+    thumbnail_path: str
+    turntable_path: str
+
+
+@dataclass(frozen=True)
+class SheetRow:
+    """One picture of the whole project with renders of one model version: `contact_sheets`."""
+
+    model_version: int
+    image_path: str
 
 
 @dataclass(frozen=True)
@@ -310,6 +339,8 @@ class StageCommit:
     iterations: tuple[IterationRow, ...] = ()
     enhanced: tuple[EnhancedViewRow, ...] = ()
     exports: tuple[ExportRow, ...] = ()
+    previews: tuple[PreviewRow, ...] = ()
+    sheets: tuple[SheetRow, ...] = ()
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -319,8 +350,9 @@ class ProjectDetail:
 
     `views` and `depths` are those of the generate job under way, else of the one that made the
     newest generated model, else of the newest. `iterations` are ordered by
-    `iteration_number` and belong to the newest refine job. `job` is the queued or running job,
-    else the newest one, else None.
+    `iteration_number` and belong to the newest refine job. `previews` are ordered by version;
+    `contact_sheet` is the newest one. `job` is the queued or running job, else the newest one,
+    else None.
     """
 
     project: Project
@@ -329,6 +361,8 @@ class ProjectDetail:
     models: tuple[ModelRow, ...]
     iterations: tuple[IterationRow, ...]
     exports: tuple[ExportRow, ...]
+    previews: tuple[PreviewRow, ...]
+    contact_sheet: SheetRow | None
     job: Job | None
 
     @property

@@ -23,6 +23,7 @@ class PortName(StrEnum):
     DEPTH = "depth"
     SPLATS = "splats"
     ENHANCER = "enhancer"
+    EXPORTER = "exporter"
 
 
 #: Engines of each port; the first is the default.
@@ -32,6 +33,7 @@ ENGINES: dict[PortName, tuple[str, ...]] = {
     PortName.DEPTH: ("surface",),
     PortName.SPLATS: ("cpu",),
     PortName.ENHANCER: ("unsharp",),
+    PortName.EXPORTER: ("cpu",),
 }
 
 
@@ -50,6 +52,7 @@ class EngineChoice:
     depth: str = "surface"
     splats: str = "cpu"
     enhancer: str = "unsharp"
+    exporter: str = "cpu"
     model_dir: Path | None = None
     threads: int | None = None
 

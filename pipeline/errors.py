@@ -13,7 +13,6 @@ It does not know HTTP or Ray: `deployments.handles` maps Ray's errors into it an
      │    ├── NotGeneratedYet    refine or export before a model exists
      │    ├── ProjectBusy        another job is running on the project
      │    └── IdempotencyMismatch  the key was used with another request
-     ├── NotImplementedYet       documented, announced, not there yet
      ├── Unavailable             try again later: store, replica or weights are away
      │    └── TooBusy            the queue is full
      ├── Cancelled               somebody asked the job to stop
@@ -41,7 +40,6 @@ __all__ = [
     "ModelFailed",
     "NotFound",
     "NotGeneratedYet",
-    "NotImplementedYet",
     "OutOfMemory",
     "ProjectBusy",
     "ReplicaDied",
@@ -124,12 +122,6 @@ class IdempotencyMismatch(InvalidInput):
     """The same Idempotency-Key came with a different request."""
 
     code = "idempotency_key_reused"
-
-
-class NotImplementedYet(GlimpseError):
-    """Documented and announced, not available in this version."""
-
-    code = "not_implemented"
 
 
 class Unavailable(GlimpseError):

@@ -13,19 +13,22 @@ from pathlib import Path
 
 from pipeline.artifacts import encode_depths, encode_views
 from pipeline.control import Progress, Report, ignore_progress
-from pipeline.formats import write_ply
+from pipeline.formats import FORMATS
+from pipeline.formats.ply import write_ply
 from pipeline.images import encode_png
 from pipeline.ports import IterationOutcome
 from pipeline.types import DepthMaps, Scores, SplatModel, ViewSet
 
 __all__ = ["FolderJournal", "StageSeconds"]
 
+_FINAL = "|".join(re.escape(known.suffix) for known in FORMATS.values())
+
 #: What a run writes, by subfolder: file names that are removed when the next run begins. The
-#: final models stand beside the versions.
+#: final models and the previews stand beside the versions.
 _OWN_FILES = {
     "views": r"\d\d\.png|geometry\.npz|auxiliary\.npz",
     "depth": r"\d\d\.(npy|png)|confidence\.npz",
-    "models": r"v\d+\.ply|final\.(ply|splat)",
+    "models": rf"v\d+\.(ply|png|mp4)|final\.({_FINAL})",
     "enhanced": r"\d+/\d\d\.png",
 }
 

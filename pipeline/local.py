@@ -7,20 +7,23 @@ who calls.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from pipeline.control import Report, ignore_progress
 from pipeline.engines import EngineChoice, PortName
+from pipeline.export import MeshMemory, export_model
 from pipeline.lane import Lane
 from pipeline.models.background import BackgroundEngine, make_background_engine
 from pipeline.models.relief import Relief
 from pipeline.models.surface_depth import SurfaceDepth
 from pipeline.models.unsharp import Unsharp
 from pipeline.native import default_threads, load_library, set_threads
+from pipeline.options import ExportOptions
 from pipeline.ports import (
     EnhancedImages,
+    ExportedFile,
     FitRequest,
     Foreground,
     Ports,
@@ -36,6 +39,7 @@ __all__ = [
     "LocalBackground",
     "LocalDepth",
     "LocalEnhancer",
+    "LocalExporter",
     "LocalPorts",
     "LocalSplats",
     "LocalViews",
@@ -128,6 +132,19 @@ class LocalEnhancer:
 
 
 @dataclass(frozen=True)
+class LocalExporter:
+    lane: Lane
+    memory: MeshMemory = field(default_factory=MeshMemory)
+
+    async def export_model(
+        self, model: SplatModel, options: ExportOptions, report: Report = ignore_progress
+    ) -> ExportedFile:
+        return await self.lane.run(
+            lambda control: export_model(model, options, control, self.memory), report
+        )
+
+
+@dataclass(frozen=True)
 class LocalPorts:
     """The ports that were built here (others are None), and the lane they share."""
 
@@ -137,14 +154,19 @@ class LocalPorts:
     depth: LocalDepth | None = None
     splats: LocalSplats | None = None
     enhancer: LocalEnhancer | None = None
+    exporter: LocalExporter | None = None
 
     def complete(self) -> Ports:
-        """All five as the pipeline wants them. Raises ValueError when one was not built."""
+        """All of them as the pipeline wants them. Raises ValueError when one was not built."""
         background, views, depth = self.background, self.views, self.depth
-        splats, enhancer = self.splats, self.enhancer
-        if not (background and views and depth and splats and enhancer):
+        splats, enhancer, exporter = self.splats, self.enhancer, self.exporter
+        if not (background and views and depth and splats and enhancer and exporter):
             raise ValueError("not every port was built")
-        return Ports(background, views, depth, splats, enhancer)
+        return Ports(background, views, depth, splats, enhancer, exporter)
+
+
+#: Ports that call the native library.
+_NATIVE = {PortName.SPLATS, PortName.VIEWS, PortName.EXPORTER}
 
 
 def build_ports(choice: EngineChoice, names: Collection[PortName] = tuple(PortName)) -> LocalPorts:
@@ -157,7 +179,7 @@ def build_ports(choice: EngineChoice, names: Collection[PortName] = tuple(PortNa
     """
     threads = choice.threads or default_threads()
     torch.set_num_threads(threads)
-    if PortName.SPLATS in names or PortName.VIEWS in names:
+    if _NATIVE & set(names):
         load_library()
         set_threads(threads)
     lane = Lane("+".join(sorted(names)))
@@ -172,4 +194,5 @@ def build_ports(choice: EngineChoice, names: Collection[PortName] = tuple(PortNa
         depth=LocalDepth(SurfaceDepth(), lane) if PortName.DEPTH in names else None,
         splats=LocalSplats(CpuSplats(), lane) if PortName.SPLATS in names else None,
         enhancer=LocalEnhancer(Unsharp(), lane) if PortName.ENHANCER in names else None,
+        exporter=LocalExporter(lane) if PortName.EXPORTER in names else None,
     )

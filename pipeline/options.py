@@ -1,4 +1,4 @@
-"""What a user may choose for a generation or a refinement, checked, with its defaults.
+"""What a user may choose for a generation, a refinement or an export, checked, with defaults.
 
 It does not know JSON, HTTP or the command line; it raises `InvalidOption` naming the option.
 """
@@ -13,11 +13,28 @@ from typing import Any, Self
 
 from pipeline.cameras import ELEVATION_DEG, HELD_OUT_VIEWS, VIEW_COUNT
 from pipeline.errors import InvalidOption
+from pipeline.formats import find_format
 
-__all__ = ["SEED_LIMIT", "GenerateOptions", "Preset", "RefineOptions", "random_seed"]
+__all__ = [
+    "FACE_LIMITS",
+    "SEED_LIMIT",
+    "TEXTURE_SIZES",
+    "ExportOptions",
+    "GenerateOptions",
+    "Preset",
+    "RefineOptions",
+    "random_seed",
+]
 
 #: Seeds are 0 <= seed < SEED_LIMIT: they fit a signed 64-bit column and a JSON number.
 SEED_LIMIT = 2**31
+
+
+#: Fewest and most faces of an exported mesh.
+FACE_LIMITS = (100, 200_000)
+
+#: Smallest and largest texture of an exported mesh, pixels along each side.
+TEXTURE_SIZES = (64, 4096)
 
 
 class Preset(StrEnum):
@@ -46,7 +63,7 @@ def _check_range(name: str, value: float, low: float, high: float) -> None:
 
 @dataclass(frozen=True)
 class _Options:
-    """Shared by both option sets: they travel as JSON in the job row."""
+    """Shared by all option sets: they travel as JSON in the job row."""
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -155,3 +172,31 @@ class RefineOptions(_Options):
                     f"views_to_refine must not name {kept[0]}: views {list(HELD_OUT_VIEWS)} are "
                     "kept for the scores."
                 )
+
+
+@dataclass(frozen=True)
+class ExportOptions(_Options):
+    """Options of one export.
+
+    Attributes:
+        format: a name in `pipeline.formats.FORMATS`.
+        optimize: leave out and round off what nobody sees.
+        face_limit: most faces of a mesh, 100..200,000; formats of splats have no use for it.
+        texture_size: of a mesh's texture, pixels along each side, 64..4096; the same holds.
+    """
+
+    format: str
+    optimize: bool = False
+    face_limit: int = 10_000
+    texture_size: int = 1024
+
+    def __post_init__(self) -> None:
+        find_format(self.format)
+        _check_range("face_limit", self.face_limit, *FACE_LIMITS)
+        _check_range("texture_size", self.texture_size, *TEXTURE_SIZES)
+
+    def canonical(self) -> ExportOptions:
+        """Equal for all options that make the same file: what the format ignores is default."""
+        if find_format(self.format).is_mesh:
+            return self
+        return ExportOptions(self.format, self.optimize)

@@ -7,10 +7,11 @@ which of them they are. Cancelling the awaiting task stops the work behind the p
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from pipeline.control import Progress, Report, ignore_progress
+from pipeline.options import ExportOptions
 from pipeline.types import Cameras, Cutout, DepthMaps, Scores, SplatModel, UInt8Array, ViewSet
 
 __all__ = [
@@ -18,6 +19,8 @@ __all__ = [
     "DepthEstimator",
     "EnhancedImages",
     "Enhancer",
+    "ExportedFile",
+    "Exporter",
     "FitRequest",
     "Foreground",
     "GenerateJournal",
@@ -128,6 +131,24 @@ class EnhancedImages:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class ExportedFile:
+    """A model in a file format.
+
+    Attributes:
+        data: the whole file.
+        contents: what is in it: `splats`, or `vertices`, `faces` and `texture_size` (absent where
+            colours are per vertex).
+        saved: what `optimize` left out, by the same names and in `bytes`; empty without it.
+        notes: sentences a user should read: what had to be done to get a closed surface.
+    """
+
+    data: bytes
+    contents: dict[str, int]
+    saved: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
 class BackgroundRemover(Protocol):
     async def remove_background(self, rgb: UInt8Array) -> Foreground:
         """Find the object in uint8 [H, W, 3]. Raises InvalidImage when there is none."""
@@ -174,6 +195,13 @@ class Enhancer(Protocol):
         """Sharper versions of the renders, same size, same colours at low frequencies."""
 
 
+class Exporter(Protocol):
+    async def export_model(
+        self, model: SplatModel, options: ExportOptions, report: Report = ignore_progress
+    ) -> ExportedFile:
+        """The model as a file. Raises InvalidInput for a model without anything to see."""
+
+
 @dataclass(frozen=True)
 class Ports:
     """Every neighbour of the pipeline."""
@@ -183,6 +211,7 @@ class Ports:
     depth: DepthEstimator
     splats: SplatEngine
     enhancer: Enhancer
+    exporter: Exporter
 
 
 class _Journal(Protocol):

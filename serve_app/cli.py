@@ -1,4 +1,4 @@
-"""The `glimpse3d` command: run in one process, serve, demo.
+"""The `glimpse3d` command: run in one process, serve, demo, export, render.
 
 It turns arguments and environment into calls and errors into one sentence and an exit code.
 """
@@ -9,7 +9,7 @@ import asyncio
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -141,6 +141,78 @@ def demo(
             console.print(f"[red]There is no file {photo}.[/]")
             raise typer.Exit(2)
         run_demo(photo, out, console, seed=seed, iterations=iterations)
+
+
+ModelArgument = Annotated[Path, typer.Argument(help="A .ply or .splat file of Gaussian splats.")]
+
+
+@app.command()
+def export(
+    model: ModelArgument,
+    target: Annotated[
+        Path,
+        typer.Argument(
+            help="The file to write: .ply, .splat, .spz, .splat.glb (splats), .glb, .obj.zip, "
+            ".usdz (a textured mesh)."
+        ),
+    ],
+    format_name: Annotated[
+        str | None, typer.Option("--format", help="Default: what the file's name asks for.")
+    ] = None,
+    optimize: Annotated[
+        bool, typer.Option("--optimize", help="Leave out and round off what nobody sees.")
+    ] = False,
+    face_limit: Annotated[int, typer.Option(help="Most faces of a mesh.")] = 10_000,
+    texture_size: Annotated[int, typer.Option(help="Pixels along each side of a texture.")] = 1024,
+) -> None:
+    """Convert a model file to another format, without a service."""
+    from pipeline.options import ExportOptions
+    from serve_app.console import stage_bars
+    from serve_app.model_files import export_file, format_of
+
+    with _errors_as_sentences():
+        options = ExportOptions(
+            format_name or format_of(target), optimize, face_limit, texture_size
+        )
+        with stage_bars(console) as bars:
+            exported = export_file(model, target, options, bars)
+        console.print(f"{target}: {_listed(exported.contents)}")
+        if optimize:
+            console.print(f"Saved: {_listed(exported.saved)}")
+        for note in exported.notes:
+            console.print(f"[yellow]Note:[/] {note}")
+
+
+def _listed(numbers: Mapping[str, int]) -> str:
+    words = {"texture_size": "pixels of texture along each side"}
+    return ", ".join(f"{value:,} {words.get(name, name)}" for name, value in numbers.items())
+
+
+@app.command()
+def render(
+    model: ModelArgument,
+    turntable: Annotated[Path | None, typer.Option(help="Film of one turn, .mp4.")] = None,
+    thumbnail: Annotated[Path | None, typer.Option(help="Picture from the front, .png.")] = None,
+    frames: Annotated[int, typer.Option(help="Of the film, 24 a second.")] = 60,
+    size: Annotated[int, typer.Option(help="Pixels along each side.")] = 512,
+) -> None:
+    """Draw a model file, without a service."""
+    from serve_app.console import stage_bars
+    from serve_app.model_files import render_file
+
+    pictures = {
+        name: target
+        for name, target in (("turntable", turntable), ("thumbnail", thumbnail))
+        if target is not None
+    }
+    if not pictures:
+        console.print("[red]Nothing to draw:[/] give --turntable out.mp4 or --thumbnail out.png.")
+        raise typer.Exit(2)
+    with _errors_as_sentences():
+        with stage_bars(console) as bars:
+            render_file(model, pictures, bars, frames=frames, size=size)
+        for target in pictures.values():
+            console.print(f"{target}: {target.stat().st_size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":

@@ -13,17 +13,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import numpy as np
 from rich.console import Console
 
-from pipeline.cameras import held_out_cameras
-from pipeline.contact_sheet import contact_sheet
-from pipeline.formats import FORMATS, read_ply
+from deployments.previews import PIPELINE_END, PREVIEW_SPANS
+from deployments.store import JobKind
+from pipeline.formats import FORMATS
 from pipeline.generate import STAGE_SPANS
-from pipeline.images import decode_png
 from pipeline.refine import ITERATION_SPANS
-from pipeline.splats.render import render_model
-from pipeline.types import UInt8Array
 from serve_app.client import Client
 from serve_app.console import StageBars, stage_bars, summary_table
 from serve_app.server import running_service
@@ -62,7 +58,7 @@ class _Run:
 
 
 def run_demo(photo: Path, out: Path, console: Console, *, seed: int, iterations: int) -> None:
-    """Upload, generate, refine, export, download, and draw the contact sheet.
+    """Upload, generate, refine, export, and download everything there is.
 
     Raises:
         GlimpseError: whatever went wrong, in one sentence. Nothing is left running.
@@ -82,7 +78,9 @@ def run_demo(photo: Path, out: Path, console: Console, *, seed: int, iterations:
                 project_id = project["project_id"]
                 bars.finish(project["background_engine"])
                 generated = run.job("generate", project_id, {"seed": seed})
-                run.job("refine", project_id, {"seed": seed, "num_iterations": iterations})
+                refined = run.job(
+                    "refine", project_id, {"seed": seed, "num_iterations": iterations}
+                )
                 bars.enter("export")
                 exports = [client.export(project_id, name) for name in FORMATS]
                 bars.finish()
@@ -90,19 +88,22 @@ def run_demo(photo: Path, out: Path, console: Console, *, seed: int, iterations:
                 status = client.status(project_id)
                 files = _download(client, status, exports, out)
                 bars.finish()
-    sheet = _contact_sheet(files, out)
-    _print_tables(
-        console, status, generated, upload_s, [*files["models"], *files["exports"], sheet]
-    )
+    shown = [*files["models"], *files["exports"], *files["pictures"]]
+    _print_tables(console, status, (generated, refined), upload_s, shown)
+    for export in exports:
+        for note in export["notes"]:
+            console.print(f"[yellow]Note:[/] {export['file_name']}: {note}")
 
 
 def _stage_fraction(job: Json, body: Json) -> float:
     """How far the job's stage is, 0..1, from the progress of the whole job."""
-    progress, stage = float(job["progress"]), job["stage"]
-    if stage in STAGE_SPANS:
+    progress, stage, kind = float(job["progress"]), job["stage"], JobKind(job["kind"])
+    if stage in PREVIEW_SPANS[kind]:
+        start, end = PREVIEW_SPANS[kind][stage]
+    elif stage in STAGE_SPANS:
         start, end = STAGE_SPANS[stage]
     else:
-        progress = progress * int(body["num_iterations"]) % 1.0
+        progress = progress / PIPELINE_END[kind] * int(body["num_iterations"]) % 1.0
         start, end = ITERATION_SPANS.get(stage, (0.0, 1.0))
     return min(max((progress - start) / (end - start), 0.0), 1.0)
 
@@ -119,50 +120,41 @@ def _download(
         "models": [model["model_url"] for model in status["models"]],
     }
     saved = {kind: [_save(client, url, out) for url in urls] for kind, urls in wanted.items()}
-    saved["exports"] = []
-    for export in exports:
-        target = out / f"final.{export['format']}"
-        target.write_bytes(client.download(export["download_url"]))
-        saved["exports"].append(target)
+    # The object paths of these have a folder of the attempt in them.
+    newest = status["models"][-1]
+    renamed = {
+        "exports": {export["file_name"]: export["download_url"] for export in exports},
+        "pictures": {
+            f"models/v{newest['version']}.png": newest["thumbnail_url"],
+            f"models/v{newest['version']}.mp4": newest["turntable_url"],
+            "contact_sheet.png": status["contact_sheet_url"],
+        },
+    }
+    for kind, urls in renamed.items():
+        saved[kind] = [_save_as(client, url, out / name) for name, url in urls.items()]
     return saved
 
 
 def _save(client: Client, url: str, out: Path) -> Path:
     """Under the object path without bucket and project: `views/00.png`, `models/v0.ply`."""
     parts = Path(urlsplit(url).path).parts
-    target = out.joinpath(*parts[4:])  # after /, files, bucket, project
+    return _save_as(client, url, out.joinpath(*parts[4:]))  # after /, files, bucket, project
+
+
+def _save_as(client: Client, url: str, target: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(client.download(url))
     return target
 
 
-def _contact_sheet(files: Mapping[str, list[Path]], out: Path) -> Path:
-    def pictures(kind: str) -> list[UInt8Array]:
-        return [decode_png(path.read_bytes()) for path in files[kind]]
-
-    model = read_ply(files["models"][-1].read_bytes())
-    renders = render_model(model, held_out_cameras()).images
-    rows: list[tuple[str, list[UInt8Array]]] = [
-        ("photo and cut-out", [p[..., :3] for p in pictures("input")] + pictures("cut-out")),
-        ("16 views", pictures("views")),
-        ("depth", pictures("depth")[::2]),
-        (
-            f"final model: {len(model)} splats, from eight cameras that were never fitted",
-            list(np.round(renders * 255).astype(np.uint8)),
-        ),
-    ]
-    sheet = out / "contact_sheet.png"
-    sheet.write_bytes(contact_sheet(rows))
-    return sheet
-
-
 def _print_tables(
     console: Console,
     status: Json,
-    generated: Json,
+    jobs: tuple[Json, Json],
     upload_s: float,
     listed: list[Path],
 ) -> None:
+    generated, _ = jobs
     engines = generated["result"]["engines"]
     rows = [("upload", f"{upload_s:.1f}", engines["background"])]
     rows += [
@@ -173,6 +165,13 @@ def _print_tables(
         (f"iteration {i['iteration_number']}", f"{i['seconds']:.1f}", i["engine"] or "scores only")
         for i in status["iterations"]
     ]
+    pictures_s = sum(
+        seconds
+        for job in jobs
+        for stage, seconds in job["timings"].items()
+        if stage.startswith(("previews", "contact-sheet"))
+    )
+    rows.append(("previews", f"{pictures_s:.1f}", engines["splats"]))
     console.print(summary_table("Stages", ("stage", "seconds:", "engine"), rows))
     metrics = [
         (

@@ -9,7 +9,6 @@ import asyncio
 import time
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 
 from pipeline.cameras import held_out_cameras
@@ -17,15 +16,15 @@ from pipeline.contact_sheet import contact_sheet
 from pipeline.control import Progress
 from pipeline.engines import EngineChoice
 from pipeline.folder import FolderJournal, StageSeconds
-from pipeline.formats import FORMATS, export_model
+from pipeline.formats import FORMATS
 from pipeline.generate import generate
 from pipeline.images import decode_png, frame_object
 from pipeline.intake import prepare_upload
 from pipeline.local import build_ports
-from pipeline.options import GenerateOptions, RefineOptions
+from pipeline.options import ExportOptions, GenerateOptions, RefineOptions
 from pipeline.ports import IterationOutcome
+from pipeline.previews import make_previews
 from pipeline.refine import refine
-from pipeline.splats.render import render_model
 from serve_app.console import stage_bars, summary_table
 from serve_app.settings import Environment
 
@@ -75,20 +74,36 @@ async def run_in_process(
             refined = await refine(refine_options, ports, journal)
             model, outcomes = refined.model, refined.outcomes
         bars.enter("export")
-        for name in FORMATS:
-            data = await asyncio.to_thread(export_model, model, name, optimize=False)
-            (out / "models" / f"final.{name}").write_bytes(data)
-        renders = await asyncio.to_thread(render_model, model, held_out_cameras())
+        started = time.perf_counter()
+        notes = list(result.views.notes)
+        for i, found in enumerate(FORMATS.values()):
+            bars.update(i / len(FORMATS), found.name)
+            exported = await ports.exporter.export_model(model, ExportOptions(found.name))
+            (out / "models" / f"final.{found.suffix}").write_bytes(exported.data)
+            notes += [note for note in exported.notes if note not in notes]
+        export_s = time.perf_counter() - started
+        bars.enter("previews")
+        started = time.perf_counter()
+        previews = await make_previews(model, ports.splats, show)
+        previews_s = time.perf_counter() - started
+        (out / "thumbnail.png").write_bytes(previews.thumbnail)
+        (out / "turntable.mp4").write_bytes(previews.turntable)
+        renders = await ports.splats.render(model, held_out_cameras())
         sheet = contact_sheet(
             [
                 ("photo and cut-out", [decode_png(upload.original_png)[..., :3], rgba]),
                 ("16 views", list(result.views.images)),
-                ("final model", list(np.round(renders.images * 255).astype(np.uint8))),
+                ("final model", list(renders.images)),
             ]
         )
         (out / "contact_sheet.png").write_bytes(sheet)
         bars.finish()
-    stages = [StageSeconds("background", background_s, upload.engine), *journal.seconds]
+    stages = [
+        StageSeconds("background", background_s, upload.engine),
+        *journal.seconds,
+        StageSeconds("export", export_s, f"{len(FORMATS)} formats"),
+        StageSeconds("previews", previews_s, "thumbnail, turntable"),
+    ]
     console.print(
         summary_table(
             "Stages",
@@ -113,6 +128,6 @@ async def run_in_process(
                 ],
             )
         )
-    for note in result.views.notes:
+    for note in notes:
         console.print(f"[yellow]Note:[/] {note}")
     console.print(f"{len(model)} splats, seed {seed}. Files under {out}.")

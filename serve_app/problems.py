@@ -38,7 +38,6 @@ _ANSWERS: dict[type[GlimpseError], tuple[int, str]] = {
     errors.ProjectBusy: (409, "Another job is running on the project"),
     errors.Cancelled: (409, "The job was cancelled"),
     errors.StaleAttempt: (409, "The job was taken over"),
-    errors.NotImplementedYet: (501, "Not available in this version"),
     errors.Unavailable: (503, "Try again later"),
     errors.TooBusy: (503, "Too many jobs are waiting"),
     errors.OutOfMemory: (503, "Out of memory"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,13 +19,25 @@ from deployments.store import (
     JobKind,
     JobState,
     ModelRow,
+    PreviewRow,
     ProjectDetail,
 )
 from pipeline.cameras import VIEW_COUNT
-from pipeline.options import SEED_LIMIT, GenerateOptions, RefineOptions, random_seed
+from pipeline.formats import FORMATS
+from pipeline.media_types import media_type
+from pipeline.options import (
+    FACE_LIMITS,
+    SEED_LIMIT,
+    TEXTURE_SIZES,
+    ExportOptions,
+    GenerateOptions,
+    RefineOptions,
+    random_seed,
+)
 
 __all__ = [
     "ExportAnswer",
+    "ExportQuery",
     "GenerateAnswer",
     "GenerateBody",
     "JobAnswer",
@@ -86,6 +98,21 @@ class RefineBody(_Body):
         views = None if self.views_to_refine is None else tuple(self.views_to_refine)
         seed = random_seed() if self.seed is None else self.seed
         return RefineOptions(seed=seed, views_to_refine=views, **values)
+
+
+class ExportQuery(BaseModel):
+    """Query of `GET /export`; unknown parameters are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Annotated[str, Field(json_schema_extra={"enum": [*FORMATS]})] = "ply"
+    optimize: bool = False
+    face_limit: Annotated[int, Field(ge=FACE_LIMITS[0], le=FACE_LIMITS[1])] = 10_000
+    texture_size: Annotated[int, Field(ge=TEXTURE_SIZES[0], le=TEXTURE_SIZES[1])] = 1024
+
+    def options(self) -> ExportOptions:
+        """As the pipeline wants them, canonical. Raises InvalidOption, which lists the formats."""
+        return ExportOptions(**self.model_dump()).canonical()
 
 
 class UploadAnswer(BaseModel):
@@ -152,7 +179,16 @@ class ExportAnswer(BaseModel):
     download_url: str
     format: str
     file_size_mb: float
+    file_size_bytes: int
+    file_name: str
+    media_type: str
     model_version: int
+    optimize: bool
+    options: dict[str, Any]
+    contents: dict[str, int]
+    saved: dict[str, int]
+    notes: list[str]
+    seconds: float
 
     @classmethod
     def of(cls, row: ExportRow, url: Url) -> ExportAnswer:
@@ -161,7 +197,16 @@ class ExportAnswer(BaseModel):
             download_url=url(Bucket.MODELS, row.file_path),
             format=row.format,
             file_size_mb=round(row.file_size_bytes / 1e6, 3),
+            file_size_bytes=row.file_size_bytes,
+            file_name=row.file_path.rpartition("/")[2],
+            media_type=media_type(row.file_path),
             model_version=row.model_version,
+            optimize=row.optimize,
+            options=dict(row.options),
+            contents=dict(row.contents),
+            saved=dict(row.saved),
+            notes=list(row.notes),
+            seconds=round(row.seconds, 3),
         )
 
 
@@ -304,10 +349,12 @@ class IterationAnswer(BaseModel):
 
 
 class ModelAnswer(BaseModel):
-    """One model version."""
+    """One model version; the pictures are None until they are made."""
 
     version: int
     model_url: str
+    thumbnail_url: str | None
+    turntable_url: str | None
     origin: str
     engine: str
     splat_count: int
@@ -318,10 +365,28 @@ class ModelAnswer(BaseModel):
     overall_quality: float | None
 
     @classmethod
-    def of(cls, row: ModelRow, model_url: str) -> ModelAnswer:
-        """From its row."""
-        values = {name: getattr(row, name) for name in cls.model_fields if name != "model_url"}
-        return cls(model_url=model_url, **values)
+    def of(cls, row: ModelRow, preview: PreviewRow | None, url: Url) -> ModelAnswer:
+        """From its rows."""
+        return cls(
+            version=row.version,
+            model_url=url(Bucket.MODELS, row.model_path),
+            thumbnail_url=url(Bucket.MODELS, preview.thumbnail_path) if preview else None,
+            turntable_url=url(Bucket.MODELS, preview.turntable_path) if preview else None,
+            origin=row.origin,
+            engine=row.engine,
+            splat_count=row.splat_count,
+            file_size_bytes=row.file_size_bytes,
+            psnr=row.psnr,
+            ssim=row.ssim,
+            lpips=row.lpips,
+            overall_quality=row.overall_quality,
+        )
+
+    @classmethod
+    def all_of(cls, detail: ProjectDetail, url: Url) -> list[ModelAnswer]:
+        """Every version of a project with its pictures."""
+        previews = {row.version: row for row in detail.previews}
+        return [cls.of(row, previews.get(row.version), url) for row in detail.models]
 
 
 class ExportedAnswer(BaseModel):
@@ -332,6 +397,10 @@ class ExportedAnswer(BaseModel):
     optimize: bool
     download_url: str
     file_size_bytes: int
+    options: dict[str, Any]
+    contents: dict[str, int]
+    saved: dict[str, int]
+    notes: list[str]
 
     @classmethod
     def of(cls, row: ExportRow, download_url: str) -> ExportedAnswer:
@@ -342,6 +411,10 @@ class ExportedAnswer(BaseModel):
             optimize=row.optimize,
             download_url=download_url,
             file_size_bytes=row.file_size_bytes,
+            options=dict(row.options),
+            contents=dict(row.contents),
+            saved=dict(row.saved),
+            notes=list(row.notes),
         )
 
 
@@ -355,6 +428,7 @@ class StatusAnswer(BaseModel):
     exports: list[ExportedAnswer]
     view_urls: list[str]
     depth_urls: list[str]
+    contact_sheet_url: str | None
     job: JobAnswer | None
 
     @staticmethod

@@ -64,7 +64,7 @@ class AppArgs(BaseModel):
                 PortName.DEPTH,
                 PortName.ENHANCER,
             ),
-            "Splats": (PortName.SPLATS,),
+            "Splats": (PortName.SPLATS, PortName.EXPORTER),
         }
     )
     #: CPU threads of one model replica; None takes every CPU the process may use.

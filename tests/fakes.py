@@ -14,8 +14,10 @@ import numpy as np
 from pipeline.cameras import VIEW_COUNT, rig_cameras
 from pipeline.control import Progress, Report, ignore_progress
 from pipeline.errors import InvalidImage
+from pipeline.options import ExportOptions
 from pipeline.ports import (
     EnhancedImages,
+    ExportedFile,
     FitRequest,
     Foreground,
     IterationOutcome,
@@ -67,14 +69,14 @@ def some_cutout() -> Cutout:
 
 @dataclass
 class FakeModels:
-    """All five ports. `calls` lists the names of the calls in order.
+    """All six ports. `calls` lists the names of the calls in order.
 
     Attributes:
         qualities: overall quality of every evaluation, one after another; the last one repeats.
         fail_at: name of the call that raises `failure`.
         hold_at: name of the call that waits until `release` is set; `cancelled` lists the calls
             that were cancelled while they waited.
-        fits, refinements, strengths: the requests as they came.
+        fits, refinements, strengths, exports: the requests as they came.
     """
 
     qualities: Sequence[float] = (0.5,)
@@ -88,10 +90,11 @@ class FakeModels:
     fits: list[FitRequest] = field(default_factory=list)
     refinements: list[RefineRequest] = field(default_factory=list)
     strengths: list[float] = field(default_factory=list)
+    exports: list[ExportOptions] = field(default_factory=list)
     evaluations: int = 0
 
     def ports(self) -> Ports:
-        return Ports(self, self, self, self, self)
+        return Ports(self, self, self, self, self, self)
 
     async def _called(self, name: str, report: Report = ignore_progress) -> None:
         self.calls.append(name)
@@ -165,6 +168,15 @@ class FakeModels:
         self.strengths.append(strength)
         notes = () if prompt is None else ("The fake has no use for prompt.",)
         return EnhancedImages(renders.images, "fake-enhancer", notes)
+
+    async def export_model(
+        self, model: SplatModel, options: ExportOptions, report: Report = ignore_progress
+    ) -> ExportedFile:
+        await self._called("export", report)
+        self.exports.append(options)
+        data = f"{options.format} of {len(model)} splats".encode()
+        saved = {"bytes": 7} if options.optimize else {}
+        return ExportedFile(data, {"splats": len(model)}, saved, ("A fake file.",))
 
 
 @dataclass

@@ -6,8 +6,18 @@ from pathlib import Path
 from fastapi.routing import APIRoute
 
 from pipeline import errors
+from pipeline.formats import FORMATS
+from pipeline.media_types import media_type
+from pipeline.mesh.texture import UNWRAP_LIMIT
 from serve_app.routes import files, health, jobs, projects
-from serve_app.schemas import GenerateBody, RefineBody
+from serve_app.schemas import (
+    ExportAnswer,
+    ExportQuery,
+    GenerateBody,
+    ModelAnswer,
+    RefineBody,
+    StatusAnswer,
+)
 from serve_app.settings import AppArgs, Environment
 
 ROOT = Path(__file__).parents[1]
@@ -26,9 +36,29 @@ def test_every_route_is_documented():
 
 
 def test_every_option_is_documented():
-    for body in (GenerateBody, RefineBody):
+    for body in (GenerateBody, RefineBody, ExportQuery):
         for name in body.model_fields:
             assert f"`{name}`" in API, name
+
+
+def test_every_option_of_an_export_stands_with_its_default():
+    for name, field in ExportQuery.model_fields.items():
+        shown = str(field.default).lower() if field.default is False else field.default
+        assert re.search(rf"^\| `{name}` \| `?{shown}`? \|", API, re.MULTILINE), name
+
+
+def test_every_format_is_documented_with_its_file_and_media_type():
+    for known in FORMATS.values():
+        file = f"final.{known.suffix}"
+        assert f"| `{known.name}` | `{file}` | `{media_type(file)}` |" in API, known.name
+
+
+def test_every_field_of_exports_models_and_status_is_documented():
+    scores = {"psnr", "ssim", "lpips", "overall_quality"}
+    for answer in (ExportAnswer, ModelAnswer, StatusAnswer):
+        for name in set(answer.model_fields) - scores:
+            assert f"`{name}`" in API, name
+    assert f"more than {UNWRAP_LIMIT:,} faces" in API
 
 
 def test_every_error_code_is_documented():

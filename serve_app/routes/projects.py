@@ -16,15 +16,15 @@ from fastapi import APIRouter, Depends, File, Form, Query, Request, UploadFile
 from fastapi.responses import JSONResponse
 
 from deployments.paths import original_path, processed_path
-from deployments.store import Bucket, ExportRow, JobKind, ProjectDetail, Store
+from deployments.store import Bucket, JobKind, ProjectDetail, Store
 from pipeline.errors import NotFound, NotGeneratedYet, Unavailable
-from pipeline.formats import find_format
 from pipeline.intake import Upload, prepare_upload
 from serve_app.jobs import run_job
 from serve_app.problems import Problem
 from serve_app.schemas import (
     ExportAnswer,
     ExportedAnswer,
+    ExportQuery,
     GenerateAnswer,
     GenerateBody,
     IterationAnswer,
@@ -180,19 +180,18 @@ async def export(
     request: Request,
     services: Wired,
     project_id: str,
-    format: Annotated[str, Query()] = "ply",
-    optimize: Annotated[bool, Query()] = False,
+    query: Annotated[ExportQuery, Query()],
 ) -> ExportAnswer | JSONResponse:
     """Convert the newest model. Asking again answers with the stored file."""
-    chosen = find_format(format)
+    options = query.options().to_json()
     detail = await services.store.records.project_detail(project_id)
     model = detail.newest_model
     if model is None:
         raise NotGeneratedYet("There is no model to export yet: generate one first.")
+    url = services.url_maker(request)
     for row in detail.exports:
-        if (row.model_version, row.format, row.optimize) == (model.version, chosen.name, optimize):
-            return ExportAnswer.of(row, services.url_maker(request))
-    options = {"format": chosen.name, "optimize": optimize}
+        if row.model_version == model.version and row.options == options:
+            return ExportAnswer.of(row, url)
     job = await run_job(
         request,
         services,
@@ -203,7 +202,9 @@ async def export(
     )
     if isinstance(job, JSONResponse):
         return job
-    return ExportAnswer.of(ExportRow(**(job.result or {})), services.url_maker(request))
+    answer = result_of(job, url)
+    assert isinstance(answer, ExportAnswer)
+    return answer
 
 
 @router.get("/status/{project_id}", response_model=StatusAnswer)
@@ -215,7 +216,7 @@ async def status(request: Request, services: Wired, project_id: str) -> StatusAn
 
 def _status_answer(request: Request, services: Services, detail: ProjectDetail) -> StatusAnswer:
     url = services.url_maker(request)
-    project = detail.project
+    project, sheet = detail.project, detail.contact_sheet
     return StatusAnswer(
         project=ProjectAnswer(
             id=project.id,
@@ -231,9 +232,10 @@ def _status_answer(request: Request, services: Services, detail: ProjectDetail) 
         ),
         pipeline_progress=StatusAnswer.progress_of(detail),
         iterations=[IterationAnswer.of(row) for row in detail.iterations],
-        models=[ModelAnswer.of(r, url(Bucket.MODELS, r.model_path)) for r in detail.models],
+        models=ModelAnswer.all_of(detail, url),
         exports=[ExportedAnswer.of(r, url(Bucket.MODELS, r.file_path)) for r in detail.exports],
         view_urls=[url(Bucket.VIEWS, row.image_path) for row in detail.views],
         depth_urls=[url(Bucket.DEPTH, row.heat_map_path) for row in detail.depths],
+        contact_sheet_url=url(Bucket.MODELS, sheet.image_path) if sheet else None,
         job=JobAnswer.of(detail.job, url, now=datetime.now(UTC)) if detail.job else None,
     )

@@ -22,9 +22,11 @@ from deployments.store import (
     JobKind,
     JobState,
     ModelRow,
+    PreviewRow,
     Project,
     ProjectDetail,
     ProjectStatus,
+    SheetRow,
     StageCommit,
     ViewRow,
 )
@@ -40,7 +42,17 @@ __all__ = [
 
 Document = Mapping[str, Any]
 
-Row = TypeVar("Row", ViewRow, DepthRow, ModelRow, IterationRow, EnhancedViewRow, ExportRow)
+Row = TypeVar(
+    "Row",
+    ViewRow,
+    DepthRow,
+    ModelRow,
+    IterationRow,
+    EnhancedViewRow,
+    ExportRow,
+    PreviewRow,
+    SheetRow,
+)
 
 
 def _float_fields(kind: type) -> frozenset[str]:
@@ -52,13 +64,25 @@ def _float_fields(kind: type) -> frozenset[str]:
 
 _FLOATS: dict[type, frozenset[str]] = {
     kind: _float_fields(kind)
-    for kind in (ViewRow, DepthRow, ModelRow, IterationRow, EnhancedViewRow, ExportRow)
+    for kind in (
+        ViewRow,
+        DepthRow,
+        ModelRow,
+        IterationRow,
+        EnhancedViewRow,
+        ExportRow,
+        PreviewRow,
+        SheetRow,
+    )
 }
 
 
 def _read_row(kind: type[Row], document: Document) -> Row:
     """A row from its document; columns that a newer schema added are left out."""
     values = {field.name: document[field.name] for field in fields(kind)}
+    for name, value in values.items():
+        if isinstance(value, list):
+            values[name] = tuple(value)
     for name in _FLOATS[kind]:
         if values[name] is not None:
             # JSON has no infinities: they travel as the strings PostgreSQL and Python both read.
@@ -150,6 +174,8 @@ def commit_document(commit: StageCommit) -> dict[str, Any]:
         "iterations": [_row_document(row) for row in commit.iterations],
         "enhanced": [_row_document(row) for row in commit.enhanced],
         "exports": [_row_document(row) for row in commit.exports],
+        "previews": [_row_document(row) for row in commit.previews],
+        "sheets": [_row_document(row) for row in commit.sheets],
     }
 
 
@@ -165,6 +191,8 @@ def read_commit(document: Document) -> StageCommit:
         iterations=_read_rows(IterationRow, document["iterations"]),
         enhanced=_read_rows(EnhancedViewRow, document["enhanced"]),
         exports=_read_rows(ExportRow, document["exports"]),
+        previews=_read_rows(PreviewRow, document["previews"]),
+        sheets=_read_rows(SheetRow, document["sheets"]),
     )
 
 
@@ -174,7 +202,7 @@ def _read_rows(kind: type[Row], documents: list[Document]) -> tuple[Row, ...]:
 
 def read_detail(document: Document) -> ProjectDetail:
     """A project with its rows from `project_detail_v1`."""
-    job = document["job"]
+    job, sheet = document["job"], document["contact_sheet"]
     return ProjectDetail(
         project=read_project(document["project"]),
         views=_read_rows(ViewRow, document["views"]),
@@ -182,5 +210,7 @@ def read_detail(document: Document) -> ProjectDetail:
         models=_read_rows(ModelRow, document["models"]),
         iterations=_read_rows(IterationRow, document["iterations"]),
         exports=_read_rows(ExportRow, document["exports"]),
+        previews=_read_rows(PreviewRow, document["previews"]),
+        contact_sheet=None if sheet is None else _read_row(SheetRow, sheet),
         job=None if job is None else read_job(job),
     )

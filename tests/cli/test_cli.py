@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from imageio_ffmpeg import count_frames_and_secs
 from PIL import Image
 from typer.testing import CliRunner
 
-from pipeline.formats import read_ply, read_splat
+from pipeline.formats import FORMATS
+from pipeline.formats.ply import read_ply
+from pipeline.formats.splat import read_splat
 from serve_app.cli import app
 from serve_app.demo import default_photo
 
@@ -35,6 +38,12 @@ def test_run_leaves_models_views_depth_and_a_contact_sheet(tmp_path):
     assert "preview" in result.output
     model = read_ply((out / "models" / "final.ply").read_bytes())
     assert len(read_splat((out / "models" / "final.splat").read_bytes())) == len(model)
+    assert {path.name for path in (out / "models").glob("final.*")} == {
+        f"final.{found.suffix}" for found in FORMATS.values()
+    }
+    assert count_frames_and_secs(out / "turntable.mp4")[0] == 60
+    with Image.open(out / "thumbnail.png") as thumbnail:
+        assert thumbnail.size == (512, 512)
     assert len(list((out / "views").glob("*.png"))) == 16
     assert len(list((out / "depth").glob("*.png"))) == 16
     sheet = np.asarray(Image.open(out / "contact_sheet.png"))

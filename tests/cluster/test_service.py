@@ -9,9 +9,11 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+import trimesh
 from PIL import Image
 
-from pipeline.formats import read_ply
+from pipeline.formats import FORMATS
+from pipeline.formats.ply import read_ply
 from serve_app.demo import default_photo
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -83,20 +85,54 @@ def test_photo_to_refined_model_over_http(http):
     before, after = refined["metrics"]
     assert after["overall_quality"] > before["overall_quality"] or not after["accepted"]
 
-    for name in ("ply", "splat"):
+    for name in FORMATS:
         exported = http.get(f"{API}/export/{project_id}", params={"format": name}).json()
-        assert exported["format"] == name
-        assert (
-            len(http.get(exported["download_url"]).content)
-            == round(exported["file_size_mb"] * 1e6, -3)
-            or exported["file_size_mb"] > 0
-        )
+        assert exported.get("format") == name, exported
+        file = http.get(exported["download_url"])
+        assert len(file.content) == exported["file_size_bytes"]
+        assert file.headers["content-type"] == exported["media_type"]
 
     status = http.get(f"{API}/status/{project_id}").json()
     assert status["project"]["status"] == "completed"
+    assert len(status["exports"]) == len(FORMATS)
     assert status["pipeline_progress"]["multiview_images"] == {"completed": 16, "total": 16}
     view = Image.open(io.BytesIO(http.get(status["view_urls"][4]).content))
     assert view.size == (256, 256)
+
+
+def test_a_mesh_is_made_once_and_every_version_has_pictures(http):
+    project_id = upload(http)
+    assert http.post(f"{API}/generate/{project_id}", json=QUICK).json()["status"] == "completed"
+    wanted = {"format": "glb", "face_limit": 1500, "texture_size": 256}
+    exported = http.get(f"{API}/export/{project_id}", params=wanted).json()
+    assert exported["contents"]["texture_size"] == 256, exported
+    data = http.get(exported["download_url"]).content
+    mesh = trimesh.load(io.BytesIO(data), file_type="glb", force="mesh")
+    assert 100 < len(mesh.faces) <= 1500
+    assert len(mesh.faces) == exported["contents"]["faces"]
+    assert np.abs(mesh.vertices).max() < 0.75, "the object fills [-0.5, 0.5]^3"
+    assert mesh.visual.material.baseColorTexture.size == (256, 256)
+
+    jobs_before = http.get(f"{API}/status/{project_id}").json()["job"]["id"]
+    assert http.get(f"{API}/export/{project_id}", params=wanted).json() == exported
+    status = http.get(f"{API}/status/{project_id}").json()
+    assert status["job"]["id"] == jobs_before, "no further job"
+
+    (model,) = status["models"]
+    thumbnail, turntable, sheet = (
+        http.get(url)
+        for url in (model["thumbnail_url"], model["turntable_url"], status["contact_sheet_url"])
+    )
+    assert [f.headers["content-type"] for f in (thumbnail, turntable, sheet)] == [
+        "image/png",
+        "video/mp4",
+        "image/png",
+    ]
+    picture = np.asarray(Image.open(io.BytesIO(thumbnail.content)))
+    assert picture.shape == (512, 512, 3)
+    assert picture.std() > 20, "not an empty picture"
+    assert turntable.content[4:8] == b"ftyp"
+    assert Image.open(io.BytesIO(sheet.content)).size[0] > 1000
 
 
 def test_the_service_is_ready_and_documents_itself(http):

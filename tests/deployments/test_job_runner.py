@@ -1,10 +1,17 @@
 """One attempt of a job on a real store with fake models."""
 
 import asyncio
+import io
+import subprocess
+import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from deployments import previews
 from deployments.driver import DriverSettings, JobRunner
+from deployments.journal import StoreJournal
 from deployments.store import (
     Bucket,
     Heartbeat,
@@ -12,13 +19,20 @@ from deployments.store import (
     JobState,
     Lease,
     NewJob,
+    PreviewRow,
     ProjectStatus,
+    SheetRow,
     Store,
 )
+from pipeline.control import ignore_progress
 from pipeline.errors import ModelFailed, ReplicaDied, StaleAttempt, Unavailable
-from pipeline.formats import read_ply
+from pipeline.formats.ply import read_ply
 from pipeline.images import encode_png
-from tests.fakes import FakeModels, some_cutout
+from pipeline.options import ExportOptions
+from serve_app.demo import _stage_fraction
+from tests.fakes import FakeModels, some_cutout, some_model
+
+pytestmark = pytest.mark.usefixtures("small_pictures")
 
 SETTINGS = DriverSettings(lease_s=30, heartbeat_s=0.05)
 PROJECT = "project-1"
@@ -26,7 +40,8 @@ PROJECT = "project-1"
 
 async def new_project(store: Store) -> None:
     path = f"{PROJECT}/processed.png"
-    await store.blobs.put(Bucket.PROCESSED, path, encode_png(some_cutout().rgba), "image/png")
+    for bucket in (Bucket.UPLOADS, Bucket.PROCESSED):
+        await store.blobs.put(bucket, path, encode_png(some_cutout().rgba), "image/png")
     await store.records.create_project(
         PROJECT, original_path=path, processed_path=path, background_engine="fake-background"
     )
@@ -66,7 +81,7 @@ async def test_generate_leaves_rows_files_and_a_result(store: Store):
     assert len(read_ply(await store.blobs.get(Bucket.MODELS, model.model_path))) == 20
     assert detail.job is not None
     assert detail.job.state is JobState.SUCCEEDED
-    assert set(detail.job.timings) == {"views", "depth", "splats"}
+    assert set(detail.job.timings) == {"views", "depth", "splats", "previews-v0", "contact-sheet"}
     assert detail.job.result is not None
     assert detail.job.result["engines"]["views"] == "fake-views"
     assert detail.job.result["notes"] == ["A fake."]
@@ -125,7 +140,8 @@ async def test_a_dead_model_gives_the_job_back_and_the_next_attempt_goes_on(stor
     assert lease.fence == 2
     models = FakeModels()
     await run(store, models, lease)
-    assert models.calls == ["splats", "evaluate"], "views and depth were committed"
+    assert models.calls[:2] == ["splats", "evaluate"], "views and depth were committed"
+    assert set(models.calls[2:]) == {"render"}, "pictures come last"
     detail = await store.records.project_detail(PROJECT)
     assert detail.job is not None
     assert detail.job.state is JobState.SUCCEEDED
@@ -242,7 +258,7 @@ async def test_a_full_disk_names_itself_and_another_attempt_goes_on(store: Store
     assert again is not None
     models = FakeModels()
     await run(store, models, again)
-    assert models.calls == ["depth", "splats", "evaluate"], "the views were committed"
+    assert models.calls[:3] == ["depth", "splats", "evaluate"], "the views were committed"
     assert (await store.records.get_job(lease.job.id)).state is JobState.SUCCEEDED
 
 
@@ -283,11 +299,257 @@ async def test_a_second_generation_is_a_new_version_beside_the_old_files(store: 
     assert await store.blobs.get(Bucket.VIEWS, f"{PROJECT}/views/00.png")
 
 
-async def test_export_writes_the_newest_model(store: Store):
+async def test_export_writes_the_newest_model_with_the_options_as_they_count(store: Store):
     await generated(store)
-    await run(
-        store, FakeModels(), await lease_of(store, JobKind.EXPORT, format="splat", optimize=False)
-    )
+    models = FakeModels()
+    lease = await lease_of(store, JobKind.EXPORT, format="obj", optimize=True, face_limit=900)
+    await run(store, models, lease)
+    options = ExportOptions("obj", optimize=True, face_limit=900)
+    assert models.exports == [options]
     (row,) = (await store.records.project_detail(PROJECT)).exports
-    assert (row.format, row.model_version, row.file_size_bytes) == ("splat", 0, 20 * 32)
-    assert len(await store.blobs.get(Bucket.MODELS, row.file_path)) == 20 * 32
+    assert (row.format, row.optimize, row.model_version) == ("obj", True, 0)
+    assert row.file_path.startswith(f"{PROJECT}/models/")
+    assert row.file_path.endswith("/final.obj.zip")
+    data = await store.blobs.get(Bucket.MODELS, row.file_path)
+    assert (data, row.file_size_bytes) == (b"obj of 20 splats", 16)
+    assert row.options == options.to_json()
+    assert (row.contents, row.saved, row.notes) == ({"splats": 20}, {"bytes": 7}, ("A fake file.",))
+
+    # What a format ignores is not told to the exporter: equal files have equal rows.
+    await run(store, models, await lease_of(store, JobKind.EXPORT, format="ply", face_limit=900))
+    assert models.exports[-1] == ExportOptions("ply")
+
+
+async def test_an_export_is_cancelled_in_the_exporter(store: Store):
+    await generated(store)
+    models = FakeModels(hold_at="export")
+    lease = await lease_of(store, JobKind.EXPORT, format="glb")
+    task = asyncio.create_task(run(store, models, lease))
+    await models.holding.wait()
+    await store.records.cancel_job(lease.job.id)
+    await task
+    assert models.cancelled == ["export"]
+    detail = await store.records.project_detail(PROJECT)
+    assert detail.exports == ()
+    assert detail.job is not None
+    assert detail.job.state is JobState.CANCELLED
+
+
+async def test_every_version_gets_pictures_and_the_project_a_contact_sheet(store: Store):
+    await generated(store)
+    detail = await store.records.project_detail(PROJECT)
+    (first,) = detail.previews
+    assert first == PreviewRow(0, f"{PROJECT}/models/v0.png", f"{PROJECT}/models/v0.mp4")
+    assert detail.contact_sheet == SheetRow(0, f"{PROJECT}/models/contact_sheet.png")
+    thumbnail = await store.blobs.get(Bucket.MODELS, first.thumbnail_path)
+    assert Image.open(io.BytesIO(thumbnail)).size == (64, 64)
+    assert (await store.blobs.get(Bucket.MODELS, first.turntable_path))[4:8] == b"ftyp"
+
+    await run(
+        store,
+        FakeModels(qualities=[0.5, 0.6, 0.7]),
+        await lease_of(store, JobKind.REFINE, num_iterations=2),
+    )
+    detail = await store.records.project_detail(PROJECT)
+    assert [row.version for row in detail.previews] == [0, 1, 2]
+    assert detail.previews[0] == first, "what is there is not made again"
+    assert detail.contact_sheet is not None
+    assert detail.contact_sheet.model_version == 2
+    assert detail.contact_sheet.image_path != f"{PROJECT}/models/contact_sheet.png"
+    small, large = [
+        np.asarray(Image.open(io.BytesIO(await store.blobs.get(Bucket.MODELS, path))))
+        for path in (f"{PROJECT}/models/contact_sheet.png", detail.contact_sheet.image_path)
+    ]
+    assert small.shape == large.shape, "one row of versions"
+    assert small.shape[1] > 1000
+    assert (small != large).any()
+
+
+async def test_a_refinement_without_a_new_version_has_nothing_to_draw(store: Store):
+    await generated(store)
+    models = FakeModels(qualities=[0.5, 0.4, 0.3])
+    before = await store.records.project_detail(PROJECT)
+    await run(store, models, await lease_of(store, JobKind.REFINE))
+    detail = await store.records.project_detail(PROJECT)
+    assert (detail.previews, detail.contact_sheet) == (before.previews, before.contact_sheet)
+
+
+async def test_a_failure_in_the_pictures_is_named_and_keeps_the_model(store: Store):
+    await new_project(store)
+    models = FakeModels(fail_at="render", failure=ModelFailed("no light"))
+    await run(store, models, await lease_of(store, JobKind.GENERATE))
+    detail = await store.records.project_detail(PROJECT)
+    assert detail.job is not None
+    assert detail.job.error is not None
+    assert (detail.job.error.stage, detail.job.error.detail) == ("previews", "no light")
+    assert [row.version for row in detail.models] == [0]
+
+    # The next job of the project makes up for it.
+    await run(store, FakeModels(), await lease_of(store, JobKind.REFINE))
+    detail = await store.records.project_detail(PROJECT)
+    assert [row.version for row in detail.previews] == [row.version for row in detail.models]
+    assert detail.previews[0].thumbnail_path != f"{PROJECT}/models/v0.png"
+
+
+async def test_a_model_that_cannot_be_drawn_is_our_fault_not_the_clients(store: Store):
+    class Nothing(FakeModels):
+        async def reconstruct(self, request, report=ignore_progress):
+            return some_model(0)
+
+    await new_project(store)
+    await run(store, Nothing(), await lease_of(store, JobKind.GENERATE))
+    job = (await store.records.project_detail(PROJECT)).job
+    assert job is not None
+    assert job.error is not None
+    assert (job.error.code, job.error.stage) == ("model_failed", "previews")
+    assert job.error.detail.startswith("Version 0 cannot be drawn")
+
+
+async def test_an_old_version_that_cannot_be_drawn_does_not_fail_later_jobs(store: Store, caplog):
+    class Nothing(FakeModels):
+        async def reconstruct(self, request, report=ignore_progress):
+            return some_model(0)
+
+    await new_project(store)
+    await run(store, Nothing(), await lease_of(store, JobKind.GENERATE))
+    await run(store, FakeModels(), await lease_of(store, JobKind.GENERATE))
+    detail = await store.records.project_detail(PROJECT)
+    assert detail.job is not None
+    assert detail.job.state is JobState.SUCCEEDED
+    assert [row.version for row in detail.models] == [0, 1]
+    assert [row.version for row in detail.previews] == [1]
+    assert detail.contact_sheet is not None
+    assert "Version 0 cannot be drawn" in caplog.text
+
+
+async def test_nothing_that_was_written_is_overwritten(store: Store, monkeypatch):
+    put, written = type(store.blobs).put, []
+
+    async def watched(self, bucket, path, *args):
+        written.append((bucket, path))
+        await put(self, bucket, path, *args)
+
+    monkeypatch.setattr(type(store.blobs), "put", watched)
+    await new_project(store)
+    for _ in range(2):
+        # The first attempt dies after its pictures, before their commit.
+        lease = await lease_of(store, JobKind.GENERATE)
+        with monkeypatch.context() as dying:
+            commit = type(store.records).commit_stage
+
+            async def broken(self, job_id, fence, stage, commit=commit):
+                if stage.previews or stage.sheets:
+                    raise ReplicaDied("gone")
+                await commit(self, job_id, fence, stage)
+
+            dying.setattr(type(store.records), "commit_stage", broken)
+            await run(store, FakeModels(), lease)
+        again = await store.records.claim_job("test", 30)
+        assert again is not None
+        await run(store, FakeModels(), again)
+        refine = await lease_of(store, JobKind.REFINE, num_iterations=2)
+        await run(store, FakeModels(qualities=[0.5, 0.6, 0.7]), refine)
+        for _ in range(2):
+            await run(store, FakeModels(), await lease_of(store, JobKind.EXPORT, format="glb"))
+    assert len((await store.records.project_detail(PROJECT)).previews) == 6
+    assert len(written) > 100
+    assert len(set(written)) == len(written)
+
+
+async def test_a_new_attempt_makes_only_the_pictures_that_are_missing(store: Store, monkeypatch):
+    await generated(store)
+    make, made = previews.make_previews, []
+
+    async def one_of_two(model, *args):
+        made.append(model)
+        if len(made) == 2:
+            raise ReplicaDied("gone")
+        return await make(model, *args)
+
+    monkeypatch.setattr(previews, "make_previews", one_of_two)
+    lease = await lease_of(store, JobKind.REFINE, num_iterations=2)
+    await run(store, FakeModels(qualities=[0.5, 0.6, 0.7]), lease)
+    again = await store.records.claim_job("test", 30)
+    assert again is not None, "the job was released"
+    first = (await store.records.project_detail(PROJECT)).previews
+    assert [row.version for row in first] == [0, 1]
+
+    models = FakeModels()
+    await run(store, models, again)
+    assert set(models.calls) == {"render"}
+    detail = await store.records.project_detail(PROJECT)
+    assert len(made) == 3
+    assert [row.version for row in detail.previews] == [0, 1, 2]
+    assert detail.previews[:2] == first
+    assert detail.job is not None
+    assert detail.job.state is JobState.SUCCEEDED
+    assert set(detail.job.timings) >= {"previews-v1", "previews-v2", "contact-sheet"}
+
+
+async def test_pictures_are_cancelled_between_their_renders(store: Store):
+    await new_project(store)
+    models = FakeModels(hold_at="render")
+    lease = await lease_of(store, JobKind.GENERATE)
+    task = asyncio.create_task(run(store, models, lease))
+    await models.holding.wait()
+    await store.records.cancel_job(lease.job.id)
+    await task
+    assert models.cancelled == ["render"]
+    detail = await store.records.project_detail(PROJECT)
+    assert detail.project.status is ProjectStatus.CANCELLED
+    assert detail.previews == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "spans"),
+    [
+        (
+            JobKind.GENERATE,
+            {
+                "views": (0.0, 0.1),
+                "depth": (0.1, 0.12),
+                "splats": (0.12, 0.75),
+                "previews": (0.75, 0.98),
+                "contact-sheet": (0.98, 1.0),
+            },
+        ),
+        (
+            JobKind.REFINE,
+            {
+                "enhance": (0.0, 0.17),
+                "refine": (0.17, 0.85),
+                "previews": (0.85, 0.98),
+                "contact-sheet": (0.98, 1.0),
+            },
+        ),
+    ],
+)
+async def test_progress_of_a_job_never_falls_and_its_stages_fill_it(
+    store, monkeypatch, kind, spans
+):
+    await (new_project if kind is JobKind.GENERATE else generated)(store)
+    seen, enter = {}, StoreJournal.enter
+
+    async def watched(self, stage, start, end):
+        await enter(self, stage, start, end)
+        seen[stage] = tuple(round(x, 6) for x in self._span)
+
+    monkeypatch.setattr(StoreJournal, "enter", watched)
+    options = {"num_iterations": 1} if kind is JobKind.REFINE else {}
+    await run(store, FakeModels(qualities=[0.5, 0.6]), await lease_of(store, kind, **options))
+    assert seen == spans
+    for stage, (start, end) in spans.items():
+        for fraction in (0.0, 0.5, 1.0):
+            job = {"progress": start + (end - start) * fraction, "stage": stage, "kind": kind}
+            # At its very end an iteration looks like the beginning of the next one.
+            if (stage, fraction) != ("refine", 1.0):
+                assert _stage_fraction(job, options) == pytest.approx(fraction)
+
+
+def test_a_driver_and_an_ingress_load_no_engine():
+    script = (
+        "import sys, deployments.driver, deployments.dispatcher, serve_app.ingress; "
+        "print([m for m in ('torch', 'onnxruntime', 'rembg') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert done.stdout.strip() == b"[]"

@@ -8,8 +8,11 @@ from deployments.streaming import Finished, stream
 from pipeline.control import Control, Progress
 from pipeline.engines import EngineChoice, PortName
 from pipeline.errors import Cancelled, ModelFailed
+from pipeline.formats.ply import read_ply
 from pipeline.lane import Lane
-from tests.fakes import some_views
+from pipeline.local import build_ports
+from pipeline.options import ExportOptions
+from tests.fakes import some_model, some_views
 
 
 async def wanted() -> bool:
@@ -85,6 +88,24 @@ async def test_a_replica_serves_only_the_ports_it_hosts():
     assert isinstance(last, Finished)
     with pytest.raises(ModelFailed, match="not splats"):
         await host.engine_name()
+
+
+async def test_a_replica_may_host_the_exporter_alone():
+    host = ModelHost(EngineChoice(threads=1), (PortName.EXPORTER,))
+    model = some_model()
+    items = [item async for item in host.export_model(model, ExportOptions("ply"), None)]
+    last = items[-1]
+    assert isinstance(last, Finished)
+    assert last.value.contents == {"splats": len(model)}
+    assert len(read_ply(last.value.data)) == len(model)
+
+
+async def test_ports_are_complete_when_all_were_built():
+    ports = build_ports(EngineChoice(background="grabcut", threads=1)).complete()
+    file = await ports.exporter.export_model(some_model(), ExportOptions("splat"))
+    assert len(file.data) == 32 * len(some_model())
+    with pytest.raises(ValueError, match="not every port"):
+        build_ports(EngineChoice(threads=1), (PortName.EXPORTER,)).complete()
 
 
 async def test_health_is_asked_off_the_lane():

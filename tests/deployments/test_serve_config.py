@@ -13,6 +13,7 @@ from ray.serve.schema import (
     ServeDeploySchema,
 )
 
+from pipeline.engines import PortName
 from serve_app.builder import build
 from serve_app.settings import AppArgs
 
@@ -42,6 +43,14 @@ def test_a_driver_admits_as_many_jobs_as_the_dispatcher_hands_out():
     assert driver["max_ongoing_requests"] == APPLICATION["args"]["max_running_jobs"]
 
 
+def test_every_port_may_have_a_host_of_its_own():
+    apart = AppArgs.model_validate({"hosts": {port.title(): [port] for port in PortName}})
+    assert apart.hosts["Exporter"] == (PortName.EXPORTER,)
+    assert AppArgs.model_validate({"hosts": {"All": [*PortName]}})
+    assert AppArgs().hosts["Splats"] == (PortName.SPLATS, PortName.EXPORTER)
+    assert set(APPLICATION["args"]["engines"]) == set(PortName)
+
+
 def test_it_listens_on_loopback_unless_told_otherwise():
     assert CONFIG["http_options"]["host"] == "127.0.0.1"
 
@@ -53,7 +62,9 @@ def test_it_listens_on_loopback_unless_told_otherwise():
         {"engines": {"views": "magic"}},
         {"hosts": {"All": ["background", "views"]}},
         {"max_queued_jobs": 0},
-        {"hosts": {"A": ["background", "views", "depth", "splats", "enhancer"], "B": ["depth"]}},
+        {"hosts": {"A": [*PortName], "B": ["depth"]}},
+        {"hosts": {"A": ["background", "views", "depth", "splats", "enhancer"]}},
+        {"engines": {"exporter": "magic"}},
     ],
 )
 def test_wrong_arguments_are_refused(args):

@@ -87,7 +87,10 @@ def models() -> FakeModels:
 
 @pytest.fixture
 async def service(
-    store_settings: StoreSettings, models: FakeModels, limits: Limits
+    small_pictures: None,
+    store_settings: StoreSettings,
+    models: FakeModels,
+    limits: Limits,
 ) -> AsyncIterator[Service]:
     async with running(store_settings, models, limits) as up:
         yield up

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from deployments.store import Bucket, JobKind, NewJob
-from pipeline.errors import ModelFailed, Unavailable
+from pipeline.errors import InvalidInput, ModelFailed, Unavailable
+from pipeline.formats import FORMATS
 from tests.http.test_contract import API, photo, upload
 
 
@@ -216,12 +217,50 @@ async def test_json_that_is_none_is_422(service):
     assert answer.status_code == 422
 
 
-@pytest.mark.parametrize(("name", "status"), [("docx", 422), ("glb", 501), ("usdz", 501)])
-async def test_a_format_that_cannot_be_written(service, name, status):
+async def test_a_format_that_does_not_exist_is_422_and_names_those_that_do(service):
     project_id = await upload(service)
-    answer = await service.http.get(f"{API}/export/{project_id}", params={"format": name})
-    assert answer.status_code == status
-    assert "ply" in answer.json()["detail"]
+    answer = await service.http.get(f"{API}/export/{project_id}", params={"format": "docx"})
+    problem = answer.json()
+    assert (answer.status_code, problem["code"]) == (422, "invalid_option")
+    for name in FORMATS:
+        assert name in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("face_limit=99", "face_limit"),
+        ("face_limit=200001", "face_limit"),
+        ("face_limit=many", "face_limit"),
+        ("face_limit=1.5", "face_limit"),
+        ("texture_size=63", "texture_size"),
+        ("texture_size=4097", "texture_size"),
+        ("optimize=perhaps", "optimize"),
+        ("optimise=true", "optimise"),
+        ("format=", "format"),
+    ],
+)
+async def test_a_bad_option_of_an_export_is_422_and_named(service, query, field):
+    project_id = await upload(service)
+    answer = await service.http.get(f"{API}/export/{project_id}?{query}")
+    problem = answer.json()
+    assert (answer.status_code, problem["code"]) == (422, "invalid_option"), problem
+    assert field in problem["detail"]
+
+
+async def test_a_model_with_nothing_to_export_is_a_refused_request(service):
+    project_id = await upload(service)
+    await service.http.post(f"{API}/generate/{project_id}")
+    service.models.fail_at = "export"
+    service.models.failure = InvalidInput("The model has no surface.")
+    answer = await service.http.get(f"{API}/export/{project_id}?format=glb")
+    problem = answer.json()
+    assert (answer.status_code, problem["code"], problem["stage"]) == (
+        422,
+        "invalid_input",
+        "export",
+    )
+    assert problem["detail"] == "The model has no surface."
 
 
 async def test_a_second_job_on_a_busy_project_names_the_first(service):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.formats import read_ply
+from pipeline.formats.ply import read_ply
 
 API = "/api/v1"
 
@@ -60,9 +60,11 @@ async def test_the_whole_way_with_exactly_the_documented_names(service):
         assert set(metric) >= {"iteration", "overall_quality", "psnr", "ssim", "lpips"}
 
     exported = (
-        await service.http.get(f"{API}/export/{project_id}", params={"format": "splat"})
+        await service.http.get(
+            f"{API}/export/{project_id}", params={"format": "glb", "optimize": "true"}
+        )
     ).json()
-    assert exported["format"] == "splat"
+    assert exported["format"] == "glb"
     content = (await service.http.get(exported["download_url"])).content
     assert exported["file_size_mb"] == round(len(content) / 1e6, 3)
 
@@ -82,13 +84,102 @@ async def test_the_whole_way_with_exactly_the_documented_names(service):
 async def test_asking_twice_for_an_export_answers_with_the_stored_file(service):
     project_id = await upload(service)
     await service.http.post(f"{API}/generate/{project_id}")
-    first = (await service.http.get(f"{API}/export/{project_id}?format=ply")).json()
-    again = (await service.http.get(f"{API}/export/{project_id}?format=ply")).json()
-    assert again == first
-    other = (await service.http.get(f"{API}/export/{project_id}?format=ply&optimize=true")).json()
-    assert other["download_url"] != first["download_url"]
+
+    async def export(query: str) -> dict:
+        return (await service.http.get(f"{API}/export/{project_id}?{query}")).json()
+
+    first = await export("format=glb&face_limit=500")
+    assert await export("format=glb&face_limit=500") == first
+    assert await export("format=glb&face_limit=500&texture_size=1024") == first, "the default"
+    fewer = await export("format=glb&face_limit=400")
+    optimised = await export("format=glb&face_limit=500&optimize=true")
+    assert len({x["download_url"] for x in (first, fewer, optimised)}) == 3
+    splats = await export("format=ply")
+    assert await export("format=ply&face_limit=400&texture_size=64") == splats, "of no use for it"
+    assert [(o.format, o.optimize, o.face_limit) for o in service.models.exports] == [
+        ("glb", False, 500),
+        ("glb", False, 400),
+        ("glb", True, 500),
+        ("ply", False, 10_000),
+    ]
     status = (await service.http.get(f"{API}/status/{project_id}")).json()
-    assert len(status["exports"]) == 2
+    assert len(status["exports"]) == 4
+
+    # A newer model is another file.
+    await service.http.post(f"{API}/generate/{project_id}")
+    newer = await export("format=ply")
+    assert (splats["model_version"], newer["model_version"]) == (0, 1)
+    assert newer["download_url"] != splats["download_url"]
+
+
+async def test_an_export_says_what_is_in_it(service):
+    project_id = await upload(service)
+    await service.http.post(f"{API}/generate/{project_id}")
+    url = f"{API}/export/{project_id}?format=obj&optimize=true&face_limit=300&texture_size=256"
+    body = (await service.http.get(url)).json()
+    assert body.pop("download_url")
+    assert body.pop("seconds") >= 0
+    options = {"format": "obj", "optimize": True, "face_limit": 300, "texture_size": 256}
+    told = {
+        "format": "obj",
+        "optimize": True,
+        "model_version": 0,
+        "file_size_bytes": 16,
+        "options": options,
+        "contents": {"splats": 20},
+        "saved": {"bytes": 7},
+        "notes": ["A fake file."],
+    }
+    assert body == told | {
+        "file_size_mb": 0.0,
+        "file_name": "final.obj.zip",
+        "media_type": "application/zip",
+    }
+    status = (await service.http.get(f"{API}/status/{project_id}")).json()
+    (row,) = status["exports"]
+    file = await service.http.get(row.pop("download_url"))
+    assert row == told
+    assert file.headers["content-type"] == "application/zip"
+    assert 'filename="final.obj.zip"' in file.headers["content-disposition"]
+
+
+async def test_an_export_that_is_not_waited_for_has_the_same_answer_in_its_job(service):
+    project_id = await upload(service)
+    await service.http.post(f"{API}/generate/{project_id}")
+    url = f"{API}/export/{project_id}?format=usdz"
+    answer = await service.http.get(url, headers={"Prefer": "respond-async"})
+    assert answer.status_code == 202
+    job = (await service.http.get(answer.headers["location"], params={"wait": 20})).json()
+    assert job["result"] == (await service.http.get(url)).json()
+
+
+async def test_status_shows_pictures_as_soon_as_they_are_there(service):
+    project_id = await upload(service)
+
+    async def status() -> dict:
+        return (await service.http.get(f"{API}/status/{project_id}")).json()
+
+    assert (await status())["contact_sheet_url"] is None
+    service.models.hold_at = "render"
+    waiting = asyncio.create_task(service.http.post(f"{API}/generate/{project_id}"))
+    await service.models.holding.wait()
+    before = await status()
+    (model,) = before["models"]
+    assert (model["thumbnail_url"], model["turntable_url"]) == (None, None)
+    assert before["contact_sheet_url"] is None
+    service.models.release.set()
+    assert (await waiting).status_code == 200
+
+    after = await status()
+    (model,) = after["models"]
+    for url, kind, name in (
+        (model["thumbnail_url"], "image/png", "v0.png"),
+        (model["turntable_url"], "video/mp4", "v0.mp4"),
+        (after["contact_sheet_url"], "image/png", "contact_sheet.png"),
+    ):
+        file = await service.http.get(url)
+        assert (file.status_code, file.headers["content-type"]) == (200, kind)
+        assert f'filename="{name}"' in file.headers["content-disposition"]
 
 
 async def test_respond_async_answers_202_with_the_job(service):

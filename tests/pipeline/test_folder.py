@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.folder import FolderJournal
-from pipeline.formats import read_ply
+from pipeline.formats.ply import read_ply
 from pipeline.types import Scores
 from tests.fakes import some_model, some_views
 
@@ -20,6 +20,13 @@ OWN = (
     "models/v12.ply",
     "models/final.ply",
     "models/final.splat",
+    "models/final.spz",
+    "models/final.glb",
+    "models/final.obj.zip",
+    "models/final.usdz",
+    "models/final.splat.glb",
+    "models/v0.png",
+    "models/v0.mp4",
     "enhanced/1/00.png",
 )
 FOREIGN = (
@@ -28,6 +35,10 @@ FOREIGN = (
     "00.png",
     "views/holiday.png",
     "models/mine.ply",
+    "models/mine.png",
+    "models/final.obj",
+    "models/final.zip",
+    "models/final_ply",
     "models/old/v1.ply",
     "enhanced/notes.txt",
     "enhanced/best/00.png",

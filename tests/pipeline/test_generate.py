@@ -1,9 +1,11 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from pipeline.cameras import HELD_OUT_VIEWS
 from pipeline.errors import ModelFailed
-from pipeline.generate import generate, held_out_references
+from pipeline.generate import STAGE_SPANS, generate, held_out_references
 from pipeline.options import GenerateOptions
 from tests.fakes import FakeModels, MemoryJournal, some_cutout, some_views
 
@@ -56,3 +58,11 @@ async def test_an_empty_view_is_a_failure_of_the_engine_not_a_grey_model():
 
     with pytest.raises(ModelFailed, match="fake-views engine returned an empty view"):
         await generate(some_cutout(), OPTIONS, Blind().ports(), MemoryJournal())
+
+
+def test_stages_follow_each_other_and_leave_room_for_the_pictures():
+    spans = list(STAGE_SPANS.values())
+    assert list(STAGE_SPANS) == ["views", "depth", "splats"]
+    assert spans[0][0] == 0
+    assert all(a[1] == b[0] for a, b in pairwise(spans))
+    assert spans[-1][1] < 0.98

@@ -1,7 +1,8 @@
 import pytest
 
 from pipeline.errors import InvalidOption
-from pipeline.options import GenerateOptions, RefineOptions
+from pipeline.formats import FORMATS
+from pipeline.options import ExportOptions, GenerateOptions, RefineOptions
 
 
 @pytest.mark.parametrize(
@@ -51,3 +52,29 @@ def test_presets_fill_what_was_not_chosen():
     assert draft.splat_count < high.splat_count
     assert draft.fit_iterations < high.fit_iterations
     assert GenerateOptions(seed=0, preset="draft", num_gaussians=777).splat_count == 777
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"format": "docx"}, "ply, splat, spz, glb, obj, usdz, glb-splat; got 'docx'"),
+        ({"face_limit": 99}, "face_limit"),
+        ({"face_limit": 200_001}, "face_limit"),
+        ({"texture_size": 63}, "texture_size"),
+        ({"texture_size": 4097}, "texture_size"),
+    ],
+)
+def test_a_bad_export_option_is_named(changes, told):
+    with pytest.raises(InvalidOption, match=told):
+        ExportOptions(**{"format": "glb", **changes})
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_options_that_make_the_same_file_are_canonically_equal(name):
+    odd = ExportOptions(name, optimize=True, face_limit=500, texture_size=128)
+    plain = ExportOptions(name, optimize=True)
+    assert (odd.canonical() == plain.canonical()) is not FORMATS[name].is_mesh
+    assert odd.canonical().canonical() == odd.canonical()
+    assert ExportOptions.from_json(odd.to_json()) == odd
+    # Jobs that an earlier release queued have but these two.
+    assert ExportOptions.from_json({"format": name, "optimize": True}) == plain

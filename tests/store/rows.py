@@ -15,7 +15,9 @@ from deployments.store import (
     Lease,
     ModelRow,
     NewJob,
+    PreviewRow,
     Records,
+    SheetRow,
     StageCommit,
     ViewRow,
 )
@@ -57,7 +59,26 @@ def enhanced(number: int, index: int) -> EnhancedViewRow:
 
 
 def export(version: int, *, format: str = "glb") -> ExportRow:
-    return ExportRow(version, format, True, f"p/models/final.{format}", 12_345, 0.75)
+    return ExportRow(
+        version,
+        format,
+        True,
+        f"p/models/final.{format}",
+        12_345,
+        0.75,
+        options={"format": format, "optimize": True, "face_limit": 500},
+        contents={"vertices": 300, "faces": 500},
+        saved={"bytes": 99},
+        notes=("The surface was closed.", "It had a hole."),
+    )
+
+
+def preview(version: int) -> PreviewRow:
+    return PreviewRow(version, f"p/models/v{version}.png", f"p/models/v{version}.mp4")
+
+
+def sheet(version: int) -> SheetRow:
+    return SheetRow(version, f"p/models/sheet-{version}.png")
 
 
 VIEWS = StageCommit(
@@ -65,6 +86,8 @@ VIEWS = StageCommit(
 )
 DEPTH = StageCommit("depth", 1.25, depths=(depth(0), depth(1)))
 SPLATS = StageCommit("splats", 4.0, models=(model(0),))
+PREVIEWS = StageCommit("previews-v0", 6.0, previews=(preview(0),))
+SHEET = StageCommit("contact-sheet", 1.5, sheets=(sheet(0),))
 
 
 async def project(records: Records, project_id: str = "project-1") -> str:

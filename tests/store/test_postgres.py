@@ -11,7 +11,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from deployments.store import JobState, StageCommit, Store
+from deployments.store import JobKind, JobState, StageCommit, Store
 from pipeline.errors import (
     Conflict,
     GlimpseError,
@@ -33,7 +33,19 @@ from serve_app.stores.migrations import (
 from serve_app.stores.postgres import open_pool
 from serve_app.stores.records import error_for_sqlstate
 
-from .rows import LEASE_S, VIEWS, claim, claimed, expire, generated, project, submit
+from .rows import (
+    LEASE_S,
+    PREVIEWS,
+    SHEET,
+    VIEWS,
+    claim,
+    claimed,
+    expire,
+    export,
+    generated,
+    project,
+    submit,
+)
 
 TABLES = {
     "projects",
@@ -44,6 +56,8 @@ TABLES = {
     "enhanced_views",
     "refinement_metrics",
     "export_history",
+    "model_previews",
+    "contact_sheets",
     "jobs",
     "job_events",
     "job_stages",
@@ -153,6 +167,55 @@ async def test_migrations_apply_once_and_files_run_twice(fresh_dsn: str) -> None
     assert await migrate(fresh_dsn) == tuple(file.version for file in migration_files())
 
 
+async def test_commits_and_rows_of_the_release_before_are_understood(postgres_dsn: str) -> None:
+    *_, exports = migration_files()
+    name = "release_before"
+    dsn = postgres_dsn.replace("@/postgres?", f"@/{name}?")
+    old = {
+        "stage": "export",
+        "seconds": 1.0,
+        "exports": [
+            {
+                "model_version": 0,
+                "format": "splat",
+                "optimize": False,
+                "file_path": "p/models/final.splat",
+                "file_size_bytes": 32,
+                "seconds": 1.0,
+            }
+        ],
+    }
+    splats = {"version": 0, "model_path": "p", "engine": "cpu", "origin": "generate"}
+    splats |= {"splat_count": 1, "file_size_bytes": 1}
+    async with connected(postgres_dsn) as admin:
+        await admin.execute(f"create database {name}")
+        async with connected(dsn) as connection:
+            await apply_migrations(connection, migration_files()[:-1])
+        async with open_pool(dsn) as pool:
+            before = PostgresRecords(pool)
+            await before.call("create_project_v1", p_project_id="p", p_original_path="o",
+                              p_processed_path="c", p_background_engine="none")  # fmt: skip
+            lease = await claimed_raw(before)
+            for commit in ({"stage": "splats", "seconds": 1.0, "models": [splats]}, old):
+                await before.call("commit_stage_v1", p_job_id=lease, p_fence=1, p_commit=commit)
+            assert await migrate(dsn) == (exports.version,)
+            (row,) = (await before.project_detail("p")).exports
+            assert (row.file_path, row.options, row.notes) == ("p/models/final.splat", {}, ())
+            await before.call("commit_stage_v1", p_job_id=lease, p_fence=1, p_commit=old)
+            assert (await before.project_detail("p")).exports == (row,)
+        await admin.execute(f"drop database {name} with (force)")
+
+
+async def claimed_raw(records: PostgresRecords) -> str:
+    """The id of a running job, by the functions' names alone."""
+    await records.call(
+        "submit_job_v1", p_project_id="p", p_kind="generate", p_options={}, p_fingerprint="f"
+    )
+    lease = await records.call("claim_job_v1", p_worker="w", p_lease_s=LEASE_S)
+    job_id: str = lease["job"]["id"]
+    return job_id
+
+
 async def test_migrating_at_once_applies_each_file_once(postgres_dsn: str) -> None:
     name = "migrate_at_once"
     dsn = postgres_dsn.replace("@/postgres?", f"@/{name}?")
@@ -250,6 +313,9 @@ async def test_deleting_a_project_takes_its_rows_along(
     records: PostgresRecords, clean_dsn: str
 ) -> None:
     name = await generated(records)
+    lease = await claimed(records, name, JobKind.REFINE)
+    for commit in (PREVIEWS, SHEET, StageCommit("export", 1.0, exports=(export(0),))):
+        await records.commit_stage(lease.job.id, lease.fence, commit)
     async with connected(clean_dsn) as connection:
         await connection.execute("delete from projects where id = $1", name)
         for table in TABLES:

@@ -13,6 +13,8 @@ from pipeline.errors import Conflict, InvalidInput
 from .rows import (
     DEPTH,
     LEASE_S,
+    PREVIEWS,
+    SHEET,
     SPLATS,
     VIEWS,
     claimed,
@@ -22,7 +24,9 @@ from .rows import (
     generated,
     iteration,
     model,
+    preview,
     project,
+    sheet,
     submit,
     view,
 )
@@ -51,7 +55,7 @@ async def test_committed_rows_come_back_as_they_were(store: Store) -> None:
 
     await records.finish_job(lease.job.id, lease.fence, state=JobState.SUCCEEDED)
     lease = await claimed(records, name, JobKind.EXPORT)
-    commit = StageCommit("export", 0.75, exports=(export(1), export(0, format="ply")))
+    commit = StageCommit("export", 0.75, exports=(export(1), export(0, format="glb-splat")))
     await records.commit_stage(lease.job.id, lease.fence, commit)
     assert await records.committed(lease.job.id) == (commit,)
 
@@ -103,6 +107,10 @@ async def test_refused_commit_leaves_nothing(store: Store) -> None:
         replace(SPLATS, models=(replace(model(0), ssim=1.5),)),
         replace(SPLATS, models=(replace(model(0), psnr=math.nan),)),
         StageCommit("export", 1.0, exports=(export(3),)),
+        replace(PREVIEWS, previews=(preview(3),)),
+        replace(PREVIEWS, previews=(replace(preview(0), thumbnail_path=""),)),
+        replace(SHEET, sheets=(sheet(3),)),
+        replace(SHEET, sheets=(replace(sheet(0), image_path=""),)),
         StageCommit("iteration-1", 1.0, iterations=(iteration(1, version=9),)),
     ],
     ids=lambda commit: repr(commit)[:120],
@@ -143,7 +151,43 @@ async def test_detail_shows_everything_of_a_project(store: Store) -> None:
     assert [row.iteration_number for row in detail.iterations] == [0, 1, 2]
     assert detail.iterations[1] == ITERATIONS[1].iterations[0]
     assert detail.exports == (export(1),)
+    assert (detail.previews, detail.contact_sheet) == ((), None)
     assert detail.job == await records.get_job(lease.job.id)
+
+
+async def test_pictures_come_back_with_their_version_and_the_newest_sheet_counts(
+    store: Store,
+) -> None:
+    records = store.records
+    name = await generated(records)
+    lease = await claimed(records, name, JobKind.REFINE)
+    newer = (
+        replace(PREVIEWS, stage="previews-v1", previews=(preview(1),)),
+        replace(SHEET, sheets=(sheet(1),)),
+    )
+    for commit in (ITERATIONS[0], ITERATIONS[1], PREVIEWS, *newer):
+        await records.commit_stage(lease.job.id, lease.fence, commit)
+    assert await records.committed(lease.job.id) == (*ITERATIONS[:2], PREVIEWS, *newer)
+    detail = await records.project_detail(name)
+    assert detail.previews == (preview(0), preview(1))
+    assert detail.contact_sheet == sheet(1)
+
+    await records.finish_job(lease.job.id, lease.fence, state=JobState.CANCELLED)
+    lease = await claimed(records, name, JobKind.REFINE)
+    latest = replace(SHEET, sheets=(replace(sheet(1), image_path="p/models/other.png"),))
+    await records.commit_stage(lease.job.id, lease.fence, latest)
+    assert (await records.project_detail(name)).contact_sheet == latest.sheets[0]
+
+
+async def test_a_version_has_one_row_of_pictures(store: Store) -> None:
+    records = store.records
+    lease = await claimed(records, await generated(records), JobKind.REFINE)
+    for _ in range(2):
+        await records.commit_stage(lease.job.id, lease.fence, PREVIEWS)
+    with pytest.raises(Conflict):
+        await records.commit_stage(
+            lease.job.id, lease.fence, replace(PREVIEWS, stage="previews-again")
+        )
 
 
 async def test_detail_of_a_new_project_is_empty(store: Store) -> None:

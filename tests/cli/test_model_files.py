@@ -1,0 +1,217 @@
+"""`glimpse3d export` and `glimpse3d render` on good, damaged and foreign files."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from imageio_ffmpeg import count_frames_and_secs
+from PIL import Image
+from typer.testing import CliRunner
+
+from pipeline.formats import FORMATS
+from pipeline.formats.ply import read_ply, write_ply
+from pipeline.formats.splat import read_splat, write_splat
+from pipeline.types import SplatModel
+from serve_app.cli import app
+from tests.fakes import some_model
+from tests.oracles.shells import shell
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture(scope="module")
+def torus() -> SplatModel:
+    return shell("torus", 12_000)
+
+
+@pytest.fixture
+def model_file(tmp_path: Path, torus: SplatModel) -> Path:
+    path = tmp_path / "model.ply"
+    path.write_bytes(write_ply(torus))
+    return path
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    """Exit code and output on one line."""
+    result = RUNNER.invoke(app, [str(argument) for argument in arguments])
+    assert "Traceback" not in result.output
+    return result.exit_code, " ".join(result.output.split())
+
+
+def test_a_mesh_is_written(model_file: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.glb"
+    code, said = run(
+        "export", model_file, target, "--optimize", "--face-limit", 1000, "--texture-size", 128
+    )
+    assert code == 0, said
+    assert "500 faces" in said
+    assert "128 pixels of texture" in said
+    assert "Saved: 500 faces" in said
+    (mesh,) = trimesh.load(target, process=False).geometry.values()
+    assert len(mesh.faces) == 500
+
+
+def test_splats_go_there_and_back(model_file: Path, tmp_path: Path, torus: SplatModel) -> None:
+    assert run("export", model_file, tmp_path / "a.splat")[0] == 0
+    assert run("export", tmp_path / "a.splat", tmp_path / "b.ply")[0] == 0
+    back = read_ply((tmp_path / "b.ply").read_bytes())
+    order = np.lexsort(torus.means.T), np.lexsort(back.means.T)
+    np.testing.assert_allclose(back.means[order[1]], torus.means[order[0]], atol=1e-6)
+    assert len(read_splat((tmp_path / "a.splat").read_bytes())) == len(torus)
+
+
+def test_the_name_of_the_file_says_the_format(tmp_path: Path) -> None:
+    model = tmp_path / "model.splat"
+    model.write_bytes(write_splat(some_model(50)))
+    assert run("export", model, tmp_path / "x.splat.glb")[0] == 0
+    assert b"KHR_gaussian_splatting" in (tmp_path / "x.splat.glb").read_bytes()
+    assert run("export", model, tmp_path / "anything", "--format", "spz")[0] == 0
+    assert (tmp_path / "anything").read_bytes().startswith(b"\x1f\x8b")
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [("x.fbx", "names no format"), ("x.obj", "name it x.obj.zip"), ("x", "names no format")],
+)
+def test_a_name_that_says_no_format_lists_those_there_are(
+    model_file: Path, tmp_path: Path, name: str, wanted: str
+) -> None:
+    code, said = run("export", model_file, tmp_path / name)
+    assert code == 1
+    assert wanted in said
+    if "names no" in wanted:
+        assert all(f".{found.suffix}" in said for found in FORMATS.values())
+
+
+def _damaged(kind: str) -> bytes:
+    model = some_model(50)
+    good = write_ply(model)
+    mesh = b"ply\nformat binary_little_endian 1.0\nelement vertex 0\nproperty float x\n"
+    return {
+        "empty": b"",
+        "truncated": good[:-10],
+        "long": good + b"\0",
+        "letter": b"Dear reader",
+        "mesh": mesh + b"element face 0\nproperty list uchar int vertex_indices\nend_header\n",
+        "no opacity": good.replace(b"property float opacity", b"property float whatever"),
+        "nan": write_ply(replace(model, log_scales=np.full_like(model.log_scales, np.nan))),
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [
+        ("empty", "is empty"),
+        ("truncated", "truncated: "),
+        ("long", "longer than its header says"),
+        ("letter", "does not begin with a PLY header"),
+        ("mesh", "'face': not a splat file"),
+        ("no opacity", "property 'opacity' is missing"),
+        ("nan", "nan in property 'scale_0' of splat 0"),
+    ],
+)
+@pytest.mark.parametrize("command", ["export", "render"])
+def test_a_damaged_or_foreign_file_is_named(
+    tmp_path: Path, command: str, kind: str, wanted: str
+) -> None:
+    model, target = tmp_path / "model.ply", tmp_path / "out.glb"
+    model.write_bytes(_damaged(kind))
+    code, said = run(
+        *(
+            [command, model, target]
+            if command == "export"
+            else [command, model, "--turntable", target]
+        )
+    )
+    assert code == 1
+    assert "invalid_model_file" in said
+    assert wanted in said
+    assert [path.name for path in tmp_path.iterdir()] == ["model.ply"]
+
+
+@pytest.mark.parametrize("command", ["export", "render"])
+def test_a_file_that_cannot_be_read_or_written_is_named(
+    model_file: Path, tmp_path: Path, command: str
+) -> None:
+    def of(source: Path, target: Path) -> tuple[int, str]:
+        option = [] if command == "export" else ["--thumbnail"]
+        return run(command, source, *option, target)
+
+    code, said = of(tmp_path / "none.ply", tmp_path / "x.ply")
+    assert code == 1
+    assert "No such file" in said
+    code, said = of(tmp_path, tmp_path / "x.ply")
+    assert code == 1
+    assert "Is a directory" in said
+    code, said = of(model_file, tmp_path / "nowhere" / "x.ply")
+    assert code == 1
+    assert "There is no folder" in said
+    (tmp_path / "folder.ply").mkdir()
+    code, said = of(model_file, tmp_path / "folder.ply")
+    assert code == 1
+    assert "is a folder" in said
+
+
+def test_bad_options_are_named(model_file: Path, tmp_path: Path) -> None:
+    for flags, wanted in (
+        (["--format", "fbx"], "format must be one of"),
+        (["--face-limit", 5], "face_limit"),
+        (["--texture-size", 5], "texture_size"),
+    ):
+        code, said = run("export", model_file, tmp_path / "x.glb", *flags)
+        assert code == 1
+        assert wanted in said
+    code, said = run("render", model_file, "--turntable", tmp_path / "x.mp4", "--size", 33)
+    assert code == 1
+    assert "size must be" in said
+    code, said = run("render", model_file)
+    assert code == 2
+    assert "--turntable" in said
+
+
+def test_pictures_are_drawn(model_file: Path, tmp_path: Path) -> None:
+    film, picture = tmp_path / "out.mp4", tmp_path / "out.png"
+    flags = ["--turntable", film, "--thumbnail", picture, "--frames", 8, "--size", 64]
+    code, said = run("render", model_file, *flags)
+    assert code == 0, said
+    assert count_frames_and_secs(film)[0] == 8
+    with Image.open(picture) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    assert pixels.shape == (64, 64, 3)
+    assert pixels.std() > 20
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_an_old_file_and_nothing_else(model_file: Path, tmp_path: Path) -> None:
+    target = tmp_path / "out.glb"
+    target.write_bytes(b"old")
+    # A shell may have told this process, and so its children, to ignore the signal.
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from serve_app.cli import app; app()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-c", code, "export", model_file, target],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "COLUMNS": "200", "FORCE_COLOR": "1"},
+    )
+    assert process.stdout is not None
+    said = ""
+    while "export" not in said:  # the bar of the export is drawn
+        said += process.stdout.read(1)
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, said + rest
+    assert "Traceback" not in said + rest
+    assert target.read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.ply", "out.glb"]
