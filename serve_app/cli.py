@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 
 from pipeline.errors import GlimpseError
 from pipeline.options import Preset, random_seed
@@ -39,10 +40,12 @@ def _errors_as_sentences() -> Iterator[None]:
         yield
     except ValidationError as error:
         for fault in error.errors():
-            console.print(f"[red]{'.'.join(map(str, fault['loc'])).upper()}[/]: {fault['msg']}")
+            name = ".".join(map(str, fault["loc"])).upper()
+            console.print(f"[red]{name}[/]: {escape(fault['msg'])}", soft_wrap=True)
         raise typer.Exit(2) from None
     except GlimpseError as error:
-        console.print(f"[red]{error.code}[/]: {error.detail}")
+        # A path or a line of a damaged file may look like markup.
+        console.print(f"[red]{error.code}[/]: {escape(error.detail)}", soft_wrap=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         console.print("[yellow]Stopped.[/]")
@@ -138,7 +141,7 @@ def demo(
     with _errors_as_sentences():
         photo = image or default_photo()
         if not photo.is_file():
-            console.print(f"[red]There is no file {photo}.[/]")
+            console.print(f"[red]There is no file {escape(str(photo))}.[/]")
             raise typer.Exit(2)
         run_demo(photo, out, console, seed=seed, iterations=iterations)
 
@@ -176,11 +179,11 @@ def export(
         )
         with stage_bars(console) as bars:
             exported = export_file(model, target, options, bars)
-        console.print(f"{target}: {_listed(exported.contents)}")
+        console.print(f"{escape(str(target))}: {_listed(exported.contents)}", soft_wrap=True)
         if optimize:
             console.print(f"Saved: {_listed(exported.saved)}")
         for note in exported.notes:
-            console.print(f"[yellow]Note:[/] {note}")
+            console.print(f"[yellow]Note:[/] {escape(note)}")
 
 
 def _listed(numbers: Mapping[str, int]) -> str:
@@ -212,7 +215,8 @@ def render(
         with stage_bars(console) as bars:
             render_file(model, pictures, bars, frames=frames, size=size)
         for target in pictures.values():
-            console.print(f"{target}: {target.stat().st_size / 1e6:.2f} MB")
+            megabytes = target.stat().st_size / 1e6
+            console.print(f"{escape(str(target))}: {megabytes:.2f} MB", soft_wrap=True)
 
 
 if __name__ == "__main__":

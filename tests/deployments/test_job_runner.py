@@ -405,7 +405,13 @@ async def test_a_model_that_cannot_be_drawn_is_our_fault_not_the_clients(store: 
     assert job.error.detail.startswith("Version 0 cannot be drawn")
 
 
-async def test_an_old_version_that_cannot_be_drawn_does_not_fail_later_jobs(store: Store, caplog):
+async def test_an_old_version_that_cannot_be_drawn_does_not_fail_later_jobs(
+    store: Store, monkeypatch
+):
+    told: list[str] = []
+    # Not caplog: Ray, once it runs in this process, keeps its loggers' records to itself.
+    monkeypatch.setattr(previews.log, "warning", lambda text, *values: told.append(text % values))
+
     class Nothing(FakeModels):
         async def reconstruct(self, request, report=ignore_progress):
             return some_model(0)
@@ -419,7 +425,7 @@ async def test_an_old_version_that_cannot_be_drawn_does_not_fail_later_jobs(stor
     assert [row.version for row in detail.models] == [0, 1]
     assert [row.version for row in detail.previews] == [1]
     assert detail.contact_sheet is not None
-    assert "Version 0 cannot be drawn" in caplog.text
+    assert any("Version 0 cannot be drawn" in line for line in told)
 
 
 async def test_nothing_that_was_written_is_overwritten(store: Store, monkeypatch):
