@@ -8,14 +8,24 @@ which of them they are. Cancelling the awaiting task stops the work behind the p
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from pipeline.control import Progress, Report, ignore_progress
 from pipeline.options import ExportOptions
-from pipeline.types import Cameras, Cutout, DepthMaps, Scores, SplatModel, UInt8Array, ViewSet
+from pipeline.types import (
+    Cameras,
+    Cutout,
+    DepthMaps,
+    FloatArray,
+    Scores,
+    SplatModel,
+    UInt8Array,
+    ViewSet,
+)
 
 __all__ = [
     "BackgroundRemover",
+    "Candidate",
     "DepthEstimator",
     "EnhancedImages",
     "Enhancer",
@@ -24,6 +34,7 @@ __all__ = [
     "FitRequest",
     "Foreground",
     "GenerateJournal",
+    "Improvement",
     "IterationOutcome",
     "Ports",
     "References",
@@ -85,10 +96,12 @@ class RefineRequest:
 
     Attributes:
         model: where to start.
-        originals: the views of the first reconstruction, without the held-out ones.
+        originals: the views of the first reconstruction, without the held-out ones; their `photo`
+            is a further target.
         enhanced: uint8 [E, H, W, 3], enhanced renders of `enhanced_views`, on white.
         enhanced_views: which of the originals each enhanced image replaces, as indices into
             `originals`.
+        depths: of `originals`, for the disparity loss; None leaves that loss out.
         learning_rate: of the colours; other parameters scale with it.
     """
 
@@ -99,6 +112,26 @@ class RefineRequest:
     learning_rate: float
     iterations: int
     seed: int
+    depths: DepthMaps | None = None
+
+
+@dataclass(frozen=True)
+class Improvement:
+    """What a refinement round made of a model.
+
+    Attributes:
+        model: the candidate; as many splats as before.
+        view_weights: float32 [O], how far each original target was trusted at the end, 0..1.
+        enhanced_weights: float32 [E], the same of the enhanced targets.
+        exposures: float32 [O, 3, 4], the colour map from the model to each original target.
+        parameters: what the engine used, JSON-ready (rates, loss weights, steps).
+    """
+
+    model: SplatModel
+    view_weights: FloatArray
+    enhanced_weights: FloatArray
+    exposures: FloatArray
+    parameters: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -116,10 +149,25 @@ class Renders:
 
 @dataclass(frozen=True)
 class References:
-    """Images a model is judged by: uint8 [V, H, W, 3] on white, and their cameras."""
+    """What a model is judged by; no optimiser saw the images.
+
+    Attributes:
+        images: uint8 [V, H, W, 3] on white.
+        cameras: V cameras.
+        views: index of each image in the rig.
+        alphas: uint8 [V, H, W], or None: no silhouettes are compared.
+        depth: float32 [V, H, W], z-depth up to scale and shift of its inverse, 0 where unknown, or
+            None.
+        photo: the photo as one view. It is a target of the refinement, so it is no score, but it
+            must not get worse: a guard.
+    """
 
     images: UInt8Array
     cameras: Cameras
+    views: tuple[int, ...] = ()
+    alphas: UInt8Array | None = None
+    depth: FloatArray | None = None
+    photo: ViewSet | None = None
 
 
 @dataclass(frozen=True)
@@ -173,7 +221,7 @@ class SplatEngine(Protocol):
 
     async def improve(
         self, request: RefineRequest, report: Report = ignore_progress
-    ) -> SplatModel: ...
+    ) -> Improvement: ...
 
     async def render(self, model: SplatModel, cameras: Cameras) -> Renders: ...
 
@@ -222,6 +270,26 @@ class _Journal(Protocol):
         """Progress inside the stage that was entered last."""
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """One of several models that a generation chose from.
+
+    Attributes:
+        seed: of its views and its fit.
+        overall_quality, psnr, ssim, lpips: on its own held-out views; None where it failed.
+        chosen: it became the project's model; true of one.
+        note: why it failed, else empty.
+    """
+
+    seed: int
+    overall_quality: float | None
+    psnr: float | None
+    ssim: float | None
+    lpips: float | None
+    chosen: bool
+    note: str = ""
+
+
 class GenerateJournal(_Journal, Protocol):
     """Where a generation keeps what it finished; `load_*` answers None when not there yet."""
 
@@ -239,6 +307,12 @@ class GenerateJournal(_Journal, Protocol):
         self, model: SplatModel, scores: Scores, engine: str, seconds: float
     ) -> None: ...
 
+    async def load_ranking(self) -> tuple[Candidate, ...] | None:
+        """Asked, and the ranking saved, only where there are several candidates."""
+
+    async def save_ranking(self, ranking: tuple[Candidate, ...], seconds: float) -> None:
+        """Best first, the failed ones last; before the views of the chosen one are saved."""
+
 
 @dataclass(frozen=True)
 class IterationOutcome:
@@ -249,7 +323,12 @@ class IterationOutcome:
         scores: of the candidate of this iteration on held-out data.
         model: the candidate where it was accepted, else None.
         enhanced: the enhanced targets, uint8 [E, H, W, 3]; None for iteration 0.
+        before, after: renders of the model before and after the round from the same cameras.
         enhanced_views: rig indices of `enhanced`.
+        enhanced_weights: how far each was trusted, 0..1.
+        view_weights: rig index to trust, 0..1, of every original view the optimiser saw.
+        parameters: what engine and enhancer used, JSON-ready.
+        guards: sentences about guards that the candidate broke.
     """
 
     iteration: int
@@ -261,7 +340,13 @@ class IterationOutcome:
     learning_rate: float
     seconds: float
     enhanced: UInt8Array | None = None
+    before: UInt8Array | None = None
+    after: UInt8Array | None = None
     enhanced_views: tuple[int, ...] = ()
+    enhanced_weights: tuple[float, ...] = ()
+    view_weights: dict[int, float] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    guards: tuple[str, ...] = ()
     note: str = ""
 
 
@@ -270,6 +355,9 @@ class RefineJournal(_Journal, Protocol):
 
     async def generated_views(self) -> ViewSet:
         """The views of the generation that made the model."""
+
+    async def generated_depths(self) -> DepthMaps:
+        """Their depth maps."""
 
     async def load_start(self) -> SplatModel:
         """The model to refine: the newest version when the job began."""

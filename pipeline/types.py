@@ -24,6 +24,7 @@ __all__ = [
     "Scores",
     "SplatModel",
     "UInt8Array",
+    "ViewScore",
     "ViewSet",
 ]
 
@@ -99,6 +100,8 @@ class ViewSet:
         surface_depth: float32 [V, H, W] z-depth in world units where the engine knows it from
             its own geometry (0 = no surface), else None.
         notes: sentences a user should read: what is a guess, which option had no effect.
+        photo: the photo itself as one view from its own camera, where it is known: what the user
+            gave, so it is trusted more than any synthesised view.
         auxiliary: further views from other cameras where the engine has them for nothing, such as
             from below. They are fitted like the others, but never counted, enhanced or scored.
     """
@@ -110,12 +113,13 @@ class ViewSet:
     surface_depth: FloatArray | None = None
     notes: tuple[str, ...] = ()
     auxiliary: ViewSet | None = None
+    photo: ViewSet | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
     def select(self, indices: list[int]) -> ViewSet:
-        """The views at `indices`, in that order, without the auxiliary ones."""
+        """The views at `indices`, in that order, without the auxiliary ones and the photo."""
         depth = self.surface_depth
         return replace(
             self,
@@ -124,6 +128,7 @@ class ViewSet:
             cameras=self.cameras.select(indices),
             surface_depth=None if depth is None else depth[indices],
             auxiliary=None,
+            photo=None,
         )
 
 
@@ -197,6 +202,17 @@ class SplatModel:
 
 
 @dataclass(frozen=True)
+class ViewScore:
+    """Scores of one view; `view` is its index in the rig. None means "not measured"."""
+
+    view: int
+    psnr: float
+    ssim: float
+    lpips: float | None
+    silhouette_iou: float | None
+
+
+@dataclass(frozen=True)
 class Scores:
     """How well a model explains images it was not fitted to. None means "not measured".
 
@@ -205,11 +221,21 @@ class Scores:
         ssim: -1..1, higher is better.
         lpips: >= 0, lower is better; None without weights.
         overall_quality: 0..1, higher is better (`pipeline.scores.overall_quality`).
-        extra: further named numbers (per-view PSNR, silhouette IoU).
+        silhouette_iou: intersection over union of the outlines, 0..1, higher is better.
+        consistency: how far apart neighbouring cameras see the same detail, pixels, lower is
+            better.
+        floaters: share of the model's opacity that floats far from all other splats, 0..1, lower
+            is better.
+        views: one entry per reference view.
+        extra: further named numbers; the guards of the refinement are among them.
     """
 
     psnr: float
     ssim: float
     lpips: float | None
     overall_quality: float
+    silhouette_iou: float | None = None
+    consistency: float | None = None
+    floaters: float | None = None
+    views: tuple[ViewScore, ...] = ()
     extra: dict[str, float] = field(default_factory=dict)

@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.types import FloatArray, SplatModel
 
-__all__ = ["PLY_FROM_WORLD", "rotate_model", "turn_quats"]
+__all__ = ["GLTF_FROM_WORLD", "PLY_FROM_WORLD", "rotate_model", "settle", "turn_quats"]
 
 GLTF_FROM_WORLD: FloatArray = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]], np.float32)
 #: Rotation [3, 3] from the world frame to the frame of .ply and .splat files.
@@ -34,6 +34,19 @@ def rotate_model(model: SplatModel, R: FloatArray) -> SplatModel:
         quats=turn_quats(model.quats, R),
         sh=_turn_sh(model.sh, R),
     )
+
+
+def settle(model: SplatModel) -> SplatModel:
+    """The model with quaternions that survive the turn into a file's frame and back, bit by bit.
+
+    Unit length, components rounded to 2^-20: the turns between our frames multiply by one half
+    and add, which is then exact in float32. What is read from a file is then what was written, so
+    a run that goes on from a file goes on from the very same numbers (models of SH degree 0).
+    """
+    quats = model.quats.astype(np.float64)
+    lengths = np.linalg.norm(quats, axis=1, keepdims=True)
+    unit = np.where(lengths > 0, quats / np.where(lengths > 0, lengths, 1.0), [1.0, 0, 0, 0])
+    return replace(model, quats=(np.round(unit * 2**20) / 2**20).astype(np.float32))
 
 
 def turn_quats(quats: FloatArray, R: FloatArray) -> FloatArray:

@@ -16,7 +16,7 @@ from pipeline.errors import InvalidInput
 from pipeline.mesh.extract import extract_surface
 from pipeline.mesh.texture import UNWRAP_LIMIT, bake_colors, bake_texture
 from pipeline.mesh.types import TexturedMesh, TriangleMesh
-from pipeline.splats.neighbours import neighbour_distance
+from pipeline.splats.floaters import VISIBLE_OPACITY, floating
 from pipeline.splats.unit_frame import CAMERA_RADIUS, UnitFrame
 from pipeline.splats.visible import take_splats
 from pipeline.types import FloatArray, SplatModel
@@ -24,12 +24,6 @@ from pipeline.types import FloatArray, SplatModel
 __all__ = ["BuiltMesh", "MeshRequest", "build_mesh"]
 
 _BAKE_VIEWS = 32
-
-#: Splats fainter than this have no part in a surface.
-_VISIBLE = 0.05
-
-#: A splat floats when its neighbours are so many times farther away than the median.
-_FLOATER = 6.0
 
 
 @dataclass(frozen=True)
@@ -88,18 +82,13 @@ def build_mesh(model: SplatModel, request: MeshRequest, control: Control) -> Bui
 
 
 def _without_floaters(model: SplatModel) -> SplatModel:
-    """The visible splats, without those that float far from all others: they belong to no surface
-    and would make the volume larger than the object.
-
-    A splat floats when its neighbours are several times farther away than is usual in the model
-    and than its own size.
+    """The visible splats, without those that float far from all others (`floating`): they belong
+    to no surface and would make the volume larger than the object.
     """
-    seen = np.flatnonzero(model.opacities >= _VISIBLE)
-    if not seen.size:
+    seen = model.opacities >= VISIBLE_OPACITY
+    if not seen.any():
         raise InvalidInput("The model has no surface: it holds no visible splat.")
-    away = neighbour_distance(model.means[seen])
-    size = np.exp(model.log_scales[seen].astype(np.float64).max(axis=1))
-    return take_splats(model, seen[(away <= _FLOATER * np.median(away)) | (away <= 3 * size)])
+    return take_splats(model, seen & ~floating(model))
 
 
 def _normals(surface: TriangleMesh) -> FloatArray:

@@ -9,32 +9,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from pipeline.control import Control
-from pipeline.errors import ModelFailed
-from pipeline.ports import FitRequest, References, RefineRequest, Renders
-from pipeline.scores import compare
+from pipeline.formats.frame import settle
+from pipeline.ports import FitRequest, Improvement, References, RefineRequest, Renders
 from pipeline.splats.fit import FitOptions, fit
 from pipeline.splats.initialise import splats_from_views
-from pipeline.splats.optimiser import LearningRates, Optimiser
+from pipeline.splats.judge import LpipsLike, judge_model
+from pipeline.splats.polish import improve_model
 from pipeline.splats.render import render_model
 from pipeline.splats.targets import Targets
 from pipeline.types import Cameras, DepthMaps, FloatArray, Scores, SplatModel, UInt8Array, ViewSet
 
 __all__ = ["CpuSplats"]
-
-#: Share of steps that look at an enhanced view, and the weight of its loss (Difix3D, arXiv
-#: 2503.01774): enhanced views add detail, the originals keep the object.
-_ENHANCED_SHARE, _ENHANCED_WEIGHT = 0.3, 0.3
-
-#: Learning rates of a refinement round when `learning_rate` is .01. Against those a fit starts
-#: with: colours a half, opacities a fifth, rotations and scales a sixth, means a sixteenth (where a
-#: fit ends at a twentieth): the shape has been found, a round polishes it.
-_REFINE_RATES = LearningRates(
-    means=5e-5, quats=1e-3, log_scales=2.5e-3, logit_opacities=1e-2, sh0=1e-2, sh_rest=5e-4
-)
-_REFINE_RATES_AT = 0.01
 
 #: Where placing the first splats ends in the progress of a reconstruction; it takes .5 s where the
 #: fits of the presets take 2 to 20 s.
@@ -45,6 +32,10 @@ class CpuSplats:
     """Engine "cpu": the C++ rasteriser, every core of the process."""
 
     name = "cpu-rasteriser"
+
+    def __init__(self, lpips: LpipsLike | None = None) -> None:
+        """Without `lpips` no score has an LPIPS."""
+        self._lpips = lpips
 
     def reconstruct(self, request: FitRequest, control: Control) -> SplatModel:
         """Place splats on the depth maps of the shown views and fit them to these views.
@@ -73,44 +64,12 @@ class CpuSplats:
             control=control.part(0.0, _PLACED),
         )
         fitted = fit(initial, Targets.of_views(views), options, control.part(_PLACED, 1.0))
-        return fitted.model
+        return settle(fitted.model)
 
-    def improve(self, request: RefineRequest, control: Control) -> SplatModel:
-        """One refinement round: Adam through the renderer, originals and enhanced targets mixed.
-
-        The number of splats stays. The same request gives the same model.
-
-        Raises:
-            ModelFailed: the round diverged.
-            Cancelled: `control` asked for it.
-        """
-        originals, enhanced = _joined(request.originals), list(request.enhanced_views)
-        targets = Targets(
-            np.concatenate([originals.images, request.enhanced]),
-            np.concatenate([originals.alphas, originals.alphas[enhanced]]),
-            originals.cameras.select([*range(len(originals)), *enhanced]),
-            np.array([1.0] * len(originals) + [_ENHANCED_WEIGHT] * len(enhanced), np.float32),
-        ).tensors()
-        optimiser = Optimiser(request.model, _REFINE_RATES)
-        rate = request.learning_rate / _REFINE_RATES_AT
-        generator = torch.Generator().manual_seed(request.seed)
-        for step in range(request.iterations):
-            chance, pick = torch.rand(2, generator=generator).tolist()
-            look_at_enhanced = bool(enhanced) and chance < _ENHANCED_SHARE
-            view = (
-                len(originals) + int(pick * len(enhanced))
-                if look_at_enhanced
-                else int(pick * len(originals))
-            )
-            # The rates fall to a tenth, so that the round ends at rest.
-            decay = 0.1 ** (step / request.iterations)
-            result = optimiser.step(
-                targets, [view], geometry_rate=rate * decay, color_rate=rate * decay
-            )
-            if not result.loss < float("inf"):
-                raise ModelFailed(f"The refinement diverged at step {step + 1}.")
-            control.step((step + 1) / request.iterations, "Refining", loss=result.loss)
-        return optimiser.model()
+    def improve(self, request: RefineRequest, control: Control) -> Improvement:
+        """One refinement round; see `pipeline.splats.polish.improve_model`."""
+        improvement = improve_model(request, control)
+        return replace(improvement, model=settle(improvement.model))
 
     def render(self, model: SplatModel, cameras: Cameras) -> Renders:
         """Pictures on white."""
@@ -118,9 +77,8 @@ class CpuSplats:
         return Renders(_to_bytes(rendering.images), _to_bytes(rendering.alphas))
 
     def evaluate(self, model: SplatModel, references: References) -> Scores:
-        """Scores of renders from the references' cameras."""
-        rendering = render_model(model, references.cameras)
-        return compare(rendering.images, (references.images / 255).astype(np.float32))
+        """See `pipeline.splats.judge.judge_model`."""
+        return judge_model(model, references, self._lpips)
 
 
 def _joined(views: ViewSet) -> ViewSet:

@@ -16,7 +16,7 @@ from torch import Tensor
 from pipeline.errors import InvalidInput, ModelFailed
 from pipeline.splats._threads import one_torch_thread
 from pipeline.splats.losses import photometric_loss, silhouette_loss
-from pipeline.splats.rasterize import rasterize
+from pipeline.splats.rasterize import RenderMode, rasterize
 from pipeline.splats.targets import TargetTensors
 from pipeline.types import FloatArray, SplatModel
 
@@ -157,17 +157,33 @@ class Optimiser:
             losses = losses + alpha_weight * silhouette_loss(alpha[..., 0], targets.alphas[views])
             loss = (losses * targets.weights[views]).mean()
             torch.autograd.backward([loss])
-            rates = {
-                "means": geometry_rate * means_rate,
-                **dict.fromkeys(GEOMETRY[1:], geometry_rate),
-            }
-            self._adam({name: rates.get(name, color_rate) for name in self.params})
+            self.descend(geometry_rate=geometry_rate, means_rate=means_rate, color_rate=color_rate)
             return StepResult(loss.item(), meta["means2d"].absgrad, meta["radii"])
 
+    def descend(
+        self, *, geometry_rate: float = 1.0, means_rate: float = 1.0, color_rate: float = 1.0
+    ) -> None:
+        """One Adam step along the gradients that a caller's loss has left; see `step`."""
+        rates = {
+            "means": geometry_rate * means_rate,
+            **dict.fromkeys(GEOMETRY[1:], geometry_rate),
+        }
+        self._adam({name: rates.get(name, color_rate) for name in self.params})
+
     def draw(
-        self, targets: TargetTensors, views: list[int], backgrounds: Tensor
+        self,
+        targets: TargetTensors,
+        views: list[int],
+        backgrounds: Tensor,
+        *,
+        render_mode: RenderMode = "RGB",
     ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-        """Image [B, H, W, 3], alpha [B, H, W, 1] and meta from the cameras of `views`."""
+        """Image [B, H, W, 3 or 4], alpha [B, H, W, 1] and meta from the cameras of `views`.
+
+        Args:
+            backgrounds: float32 [B, 3].
+            render_mode: "RGB+ED" adds the expected z-depth as a fourth channel.
+        """
         p = self.params
         sh = p["sh0"] if self.sh_degree == 0 else torch.cat([p["sh0"], p["sh_rest"]], dim=1)
         return rasterize(
@@ -182,6 +198,7 @@ class Optimiser:
             targets.height,
             sh_degree=self.sh_degree,
             backgrounds=backgrounds,
+            render_mode=render_mode,
             absgrad=True,
             rasterize_mode="antialiased" if self.antialiased else "classic",
         )

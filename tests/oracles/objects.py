@@ -98,6 +98,107 @@ def bumpy_sphere() -> Object:
     return _closed_grid(500, 1000, surface)
 
 
+def _joined(*parts: Object) -> Object:
+    offsets = np.cumsum([0, *(len(part.vertices) for part in parts)])
+    return Object(
+        np.concatenate([part.vertices for part in parts]),
+        np.concatenate([p.faces + np.int32(o) for p, o in zip(parts, offsets, strict=False)]),
+        np.concatenate([part.colors for part in parts]),
+    )
+
+
+def _sheet(surface: Callable[[Grid, Grid], Grid], rows: int, columns: int) -> tuple[Grid, Grid]:
+    """Points of surface(u, v), u and v in 0..1, and the faces of their open grid."""
+    u, v = np.meshgrid(np.linspace(0, 1, rows), np.linspace(0, 1, columns), indexing="ij")
+    points = surface(u, v).reshape(-1, 3)
+    i, j = np.meshgrid(np.arange(rows - 1), np.arange(columns - 1), indexing="ij")
+    a = (i * columns + j).ravel()
+    faces = np.concatenate(
+        [
+            np.stack([a, a + columns, a + columns + 1], -1),
+            np.stack([a, a + columns + 1, a + 1], -1),
+        ]
+    )
+    return points, faces
+
+
+@lru_cache(maxsize=1)
+def printed_box() -> Object:
+    """A box with a print of its own on every face: stripes, rings, checks and dots."""
+    half = np.array([0.34, 0.26, 0.30])
+    prints: list[Callable[[Grid, Grid], Grid]] = [
+        lambda u, v: np.sin(40 * u),
+        lambda u, v: np.sin(45 * np.hypot(u - 0.5, v - 0.5)),
+        lambda u, v: np.sin(24 * u) * np.sin(24 * v) * 3,
+        lambda u, v: np.sin(30 * (u + v)),
+        lambda u, v: np.cos(20 * u) + np.cos(20 * v) - 0.5,
+        lambda u, v: np.sin(28 * u * (1 + v)),
+    ]
+    inks = np.array(
+        [
+            *([0.8, 0.2, 0.2], [0.2, 0.6, 0.3], [0.2, 0.3, 0.8]),
+            *([0.8, 0.6, 0.1], [0.6, 0.2, 0.7], [0.1, 0.6, 0.7]),
+        ]
+    )
+    parts = []
+    for face in range(6):
+        axis, sign = face % 3, 1 - 2 * (face // 3)
+        across, up = (axis + 1) % 3, (axis + 2) % 3
+
+        def surface(u: Grid, v: Grid, axis: int = axis, sign: int = sign) -> Grid:
+            points = np.empty((*u.shape, 3))
+            points[..., axis] = sign * half[axis]
+            points[..., (axis + 1) % 3] = (2 * u - 1) * half[(axis + 1) % 3]
+            points[..., (axis + 2) % 3] = (2 * v - 1) * half[(axis + 2) % 3]
+            return points
+
+        points, faces = _sheet(surface, 200, 200)
+        u = (points[:, across] / half[across] + 1) / 2
+        v = (points[:, up] / half[up] + 1) / 2
+        ink = 0.5 + 0.5 * np.tanh(2.5 * prints[face](u, v))
+        colors = inks[face] * ink[:, None] + np.array([0.92, 0.9, 0.85]) * (1 - ink[:, None])
+        parts.append(
+            Object(points.astype(np.float32), faces.astype(np.int32), colors.astype(np.float32))
+        )
+    return _joined(*parts)
+
+
+@lru_cache(maxsize=1)
+def mug() -> Object:
+    """A cup with walls, a bottom and a handle: hollow, with a hole."""
+
+    def of(surface: Callable[[Grid, Grid], Grid], rows: int, columns: int) -> Object:
+        points, faces = _sheet(surface, rows, columns)
+        return Object(
+            points.astype(np.float32), faces.astype(np.int32), _texture(points).astype(np.float32)
+        )
+
+    # Outline from the middle of the bottom up the outside, over the rim and down the inside.
+    outline = np.array(
+        [
+            *([0, -0.34], [0.24, -0.34], [0.27, -0.31], [0.27, 0.33], [0.255, 0.345]),
+            *([0.24, 0.33], [0.235, -0.28], [0, -0.29]),
+        ]
+    )
+    lengths = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(outline, axis=0), axis=1))])
+
+    def wall(u: Grid, v: Grid) -> Grid:
+        at = u * lengths[-1]
+        radius = np.interp(at, lengths, outline[:, 0])
+        height = np.interp(at, lengths, outline[:, 1])
+        angle = 2 * np.pi * v
+        return np.stack([radius * np.cos(angle), radius * np.sin(angle), height], -1)
+
+    def handle(u: Grid, v: Grid) -> Grid:
+        along, around = np.pi * (u - 0.5), 2 * np.pi * v
+        reach = 0.17 + 0.035 * np.cos(around)
+        return np.stack(
+            [0.035 * np.sin(around), 0.26 + reach * np.cos(along), 1.1 * reach * np.sin(along)], -1
+        )
+
+    return _joined(of(wall, 500, 500), of(handle, 250, 80))
+
+
 def photograph(
     thing: Object, cameras: Cameras, *, supersample: int = 3
 ) -> tuple[ViewSet, DepthMaps]:

@@ -15,9 +15,9 @@ from pipeline.cameras import HELD_OUT_VIEWS, orbit_cameras, rig_cameras, undersi
 from pipeline.control import Control, Progress
 from pipeline.errors import Cancelled
 from pipeline.ports import FitRequest, References, RefineRequest
-from pipeline.scores import compare
-from pipeline.splats import engine
 from pipeline.splats.engine import CpuSplats
+from pipeline.splats.judge import judge_model
+from pipeline.splats.polish import PolishSettings, improve_model
 from pipeline.splats.render import render_model
 from pipeline.types import Cameras, DepthMaps, SplatModel, UInt8Array, ViewSet
 from tests.oracles.objects import bumpy_sphere, photograph, torus
@@ -59,8 +59,10 @@ def refinement(**changes: object) -> RefineRequest:
     return replace(wanted, **changes)
 
 
-def improved(**changes: object) -> SplatModel:
-    return CpuSplats().improve(refinement(**changes), Control())
+def improved(settings: PolishSettings | None = None, **changes: object) -> SplatModel:
+    if settings is None:
+        return CpuSplats().improve(refinement(**changes), Control()).model
+    return improve_model(refinement(**changes), Control(), settings).model
 
 
 def equal(a: SplatModel, b: SplatModel) -> bool:
@@ -165,30 +167,31 @@ def test_a_round_leaves_its_input_alone() -> None:
         np.testing.assert_array_equal(getattr(model, name), copy)
 
 
-def test_enhanced_targets_pull_less_than_originals(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_enhanced_targets_pull_less_than_originals() -> None:
     originals = photographs()[0].select(SHOWN)
     tint = tinted(originals.images)
-    plain = redness(improved())
-    by_enhanced = plain - redness(improved(enhanced=tint))
+    # Weights and exposures would excuse the tint.
+    bare = PolishSettings(with_exposures=False, with_weights=False)
+    plain = redness(improved(bare))
+    by_enhanced = plain - redness(improved(bare, enhanced=tint))
     by_originals = plain - redness(
-        improved(originals=replace(originals, images=tint), enhanced=tint)
+        improved(bare, originals=replace(originals, images=tint), enhanced=tint)
     )
     assert 0 < by_enhanced < 0.5 * by_originals
-    monkeypatch.setattr(engine, "_ENHANCED_WEIGHT", 1.0)
-    at_full_weight = redness(improved()) - redness(improved(enhanced=tint))
-    monkeypatch.setattr(engine, "_ENHANCED_WEIGHT", 0.0)
-    assert equal(improved(), improved(enhanced=tint))
+    full, none = (replace(bare, enhanced_weight=weight) for weight in (1.0, 0.0))
+    at_full_weight = redness(improved(full)) - redness(improved(full, enhanced=tint))
+    assert equal(improved(none), improved(none, enhanced=tint))
     assert at_full_weight > by_enhanced
 
 
-def test_enhanced_targets_belong_to_the_views_they_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_enhanced_targets_belong_to_the_views_they_name() -> None:
     """Enhanced views are drawn with the cameras and silhouettes of their own originals."""
-    monkeypatch.setattr(engine, "_ENHANCED_WEIGHT", 1.0)
-    monkeypatch.setattr(engine, "_ENHANCED_SHARE", 1.0)
+    only = PolishSettings(enhanced_weight=1.0, enhanced_share=1.0, with_weights=False)
     originals = photographs()[0].select(SHOWN)
     order = [3, 0, 7]
-    right = improved(enhanced=originals.images[order], enhanced_views=tuple(order))
-    wrong = improved(enhanced=originals.images[[7, 3, 0]], enhanced_views=tuple(order))
+    right = improved(only, enhanced=originals.images[order], enhanced_views=tuple(order))
+    mixed = originals.images[[7, 3, 0]]
+    wrong = improved(only, enhanced=mixed, enhanced_views=tuple(order))
     named = originals.select(order)
     assert psnr(right, named) > psnr(wrong, named) + 0.4  # measured: 25.3 against 24.5
 
@@ -223,8 +226,10 @@ def test_learning_rate_scales_the_change() -> None:
 def test_a_round_reports_every_step() -> None:
     seen: list[Progress] = []
     CpuSplats().improve(refinement(iterations=4), Control(report_to=seen.append))
-    assert [p.fraction for p in seen] == [0.25, 0.5, 0.75, 1.0]
-    assert all("loss" in p.numbers for p in seen)
+    steps = [p for p in seen if p.message == "Refining"]
+    assert [p.fraction for p in steps] == pytest.approx([0.325, 0.55, 0.775, 1.0])
+    assert all("loss" in p.numbers for p in steps)
+    assert [p.fraction for p in seen if p not in steps] == [0.0, 0.05]
 
 
 # -- both ----------------------------------------------------------------------------------------
@@ -259,9 +264,8 @@ def test_stop_ends_the_work_at_the_next_step(
 def test_evaluation_compares_renders_with_references() -> None:
     model, views = first_model(), held_out()
     scores = CpuSplats().evaluate(model, References(views.images, views.cameras))
-    drawn = render_model(model, views.cameras).images
-    assert scores == compare(drawn, (views.images / 255).astype(np.float32))
-    assert set(scores.extra) == {"psnr_0", "psnr_1"}
+    assert scores == judge_model(model, References(views.images, views.cameras), None)
+    assert len(scores.views) == len(HELD_OUT_VIEWS)
 
 
 def test_renders_are_bytes_on_white() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import InvalidInput, InvalidModelFile, InvalidOption
 from pipeline.formats import FORMATS, find_format
-from pipeline.formats.frame import PLY_FROM_WORLD, rotate_model
+from pipeline.formats.frame import PLY_FROM_WORLD, rotate_model, settle
 from pipeline.formats.glb_splat import write_glb_splat
 from pipeline.formats.ply import read_ply, write_ply
 from pipeline.formats.splat import read_splat, write_splat
@@ -327,3 +327,13 @@ def test_glb_splat_of_nothing_or_of_nan_is_refused():
     with pytest.raises(InvalidInput, match="no splats"):
         write_glb_splat(empty)
     assert _spz_header(write_spz(empty))[2] == 0
+
+
+def test_a_settled_model_comes_back_from_a_file_bit_by_bit() -> None:
+    model = settle(some_model(5000, seed=4))
+    back = read_ply(write_ply(model))
+    for name in ("means", "quats", "log_scales", "logit_opacities", "sh"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(model, name))
+    np.testing.assert_allclose(np.linalg.norm(model.quats, axis=1), 1, atol=2e-6)
+    plain = some_model(5000, seed=4)
+    assert not np.array_equal(read_ply(write_ply(plain)).quats, plain.quats)

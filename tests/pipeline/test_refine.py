@@ -1,10 +1,41 @@
+"""The refinement loop on fakes: what it accepts, leaves out, repeats and lets through.
+
+One test runs it on the splat engine itself, with targets that are noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 import pytest
 
-from pipeline.cameras import HELD_OUT_VIEWS
-from pipeline.errors import ModelFailed
+from pipeline.cameras import HELD_OUT_VIEWS, rig_cameras
+from pipeline.control import Control, Report, ignore_progress
+from pipeline.errors import (
+    Cancelled,
+    GlimpseError,
+    ModelFailed,
+    OutOfMemory,
+    ReplicaDied,
+    Unavailable,
+)
 from pipeline.options import RefineOptions
-from pipeline.refine import StopReason, refine
+from pipeline.ports import (
+    EnhancedImages,
+    FitRequest,
+    Improvement,
+    References,
+    RefineRequest,
+    Renders,
+)
+from pipeline.refine import RefineResult, StopReason, refine
+from pipeline.splats.engine import CpuSplats
+from pipeline.types import Cameras, DepthMaps, Scores, SplatModel
 from tests.fakes import FakeModels, MemoryJournal, some_model, some_views
+from tests.oracles.objects import photograph, torus
+
+SHOWN = tuple(i for i in range(16) if i not in HELD_OUT_VIEWS)
 
 
 def options(**changes) -> RefineOptions:
@@ -12,7 +43,10 @@ def options(**changes) -> RefineOptions:
 
 
 def journal() -> MemoryJournal:
-    return MemoryJournal(views=some_views(), model=some_model())
+    views = some_views()
+    assert views.surface_depth is not None
+    depths = DepthMaps(views.surface_depth, np.ones_like(views.surface_depth), "fake-depth")
+    return MemoryJournal(views=views, depths=depths, model=some_model())
 
 
 async def run(qualities, **changes):
@@ -104,3 +138,245 @@ async def test_a_second_attempt_goes_on_after_the_last_saved_iteration():
     assert models.calls.count("evaluate") == 2, "iterations 0 and 1 are not scored again"
     assert models.refinements[0].model is kept.iterations[1].model
     assert [o.iteration for o in result.outcomes] == [0, 1, 2, 3]
+
+
+# -- guards --------------------------------------------------------------------------------------
+
+
+@dataclass
+class Scripted(FakeModels):
+    """Fakes whose scores carry scripted guards and whose enhancer fails where it is told to.
+
+    Attributes:
+        changes: what replaces the fields of the scores of each evaluation, one after another.
+        broken: rig views that cannot be enhanced; a batch with one of them fails as a whole.
+        error: what the enhancer raises for them.
+        wrong_shape: the enhancer returns larger images instead of raising.
+    """
+
+    changes: tuple[dict, ...] = ()
+    broken: tuple[int, ...] = ()
+    error: Exception = field(default_factory=lambda: ModelFailed("It is cursed."))
+    wrong_shape: bool = False
+    batches: list[int] = field(default_factory=list)
+    shown: list[int] = field(default_factory=list)
+
+    async def evaluate(self, model: SplatModel, references: References) -> Scores:
+        at = self.evaluations
+        scores = await super().evaluate(model, references)
+        return replace(scores, **self.changes[at]) if at < len(self.changes) else scores
+
+    async def render(self, model: SplatModel, cameras: Cameras) -> Renders:
+        """Every picture carries the index of its camera."""
+        renders = await super().render(model, cameras)
+        rig = rig_cameras(cameras.width).viewmats
+        for image, viewmat in zip(renders.images, cameras.viewmats, strict=True):
+            image[:] = int(np.abs(rig - viewmat).sum((1, 2)).argmin())
+        return renders
+
+    async def enhance(
+        self,
+        renders: Renders,
+        strength: float,
+        prompt: str | None,
+        seed: int,
+        report: Report = ignore_progress,
+    ) -> EnhancedImages:
+        self.batches.append(len(renders.images))
+        done = await super().enhance(renders, strength, prompt, seed, report)
+        if set(renders.images[:, 0, 0, 0].tolist()) & set(self.broken):
+            if not self.wrong_shape:
+                raise self.error
+            return replace(done, images=np.repeat(done.images, 2, axis=1))
+        return done
+
+
+async def scripted(num_iterations: int = 1, **changes) -> tuple[RefineResult, Scripted]:
+    models = Scripted(**{"qualities": [0.5, 0.6, 0.7], **changes})
+    result = await refine(options(num_iterations=num_iterations), models.ports(), journal())
+    return result, models
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after", "kept"),
+    [
+        ("photo_psnr", 25.0, 24.7, 24.9),
+        ("photo_lpips", 0.1, 0.12, 0.109),
+        ("low_pass_psnr", 30.0, 29.6, 29.8),
+        ("depth_error", 0.1, 0.107, 0.104),
+        ("consistency", 0.5, 0.53, 0.52),
+        ("photo_psnr", 25.0, float("nan"), 30.0),
+        ("consistency", 0.5, None, 0.1),
+    ],
+)
+async def test_a_broken_guard_rolls_back_what_is_better(name, before, after, kept):
+    def measured(value):
+        return {name: value} if name == "consistency" else {"extra": {name: value}}
+
+    result, _ = await scripted(changes=(measured(before), measured(after)))
+    newest = result.outcomes[1]
+    assert newest.scores.overall_quality > result.outcomes[0].scores.overall_quality
+    assert not newest.accepted and newest.model is None
+    assert len(newest.guards) == 1 and newest.guards[0].startswith(f"{name} (")
+    assert "A guard was broken: rolled back." in newest.note
+    result, _ = await scripted(changes=(measured(before), measured(kept)))
+    assert result.outcomes[1].accepted and result.outcomes[1].guards == ()
+
+
+async def test_what_was_never_measured_is_no_guard():
+    result, _ = await scripted(changes=({"extra": {}, "consistency": None}, {"consistency": 9.0}))
+    assert result.outcomes[1].accepted
+
+
+# -- what is enhanced ----------------------------------------------------------------------------
+
+
+async def test_the_strength_falls_and_its_last_value_repeats():
+    _, models, _ = await run([0.3, 0.4, 0.5, 0.6, 0.7, 0.8], num_iterations=5, strength=0.8)
+    assert models.strengths == pytest.approx([0.8, 0.6, 0.4, 0.4, 0.4])
+
+
+async def test_after_a_rollback_the_least_trusted_quarter_is_not_enhanced():
+    result, _, _ = await run([0.5, 0.4, 0.6, 0.7], num_iterations=3)
+    views = [outcome.enhanced_views for outcome in result.outcomes]
+    # The fake trusts later views more; a quarter of 14 is 3.
+    assert views[1] == SHOWN
+    assert views[2] == SHOWN[3:]
+    assert views[3] == SHOWN, "after an accepted one all are looked at again"
+
+
+@pytest.mark.parametrize("chosen", [(4,), (4, 7), (0, 4, 7, 8)])
+async def test_at_least_one_view_is_left(chosen):
+    result, _, _ = await run([0.5, 0.4, 0.6], num_iterations=2, views_to_refine=chosen)
+    assert len(result.outcomes[2].enhanced_views) == max(1, len(chosen) - len(chosen) // 4)
+
+
+async def test_the_outcome_holds_what_was_seen_and_used():
+    result, models = await scripted()
+    newest, request = result.outcomes[1], models.refinements[0]
+    assert newest.before is not None and newest.after is not None and newest.enhanced is not None
+    assert newest.before[:, 0, 0, 0].tolist() == list(SHOWN)
+    assert newest.after.shape == newest.before.shape == newest.enhanced.shape
+    assert tuple(newest.view_weights) == SHOWN
+    assert newest.view_weights[0] == 0.5 and newest.view_weights[15] == 1.0
+    assert newest.enhanced_weights[0] == 0.2 and len(newest.enhanced_weights) == 14
+    assert newest.parameters == {"steps": request.iterations}
+    assert request.depths is not None and len(request.depths.depth) == 14
+
+
+@pytest.mark.parametrize("wrong_shape", [False, True])
+async def test_views_that_cannot_be_enhanced_are_left_out_and_named(wrong_shape):
+    result, models = await scripted(broken=(4, 9), wrong_shape=wrong_shape)
+    newest = result.outcomes[1]
+    assert newest.accepted
+    assert newest.enhanced_views == tuple(i for i in SHOWN if i not in (4, 9))
+    assert "View 4 was left out" in newest.note and "View 9 was left out" in newest.note
+    assert models.batches == [14] + [1] * 14
+    request = models.refinements[0]
+    assert [SHOWN[i] for i in request.enhanced_views] == list(newest.enhanced_views)
+    assert request.enhanced[:, 0, 0, 0].tolist() == list(newest.enhanced_views)
+    assert newest.before is not None
+    assert newest.before[:, 0, 0, 0].tolist() == list(newest.enhanced_views)
+
+
+async def test_no_view_that_can_be_enhanced_is_a_failure_and_nothing_is_accepted():
+    models, kept = Scripted(qualities=[0.5, 0.6], broken=tuple(range(16))), journal()
+    with pytest.raises(ModelFailed, match="No view could be enhanced: It is cursed"):
+        await refine(options(), models.ports(), kept)
+    assert kept.saved == ["iteration-0"] and models.refinements == []
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ReplicaDied("gone"),
+        lambda: Cancelled("stop"),
+        lambda: Unavailable("later"),
+    ],
+)
+async def test_what_another_attempt_has_to_deal_with_passes_untouched(
+    make: Callable[[], GlimpseError],
+):
+    error = make()
+    models = Scripted(qualities=[0.5, 0.6], broken=(0,), error=error)
+    with pytest.raises(type(error)) as caught:
+        await refine(options(), models.ports(), journal())
+    assert caught.value is error
+    assert models.batches == [14]
+
+
+async def test_too_little_memory_for_all_is_tried_view_by_view():
+    @dataclass
+    class Small(Scripted):
+        async def enhance(self, renders, strength, prompt, seed, report=ignore_progress):
+            if len(renders.images) > 1:
+                raise OutOfMemory("too large")
+            return await super().enhance(renders, strength, prompt, seed, report)
+
+    result = await refine(options(num_iterations=1), Small(qualities=[0.5, 0.6]).ports(), journal())
+    assert result.outcomes[1].enhanced_views == SHOWN
+
+
+# -- resuming ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kept_iterations", [1, 2, 3])
+async def test_a_resumed_run_decides_like_an_uninterrupted_one(kept_iterations):
+    qualities = [0.5, 0.6, 0.4, 0.7, 0.703]
+    whole, models, kept = await run(qualities)
+    second = journal()
+    second.iterations = list(kept.iterations[:kept_iterations])
+    rest = FakeModels(qualities=qualities[kept_iterations:])
+    resumed = await refine(options(), rest.ports(), second)
+    assert resumed.stop_reason is whole.stop_reason is StopReason.CONVERGED
+    assert rest.strengths == models.strengths[kept_iterations - 1 :]
+    for a, b in zip(whole.outcomes, resumed.outcomes, strict=True):
+        assert (a.accepted, a.enhanced_views, a.strength) == (
+            b.accepted,
+            b.enhanced_views,
+            b.strength,
+        )
+    for a, b in zip(models.refinements[kept_iterations - 1 :], rest.refinements, strict=True):
+        assert a.seed == b.seed
+        np.testing.assert_array_equal(a.model.means, b.model.means)
+
+
+# -- with the engine -----------------------------------------------------------------------------
+
+
+async def test_hopeless_targets_leave_the_model_as_it_was():
+    size = 64
+    views, depths = photograph(torus(), rig_cameras(size))
+    good = CpuSplats()
+
+    class Real(FakeModels):
+        async def improve(
+            self, request: RefineRequest, report: Report = ignore_progress
+        ) -> Improvement:
+            return good.improve(request, Control(report_to=report))
+
+        async def render(self, model: SplatModel, cameras: Cameras) -> Renders:
+            return good.render(model, cameras)
+
+        async def evaluate(self, model: SplatModel, references: References) -> Scores:
+            return good.evaluate(model, references)
+
+    noise = np.random.default_rng(0).integers(0, 256, views.images.shape, dtype=np.uint8)
+    noise[list(HELD_OUT_VIEWS)] = views.images[list(HELD_OUT_VIEWS)]
+    # Outlines are wrong as well: right ones alone would make it better.
+    alphas = np.roll(views.alphas, 12, axis=2)
+    alphas[list(HELD_OUT_VIEWS)] = views.alphas[list(HELD_OUT_VIEWS)]
+    start = fitted(size)
+    hopeless = replace(views, images=noise, alphas=alphas)
+    kept = MemoryJournal(views=hopeless, depths=depths, model=start)
+    wanted = options(num_iterations=4, steps_per_iteration=25)
+    result = await refine(wanted, Real().ports(), kept)
+    assert result.stop_reason is StopReason.REGRESSED
+    assert result.model is start
+    assert max(result.outcomes[1].view_weights.values()) < 0.05
+
+
+def fitted(size: int) -> SplatModel:
+    views, depths = photograph(torus(), rig_cameras(size))
+    wanted = FitRequest(views, depths, HELD_OUT_VIEWS, num_gaussians=600, iterations=120, seed=0)
+    return CpuSplats().reconstruct(wanted, Control())
