@@ -32,7 +32,7 @@ ENGINES: dict[PortName, tuple[str, ...]] = {
     PortName.VIEWS: ("relief",),
     PortName.DEPTH: ("surface",),
     PortName.SPLATS: ("cpu",),
-    PortName.ENHANCER: ("unsharp",),
+    PortName.ENHANCER: ("auto", "realesrgan", "unsharp"),
     PortName.EXPORTER: ("cpu",),
 }
 
@@ -51,7 +51,7 @@ class EngineChoice:
     views: str = "relief"
     depth: str = "surface"
     splats: str = "cpu"
-    enhancer: str = "unsharp"
+    enhancer: str = "auto"
     exporter: str = "cpu"
     model_dir: Path | None = None
     threads: int | None = None

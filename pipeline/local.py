@@ -16,9 +16,10 @@ from pipeline.engines import EngineChoice, PortName
 from pipeline.export import MeshMemory, export_model
 from pipeline.lane import Lane
 from pipeline.models.background import BackgroundEngine, make_background_engine
+from pipeline.models.enhance import EnhancerEngine, make_enhancer_engine
+from pipeline.models.lpips import find_lpips
 from pipeline.models.relief import Relief
 from pipeline.models.surface_depth import SurfaceDepth
-from pipeline.models.unsharp import Unsharp
 from pipeline.native import default_threads, load_library, set_threads
 from pipeline.options import ExportOptions
 from pipeline.ports import (
@@ -26,6 +27,7 @@ from pipeline.ports import (
     ExportedFile,
     FitRequest,
     Foreground,
+    Improvement,
     Ports,
     References,
     RefineRequest,
@@ -95,7 +97,9 @@ class LocalSplats:
             lambda control: self.engine.reconstruct(request, control), report
         )
 
-    async def improve(self, request: RefineRequest, report: Report = ignore_progress) -> SplatModel:
+    async def improve(
+        self, request: RefineRequest, report: Report = ignore_progress
+    ) -> Improvement:
         return await self.lane.run(lambda control: self.engine.improve(request, control), report)
 
     async def render(self, model: SplatModel, cameras: Cameras) -> Renders:
@@ -110,7 +114,7 @@ class LocalSplats:
 
 @dataclass(frozen=True)
 class LocalEnhancer:
-    engine: Unsharp
+    engine: EnhancerEngine
     lane: Lane
 
     async def enhance(
@@ -121,13 +125,13 @@ class LocalEnhancer:
         seed: int,
         report: Report = ignore_progress,
     ) -> EnhancedImages:
-        # The unsharp mask draws no random numbers: the seed has nothing to do here.
+        # Neither engine draws random numbers: the seed has nothing to do here.
         del seed
         images = await self.lane.run(
             lambda control: self.engine.enhance(renders.images, renders.alphas, strength, control),
             report,
         )
-        notes = () if prompt is None else ("The unsharp engine has no use for prompt.",)
+        notes = () if prompt is None else (f"The {self.engine.name} engine has no use for prompt.",)
         return EnhancedImages(images, self.engine.name, notes)
 
 
@@ -192,7 +196,13 @@ def build_ports(choice: EngineChoice, names: Collection[PortName] = tuple(PortNa
         else None,
         views=LocalViews(Relief(), lane) if PortName.VIEWS in names else None,
         depth=LocalDepth(SurfaceDepth(), lane) if PortName.DEPTH in names else None,
-        splats=LocalSplats(CpuSplats(), lane) if PortName.SPLATS in names else None,
-        enhancer=LocalEnhancer(Unsharp(), lane) if PortName.ENHANCER in names else None,
+        splats=LocalSplats(CpuSplats(find_lpips(choice.model_dir)), lane)
+        if PortName.SPLATS in names
+        else None,
+        enhancer=LocalEnhancer(
+            make_enhancer_engine(choice.enhancer, choice.model_dir, threads), lane
+        )
+        if PortName.ENHANCER in names
+        else None,
         exporter=LocalExporter(lane) if PortName.EXPORTER in names else None,
     )

