@@ -1,4 +1,4 @@
-"""How views and depth maps become files and come back, bit for bit.
+"""How views and depth maps become files and come back, bit for bit; equal ones make equal files.
 
 It knows file names relative to a project and their bytes, not where they are stored.
 """
@@ -6,6 +6,7 @@ It knows file names relative to a project and their bytes, not where they are st
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -25,17 +26,24 @@ __all__ = [
     "encode_views",
 ]
 
+_AUXILIARY = "auxiliary.npz"
+_PHOTO = "photo.npz"
+
+#: Of every entry of an .npz: the first moment that a zip can hold.
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+
 
 def encode_views(views: ViewSet) -> dict[str, bytes]:
-    """`00.png`.. (on white), `geometry.npz` (alphas, cameras, surface depth), and
-    `auxiliary.npz` (the same and the images of auxiliary views, where there are any)."""
+    """`00.png`.. (on white), `geometry.npz` (alphas, cameras, surface depth), and `auxiliary.npz`
+    and `photo.npz` (the same with images, of the auxiliary views and the photo, where there are
+    any)."""
     files = {f"{i:02d}.png": encode_png(image) for i, image in enumerate(views.images)}
     files["geometry.npz"] = _npz(
         **_geometry(views), engine=np.array(views.engine), notes=np.array(views.notes, np.str_)
     )
-    extra = views.auxiliary
-    if extra is not None:
-        files["auxiliary.npz"] = _npz(**_geometry(extra), images=extra.images)
+    for name, extra in ((_AUXILIARY, views.auxiliary), (_PHOTO, views.photo)):
+        if extra is not None:
+            files[name] = _npz(**_geometry(extra), images=extra.images)
     return files
 
 
@@ -48,12 +56,20 @@ def decode_views(files: Mapping[str, bytes]) -> ViewSet:
         raise ModelFailed(f"The stored views are incomplete: {missing[0]} is missing.")
     images = np.stack([decode_png(files[f"{i:02d}.png"]) for i in range(count)])
     engine = str(geometry["engine"])
-    auxiliary = None
-    if "auxiliary.npz" in files:
-        extra = _load_npz(files, "auxiliary.npz")
-        auxiliary = _views(extra["images"].astype(np.uint8), extra, engine)
-    notes = tuple(str(note) for note in geometry["notes"])
-    return replace(_views(images, geometry, engine), notes=notes, auxiliary=auxiliary)
+    return replace(
+        _views(images, geometry, engine),
+        notes=tuple(str(note) for note in geometry["notes"]),
+        auxiliary=_further(files, _AUXILIARY, engine),
+        photo=_further(files, _PHOTO, engine),
+    )
+
+
+def _further(files: Mapping[str, bytes], name: str, engine: str) -> ViewSet | None:
+    """Views that only some projects have."""
+    if name not in files:
+        return None
+    extra = _load_npz(files, name)
+    return _views(extra["images"].astype(np.uint8), extra, engine)
 
 
 def _geometry(views: ViewSet) -> dict[str, npt.NDArray[Any]]:
@@ -89,7 +105,7 @@ def encode_depths(depths: DepthMaps) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     for i, depth in enumerate(depths.depth):
         buffer = io.BytesIO()
-        np.save(buffer, depth, allow_pickle=False)
+        np.save(buffer, _in_c_order(depth), allow_pickle=False)
         files[f"{i:02d}.npy"] = buffer.getvalue()
         known = np.where(depths.confidence[i] > 0, 255, 0).astype(np.uint8)
         files[f"{i:02d}.png"] = encode_png(heat_map(depth, known))
@@ -109,9 +125,23 @@ def decode_depths(files: Mapping[str, bytes]) -> DepthMaps:
 
 
 def _npz(**arrays: npt.NDArray[Any]) -> bytes:
+    """What `np.savez_compressed` writes, with nothing in it of the clock or the machine."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            entry = zipfile.ZipInfo(f"{name}.npy", _ZIP_TIME)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.create_system = 3  # Unix, wherever this runs
+            entry.external_attr = 0o600 << 16
+            member = io.BytesIO()
+            np.lib.format.write_array(member, _in_c_order(array), allow_pickle=False)
+            archive.writestr(entry, member.getvalue())
     return buffer.getvalue()
+
+
+def _in_c_order(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The format keeps the order in memory, which is no part of the content."""
+    return np.asarray(array, order="C")
 
 
 def _load_npz(files: Mapping[str, bytes], name: str) -> dict[str, npt.NDArray[Any]]:

@@ -17,6 +17,7 @@ from pipeline.formats import find_format
 
 __all__ = [
     "FACE_LIMITS",
+    "MAX_CANDIDATES",
     "SEED_LIMIT",
     "TEXTURE_SIZES",
     "ExportOptions",
@@ -29,6 +30,9 @@ __all__ = [
 #: Seeds are 0 <= seed < SEED_LIMIT: they fit a signed 64-bit column and a JSON number.
 SEED_LIMIT = 2**31
 
+
+#: Most candidates of one generation.
+MAX_CANDIDATES = 8
 
 #: Fewest and most faces of an exported mesh.
 FACE_LIMITS = (100, 200_000)
@@ -91,6 +95,7 @@ class GenerateOptions(_Options):
             The `relief` engine has no use for them and says so in its notes.
         num_gaussians: cap on the number of splats, 500..500,000.
         fit_steps: optimisation steps of the first fit, 1..10,000.
+        candidates: models made with `seed`, `seed` + 1, ..., of which the best is kept, 1..8.
     """
 
     seed: int
@@ -100,6 +105,7 @@ class GenerateOptions(_Options):
     guidance_scale: float | None = None
     num_gaussians: int | None = None
     fit_steps: int | None = None
+    candidates: int = 1
 
     def __post_init__(self) -> None:
         _check_range("seed", self.seed, 0, SEED_LIMIT - 1)
@@ -115,6 +121,7 @@ class GenerateOptions(_Options):
             _check_range("num_gaussians", self.num_gaussians, 500, 500_000)
         if self.fit_steps is not None:
             _check_range("fit_steps", self.fit_steps, 1, 10_000)
+        _check_range("candidates", self.candidates, 1, MAX_CANDIDATES)
 
     @property
     def splat_count(self) -> int:

@@ -1,4 +1,4 @@
-"""The `glimpse3d` command: run in one process, serve, demo, export, render.
+"""The `glimpse3d` command: run in one process, replay, serve, demo, export, render.
 
 It turns arguments and environment into calls and errors into one sentence and an exit code.
 """
@@ -62,6 +62,9 @@ def run(
     ] = 30.0,
     iterations: Annotated[int, typer.Option(help="Refinement iterations; 0: none.")] = 3,
     seed: SeedOption = None,
+    candidates: Annotated[
+        int, typer.Option(help="Models to make, 1..8, with the seed and the next; the best stays.")
+    ] = 1,
 ) -> None:
     """Photo to refined splats in one process, without a service."""
     from serve_app.one_process import run_in_process
@@ -76,8 +79,34 @@ def run(
                 elevation_deg=elevation_deg,
                 iterations=iterations,
                 seed=random_seed() if seed is None else seed,
+                candidates=candidates,
             )
         )
+
+
+@app.command()
+def replay(
+    manifest: Annotated[
+        Path, typer.Argument(help="The manifest.json of a project.", exists=True, dir_okay=False)
+    ],
+    photo: Annotated[
+        Path | None,
+        typer.Option(help="The project's stored photo; default: original.png beside it."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Keep the new files in this folder.")
+    ] = None,
+) -> None:
+    """Run a project's steps again and compare every artefact, bit for bit.
+
+    Exit code 0: identical. 3: something differs. 1: it could not be run.
+    """
+    from serve_app.replay import DIFFERS_EXIT_CODE, replay_manifest
+
+    with _errors_as_sentences():
+        identical = asyncio.run(replay_manifest(manifest, console, photo=photo, out=out))
+    if not identical:
+        raise typer.Exit(DIFFERS_EXIT_CODE)
 
 
 @app.command()

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pipeline.folder import FolderJournal
 from pipeline.formats.ply import read_ply
+from pipeline.manifest import StepKind, content_hash
+from pipeline.ports import IterationOutcome
 from pipeline.types import Scores
 from tests.fakes import some_model, some_views
 
@@ -13,6 +15,7 @@ OWN = (
     "views/00.png",
     "views/geometry.npz",
     "views/auxiliary.npz",
+    "views/photo.npz",
     "depth/15.npy",
     "depth/15.png",
     "depth/confidence.npz",
@@ -28,6 +31,8 @@ OWN = (
     "models/v0.png",
     "models/v0.mp4",
     "enhanced/1/00.png",
+    "enhanced/1/00.before.png",
+    "enhanced/1/00.after.png",
 )
 FOREIGN = (
     "holiday.png",
@@ -42,6 +47,8 @@ FOREIGN = (
     "models/old/v1.ply",
     "enhanced/notes.txt",
     "enhanced/best/00.png",
+    "enhanced/1/00.later.png",
+    "manifest.json",
 )
 
 
@@ -89,3 +96,41 @@ async def test_a_run_leaves_its_own_files(tmp_path: Path) -> None:
     assert len(read_ply((tmp_path / "models" / "v0.ply").read_bytes())) == len(some_model())
     assert "views/00.png" in files(tmp_path)
     assert [s.stage for s in journal.seconds] == ["views", "splats"]
+
+
+async def test_every_step_has_the_hashes_of_its_own_files(tmp_path: Path) -> None:
+    journal = FolderJournal(tmp_path)
+    journal.begin(StepKind.GENERATE, {"seed": 1}, {"background": "given"})
+    await journal.save_views(some_views(), 0.1)
+    await journal.save_model(some_model(), Scores(30, 0.9, None, 0.9), "fake", 0.2)
+    journal.begin(StepKind.REFINE, {"seed": 2}, {})
+    pictures = some_views().images[:2]
+    await journal.save_iteration(
+        IterationOutcome(
+            iteration=1,
+            accepted=True,
+            scores=Scores(31, 0.9, None, 0.91),
+            model=some_model(seed=1),
+            enhance_engine="fake-enhancer",
+            strength=0.5,
+            learning_rate=0.01,
+            seconds=0.1,
+            enhanced=pictures,
+            before=pictures,
+            after=pictures,
+            enhanced_views=(0, 3),
+        )
+    )
+    generated, refined = journal.steps
+    assert generated.engines == {
+        "background": "given",
+        "views": "fake-views",
+        "splats": "fake",
+    }
+    assert refined.engines == {"enhancer": "fake-enhancer"}
+    pngs = {f"enhanced/1/{i}{kind}.png" for i in ("00", "03") for kind in ("", ".before", ".after")}
+    assert set(refined.artefacts) == {"models/v1.ply", *pngs}
+    noted = generated.artefacts | refined.artefacts
+    assert set(noted) == files(tmp_path)
+    for name, digest in noted.items():
+        assert content_hash((tmp_path / name).read_bytes()) == digest

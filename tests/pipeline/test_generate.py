@@ -1,13 +1,20 @@
+import asyncio
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from pipeline.cameras import HELD_OUT_VIEWS
-from pipeline.errors import ModelFailed
-from pipeline.generate import STAGE_SPANS, generate, held_out_references
-from pipeline.options import GenerateOptions
-from tests.fakes import FakeModels, MemoryJournal, some_cutout, some_views
+from pipeline.cameras import HELD_OUT_VIEWS, photo_camera
+from pipeline.errors import (
+    Cancelled,
+    ModelFailed,
+    OutOfMemory,
+    StaleAttempt,
+)
+from pipeline.generate import STAGE_SPANS, generate, photo_view
+from pipeline.options import SEED_LIMIT, GenerateOptions
+from pipeline.types import Cutout
+from tests.fakes import FakeModels, MemoryJournal, some_cutout, some_model, some_views
 
 OPTIONS = GenerateOptions(seed=7, num_gaussians=600)
 
@@ -40,13 +47,37 @@ async def test_the_optimiser_is_told_which_views_are_kept_for_the_scores():
     (request,) = models.fits
     assert request.held_out == HELD_OUT_VIEWS
     assert (request.num_gaussians, request.seed) == (600, 7)
-    views = some_views()
-    references = held_out_references(views)
-    for i, held_out in enumerate(HELD_OUT_VIEWS):
-        np.testing.assert_array_equal(references.images[i], views.images[held_out])
-        np.testing.assert_array_equal(
-            references.cameras.viewmats[i], views.cameras.viewmats[held_out]
-        )
+
+
+async def test_the_photo_travels_with_the_views():
+    journal = MemoryJournal()
+    options = GenerateOptions(seed=7, elevation_deg=10)
+    result = await generate(some_cutout(), options, FakeModels().ports(), journal)
+    photo = result.views.photo
+    assert photo is not None
+    assert journal.views is not None
+    assert journal.views.photo is photo
+    assert len(photo) == 1
+    np.testing.assert_array_equal(photo.cameras.viewmats, photo_camera(10).viewmats)
+    assert photo.cameras.width == result.views.cameras.width
+    assert photo.images.shape == (1, *result.views.images.shape[1:])
+    again = await generate(some_cutout(), options, FakeModels().ports(), journal)
+    assert again.views.photo is photo, "a resumed attempt finds it in the stored views"
+
+
+@pytest.mark.parametrize("size", [16, 32, 64, 80])
+def test_the_photo_is_the_cut_out_on_white_at_the_views_size(size):
+    rgba = np.zeros((size, size, 4), np.uint8)
+    rgba[..., :3] = 77  # what is transparent has a colour, too
+    rgba[size // 4 : -size // 4, size // 4 : -size // 4] = (200, 80, 40, 255)
+    photo = photo_view(Cutout(rgba, "given"), 30.0, some_views())
+    assert photo.images.dtype == photo.alphas.dtype == np.uint8
+    np.testing.assert_array_equal(photo.images[0, 16, 16], (200, 80, 40))
+    np.testing.assert_array_equal(photo.images[0, 1, 1], (255, 255, 255))
+    assert (photo.alphas[0, 16, 16], photo.alphas[0, 1, 1]) == (255, 0)
+    # On white, colour and alpha say the same of every pixel, also of those at the rim.
+    mixed = 255 + photo.alphas[0, ..., None] / 255 * (np.array([200, 80, 40]) - 255.0)
+    np.testing.assert_allclose(photo.images[0], mixed, atol=2)
 
 
 async def test_an_empty_view_is_a_failure_of_the_engine_not_a_grey_model():
@@ -66,3 +97,163 @@ def test_stages_follow_each_other_and_leave_room_for_the_pictures():
     assert spans[0][0] == 0
     assert all(a[1] == b[0] for a, b in pairwise(spans))
     assert spans[-1][1] < 0.98
+
+
+BEST_OF_4 = GenerateOptions(seed=7, num_gaussians=600, candidates=4)
+QUALITIES = {7: 0.5, 8: 0.7, 9: 0.9, 10: 0.6}
+
+
+async def test_the_best_of_several_becomes_the_model():
+    models, journal = FakeModels(qualities_by_seed=QUALITIES), MemoryJournal()
+    result = await generate(some_cutout(), BEST_OF_4, models.ports(), journal)
+    assert sorted(request.seed for request in models.fits) == [7, 8, 9, 10]
+    assert [(c.seed, c.overall_quality, c.chosen) for c in result.ranking] == [
+        (9, 0.9, True),
+        (8, 0.7, False),
+        (10, 0.6, False),
+        (7, 0.5, False),
+    ]
+    assert all(c.note == "" and c.lpips is None and c.psnr is not None for c in result.ranking)
+    assert journal.saved == ["ranking", "views", "depth", "model"]
+    assert journal.stages == ["candidates", "views", "depth", "splats"]
+    assert journal.ranking == result.ranking
+    assert journal.model is result.model
+    np.testing.assert_array_equal(result.model.means, some_model(seed=9).means)
+    assert result.scores.overall_quality == 0.9
+    assert result.views.photo is not None
+
+
+async def test_of_equals_the_first_seed_is_kept():
+    models = FakeModels(qualities_by_seed=dict.fromkeys(QUALITIES, 0.5))
+    result = await generate(some_cutout(), BEST_OF_4, models.ports(), MemoryJournal())
+    assert [c.seed for c in result.ranking] == [7, 8, 9, 10]
+    assert [c.chosen for c in result.ranking] == [True, False, False, False]
+    np.testing.assert_array_equal(result.model.means, some_model(seed=7).means)
+
+
+async def test_the_seed_after_the_last_is_the_first():
+    models = FakeModels()
+    options = GenerateOptions(seed=SEED_LIMIT - 1, candidates=2)
+    await generate(some_cutout(), options, models.ports(), MemoryJournal())
+    assert {request.seed for request in models.fits} == {SEED_LIMIT - 1, 0}
+
+
+async def test_one_candidate_asks_for_no_ranking():
+    class Journal(MemoryJournal):
+        async def load_ranking(self):
+            raise AssertionError("not asked")
+
+    result = await generate(some_cutout(), OPTIONS, FakeModels().ports(), Journal())
+    assert result.ranking == ()
+
+
+class SomeFail(FakeModels):
+    """Fits with these seeds raise these errors."""
+
+    def __init__(self, errors: dict[int, Exception], **kwargs):
+        super().__init__(**kwargs)
+        self.errors = errors
+
+    async def reconstruct(self, request, report=None):
+        if request.seed in self.errors:
+            raise self.errors[request.seed]
+        return await super().reconstruct(request, report)
+
+
+async def test_a_candidate_that_fails_is_left_out_and_named():
+    models = SomeFail({9: OutOfMemory("too small"), 7: ModelFailed("boom")})
+    models.qualities_by_seed = QUALITIES
+    result = await generate(some_cutout(), BEST_OF_4, models.ports(), MemoryJournal())
+    assert [(c.seed, c.overall_quality, c.note) for c in result.ranking] == [
+        (8, 0.7, ""),
+        (10, 0.6, ""),
+        (7, None, "model_failed: boom"),
+        (9, None, "out_of_memory: too small"),
+    ]
+    assert result.ranking[0].chosen
+
+
+async def test_when_all_fail_the_first_error_is_told_and_nothing_is_saved():
+    errors: dict[int, Exception] = {seed: ModelFailed(f"boom {seed}") for seed in QUALITIES}
+    journal = MemoryJournal()
+    with pytest.raises(ModelFailed, match="boom 7"):
+        await generate(some_cutout(), BEST_OF_4, SomeFail(errors).ports(), journal)
+    assert journal.saved == []
+
+
+@pytest.mark.parametrize("error", [Cancelled("stop"), StaleAttempt("newer"), ValueError("bug")])
+async def test_a_stop_or_a_fault_of_ours_ends_all_candidates(error):
+    models, journal = SomeFail({8: error}, hold_at="evaluate"), MemoryJournal()
+    with pytest.raises(type(error)):
+        await generate(some_cutout(), BEST_OF_4, models.ports(), journal)
+    assert models.cancelled == ["evaluate"], "the one beside it was under way"
+    assert journal.saved == []
+
+
+async def test_cancelling_stops_every_candidate_and_begins_no_further_one():
+    models, journal = FakeModels(hold_at="splats"), MemoryJournal()
+    work = asyncio.ensure_future(generate(some_cutout(), BEST_OF_4, models.ports(), journal))
+    async with asyncio.timeout(5):
+        while models.calls.count("splats") < 2:
+            await asyncio.sleep(0)
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert models.cancelled == ["splats", "splats"]
+    assert models.calls.count("views") == 2, "two at once, and nobody after them"
+    assert journal.saved == []
+
+
+async def test_an_attempt_interrupted_before_the_choice_begins_anew():
+    journal = MemoryJournal()
+    with pytest.raises(StaleAttempt):
+        models = SomeFail({10: StaleAttempt("killed")})
+        await generate(some_cutout(), BEST_OF_4, models.ports(), journal)
+    models = FakeModels(qualities_by_seed=QUALITIES)
+    await generate(some_cutout(), BEST_OF_4, models.ports(), journal)
+    assert sorted(request.seed for request in models.fits) == [7, 8, 9, 10]
+
+
+@pytest.mark.parametrize("saved", ["ranking", "views", "depth", "model"])
+async def test_an_attempt_interrupted_after_the_choice_goes_on_with_the_chosen_seed(saved):
+    class Dies(MemoryJournal):
+        async def _die_after(self, name):
+            if name == saved:
+                raise StaleAttempt("killed")
+
+        async def save_ranking(self, *values):
+            await super().save_ranking(*values)
+            await self._die_after("ranking")
+
+        async def save_views(self, *values):
+            await super().save_views(*values)
+            await self._die_after("views")
+
+        async def save_depths(self, *values):
+            await super().save_depths(*values)
+            await self._die_after("depth")
+
+        async def save_model(self, *values):
+            await super().save_model(*values)
+            await self._die_after("model")
+
+    dead = Dies()
+    models = FakeModels(qualities_by_seed=QUALITIES)
+    with pytest.raises(StaleAttempt):
+        await generate(some_cutout(), BEST_OF_4, models.ports(), dead)
+    journal = MemoryJournal(dead.views, dead.depths, dead.model, dead.ranking)
+    models = FakeModels(qualities_by_seed=QUALITIES)
+    result = await generate(some_cutout(), BEST_OF_4, models.ports(), journal)
+    assert [request.seed for request in models.fits] == ([] if saved == "model" else [9])
+    assert result.ranking == dead.ranking
+    np.testing.assert_array_equal(result.model.means, some_model(seed=9).means)
+    assert result.scores.overall_quality == 0.9
+
+
+async def test_progress_of_several_candidates_only_grows():
+    models, journal = FakeModels(qualities_by_seed=QUALITIES), MemoryJournal()
+    await generate(some_cutout(), BEST_OF_4, models.ports(), journal)
+    fractions = [progress.fraction for progress in journal.progress]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == pytest.approx(1.0)
+    assert any("candidate 3 of 4" in progress.message for progress in journal.progress)

@@ -14,6 +14,8 @@ from pipeline.options import ExportOptions, GenerateOptions, RefineOptions
         ({"elevation_deg": float("nan")}, "elevation_deg"),
         ({"num_gaussians": 10}, "num_gaussians"),
         ({"steps": 0}, "steps"),
+        ({"candidates": 0}, "candidates"),
+        ({"candidates": 9}, "candidates"),
         ({"guidance_scale": -1.0}, "guidance_scale"),
     ],
 )
@@ -45,6 +47,10 @@ def test_options_survive_json_and_unknown_names_do_not():
     assert RefineOptions.from_json(options.to_json()) == options
     with pytest.raises(InvalidOption, match="'colour'"):
         GenerateOptions.from_json({"seed": 1, "colour": "red"})
+
+
+def test_jobs_of_an_earlier_release_have_one_candidate():
+    assert GenerateOptions.from_json({"seed": 1}).candidates == 1
 
 
 def test_presets_fill_what_was_not_chosen():
