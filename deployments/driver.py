@@ -10,12 +10,14 @@ import asyncio
 import logging
 import time
 from contextlib import AsyncExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import Enum, auto
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from deployments.handles import HandlePorts
-from deployments.journal import StoreGenerateJournal, StoreJournal, StoreRefineJournal
+from deployments.journal import Meters, StoreGenerateJournal, StoreJournal, StoreRefineJournal
 from deployments.paths import AttemptPaths
 from deployments.previews import PIPELINE_END, show_models
 from deployments.store import (
@@ -34,8 +36,9 @@ from pipeline.errors import GlimpseError, ModelFailed, NotGeneratedYet, StaleAtt
 from pipeline.formats import find_format
 from pipeline.generate import generate
 from pipeline.images import decode_png, frame_object
+from pipeline.manifest import environment
 from pipeline.options import ExportOptions, GenerateOptions, RefineOptions
-from pipeline.ports import Ports
+from pipeline.ports import IterationOutcome, Ports
 from pipeline.refine import refine
 from pipeline.types import Cutout
 
@@ -55,10 +58,12 @@ class DriverSettings:
     Attributes:
         lease_s: a job whose driver is silent for so long is claimed by another.
         heartbeat_s: time between two heartbeats; also how soon a cancellation is noticed.
+        model_dir: where weights lie that no package carries; a job's record names those found.
     """
 
     lease_s: float = 15.0
     heartbeat_s: float = 0.5
+    model_dir: Path | None = None
 
 
 class Driver:
@@ -67,6 +72,7 @@ class Driver:
     def __init__(self, source: StoreSource, handles: HandlePorts, settings: DriverSettings) -> None:
         self._source = source
         self._ports = handles.ports()
+        self._meters = handles.meters()
         self._settings = settings
         self._stack = AsyncExitStack()
         self._runner: JobRunner | None = None
@@ -77,7 +83,7 @@ class Driver:
         async with self._opening:
             if self._runner is None:
                 store = await self._stack.enter_async_context(self._source.open())
-                self._runner = JobRunner(store, self._ports, self._settings)
+                self._runner = JobRunner(store, self._ports, self._settings, self._meters)
         await self._runner.run(lease)
 
     async def __del__(self) -> None:
@@ -98,6 +104,7 @@ class JobRunner:
     store: Store
     ports: Ports
     settings: DriverSettings
+    meters: Meters = field(default_factory=dict)
 
     async def run(self, lease: Lease) -> None:
         """Returns when the attempt has ended, however it ended. Raises only CancelledError."""
@@ -145,6 +152,8 @@ class JobRunner:
             paths=AttemptPaths.of(job, lease.fence),
             detail=detail,
             committed={commit.stage: commit for commit in commits},
+            environment=await asyncio.to_thread(_environment, self.settings.model_dir),
+            meters=self.meters,
         )
 
     async def _keep_lease(self, journal: StoreJournal) -> _Interruption:
@@ -210,6 +219,7 @@ class JobRunner:
             "lpips": result.scores.lpips,
             "overall_quality": result.scores.overall_quality,
             "notes": list(result.views.notes),
+            "ranking": [asdict(candidate) for candidate in result.ranking],
         }
 
     async def _refine(self, journal: StoreRefineJournal) -> dict[str, Any]:
@@ -227,20 +237,14 @@ class JobRunner:
             "model_version": newest.version,
             "model_path": newest.model_path,
             "seed": options.seed,
-            "metrics": [
-                {
-                    "iteration": o.iteration,
-                    "overall_quality": o.scores.overall_quality,
-                    "psnr": o.scores.psnr,
-                    "ssim": o.scores.ssim,
-                    "lpips": o.scores.lpips,
-                    "accepted": o.accepted,
-                    "seconds": o.seconds,
-                    "engine": o.enhance_engine,
-                    "note": o.note,
-                }
-                for o in result.outcomes
-            ],
+            "engines": {
+                "splats": await self.ports.splats.engine_name(),
+                # Of the newest round in which it worked.
+                "enhancer": next(
+                    (o.enhance_engine for o in reversed(result.outcomes) if o.enhance_engine), ""
+                ),
+            },
+            "metrics": [_metric(outcome) for outcome in result.outcomes],
         }
 
     async def _export(self, journal: StoreJournal) -> dict[str, Any]:
@@ -321,6 +325,33 @@ _JOURNALS: dict[JobKind, type[StoreJournal]] = {
     JobKind.GENERATE: StoreGenerateJournal,
     JobKind.REFINE: StoreRefineJournal,
 }
+
+
+@cache
+def _environment(model_dir: Path | None) -> dict[str, Any]:
+    """Of the machine the driver runs on: models may have another one on a cluster."""
+    return environment(model_dir)
+
+
+def _metric(outcome: IterationOutcome) -> dict[str, Any]:
+    """An iteration in the job's result, with the names of the HTTP answer."""
+    scores = outcome.scores
+    return {
+        "iteration": outcome.iteration,
+        "overall_quality": scores.overall_quality,
+        "psnr": scores.psnr,
+        "ssim": scores.ssim,
+        "lpips": scores.lpips,
+        "silhouette_iou": scores.silhouette_iou,
+        "consistency": scores.consistency,
+        "floaters": scores.floaters,
+        "accepted": outcome.accepted,
+        "seconds": outcome.seconds,
+        "engine": outcome.enhance_engine,
+        "note": outcome.note,
+        "guards": list(outcome.guards),
+        "view_weights": {str(view): float(w) for view, w in outcome.view_weights.items()},
+    }
 
 
 def _cutout(png: bytes, engine: str) -> Cutout:

@@ -6,8 +6,8 @@ It maps what Ray raises into `pipeline.errors` and knows neither stages nor stor
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 import ray
@@ -32,6 +32,7 @@ from pipeline.ports import (
     ExportedFile,
     FitRequest,
     Foreground,
+    Improvement,
     Ports,
     References,
     RefineRequest,
@@ -43,6 +44,9 @@ from pipeline.types import Cameras, DepthMaps, Scores, SplatModel, UInt8Array, V
 __all__ = ["HandlePorts", "translate"]
 
 T = TypeVar("T")
+
+#: Longest wait for a replica's memory: the answer is worth no more, and a commit waits for it.
+_METER_LIMIT_S = 2.0
 
 
 #: What a failed call means, by the class Ray raises; the first match counts, so classes that
@@ -165,9 +169,11 @@ class HandleSplats(_Port):
         answer: SplatModel = await _streamed(call, self.name, report)
         return answer
 
-    async def improve(self, request: RefineRequest, report: Report = ignore_progress) -> SplatModel:
+    async def improve(
+        self, request: RefineRequest, report: Report = ignore_progress
+    ) -> Improvement:
         call = self.stream.improve.remote(request, _caller())
-        answer: SplatModel = await _streamed(call, self.name, report)
+        answer: Improvement = await _streamed(call, self.name, report)
         return answer
 
     async def render(self, model: SplatModel, cameras: Cameras) -> Renders:
@@ -227,3 +233,21 @@ class HandlePorts:
             enhancer=HandleEnhancer(self.enhancer, "the enhancer"),
             exporter=HandleExporter(self.exporter, "the exporter"),
         )
+
+    def meters(self) -> dict[str, Callable[[], Awaitable[int]]]:
+        """Asks each model deployment, by its name, for `ModelHost.peak_memory_bytes`."""
+        handles = [getattr(self, port.name) for port in fields(self)]
+        return {h.deployment_name: _meter(h) for h in handles}
+
+
+def _meter(handle: DeploymentHandle[Any]) -> Callable[[], Awaitable[int]]:
+    async def peak_memory_bytes() -> int:
+        call = handle.peak_memory_bytes.remote()
+        try:
+            async with asyncio.timeout(_METER_LIMIT_S):
+                answer: int = await _unary(call, handle.deployment_name)
+        except TimeoutError as error:
+            raise translate(error, handle.deployment_name) from error
+        return answer
+
+    return peak_memory_bytes

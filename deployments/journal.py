@@ -6,9 +6,12 @@ It knows rows, paths and codecs; not how stages compute and not who beats the he
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import math
+import resource
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -33,14 +36,28 @@ from pipeline.artifacts import (
 )
 from pipeline.cameras import VIEW_COUNT
 from pipeline.control import Progress
-from pipeline.errors import ModelFailed, NotFound
+from pipeline.errors import GlimpseError, ModelFailed, NotFound
 from pipeline.formats.ply import read_ply, write_ply
 from pipeline.images import encode_png
+from pipeline.manifest import content_hash
 from pipeline.media_types import media_type
-from pipeline.ports import IterationOutcome
-from pipeline.types import DepthMaps, Scores, SplatModel, UInt8Array, ViewSet
+from pipeline.ports import Candidate, IterationOutcome
+from pipeline.types import DepthMaps, Scores, SplatModel, UInt8Array, ViewScore, ViewSet
 
-__all__ = ["StoreGenerateJournal", "StoreJournal", "StoreRefineJournal"]
+__all__ = [
+    "Meters",
+    "StoreGenerateJournal",
+    "StoreJournal",
+    "StoreRefineJournal",
+    "read_scores",
+    "scores_document",
+]
+
+#: Files beside the views that only some projects have.
+_FURTHER_VIEWS = ("auxiliary.npz", "photo.npz")
+
+#: Asks each model deployment, by its name, how much memory its process has had at most, bytes.
+Meters = Mapping[str, Callable[[], Awaitable[int]]]
 
 
 @dataclass
@@ -59,6 +76,12 @@ class StoreJournal:
     _window: tuple[float, float] = (0.0, 1.0)
     #: Set when a stage begins, so that its name is published at once.
     entered: asyncio.Event = field(default_factory=asyncio.Event)
+    #: What the attempt runs on (`pipeline.manifest.environment`); its first commit keeps it.
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    meters: Meters = field(default_factory=dict)
+    #: Content hashes of what was stored since the last commit, by documented name.
+    _hashes: dict[str, str] = field(default_factory=dict)
+    _has_committed: bool = False
 
     async def enter(self, stage: str, start: float, end: float) -> None:
         low, high = self._window
@@ -84,14 +107,47 @@ class StoreJournal:
         return await self.store.records.project_detail(self.detail.project.id)
 
     async def commit(self, commit: StageCommit) -> None:
-        """Refused with StaleAttempt when a newer attempt holds the job."""
-        await self.store.records.commit_stage(self.lease.job.id, self.lease.fence, commit)
+        """Refused with StaleAttempt when a newer attempt holds the job.
+
+        To the stage's own detail it adds the hashes of the files that were stored for it, the
+        peak memory so far, and in an attempt's first commit what the attempt runs on.
+        """
+        detail = {
+            **commit.detail,
+            "hashes": dict(sorted(self._hashes.items())),
+            # Of the process since its start, whatever else it did; Linux counts in KiB.
+            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "replica_peak_memory_bytes": await self._read_meters(),
+        }
+        if self.environment and not self._has_committed:
+            detail["environment"] = dict(self.environment)
+        job = self.lease.job
+        await self.store.records.commit_stage(
+            job.id, self.lease.fence, replace(commit, detail=detail)
+        )
+        self._has_committed = True
+        self._hashes.clear()
+
+    async def _read_meters(self) -> dict[str, int]:
+        """What the model deployments say; one that does not answer is left out."""
+        answers = await asyncio.gather(
+            *(meter() for meter in self.meters.values()), return_exceptions=True
+        )
+        found = {}
+        for name, answer in zip(self.meters, answers, strict=True):
+            if isinstance(answer, int):
+                found[name] = answer
+            elif not isinstance(answer, GlimpseError | asyncio.CancelledError):
+                raise answer
+        return found
 
     async def put_all(self, bucket: Bucket, files: dict[str, bytes]) -> None:
         """Upload files, path -> bytes, side by side."""
         # Not a TaskGroup: callers want the store's own error, not a group of them.
         blobs = self.store.blobs
         await asyncio.gather(*(blobs.put(bucket, p, d, media_type(p)) for p, d in files.items()))
+        hashes = await asyncio.to_thread(lambda: [content_hash(data) for data in files.values()])
+        self._hashes |= zip(map(self.paths.documented, files), hashes, strict=True)
 
     async def get_all(self, bucket: Bucket, paths: dict[str, str]) -> dict[str, bytes]:
         """Download files, name -> path, side by side; name -> bytes."""
@@ -193,8 +249,19 @@ class StoreGenerateJournal(StoreJournal):
             ssim=scores.ssim,
             lpips=scores.lpips,
             overall_quality=scores.overall_quality,
+            scores=scores_document(scores),
         )
         await self.commit(StageCommit("splats", seconds, models=(row,)))
+
+    async def load_ranking(self) -> tuple[Candidate, ...] | None:
+        commit = self.committed.get("candidates")
+        if commit is None:
+            return None
+        return tuple(Candidate(**candidate) for candidate in commit.detail["ranking"])
+
+    async def save_ranking(self, ranking: tuple[Candidate, ...], seconds: float) -> None:
+        detail = {"ranking": [asdict(candidate) for candidate in ranking]}
+        await self.commit(StageCommit("candidates", seconds, detail=detail))
 
 
 class StoreRefineJournal(StoreJournal):
@@ -217,17 +284,27 @@ class StoreRefineJournal(StoreJournal):
         paths = {f"{row.view_index:02d}.png": row.image_path for row in rows}
         paths["geometry.npz"] = sibling(rows[0].image_path, "geometry.npz")
         files = await self.get_all(Bucket.VIEWS, paths)
-        with suppress(NotFound):  # only some engines have auxiliary views
-            auxiliary = sibling(rows[0].image_path, "auxiliary.npz")
-            files["auxiliary.npz"] = await self.store.blobs.get(Bucket.VIEWS, auxiliary)
+        for name in _FURTHER_VIEWS:
+            with suppress(NotFound):
+                path = sibling(rows[0].image_path, name)
+                files[name] = await self.store.blobs.get(Bucket.VIEWS, path)
         return await asyncio.to_thread(decode_views, files)
+
+    async def generated_depths(self) -> DepthMaps:
+        rows = self.detail.depths
+        if len(rows) != VIEW_COUNT:
+            raise ModelFailed(f"The project has {len(rows)} of {VIEW_COUNT} depth maps.")
+        paths = {f"{row.view_index:02d}.npy": row.depth_path for row in rows}
+        paths["confidence.npz"] = sibling(rows[0].depth_path, "confidence.npz")
+        files = await self.get_all(Bucket.DEPTH, paths)
+        return await asyncio.to_thread(decode_depths, files)
 
     async def load_start(self) -> SplatModel:
         return await self.get_model(self.start_row.model_path)
 
     async def load_iterations(self) -> tuple[IterationOutcome, ...]:
         commits = [commit for commit in self.committed.values() if commit.iterations]
-        outcomes = [_outcome(commit.iterations[0]) for commit in commits]
+        outcomes = [_outcome(commit.iterations[0], commit.enhanced) for commit in commits]
         accepted = [i for i, commit in enumerate(commits) if commit.models]
         if accepted:
             newest = accepted[-1]
@@ -254,6 +331,7 @@ class StoreRefineJournal(StoreJournal):
                 ssim=scores.ssim,
                 lpips=scores.lpips,
                 overall_quality=scores.overall_quality,
+                scores=scores_document(scores),
             )
             models = (row,)
         commit = StageCommit(
@@ -274,6 +352,8 @@ class StoreRefineJournal(StoreJournal):
                     ssim=scores.ssim,
                     lpips=scores.lpips,
                     note=outcome.note,
+                    scores=scores_document(scores),
+                    detail=_detail_document(outcome),
                 ),
             ),
             enhanced=await self._put_enhanced(outcome),
@@ -286,15 +366,36 @@ class StoreRefineJournal(StoreJournal):
         return max({row.version for row in self.detail.models} | self._own_versions) + 1
 
     async def _put_enhanced(self, outcome: IterationOutcome) -> tuple[EnhancedViewRow, ...]:
+        """The targets, and the renders before and after the round where they are there."""
         if outcome.enhanced is None:
             return ()
-        k = outcome.iteration
-        paths = [self.paths.enhanced(k, view) for view in outcome.enhanced_views]
-        files = await asyncio.to_thread(_encode_pngs, paths, outcome.enhanced)
+        k, views = outcome.iteration, outcome.enhanced_views
+        targets = [self.paths.enhanced(k, view) for view in views]
+        files = await asyncio.to_thread(_encode_pngs, targets, outcome.enhanced)
+        before: list[str | None] = [None] * len(views)
+        after: list[str | None] = [None] * len(views)
+        if outcome.before is not None:
+            paths = [self.paths.render_before(k, view) for view in views]
+            files |= await asyncio.to_thread(_encode_pngs, paths, outcome.before)
+            before = [*paths]
+        if outcome.after is not None:
+            paths = [self.paths.render_after(k, view) for view in views]
+            files |= await asyncio.to_thread(_encode_pngs, paths, outcome.after)
+            after = [*paths]
         await self.put_all(Bucket.ENHANCED, files)
+        weights: list[float | None] = [float(weight) for weight in outcome.enhanced_weights]
+        weights = weights or [None] * len(views)
         return tuple(
-            EnhancedViewRow(k, view, path, outcome.enhance_engine)
-            for view, path in zip(outcome.enhanced_views, paths, strict=True)
+            EnhancedViewRow(
+                iteration_number=k,
+                view_index=view,
+                image_path=targets[i],
+                engine=outcome.enhance_engine,
+                before_path=before[i],
+                after_path=after[i],
+                weight=weights[i],
+            )
+            for i, view in enumerate(views)
         )
 
 
@@ -302,16 +403,92 @@ def _encode_pngs(paths: list[str], images: UInt8Array) -> dict[str, bytes]:
     return {path: encode_png(image) for path, image in zip(paths, images, strict=True)}
 
 
-def _outcome(row: IterationRow) -> IterationOutcome:
+def scores_document(scores: Scores) -> dict[str, Any]:
+    """The scores that have no column of their own, JSON-ready; infinite numbers as text."""
+    return {
+        "silhouette_iou": _number_document(scores.silhouette_iou),
+        "consistency": _number_document(scores.consistency),
+        "floaters": _number_document(scores.floaters),
+        "views": [
+            {
+                "view": view.view,
+                "psnr": _number_document(view.psnr),
+                "ssim": _number_document(view.ssim),
+                "lpips": _number_document(view.lpips),
+                "silhouette_iou": _number_document(view.silhouette_iou),
+            }
+            for view in scores.views
+        ],
+        "extra": {name: _number_document(value) for name, value in scores.extra.items()},
+    }
+
+
+def read_scores(row: ModelRow | IterationRow) -> Scores | None:
+    """All scores of a row; None where it has none. Inverse of `scores_document` and columns."""
+    if row.psnr is None or row.ssim is None or row.overall_quality is None:
+        return None
+    more = row.scores
+    return Scores(
+        psnr=row.psnr,
+        ssim=row.ssim,
+        lpips=row.lpips,
+        overall_quality=row.overall_quality,
+        silhouette_iou=_read_number(more.get("silhouette_iou")),
+        consistency=_read_number(more.get("consistency")),
+        floaters=_read_number(more.get("floaters")),
+        views=tuple(
+            ViewScore(
+                view=int(view["view"]),
+                psnr=float(view["psnr"]),
+                ssim=float(view["ssim"]),
+                lpips=_read_number(view["lpips"]),
+                silhouette_iou=_read_number(view["silhouette_iou"]),
+            )
+            for view in more.get("views", ())
+        ),
+        extra={name: float(value) for name, value in more.get("extra", {}).items()},
+    )
+
+
+def _number_document(value: float | None) -> float | str | None:
+    """JSON has no infinities: they travel as the strings that `float` reads."""
+    if value is None:
+        return None
+    number = float(value)  # not numpy's
+    return number if math.isfinite(number) else str(number)
+
+
+def _read_number(value: float | str | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _detail_document(outcome: IterationOutcome) -> dict[str, Any]:
+    return {
+        "parameters": dict(outcome.parameters),
+        "view_weights": {str(view): float(w) for view, w in outcome.view_weights.items()},
+        "guards": list(outcome.guards),
+    }
+
+
+def _outcome(row: IterationRow, enhanced: tuple[EnhancedViewRow, ...]) -> IterationOutcome:
     """An iteration as an earlier attempt left it, without pictures."""
+    scores = read_scores(row)
+    assert scores is not None, "an iteration has scores"
+    weights = [view.weight for view in enhanced if view.weight is not None]
+    detail = row.detail
     return IterationOutcome(
         iteration=row.iteration_number,
         accepted=row.accepted,
-        scores=Scores(row.psnr, row.ssim, row.lpips, row.overall_quality),
+        scores=scores,
         model=None,
         enhance_engine=row.enhance_engine,
         strength=row.strength,
         learning_rate=row.learning_rate,
         seconds=row.seconds,
+        enhanced_views=tuple(view.view_index for view in enhanced),
+        enhanced_weights=tuple(weights),
+        view_weights={int(view): w for view, w in detail.get("view_weights", {}).items()},
+        parameters=dict(detail.get("parameters", {})),
+        guards=tuple(detail.get("guards", ())),
         note=row.note,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -24,6 +25,7 @@ from pipeline.ports import (
     ExportedFile,
     FitRequest,
     Foreground,
+    Improvement,
     References,
     RefineRequest,
     Renders,
@@ -68,6 +70,10 @@ class ModelHost:
         if busy_s > _HUNG_AFTER_S:
             raise RuntimeError(f"an engine has been running for {busy_s:.0f} s")
 
+    async def peak_memory_bytes(self) -> int:
+        """Most memory this process has had at a time since it started, for whichever job."""
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+
     def _hosted(self, port: T | None, name: PortName) -> T:
         if port is None:
             raise ModelFailed(f"This replica hosts {list(self._names)}, not {name.value}.")
@@ -94,7 +100,7 @@ class ModelHost:
         async for item in stream(lambda report: port.reconstruct(request, report), _lives(caller)):
             yield item
 
-    async def improve(self, request: RefineRequest, caller: str | None) -> Streamed[SplatModel]:
+    async def improve(self, request: RefineRequest, caller: str | None) -> Streamed[Improvement]:
         port = self._hosted(self._ports.splats, PortName.SPLATS)
         async for item in stream(lambda report: port.improve(request, report), _lives(caller)):
             yield item

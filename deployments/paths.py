@@ -77,6 +77,21 @@ class AttemptPaths:
         """In ENHANCED."""
         return f"{self._folder('enhanced', str(iteration))}/{view:02d}.png"
 
+    def render_before(self, iteration: int, view: int) -> str:
+        """In ENHANCED: the model before the round, from the view's camera."""
+        return f"{self._folder('enhanced', str(iteration))}/{view:02d}.before.png"
+
+    def render_after(self, iteration: int, view: int) -> str:
+        """In ENHANCED: the model after the round, kept or not."""
+        return f"{self._folder('enhanced', str(iteration))}/{view:02d}.after.png"
+
+    def documented(self, path: str) -> str:
+        """The name of one of these paths in every attempt, relative to the project."""
+        _project, folder, *rest = path.split("/")
+        if rest[0] in (self.tag, self.picture_tag):
+            rest = rest[1:]
+        return "/".join([folder, *rest])
+
     def thumbnail(self, version: int) -> str:
         """In MODELS."""
         return f"{self._tagged(self.picture_tag, 'models')}/v{version}.png"

@@ -39,6 +39,7 @@ __all__ = [
     "PreviewRow",
     "Project",
     "ProjectDetail",
+    "ProjectJob",
     "ProjectStatus",
     "Records",
     "SheetRow",
@@ -232,7 +233,12 @@ class DepthRow:
 
 @dataclass(frozen=True)
 class ModelRow:
-    """One version of the splat model: a row of `gaussian_splat_models`."""
+    """One version of the splat model: a row of `gaussian_splat_models`.
+
+    Attributes:
+        scores: the scores without a column of their own, JSON-ready: `silhouette_iou`,
+            `consistency`, `floaters`, `views`, `extra`. Empty in rows of releases without them.
+    """
 
     version: int
     model_path: str
@@ -244,6 +250,7 @@ class ModelRow:
     ssim: float | None = None
     lpips: float | None = None
     overall_quality: float | None = None
+    scores: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -253,6 +260,11 @@ class IterationRow:
     It fills a row of `enhancement_iterations` (what ran) and one of `refinement_metrics` (what
     came out). `model_version` is None when the iteration was rolled back. Iteration 0 is the
     model before refinement.
+
+    Attributes:
+        scores: as in `ModelRow`.
+        detail: `parameters`, `view_weights` (view to trust) and `guards`, JSON-ready. Empty in
+            rows of releases without them.
     """
 
     iteration_number: int
@@ -267,16 +279,26 @@ class IterationRow:
     ssim: float
     lpips: float | None
     note: str = ""
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    detail: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class EnhancedViewRow:
-    """One enhanced target view: a row of `enhanced_views`."""
+    """One enhanced target view: a row of `enhanced_views`.
+
+    Attributes:
+        before_path, after_path: renders of the model before and after the round, in ENHANCED.
+        weight: how far the target was trusted, 0..1.
+    """
 
     iteration_number: int
     view_index: int
     image_path: str
     engine: str
+    before_path: str | None = None
+    after_path: str | None = None
+    weight: float | None = None
 
 
 @dataclass(frozen=True)
@@ -328,7 +350,8 @@ class StageCommit:
     Attributes:
         stage: name of the stage; an iteration of refine is a stage of its own.
         seconds: how long the stage took; added to `Job.timings`.
-        detail: JSON-ready facts the stage needs to be resumed (cameras, engine names).
+        detail: JSON-ready facts: what the stage needs to be resumed (file names), `hashes` of its
+            artefacts, peak memory.
     """
 
     stage: str
@@ -371,6 +394,14 @@ class ProjectDetail:
         return max(self.models, key=lambda row: row.version, default=None)
 
 
+@dataclass(frozen=True)
+class ProjectJob:
+    """One job of a project with everything its attempts committed, in order of commit."""
+
+    job: Job
+    commits: tuple[StageCommit, ...]
+
+
 class Records(Protocol):
     """Rows and jobs. Unreachable storage raises `Unavailable`; unknown ids raise `NotFound`."""
 
@@ -390,6 +421,9 @@ class Records(Protocol):
     async def get_project(self, project_id: str) -> Project: ...
 
     async def project_detail(self, project_id: str) -> ProjectDetail: ...
+
+    async def project_jobs(self, project_id: str) -> tuple[ProjectJob, ...]:
+        """All jobs of a project, oldest first, read in one snapshot."""
 
     async def submit_job(self, job: NewJob) -> Submitted:
         """Insert a queued job.

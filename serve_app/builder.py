@@ -66,7 +66,11 @@ def build(args: AppArgs) -> Application:
         graceful_shutdown_timeout_s=_STAGE_LIMIT_S,
         max_constructor_retry_count=_START_TRIES,
         ray_actor_options=_NO_RESERVATION,
-    )(Driver).bind(stores, HandlePorts(**handles), DriverSettings(lease_s=args.lease_s))
+    )(Driver).bind(
+        stores,
+        HandlePorts(**handles),
+        DriverSettings(lease_s=args.lease_s, model_dir=args.model_dir),
+    )
     dispatcher = serve.deployment(
         name="Dispatcher",
         # Health checks keep its claim loop alive.

@@ -27,6 +27,7 @@ from pipeline.formats import FORMATS
 from pipeline.media_types import media_type
 from pipeline.options import (
     FACE_LIMITS,
+    MAX_CANDIDATES,
     SEED_LIMIT,
     TEXTURE_SIZES,
     ExportOptions,
@@ -41,9 +42,11 @@ __all__ = [
     "GenerateAnswer",
     "GenerateBody",
     "JobAnswer",
+    "ManifestAnswer",
     "ReadyAnswer",
     "RefineAnswer",
     "RefineBody",
+    "ReportQuery",
     "StatusAnswer",
     "UploadAnswer",
     "Url",
@@ -69,6 +72,7 @@ class GenerateBody(_Body):
     steps: Annotated[Count, Field(ge=1, le=1000)] | None = None
     guidance_scale: Annotated[float, Field(ge=0, le=20, allow_inf_nan=False)] | None = None
     num_gaussians: Annotated[Count, Field(ge=500, le=500_000)] | None = None
+    candidates: Annotated[Count, Field(ge=1, le=MAX_CANDIDATES)] = 1
 
     def options(self) -> GenerateOptions:
         """As the pipeline wants them; a missing seed is drawn here."""
@@ -115,6 +119,15 @@ class ExportQuery(BaseModel):
         return ExportOptions(**self.model_dump()).canonical()
 
 
+class ReportQuery(BaseModel):
+    """Query of a project's report; unknown parameters are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal["json", "html"] | None = None
+    version: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+
+
 class UploadAnswer(BaseModel):
     """Answer of `POST /upload`."""
 
@@ -124,8 +137,23 @@ class UploadAnswer(BaseModel):
     background_engine: str
 
 
+class CandidateAnswer(BaseModel):
+    """One of several models that a generation chose from; numbers are None where it failed."""
+
+    seed: int
+    overall_quality: float | None
+    psnr: float | None
+    ssim: float | None
+    lpips: float | None
+    chosen: bool
+    note: str
+
+
+# Fields with defaults are missing in results that a release before this one left in its jobs.
+
+
 class GenerateAnswer(BaseModel):
-    """Answer of `POST /generate`."""
+    """Answer of `POST /generate`; `ranking` is empty where there was one candidate."""
 
     status: Literal["completed"] = "completed"
     model_url: str
@@ -141,6 +169,7 @@ class GenerateAnswer(BaseModel):
     lpips: float | None
     overall_quality: float
     notes: list[str]
+    ranking: list[CandidateAnswer] = []
     timings: dict[str, float]
 
 
@@ -152,10 +181,15 @@ class MetricAnswer(BaseModel):
     psnr: float
     ssim: float
     lpips: float | None
+    silhouette_iou: float | None = None
+    consistency: float | None = None
+    floaters: float | None = None
     accepted: bool
     seconds: float
     engine: str
     note: str
+    guards: list[str] = []
+    view_weights: dict[str, float] = {}
 
 
 class RefineAnswer(BaseModel):
@@ -169,6 +203,7 @@ class RefineAnswer(BaseModel):
     job_id: str
     model_version: int
     stop_reason: str
+    engines: dict[str, str] = {}
     seed: int
     timings: dict[str, float]
 
@@ -323,17 +358,27 @@ class IterationAnswer(BaseModel):
     psnr: float
     ssim: float
     lpips: float | None
+    silhouette_iou: float | None
+    consistency: float | None
+    floaters: float | None
     accepted: bool
     model_version: int | None
     strength: float
     seconds: float
     engine: str
     note: str
+    guards: list[str]
+    view_weights: dict[str, float]
 
     @classmethod
     def of(cls, row: IterationRow) -> IterationAnswer:
         """From its row."""
         return cls(
+            silhouette_iou=row.scores.get("silhouette_iou"),
+            consistency=row.scores.get("consistency"),
+            floaters=row.scores.get("floaters"),
+            guards=list(row.detail.get("guards", ())),
+            view_weights=dict(row.detail.get("view_weights", {})),
             iteration_number=row.iteration_number,
             overall_quality=row.overall_quality,
             psnr=row.psnr,
@@ -363,6 +408,9 @@ class ModelAnswer(BaseModel):
     ssim: float | None
     lpips: float | None
     overall_quality: float | None
+    silhouette_iou: float | None
+    consistency: float | None
+    floaters: float | None
 
     @classmethod
     def of(cls, row: ModelRow, preview: PreviewRow | None, url: Url) -> ModelAnswer:
@@ -380,6 +428,9 @@ class ModelAnswer(BaseModel):
             ssim=row.ssim,
             lpips=row.lpips,
             overall_quality=row.overall_quality,
+            silhouette_iou=row.scores.get("silhouette_iou"),
+            consistency=row.scores.get("consistency"),
+            floaters=row.scores.get("floaters"),
         )
 
     @classmethod
@@ -440,6 +491,36 @@ class StatusAnswer(BaseModel):
             model_versions=len(detail.models),
             refinement_iterations=sum(row.iteration_number > 0 for row in detail.iterations),
         )
+
+
+class PhotoAnswer(BaseModel):
+    """The photo of a manifest."""
+
+    file: str
+    sha256: str
+    processed_sha256: str
+    remove_background: bool
+
+
+class StepAnswer(BaseModel):
+    """A generation or refinement that succeeded; `artefacts` maps names to content hashes."""
+
+    kind: str
+    options: dict[str, Any]
+    engines: dict[str, str]
+    artefacts: dict[str, str]
+
+
+class ManifestAnswer(BaseModel):
+    """What made a project's models (`pipeline.manifest`), and why a replay may differ."""
+
+    version: int
+    project_id: str
+    created_at: str
+    photo: PhotoAnswer
+    environment: dict[str, Any]
+    steps: list[StepAnswer]
+    notes: list[str]
 
 
 class ReadyAnswer(BaseModel):

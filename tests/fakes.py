@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,10 +16,12 @@ from pipeline.control import Progress, Report, ignore_progress
 from pipeline.errors import InvalidImage
 from pipeline.options import ExportOptions
 from pipeline.ports import (
+    Candidate,
     EnhancedImages,
     ExportedFile,
     FitRequest,
     Foreground,
+    Improvement,
     IterationOutcome,
     Ports,
     References,
@@ -27,7 +29,16 @@ from pipeline.ports import (
     Renders,
     ViewRequest,
 )
-from pipeline.types import Cameras, Cutout, DepthMaps, Scores, SplatModel, UInt8Array, ViewSet
+from pipeline.types import (
+    Cameras,
+    Cutout,
+    DepthMaps,
+    Scores,
+    SplatModel,
+    UInt8Array,
+    ViewScore,
+    ViewSet,
+)
 
 SIZE = 32
 
@@ -73,6 +84,7 @@ class FakeModels:
 
     Attributes:
         qualities: overall quality of every evaluation, one after another; the last one repeats.
+        qualities_by_seed: overall quality of a reconstruction by its seed; goes before that.
         fail_at: name of the call that raises `failure`.
         hold_at: name of the call that waits until `release` is set; `cancelled` lists the calls
             that were cancelled while they waited.
@@ -80,6 +92,7 @@ class FakeModels:
     """
 
     qualities: Sequence[float] = (0.5,)
+    qualities_by_seed: Mapping[int, float] = field(default_factory=dict)
     fail_at: str | None = None
     failure: Exception | None = None
     hold_at: str | None = None
@@ -137,10 +150,19 @@ class FakeModels:
         self.fits.append(request)
         return some_model(seed=request.seed)
 
-    async def improve(self, request: RefineRequest, report: Report = ignore_progress) -> SplatModel:
+    async def improve(
+        self, request: RefineRequest, report: Report = ignore_progress
+    ) -> Improvement:
         await self._called("improve", report)
         self.refinements.append(request)
-        return some_model(seed=request.seed)
+        count = len(request.originals)
+        return Improvement(
+            model=some_model(seed=request.seed),
+            view_weights=np.linspace(0.5, 1, count, dtype=np.float32),
+            enhanced_weights=np.linspace(0.2, 0.9, len(request.enhanced), dtype=np.float32),
+            exposures=np.tile(np.eye(3, 4, dtype=np.float32), (count, 1, 1)),
+            parameters={"steps": request.iterations},
+        )
 
     async def render(self, model: SplatModel, cameras: Cameras) -> Renders:
         await self._called("render")
@@ -151,7 +173,16 @@ class FakeModels:
         await self._called("evaluate")
         quality = self.qualities[min(self.evaluations, len(self.qualities) - 1)]
         self.evaluations += 1
-        return Scores(30 * quality, quality, None, quality)
+        for seed, of_seed in self.qualities_by_seed.items():
+            if np.array_equal(model.means, some_model(seed=seed).means):
+                quality = of_seed
+        views = tuple(
+            ViewScore(view, 30 * quality + i, quality, None, 0.9)
+            for i, view in enumerate(references.views)
+        )
+        return Scores(
+            30 * quality, quality, None, quality, 0.9, 0.01, 0.002, views, {"photo_psnr": 20.0}
+        )
 
     async def engine_name(self) -> str:
         return "fake-splats"
@@ -186,6 +217,7 @@ class MemoryJournal:
     views: ViewSet | None = None
     depths: DepthMaps | None = None
     model: SplatModel | None = None
+    ranking: tuple[Candidate, ...] | None = None
     iterations: list[IterationOutcome] = field(default_factory=list)
     stages: list[str] = field(default_factory=list)
     saved: list[str] = field(default_factory=list)
@@ -216,6 +248,10 @@ class MemoryJournal:
         self.depths = depths
         self.saved.append("depth")
 
+    async def generated_depths(self) -> DepthMaps:
+        assert self.depths is not None
+        return self.depths
+
     async def load_model(self) -> SplatModel | None:
         return self.model
 
@@ -228,6 +264,13 @@ class MemoryJournal:
     ) -> None:
         self.model = model
         self.saved.append("model")
+
+    async def load_ranking(self) -> tuple[Candidate, ...] | None:
+        return self.ranking
+
+    async def save_ranking(self, ranking: tuple[Candidate, ...], seconds: float) -> None:
+        self.ranking = ranking
+        self.saved.append("ranking")
 
     async def load_iterations(self) -> tuple[IterationOutcome, ...]:
         return tuple(self.iterations)

@@ -1,6 +1,7 @@
 """Documentation that has to be true: every route, setting and error code is on its page."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 from fastapi.routing import APIRoute
@@ -9,13 +10,20 @@ from pipeline import errors
 from pipeline.formats import FORMATS
 from pipeline.media_types import media_type
 from pipeline.mesh.texture import UNWRAP_LIMIT
-from serve_app.routes import files, health, jobs, projects
+from serve_app.report.assemble import IterationReport, JobReport, RefinementReport, Report
+from serve_app.routes import files, health, jobs, projects, reports
 from serve_app.schemas import (
     ExportAnswer,
     ExportQuery,
+    GenerateAnswer,
     GenerateBody,
+    IterationAnswer,
+    ManifestAnswer,
+    MetricAnswer,
     ModelAnswer,
+    RefineAnswer,
     RefineBody,
+    ReportQuery,
     StatusAnswer,
 )
 from serve_app.settings import AppArgs, Environment
@@ -27,7 +35,7 @@ README = (ROOT / "README.md").read_text()
 
 
 def test_every_route_is_documented():
-    for module in (projects, jobs, files, health):
+    for module in (projects, reports, jobs, files, health):
         for route in module.router.routes:
             assert isinstance(route, APIRoute)
             if route.include_in_schema:
@@ -36,7 +44,7 @@ def test_every_route_is_documented():
 
 
 def test_every_option_is_documented():
-    for body in (GenerateBody, RefineBody, ExportQuery):
+    for body in (GenerateBody, RefineBody, ExportQuery, ReportQuery):
         for name in body.model_fields:
             assert f"`{name}`" in API, name
 
@@ -53,11 +61,22 @@ def test_every_format_is_documented_with_its_file_and_media_type():
         assert f"| `{known.name}` | `{file}` | `{media_type(file)}` |" in API, known.name
 
 
-def test_every_field_of_exports_models_and_status_is_documented():
-    scores = {"psnr", "ssim", "lpips", "overall_quality"}
-    for answer in (ExportAnswer, ModelAnswer, StatusAnswer):
-        for name in set(answer.model_fields) - scores:
+def test_every_field_of_answers_is_documented():
+    for answer in (
+        ExportAnswer,
+        GenerateAnswer,
+        IterationAnswer,
+        ManifestAnswer,
+        MetricAnswer,
+        ModelAnswer,
+        RefineAnswer,
+        StatusAnswer,
+    ):
+        for name in answer.model_fields:
             assert f"`{name}`" in API, name
+    for part in (Report, RefinementReport, IterationReport, JobReport):
+        for field in fields(part):
+            assert f"`{field.name}`" in API, field.name
     assert f"more than {UNWRAP_LIMIT:,} faces" in API
 
 

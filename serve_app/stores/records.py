@@ -21,6 +21,7 @@ from deployments.store import (
     NewJob,
     Project,
     ProjectDetail,
+    ProjectJob,
     StageCommit,
     Submitted,
 )
@@ -44,6 +45,7 @@ from serve_app.stores.rows import (
     read_detail,
     read_job,
     read_project,
+    read_project_job,
 )
 
 __all__ = ["CallRecords", "error_for_sqlstate"]
@@ -155,6 +157,11 @@ class CallRecords(ABC):
     async def project_detail(self, project_id: str) -> ProjectDetail:
         """See `Records.project_detail`; one round trip, one snapshot."""
         return read_detail(await self.call("project_detail_v1", p_project_id=project_id))
+
+    async def project_jobs(self, project_id: str) -> tuple[ProjectJob, ...]:
+        """See `Records.project_jobs`; one round trip, one snapshot."""
+        documents = await self.call("project_jobs_v1", p_project_id=project_id)
+        return tuple(read_project_job(document) for document in documents)
 
     async def submit_job(self, job: NewJob) -> Submitted:
         """See `Records.submit_job`."""

@@ -25,6 +25,7 @@ from deployments.store import (
     PreviewRow,
     Project,
     ProjectDetail,
+    ProjectJob,
     ProjectStatus,
     SheetRow,
     StageCommit,
@@ -38,6 +39,7 @@ __all__ = [
     "read_detail",
     "read_job",
     "read_project",
+    "read_project_job",
 ]
 
 Document = Mapping[str, Any]
@@ -214,3 +216,9 @@ def read_detail(document: Document) -> ProjectDetail:
         contact_sheet=None if sheet is None else _read_row(SheetRow, sheet),
         job=None if job is None else read_job(job),
     )
+
+
+def read_project_job(document: Document) -> ProjectJob:
+    """One element of `project_jobs_v1`."""
+    commits = tuple(read_commit(stage) for stage in document["stages"])
+    return ProjectJob(read_job(document["job"]), commits)

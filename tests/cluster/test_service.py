@@ -1,5 +1,6 @@
 """The product over real HTTP on a real local Ray cluster, with the embedded engines."""
 
+import hashlib
 import io
 import os
 import signal
@@ -98,6 +99,35 @@ def test_photo_to_refined_model_over_http(http):
     assert status["pipeline_progress"]["multiview_images"] == {"completed": 16, "total": 16}
     view = Image.open(io.BytesIO(http.get(status["view_urls"][4]).content))
     assert view.size == (256, 256)
+
+
+def test_a_project_reports_on_itself_and_its_manifest_has_the_hashes_of_its_files(http):
+    project_id = upload(http)
+    options = {**QUICK, "candidates": 2}
+    generated = http.post(f"{API}/generate/{project_id}", json=options).json()
+    assert len(generated["ranking"]) == 2, generated
+    refined = http.post(f"{API}/refine/{project_id}", json={"num_iterations": 1, "seed": 5}).json()
+    assert refined["status"] == "refined", refined
+
+    report = http.get(f"{API}/projects/{project_id}/report").json()
+    stages = [stage for job in report["jobs"] for stage in job["stages"]]
+    assert all(stage["peak_memory_bytes"] > 50e6 for stage in stages)
+    measured = {name for stage in stages for name in stage["replica_peak_memory_bytes"]}
+    assert measured == {"Vision", "Splats"}
+    assert report["models"][-1]["scores"]["silhouette_iou"] > 0.5
+    (refinement,) = report["refinements"]
+    assert refinement["stop_reason"] == refined["stop_reason"]
+    assert len(refinement["iterations"][1]["targets"]) == 14
+
+    page = http.get(f"{API}/projects/{project_id}/report", headers={"Accept": "text/html"})
+    assert page.headers["content-type"].startswith("text/html")
+    assert page.text.count("data:image/jpeg") >= 3 * 14
+
+    manifest = http.get(f"{API}/projects/{project_id}/manifest").json()
+    assert [step["kind"] for step in manifest["steps"]] == ["generate", "refine"]
+    file = http.get(generated["model_url"]).content
+    sha256 = manifest["steps"][0]["artefacts"]["models/v0.ply"]
+    assert sha256 == f"sha256:{hashlib.sha256(file).hexdigest()}"
 
 
 def test_a_mesh_is_made_once_and_every_version_has_pictures(http):

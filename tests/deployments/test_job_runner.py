@@ -1,6 +1,7 @@
 """One attempt of a job on a real store with fake models."""
 
 import asyncio
+import hashlib
 import io
 import subprocess
 import sys
@@ -11,10 +12,12 @@ from PIL import Image
 
 from deployments import previews
 from deployments.driver import DriverSettings, JobRunner
-from deployments.journal import StoreJournal
+from deployments.journal import StoreJournal, StoreRefineJournal, read_scores, scores_document
+from deployments.paths import AttemptPaths
 from deployments.store import (
     Bucket,
     Heartbeat,
+    IterationRow,
     JobKind,
     JobState,
     Lease,
@@ -29,8 +32,10 @@ from pipeline.errors import ModelFailed, ReplicaDied, StaleAttempt, Unavailable
 from pipeline.formats.ply import read_ply
 from pipeline.images import encode_png
 from pipeline.options import ExportOptions
+from pipeline.ports import IterationOutcome
+from pipeline.types import Scores, ViewScore
 from serve_app.demo import _stage_fraction
-from tests.fakes import FakeModels, some_cutout, some_model
+from tests.fakes import FakeModels, some_cutout, some_model, some_views
 
 pytestmark = pytest.mark.usefixtures("small_pictures")
 
@@ -103,6 +108,194 @@ async def test_refine_adds_a_version_per_accepted_iteration(store: Store):
     assert detail.job.result is not None
     assert detail.job.result["stop_reason"] == "max_iterations"
     assert await store.blobs.get(Bucket.ENHANCED, f"{PROJECT}/enhanced/1/00.png")
+
+
+async def journal_of(store: Store, lease: Lease) -> StoreRefineJournal:
+    """What an attempt that begins now would have."""
+    commits = await store.records.committed(lease.job.id)
+    return StoreRefineJournal(
+        store=store,
+        lease=lease,
+        paths=AttemptPaths.of(lease.job, lease.fence),
+        detail=await store.records.project_detail(PROJECT),
+        committed={commit.stage: commit for commit in commits},
+    )
+
+
+def some_outcome(iteration: int, *, accepted: bool) -> IterationOutcome:
+    rng = np.random.default_rng(iteration)
+    pictures = [rng.integers(0, 255, (2, 8, 8, 3), np.uint8) for _ in range(3)]
+    views = (ViewScore(5, 20.1, 0.7, None, 0.8), ViewScore(11, float("inf"), 0.7, 0.1, None))
+    extra = {"photo_psnr": 1 / 3, "none": float("inf")}
+    return IterationOutcome(
+        iteration=iteration,
+        accepted=accepted,
+        scores=Scores(20.05, 0.7, None, 0.1 + 0.2, 0.8, 0.01, None, views, extra),
+        model=some_model(7, seed=iteration) if accepted and iteration else None,
+        enhance_engine="fake-enhancer",
+        strength=0.375,
+        learning_rate=0.01,
+        seconds=1.5,
+        enhanced=pictures[0],
+        before=pictures[1],
+        after=pictures[2],
+        enhanced_views=(9, 4),
+        enhanced_weights=(0.125, 1.0),
+        view_weights={0: 0.3333, 15: 1.0},
+        parameters={"steps": 120, "rates": {"means": 1e-5}},
+        guards=() if accepted else ("photo_psnr: 21 became 19.",),
+        note="a note",
+    )
+
+
+async def test_iterations_come_back_as_they_were_for_the_next_attempt(store: Store):
+    await generated(store)
+    lease = await lease_of(store, JobKind.REFINE)
+    journal = await journal_of(store, lease)
+    told = [some_outcome(0, accepted=True), some_outcome(1, accepted=True)]
+    told.append(some_outcome(2, accepted=False))
+    for outcome in told:
+        await journal.save_iteration(outcome)
+    found = await (await journal_of(store, lease)).load_iterations()
+    for before, after in zip(told, found, strict=True):
+        for name in (
+            "iteration", "accepted", "scores", "strength", "learning_rate", "seconds", "note",
+            "enhance_engine", "enhanced_views", "enhanced_weights", "view_weights", "parameters",
+            "guards",
+        ):  # fmt: skip
+            assert getattr(after, name) == getattr(before, name), name
+    assert [outcome.model is not None for outcome in found] == [False, True, False]
+    np.testing.assert_array_equal(found[1].model.means, told[1].model.means)
+
+    rows = (await store.records.committed(lease.job.id))[1].enhanced
+    start = f"{PROJECT}/enhanced/1/09"
+    assert (rows[0].image_path, rows[0].before_path, rows[0].after_path, rows[0].weight) == (
+        f"{start}.png", f"{start}.before.png", f"{start}.after.png", 0.125,
+    )  # fmt: skip
+    for path, pictures in (
+        (rows[1].image_path, told[1].enhanced),
+        (rows[1].before_path, told[1].before),
+        (rows[1].after_path, told[1].after),
+    ):
+        data = await store.blobs.get(Bucket.ENHANCED, path)
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), pictures[1])
+
+
+async def test_rows_of_the_release_before_still_decide(store: Store):
+    row = IterationRow(1, True, 1, "unsharp", 0.5, 0.01, 2.0, 0.6, 20.0, 0.7, None)
+    assert read_scores(row) == Scores(20.0, 0.7, None, 0.6)
+    assert scores_document(Scores(20.0, 0.7, None, 0.6))["views"] == []
+
+
+async def test_a_resumed_refinement_ends_like_one_that_was_not_interrupted(store: Store):
+    qualities = [0.5, 0.6, 0.55, 0.7, 0.69]
+
+    def said(result: dict | None) -> dict:
+        assert result is not None
+        metrics = [{**m, "seconds": 0} for m in result["metrics"]]
+        return {**result, "metrics": metrics, "model_path": "", "model_version": 0}
+
+    await generated(store)
+    await run(store, FakeModels(qualities=qualities), await lease_of(store, JobKind.REFINE, **FOUR))
+    whole = (await store.records.project_detail(PROJECT)).job
+    await run(store, FakeModels(), await lease_of(store, JobKind.GENERATE))
+
+    class Dying(FakeModels):
+        async def improve(self, request, report=ignore_progress):
+            if len(self.refinements) == 2:
+                raise ReplicaDied("gone")
+            return await super().improve(request, report)
+
+    await run(store, Dying(qualities=qualities), await lease_of(store, JobKind.REFINE, **FOUR))
+    again = await store.records.claim_job("test", 30)
+    assert again is not None
+    models = FakeModels(qualities=qualities[3:])
+    await run(store, models, again)
+    assert models.calls.count("improve") == 2, "two iterations were committed"
+    resumed = (await store.records.project_detail(PROJECT)).job
+    assert whole is not None
+    assert resumed is not None
+    assert said(resumed.result) == said(whole.result)
+
+
+FOUR = {"num_iterations": 4}
+
+
+async def test_a_refinement_sees_the_views_and_depths_of_the_generation(store: Store):
+    await generated(store)
+    journal = await journal_of(store, await lease_of(store, JobKind.REFINE))
+    views, depths = await journal.generated_views(), await journal.generated_depths()
+    np.testing.assert_array_equal(views.images, some_views().images)
+    np.testing.assert_array_equal(depths.depth, some_views().surface_depth)
+    assert depths.engine == "fake-depth"
+    assert views.photo is not None
+    assert views.photo.images.shape == (1, 32, 32, 3)
+
+
+async def test_every_stage_keeps_the_hashes_of_its_files_and_the_peak_memory(store: Store):
+    async def of_splats() -> int:
+        return 123
+
+    async def of_vision() -> int:
+        raise ReplicaDied("gone")
+
+    await new_project(store)
+    lease = await lease_of(store, JobKind.GENERATE)
+    meters = {"Splats": of_splats, "Vision": of_vision}
+    await JobRunner(store, FakeModels().ports(), SETTINGS, meters).run(lease)
+    commits = {c.stage: c for c in await store.records.committed(lease.job.id)}
+    assert [stage for stage, c in commits.items() if "environment" in c.detail] == ["views"]
+    assert commits["views"].detail["environment"]["packages"]["numpy"] == np.__version__
+    names = {
+        "views": {f"views/{i:02d}.png" for i in range(16)}
+        | {"views/geometry.npz", "views/photo.npz"},
+        "splats": {"models/v0.ply"},
+        "previews-v0": {"models/v0.png", "models/v0.mp4"},
+        "contact-sheet": {"models/contact_sheet.png"},
+    }
+    for stage, wanted in names.items():
+        assert set(commits[stage].detail["hashes"]) == wanted
+    data = await store.blobs.get(Bucket.VIEWS, f"{PROJECT}/views/03.png")
+    sha256 = commits["views"].detail["hashes"]["views/03.png"]
+    assert sha256 == f"sha256:{hashlib.sha256(data).hexdigest()}"
+    for commit in commits.values():
+        assert commit.detail["peak_memory_bytes"] > 10_000_000
+        assert commit.detail["replica_peak_memory_bytes"] == {"Splats": 123}
+
+    # Names are those of the first attempt, wherever the files of another one are.
+    again = await lease_of(store, JobKind.GENERATE)
+    await run(store, FakeModels(), again)
+    commits = {c.stage: c for c in await store.records.committed(again.job.id)}
+    assert set(commits["views"].detail["hashes"]) == names["views"]
+    assert set(commits["splats"].detail["hashes"]) == {"models/v1.ply"}
+
+
+async def test_candidates_are_ranked_once_and_an_attempt_that_follows_takes_the_best(store: Store):
+    await new_project(store)
+    lease = await lease_of(store, JobKind.GENERATE, candidates=3)
+    commit = type(store.records).commit_stage
+
+    async def broken(self, job_id, fence, stage):
+        if stage.stage == "views":
+            raise ReplicaDied("gone")
+        await commit(self, job_id, fence, stage)
+
+    with pytest.MonkeyPatch.context() as dying:
+        dying.setattr(type(store.records), "commit_stage", broken)
+        await run(store, FakeModels(qualities=[0.4, 0.6, 0.5]), lease)
+    again = await store.records.claim_job("test", 30)
+    assert again is not None
+    models = FakeModels()
+    await run(store, models, again)
+    assert len(models.fits) == 1
+    job = (await store.records.project_detail(PROJECT)).job
+    assert job is not None
+    assert job.result is not None
+    ranking = job.result["ranking"]
+    assert [c["overall_quality"] for c in ranking] == [0.6, 0.5, 0.4]
+    assert [c["chosen"] for c in ranking] == [True, False, False]
+    assert models.fits[0].seed == ranking[0]["seed"]
+    assert "candidates" in job.timings
 
 
 async def test_a_failure_names_stage_and_cause_and_keeps_what_was_committed(store: Store):
@@ -522,8 +715,8 @@ async def test_pictures_are_cancelled_between_their_renders(store: Store):
         (
             JobKind.REFINE,
             {
-                "enhance": (0.0, 0.17),
-                "refine": (0.17, 0.85),
+                "enhance": (0.0, 0.34),
+                "refine": (0.34, 0.85),
                 "previews": (0.85, 0.98),
                 "contact-sheet": (0.98, 1.0),
             },

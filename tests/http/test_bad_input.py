@@ -192,9 +192,18 @@ async def test_refine_and_export_before_generate_are_409(service, path):
         ("generate", {"preset": "ultra"}, "preset"),
         ("generate", {"elevation_deg": 80}, "elevation_deg"),
         ("generate", {"num_gaussians": 1.5}, "num_gaussians"),
+        ("generate", {"candidates": 0}, "candidates"),
+        ("generate", {"candidates": 9}, "candidates"),
+        ("generate", {"candidates": "all"}, "candidates"),
         ("refine", {"num_iterations": 0}, "num_iterations"),
         ("refine", {"num_iterations": 101}, "num_iterations"),
+        ("refine", {"num_iterations": 2.5}, "num_iterations"),
         ("refine", {"learning_rate": -1}, "learning_rate"),
+        ("refine", {"learning_rate": 0}, "learning_rate"),
+        ("refine", {"strength": 1.5}, "strength"),
+        ("refine", {"views_to_refine": [-1]}, "views_to_refine"),
+        ("refine", {"views_to_refine": [3, 3]}, "views_to_refine"),
+        ("refine", {"steps_per_iteration": 1}, "steps_per_iteration"),
         ("refine", {"views_to_refine": []}, "views_to_refine"),
         ("refine", {"views_to_refine": [16]}, "views_to_refine"),
         ("refine", {"views_to_refine": [0, 11]}, "views_to_refine"),
@@ -207,6 +216,24 @@ async def test_a_bad_option_is_422_and_named(service, path, body, field):
     problem = answer.json()
     assert (answer.status_code, problem["code"]) == (422, "invalid_option"), problem
     assert field in problem["detail"]
+
+
+async def test_refine_of_a_cancelled_or_failed_generate_is_409(service):
+    project_id = await upload(service)
+    service.models.hold_at = "splats"
+    waiting = asyncio.create_task(service.http.post(f"{API}/generate/{project_id}"))
+    await service.models.holding.wait()
+    job = (await service.http.get(f"{API}/status/{project_id}")).json()["job"]
+    await service.http.post(f"{API}/jobs/{job['id']}/cancel")
+    assert (await waiting).json()["code"] == "cancelled"
+    service.models.hold_at = None
+    refused = await service.http.post(f"{API}/refine/{project_id}")
+    assert (refused.status_code, refused.json()["code"]) == (409, "not_generated_yet")
+
+    service.models.fail_at, service.models.failure = "splats", ModelFailed("no fit")
+    assert (await service.http.post(f"{API}/generate/{project_id}")).status_code == 500
+    refused = await service.http.post(f"{API}/refine/{project_id}")
+    assert (refused.status_code, refused.json()["code"]) == (409, "not_generated_yet")
 
 
 async def test_json_that_is_none_is_422(service):

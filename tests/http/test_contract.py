@@ -58,6 +58,9 @@ async def test_the_whole_way_with_exactly_the_documented_names(service):
     assert refined["final_model_url"]
     for metric in refined["metrics"]:
         assert set(metric) >= {"iteration", "overall_quality", "psnr", "ssim", "lpips"}
+        assert (metric["silhouette_iou"], metric["floaters"]) == (0.9, 0.002)
+    assert refined["metrics"][1]["view_weights"]["0"] == 0.5
+    assert refined["metrics"][1]["guards"] == []
 
     exported = (
         await service.http.get(
@@ -79,6 +82,10 @@ async def test_the_whole_way_with_exactly_the_documented_names(service):
     assert progress["refinement_iterations"] == 2
     assert [i["iteration_number"] for i in status["iterations"]] == [0, 1, 2]
     assert all("overall_quality" in i for i in status["iterations"])
+    for shown, metric in zip(status["iterations"], refined["metrics"], strict=True):
+        for name in ("silhouette_iou", "consistency", "floaters", "guards", "view_weights"):
+            assert shown[name] == metric[name], name
+    assert [m["silhouette_iou"] for m in status["models"]] == [0.9, 0.9, 0.9]
 
 
 async def test_asking_twice_for_an_export_answers_with_the_stored_file(service):
@@ -209,6 +216,38 @@ async def test_a_wait_that_is_too_short_answers_202(idle_service):
     assert answer.status_code == 202
     body = answer.json()
     assert (body["state"], body["queue_position"]) == ("queued", 1)
+
+
+async def test_the_best_of_several_candidates_is_kept_and_the_ranking_told(service):
+    service.models.qualities = [0.4, 0.7, 0.5]
+    project_id = await upload(service)
+    body = {"candidates": 3, "seed": 10}
+    answer = (await service.http.post(f"{API}/generate/{project_id}", json=body)).json()
+    assert sorted(fit.seed for fit in service.models.fits) == [10, 11, 12]
+    assert [c["overall_quality"] for c in answer["ranking"]] == [0.7, 0.5, 0.4]
+    assert [c["chosen"] for c in answer["ranking"]] == [True, False, False]
+    assert answer["overall_quality"] == 0.7
+    other = await upload(service)
+    alone = (await service.http.post(f"{API}/generate/{other}")).json()
+    assert alone["ranking"] == []
+
+
+async def test_results_of_the_release_before_are_still_answered(service):
+    project_id = await upload(service)
+    await service.http.post(f"{API}/generate/{project_id}")
+    answer = await service.http.post(f"{API}/refine/{project_id}")
+    new = {"silhouette_iou", "consistency", "floaters", "guards", "view_weights"}
+    async with service.store.records._pool.acquire() as connection:
+        await connection.execute(
+            "update jobs set result = result - 'engines' || jsonb_build_object('metrics', ("
+            "select jsonb_agg(m - $1::text[]) from jsonb_array_elements(result -> 'metrics') m)) "
+            "where id = $2",
+            sorted(new),
+            answer.json()["job_id"],
+        )
+    old = (await service.http.get(f"{API}/jobs/{answer.json()['job_id']}")).json()["result"]
+    assert (old["engines"], old["metrics"][1]["silhouette_iou"]) == ({}, None)
+    assert old["metrics"][1]["psnr"] == answer.json()["metrics"][1]["psnr"]
 
 
 async def test_a_seed_is_echoed_and_drawn_when_absent(service):

@@ -33,8 +33,18 @@ def depth(index: int) -> DepthRow:
     return DepthRow(index, f"p/depth/{index:02}.npy", f"p/depth/{index:02}.png", "midas", 0.1, 2.3)
 
 
+SCORES = {
+    "silhouette_iou": 0.9371,
+    "consistency": None,
+    "floaters": 0.1 + 0.2,
+    "views": [{"view": 5, "psnr": "inf", "ssim": 0.5, "lpips": None, "silhouette_iou": 1.0}],
+    "extra": {"photo_psnr": 21.123456789012345},
+}
+
+
 def model(version: int, *, psnr: float | None = None) -> ModelRow:
-    return ModelRow(version, f"p/models/v{version}.ply", "cpu", "generate", 1000, 56_000, psnr)
+    path = f"p/models/v{version}.ply"
+    return ModelRow(version, path, "cpu", "generate", 1000, 56_000, psnr, scores=SCORES)
 
 
 def iteration(number: int, *, version: int | None, quality: float = 0.5) -> IterationRow:
@@ -51,11 +61,22 @@ def iteration(number: int, *, version: int | None, quality: float = 0.5) -> Iter
         ssim=0.91,
         lpips=None,
         note="kept" if version is not None else "rolled back",
+        scores=SCORES,
+        detail={
+            "parameters": {"steps": 120, "rates": [0.01, 0.002]},
+            "view_weights": {"0": 0.25, "15": 1.0},
+            "guards": [] if version is not None else ["photo_psnr: 21 became 19."],
+        },
     )
 
 
 def enhanced(number: int, index: int) -> EnhancedViewRow:
-    return EnhancedViewRow(number, index, f"p/enhanced/{number}/{index:02}.png", "unsharp")
+    start = f"p/enhanced/{number}/{index:02}"
+    if index == 0:  # as the release before wrote it
+        return EnhancedViewRow(number, index, f"{start}.png", "unsharp")
+    return EnhancedViewRow(
+        number, index, f"{start}.png", "unsharp", f"{start}.before.png", f"{start}.after.png", 0.75
+    )
 
 
 def export(version: int, *, format: str = "glb") -> ExportRow:

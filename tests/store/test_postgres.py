@@ -168,7 +168,7 @@ async def test_migrations_apply_once_and_files_run_twice(fresh_dsn: str) -> None
 
 
 async def test_commits_and_rows_of_the_release_before_are_understood(postgres_dsn: str) -> None:
-    *_, exports = migration_files()
+    newest = migration_files()[-1]
     name = "release_before"
     dsn = postgres_dsn.replace("@/postgres?", f"@/{name}?")
     old = {
@@ -187,6 +187,12 @@ async def test_commits_and_rows_of_the_release_before_are_understood(postgres_ds
     }
     splats = {"version": 0, "model_path": "p", "engine": "cpu", "origin": "generate"}
     splats |= {"splat_count": 1, "file_size_bytes": 1}
+    iteration = {"iteration_number": 0, "accepted": True, "model_version": 0, "note": ""}
+    iteration |= {"enhance_engine": "", "strength": 0.0, "learning_rate": 0.0, "seconds": 1.0}
+    iteration |= {"overall_quality": 0.5, "psnr": 20.0, "ssim": 0.5, "lpips": None}
+    view = {"iteration_number": 0, "view_index": 3, "image_path": "e", "engine": "unsharp"}
+    refined = {"stage": "iteration-0", "seconds": 1.0, "iterations": [iteration]}
+    refined |= {"enhanced": [view]}
     async with connected(postgres_dsn) as admin:
         await admin.execute(f"create database {name}")
         async with connected(dsn) as connection:
@@ -196,13 +202,19 @@ async def test_commits_and_rows_of_the_release_before_are_understood(postgres_ds
             await before.call("create_project_v1", p_project_id="p", p_original_path="o",
                               p_processed_path="c", p_background_engine="none")  # fmt: skip
             lease = await claimed_raw(before)
-            for commit in ({"stage": "splats", "seconds": 1.0, "models": [splats]}, old):
+            made = {"stage": "splats", "seconds": 1.0, "models": [splats]}
+            for commit in (made, old, refined):
                 await before.call("commit_stage_v1", p_job_id=lease, p_fence=1, p_commit=commit)
-            assert await migrate(dsn) == (exports.version,)
-            (row,) = (await before.project_detail("p")).exports
+            assert await migrate(dsn) == (newest.version,)
+            commits = await before.committed(lease)
+            assert (commits[0].models[0].scores, commits[2].iterations[0].detail) == ({}, {})
+            (seen,) = commits[2].enhanced
+            assert (seen.before_path, seen.after_path, seen.weight) == (None, None, None)
+            (row,) = commits[1].exports
             assert (row.file_path, row.options, row.notes) == ("p/models/final.splat", {}, ())
-            await before.call("commit_stage_v1", p_job_id=lease, p_fence=1, p_commit=old)
-            assert (await before.project_detail("p")).exports == (row,)
+            for commit in (old, refined):
+                await before.call("commit_stage_v1", p_job_id=lease, p_fence=1, p_commit=commit)
+            assert await before.committed(lease) == commits
         await admin.execute(f"drop database {name} with (force)")
 
 

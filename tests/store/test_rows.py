@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from deployments.store import JobKind, JobState, ProjectStatus, StageCommit, Store
-from pipeline.errors import Conflict, InvalidInput
+from pipeline.errors import Conflict, InvalidInput, NotFound
 
 from .rows import (
     DEPTH,
@@ -112,6 +112,10 @@ async def test_refused_commit_leaves_nothing(store: Store) -> None:
         replace(SHEET, sheets=(sheet(3),)),
         replace(SHEET, sheets=(replace(sheet(0), image_path=""),)),
         StageCommit("iteration-1", 1.0, iterations=(iteration(1, version=9),)),
+        replace(SPLATS, models=(replace(model(0), scores=[0.5]),)),
+        replace(SPLATS, models=(replace(model(0), scores={"extra": {"x": math.nan}}),)),
+        StageCommit("iteration-1", 1.0, enhanced=(replace(enhanced(1, 5), weight=1.5),)),
+        StageCommit("iteration-1", 1.0, enhanced=(replace(enhanced(1, 5), after_path=""),)),
     ],
     ids=lambda commit: repr(commit)[:120],
 )
@@ -153,6 +157,30 @@ async def test_detail_shows_everything_of_a_project(store: Store) -> None:
     assert detail.exports == (export(1),)
     assert (detail.previews, detail.contact_sheet) == ((), None)
     assert detail.job == await records.get_job(lease.job.id)
+
+
+async def test_all_jobs_of_a_project_come_with_what_they_committed(store: Store) -> None:
+    records = store.records
+    name = await generated(records)
+    await generated(records, "another")
+    cancelled = await claimed(records, name, JobKind.REFINE)
+    for commit in ITERATIONS[:2]:
+        await records.commit_stage(cancelled.job.id, cancelled.fence, commit)
+    await records.finish_job(cancelled.job.id, cancelled.fence, state=JobState.CANCELLED)
+    queued = await submit(records, name, JobKind.REFINE)
+
+    generate, refine, waiting = await records.project_jobs(name)
+    assert generate.job.kind is JobKind.GENERATE
+    assert generate.commits == (VIEWS, DEPTH, SPLATS)
+    assert refine.job == await records.get_job(cancelled.job.id)
+    assert refine.commits == ITERATIONS[:2]
+    assert (waiting.job.id, waiting.commits) == (queued.id, ())
+
+
+async def test_a_project_without_jobs_has_none_and_an_unknown_one_is_told(store: Store) -> None:
+    assert await store.records.project_jobs(await project(store.records)) == ()
+    with pytest.raises(NotFound):
+        await store.records.project_jobs("nobody")
 
 
 async def test_pictures_come_back_with_their_version_and_the_newest_sheet_counts(
