@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
 
+from pipeline.engines import PortName
 from serve_app.server import RunningService, running_service
 from serve_app.settings import AppArgs
 from tests.store.fixtures import server_directory
@@ -20,13 +22,18 @@ def _somebody_elses_cluster(environment: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
+def _arguments(directory: Path) -> AppArgs:
+    # These tests are about the service; the network has tests of its own and takes 15 s a round.
+    return AppArgs(asset_dir=directory, lease_s=5, engines={PortName.ENHANCER: "unsharp"})
+
+
 @pytest.fixture(scope="session")
 def service() -> Iterator[RunningService]:
     with (
         pytest.MonkeyPatch.context() as environment,
         server_directory() as directory,
         _somebody_elses_cluster(environment),
-        running_service(AppArgs(asset_dir=directory, lease_s=5)) as up,
+        running_service(_arguments(directory)) as up,
     ):
         yield up
 
