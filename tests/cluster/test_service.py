@@ -4,6 +4,8 @@ import hashlib
 import io
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import httpx
@@ -128,6 +130,25 @@ def test_a_project_reports_on_itself_and_its_manifest_has_the_hashes_of_its_file
     file = http.get(generated["model_url"]).content
     sha256 = manifest["steps"][0]["artefacts"]["models/v0.ply"]
     assert sha256 == f"sha256:{hashlib.sha256(file).hexdigest()}"
+
+
+def test_what_the_service_made_is_made_again_bit_by_bit(http, tmp_path):
+    project_id = upload(http)
+    assert http.post(f"{API}/generate/{project_id}", json=QUICK).json()["status"] == "completed"
+    refined = http.post(f"{API}/refine/{project_id}", json={"num_iterations": 2, "seed": 5}).json()
+    assert refined["iterations_completed"] == 2, refined
+    photo = http.get(f"{API}/status/{project_id}").json()["project"]["original_url"]
+    (tmp_path / "original.png").write_bytes(http.get(photo).content)
+    manifest = tmp_path / "manifest.json"
+    manifest.write_bytes(http.get(f"{API}/projects/{project_id}/manifest").content)
+    replayed = subprocess.run(
+        [sys.executable, "-m", "serve_app.cli", "replay", str(manifest)],
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    assert replayed.returncode == 0, replayed.stdout + replayed.stderr
 
 
 def test_a_mesh_is_made_once_and_every_version_has_pictures(http):
