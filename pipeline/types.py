@@ -184,6 +184,16 @@ class SplatModel:
     def __len__(self) -> int:
         return len(self.means)
 
+    def select(self, which: npt.NDArray[np.bool_] | npt.NDArray[np.integer]) -> SplatModel:
+        """The splats at `which` (mask [N] or indices), in that order."""
+        return SplatModel(
+            self.means[which],
+            self.quats[which],
+            self.log_scales[which],
+            self.logit_opacities[which],
+            self.sh[which],
+        )
+
     @property
     def sh_degree(self) -> int:
         """0..3."""

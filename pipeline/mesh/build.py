@@ -18,7 +18,6 @@ from pipeline.mesh.texture import UNWRAP_LIMIT, bake_colors, bake_texture
 from pipeline.mesh.types import TexturedMesh, TriangleMesh
 from pipeline.splats.floaters import VISIBLE_OPACITY, floating
 from pipeline.splats.unit_frame import CAMERA_RADIUS, UnitFrame
-from pipeline.splats.visible import take_splats
 from pipeline.types import FloatArray, SplatModel
 
 __all__ = ["BuiltMesh", "MeshRequest", "build_mesh"]
@@ -88,7 +87,7 @@ def _without_floaters(model: SplatModel) -> SplatModel:
     seen = model.opacities >= VISIBLE_OPACITY
     if not seen.any():
         raise InvalidInput("The model has no surface: it holds no visible splat.")
-    return take_splats(model, seen & ~floating(model))
+    return model.select(seen & ~floating(model))
 
 
 def _normals(surface: TriangleMesh) -> FloatArray:

@@ -101,13 +101,7 @@ def framed(model: SplatModel) -> SplatModel:
     near = (np.abs(model.means) <= _FAR).all(1) & (model.log_scales <= np.log(_FAR)).all(1)
     if near.all():
         return model
-    return SplatModel(
-        model.means[near],
-        model.quats[near],
-        model.log_scales[near],
-        model.logit_opacities[near],
-        model.sh[near],
-    )
+    return model.select(near)
 
 
 def _is_seen_whole(model: SplatModel) -> bool:

@@ -168,10 +168,4 @@ def _at_most(model: SplatModel, count: int, generator: torch.Generator) -> Splat
     if len(model) <= count:
         return model
     chosen = torch.randperm(len(model), generator=generator)[:count].sort().values.numpy()
-    return SplatModel(
-        model.means[chosen],
-        model.quats[chosen],
-        model.log_scales[chosen],
-        model.logit_opacities[chosen],
-        model.sh[chosen],
-    )
+    return model.select(chosen)

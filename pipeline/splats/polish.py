@@ -19,10 +19,10 @@ from pipeline.ports import Improvement, RefineRequest
 from pipeline.splats._threads import one_torch_thread
 from pipeline.splats.losses import photometric_loss, silhouette_loss
 from pipeline.splats.optimiser import LearningRates, Optimiser
-from pipeline.splats.render import render_model
+from pipeline.splats.render import Rendering, render_model
 from pipeline.splats.targets import Targets, TargetTensors
 from pipeline.splats.trust import TargetSet, Trust, trust_targets
-from pipeline.types import Cameras, FloatArray, SplatModel, ViewSet
+from pipeline.types import Cameras, FloatArray, ViewSet
 
 __all__ = ["PolishSettings", "improve_model"]
 
@@ -88,13 +88,15 @@ def improve_model(
     settings = settings or PolishSettings()
     goal = _Goal.of(request)
     control.step(0.0, "weigh targets")
-    trust = _weigh(request, goal, control.part(0.0, 0.1))
+    drawn = render_model(request.model, goal.cameras, with_depth=True)
+    control.step(0.05, "weigh targets")
+    trust = _weigh(request, goal, drawn)
     if not settings.with_weights:
         trust = replace(trust, pixels=np.ones_like(trust.pixels), views=np.ones_like(trust.views))
     blended = _blend(goal, trust, settings)
     optimiser = Optimiser(request.model, REFINE_RATES)
     exposures = _Exposures(trust.exposures, goal.originals, settings)
-    before = _anchors(request.model, goal)
+    before = avg_pool2d(torch.from_numpy(drawn.images).permute(0, 3, 1, 2), 8)
     draw = _Draw(goal, settings, torch.Generator().manual_seed(request.seed))
     rate = request.learning_rate / _RATES_AT
     for step in range(request.iterations):
@@ -198,11 +200,9 @@ class _Goal:
         return len(self.images)
 
 
-def _weigh(request: RefineRequest, goal: _Goal, control: Control) -> Trust:
+def _weigh(request: RefineRequest, goal: _Goal, drawn: Rendering) -> Trust:
     """Originals among themselves, enhanced targets among themselves; the photo is believed."""
-    drawn = render_model(request.model, goal.cameras, with_depth=True)
     assert drawn.median_depth is not None, "asked for"
-    control.step(0.5, "weigh targets")
     pixels = np.zeros(goal.masks.shape, np.float32)
     views = np.zeros(len(goal), np.float32)
     exposures = np.tile(np.eye(3, 4, dtype=np.float32), (len(goal), 1, 1))
@@ -305,12 +305,6 @@ class _Draw:
             pick = (pick - share) / (1 - share)
         candidates = others or groups[0]
         return candidates[min(int(pick * len(candidates)), len(candidates) - 1)]
-
-
-def _anchors(model: SplatModel, goal: _Goal) -> Tensor:
-    """The model before the round, [T, 3, H/8, W/8]."""
-    drawn = render_model(model, goal.cameras)
-    return avg_pool2d(torch.from_numpy(drawn.images).permute(0, 3, 1, 2), 8)
 
 
 def _loss(

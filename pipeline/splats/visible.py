@@ -1,14 +1,11 @@
-"""Which splats of a model are ever seen, and models of some of the splats.
+"""Which splats of a model are ever seen.
 
 It does not know why somebody wants fewer: exports, meshing and clean-up use it.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from pipeline.cameras import surround_cameras
@@ -17,27 +14,13 @@ from pipeline.splats.rasterize import rasterize
 from pipeline.splats.unit_frame import CAMERA_RADIUS, UnitFrame
 from pipeline.types import FloatArray, SplatModel
 
-__all__ = ["peak_contributions", "prune_invisible", "take_splats"]
+__all__ = ["peak_contributions", "prune_invisible"]
 
 _VIEWS, _VIEW_SIZE = 16, 192
 
 #: In pixels of such a view. Leaving out all splats that add less than this to every view changed
 #: renders of fitted models by 60 dB; one step of 255 in every pixel would be 48 dB.
 _UNSEEN = 0.1
-
-
-def take_splats(
-    model: SplatModel, which: npt.NDArray[np.bool_] | npt.NDArray[np.integer]
-) -> SplatModel:
-    """The splats at `which` (mask [N] or indices), in their order."""
-    return replace(
-        model,
-        means=model.means[which],
-        quats=model.quats[which],
-        log_scales=model.log_scales[which],
-        logit_opacities=model.logit_opacities[which],
-        sh=model.sh[which],
-    )
 
 
 def prune_invisible(model: SplatModel, control: Control | None = None) -> SplatModel:
@@ -51,7 +34,7 @@ def prune_invisible(model: SplatModel, control: Control | None = None) -> SplatM
     if not len(model):
         return model
     seen = peak_contributions(model, control or Control()) >= _UNSEEN
-    return take_splats(model, seen) if seen.any() else model
+    return model.select(seen) if seen.any() else model
 
 
 def peak_contributions(model: SplatModel, control: Control) -> FloatArray:

@@ -27,7 +27,6 @@ from pipeline.splats.judge import (
     rig_consistency,
 )
 from pipeline.splats.render import Rendering, render_model
-from pipeline.splats.visible import take_splats
 from pipeline.types import SH_C0, Cameras, FloatArray, Scores, SplatModel, UInt8Array, ViewSet
 from tests.oracles.shells import shell
 
@@ -109,7 +108,7 @@ def tinted(strength: float) -> SplatModel:
 def holed(strength: float) -> SplatModel:
     """Without a ball of the ring that camera 5 looks through."""
     away = np.linalg.norm(good().means - np.array([-0.2, 0.3, 0.1]), axis=1)
-    return take_splats(good(), away > 0.15 * strength**0.5)
+    return good().select(away > 0.15 * strength**0.5)
 
 
 def strewn(strength: float) -> SplatModel:
@@ -255,7 +254,7 @@ def test_what_the_references_lack_is_left_out() -> None:
 
 
 def test_a_model_that_shows_nothing_is_judged_badly() -> None:
-    nothing = take_splats(good(), np.zeros(COUNT, bool))
+    nothing = good().select(np.zeros(COUNT, bool))
     faint = replace(good(), logit_opacities=np.full(COUNT, -9, np.float32))
     for model in (nothing, faint):
         scores = judge_model(model, references(), MeanDifference())
@@ -418,7 +417,7 @@ def test_faint_and_large_splats_do_not_float() -> None:
 def test_faint_splats_are_no_company() -> None:
     """A floater in a cloud that nobody sees still floats."""
     count = 200
-    cloud = take_splats(good(), np.arange(count))
+    cloud = good().select(np.arange(count))
     rng = np.random.default_rng(0)
     means = np.array([0.0, 0.0, 0.7]) + 0.005 * rng.standard_normal((count, 3))
     logits = np.full(count, -6, np.float32)
@@ -436,7 +435,7 @@ def test_faint_splats_are_no_company() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_models_of_hardly_any_splats_have_no_floaters(count: int) -> None:
-    model = take_splats(good(), np.arange(count))
+    model = good().select(np.arange(count))
     assert floating(model).shape == (count,)
     assert not floating(model).any()
     assert floater_share(model) == 0

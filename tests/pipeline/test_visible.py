@@ -15,7 +15,7 @@ from pipeline.scores import psnr
 from pipeline.splats.neighbours import neighbour_distance
 from pipeline.splats.render import render_model
 from pipeline.splats.unit_frame import CAMERA_RADIUS, UnitFrame
-from pipeline.splats.visible import peak_contributions, prune_invisible, take_splats
+from pipeline.splats.visible import peak_contributions, prune_invisible
 from pipeline.types import SplatModel
 from tests.fakes import some_model
 from tests.oracles import torch_rasterizer
@@ -71,7 +71,7 @@ def test_contributions_are_those_of_the_slow_rasteriser() -> None:
 def test_a_model_of_which_nothing_is_seen_stays() -> None:
     model = replace(some_model(5), logit_opacities=np.full(5, -9.0, np.float32))
     assert len(prune_invisible(model)) == 5
-    empty = take_splats(model, np.zeros(5, bool))
+    empty = model.select(np.zeros(5, bool))
     assert len(prune_invisible(empty)) == 0
 
 
