@@ -27,6 +27,7 @@ __all__ = [
     "BackgroundRemover",
     "Candidate",
     "DepthEstimator",
+    "EnhanceSettings",
     "EnhancedImages",
     "Enhancer",
     "ExportedFile",
@@ -62,13 +63,19 @@ class Foreground:
 
 @dataclass(frozen=True)
 class ViewRequest:
-    """Input of view synthesis; the optional numbers are None where the engine's default holds."""
+    """Input of view synthesis; what is None is left to the engine.
+
+    Attributes:
+        steps, guidance_scale: of a diffusion engine.
+        sampler: of a diffusion engine: "ddim" or "dpm++".
+    """
 
     cutout: Cutout
     elevation_deg: float
     seed: int
     steps: int | None = None
     guidance_scale: float | None = None
+    sampler: str | None = None
 
 
 @dataclass(frozen=True)
@@ -141,10 +148,38 @@ class Renders:
     Attributes:
         images: uint8 [V, H, W, 3] on white.
         alphas: uint8 [V, H, W].
+        depth: float32 [V, H, W], z-depth in world units, 0 where there is nothing; None unless
+            asked for.
     """
 
     images: UInt8Array
     alphas: UInt8Array
+    depth: FloatArray | None = None
+
+    def select(self, indices: list[int]) -> Renders:
+        """The pictures at `indices`, in that order."""
+        depth = self.depth
+        return Renders(
+            self.images[indices],
+            self.alphas[indices],
+            None if depth is None else depth[indices],
+        )
+
+
+@dataclass(frozen=True)
+class EnhanceSettings:
+    """How renders are enhanced.
+
+    Attributes:
+        strength: above 0 and at most 1; engines say how they round it.
+        seed: of an engine that draws noise; the same for every view of a round.
+        prompt, negative_prompt: for an engine that reads text.
+    """
+
+    strength: float
+    seed: int = 0
+    prompt: str | None = None
+    negative_prompt: str | None = None
 
 
 @dataclass(frozen=True)
@@ -223,7 +258,9 @@ class SplatEngine(Protocol):
         self, request: RefineRequest, report: Report = ignore_progress
     ) -> Improvement: ...
 
-    async def render(self, model: SplatModel, cameras: Cameras) -> Renders: ...
+    async def render(
+        self, model: SplatModel, cameras: Cameras, *, with_depth: bool = False
+    ) -> Renders: ...
 
     async def evaluate(self, model: SplatModel, references: References) -> Scores:
         """Render at the cameras of the references and compare."""
@@ -235,12 +272,14 @@ class Enhancer(Protocol):
     async def enhance(
         self,
         renders: Renders,
-        strength: float,
-        prompt: str | None,
-        seed: int,
+        settings: EnhanceSettings,
         report: Report = ignore_progress,
     ) -> EnhancedImages:
-        """Sharper versions of the renders, same size, same colours at low frequencies."""
+        """Sharper versions of the renders, same size, same colours at low frequencies.
+
+        Raises:
+            InvalidOption: the engine cannot do what the settings ask for.
+        """
 
 
 class Exporter(Protocol):

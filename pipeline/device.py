@@ -1,0 +1,177 @@
+"""Which device the torch engines compute on, how much of it they may take, and what is done when
+it is full.
+
+It knows torch and nothing of models: an engine says what it runs and how many items at once.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+import torch
+
+from pipeline.errors import InvalidOption, OutOfMemory, Unavailable
+
+__all__ = ["Device", "DeviceName", "Precision", "halving"]
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class DeviceName(StrEnum):
+    """What a user may ask for; `auto` takes a GPU where torch can use one."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Precision(StrEnum):
+    """Number format of weights and activations; what is delicate stays fp32 by itself."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    BF16 = "bf16"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return {
+            Precision.FP32: torch.float32,
+            Precision.FP16: torch.float16,
+            Precision.BF16: torch.bfloat16,
+        }[self]
+
+
+@dataclass(frozen=True)
+class Device:
+    """A torch device and the number format of the networks on it.
+
+    Attributes:
+        torch_device: where tensors live.
+        precision: of the networks; the splat optimiser always computes in fp32.
+    """
+
+    torch_device: torch.device
+    precision: Precision
+
+    @classmethod
+    def choose(
+        cls, name: str = DeviceName.AUTO, precision: str | None = None, *, share: float | None = None
+    ) -> Device:
+        """The device a user asked for.
+
+        Args:
+            name: a `DeviceName`.
+            precision: a `Precision`; None is bf16 on a GPU and fp32 on the CPU.
+            share: 0..1 of the GPU's memory that this process may take, enforced by torch's
+                allocator from now on; None, or a CPU, sets no limit.
+
+        Raises:
+            InvalidOption: a name is unknown or the share is out of range.
+            Unavailable: a GPU was asked for and torch cannot use one.
+        """
+        if name not in tuple(DeviceName):
+            raise InvalidOption(f"device must be one of {[*DeviceName]}, got {name!r}")
+        if precision is not None and precision not in tuple(Precision):
+            raise InvalidOption(f"precision must be one of {[*Precision]}, got {precision!r}")
+        if share is not None and not 0 < share <= 1:
+            raise InvalidOption(f"the share of the GPU must be above 0 and at most 1, got {share}")
+        there = torch.cuda.is_available()
+        if name == DeviceName.CUDA and not there:
+            raise Unavailable(
+                "A CUDA device was asked for, but torch "
+                f"{torch.__version__} sees none. Install a CUDA build of torch and check "
+                "`nvidia-smi`, or choose the device cpu."
+            )
+        on_gpu = there and name != DeviceName.CPU
+        if name == DeviceName.AUTO:
+            log.info("device: %s", "cuda, a GPU is there" if on_gpu else "cpu, there is no GPU")
+        device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
+        if on_gpu and share is not None:
+            torch.cuda.set_per_process_memory_fraction(share, device)
+        default = Precision.BF16 if on_gpu else Precision.FP32
+        return cls(device, default if precision is None else Precision(precision))
+
+    @property
+    def is_cuda(self) -> bool:
+        return self.torch_device.type == "cuda"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the networks."""
+        return self.precision.dtype
+
+    @property
+    def description(self) -> str:
+        """For logs, manifests and benches: the card's name, or "cpu", with the precision."""
+        card = torch.cuda.get_device_name(self.torch_device) if self.is_cuda else "cpu"
+        return f"{card}, {self.precision}"
+
+    def free_bytes(self) -> int | None:
+        """Memory that this process can still take, bytes; None where there is no GPU."""
+        if not self.is_cuda:
+            return None
+        free, _ = torch.cuda.mem_get_info(self.torch_device)
+        # What the allocator holds and does not use is free for us, though not for others.
+        cached = torch.cuda.memory_reserved(self.torch_device) - torch.cuda.memory_allocated(
+            self.torch_device
+        )
+        return int(free + cached)
+
+    def peak_bytes(self) -> int | None:
+        """Most memory tensors of this process held at a time, bytes; None where there is no GPU."""
+        return int(torch.cuda.max_memory_allocated(self.torch_device)) if self.is_cuda else None
+
+    def forget(self) -> None:
+        """Give unused memory back, for others on the card and against fragmentation."""
+        gc.collect()
+        if self.is_cuda:
+            torch.cuda.empty_cache()
+
+    @contextmanager
+    def reporting_full_memory(self, what: str) -> Iterator[None]:
+        """Errors of a full device leave the block as `OutOfMemory` that says what was run."""
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            raise OutOfMemory(f"{what} did not fit on {self.description}.") from error
+
+
+def halving(work: Callable[[int], T], batch: int, device: Device, what: str) -> T:
+    """`work(batch)`; where the device is full, once more with half the batch.
+
+    Args:
+        work: computes everything, at most so many items at once. It is called again from the
+            start: it must not have changed its input.
+        batch: items at once, at least 1.
+        what: for the message, such as "view synthesis".
+
+    Raises:
+        OutOfMemory: the second try did not fit either, or there was nothing to halve.
+    """
+    try:
+        return work(batch)
+    except torch.OutOfMemoryError:
+        if batch < 2:
+            device.forget()
+            raise OutOfMemory(
+                f"{what} did not fit on {device.description}, one item at a time."
+            ) from None
+    # Outside of the handler: the traceback holds the tensors that filled the device.
+    device.forget()
+    log.warning("%s did not fit with %d at once, trying %d", what, batch, batch // 2)
+    try:
+        return work(batch // 2)
+    except torch.OutOfMemoryError:
+        device.forget()
+        raise OutOfMemory(
+            f"{what} did not fit on {device.description}, with {batch} items at once and then "
+            f"with {batch // 2}."
+        ) from None
