@@ -1,4 +1,4 @@
-"""What a run looks like in a terminal: a bar per stage, a table at the end.
+"""What a run looks like in a terminal: a bar per stage, a table at the end, errors as sentences.
 
 It draws what it is told and computes nothing.
 """
@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import typer
+from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -19,7 +22,32 @@ from rich.progress import (
 )
 from rich.table import Table
 
-__all__ = ["StageBars", "stage_bars", "summary_table"]
+from pipeline.errors import GlimpseError
+
+__all__ = ["StageBars", "errors_as_sentences", "stage_bars", "summary_table"]
+
+
+@contextmanager
+def errors_as_sentences(console: Console, stopped: str = "") -> Iterator[None]:
+    """Errors that a user can act on become a line and an exit code; Ctrl-C does, too.
+
+    Args:
+        stopped: said after Ctrl-C, such as how to go on.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        for fault in error.errors():
+            name = ".".join(map(str, fault["loc"])).upper()
+            console.print(f"[red]{name}[/]: {escape(fault['msg'])}", soft_wrap=True)
+        raise typer.Exit(2) from None
+    except GlimpseError as error:
+        # A path or a line of a damaged file may look like markup.
+        console.print(f"[red]{error.code}[/]: {escape(error.detail)}", soft_wrap=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        console.print(f"[yellow]Stopped.[/] {stopped}".rstrip())
+        raise typer.Exit(130) from None
 
 
 class StageBars:

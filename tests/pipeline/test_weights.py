@@ -19,6 +19,7 @@ WEIGHT = Weight(
     licence="MIT",
     sha256=hashlib.sha256(CONTENT).hexdigest(),
     size_bytes=len(CONTENT),
+    purpose="Sees things.",
     source="Ask a colleague.",
     wheel_module="weights_test_wheel",
     wheel_resource="data/tiny.onnx",
@@ -79,6 +80,7 @@ def test_the_manifest_is_complete() -> None:
         assert name == weight.name
         assert len(weight.sha256) == 64
         assert weight.licence
+        assert weight.purpose.endswith(".")
         assert weight.source
     assert U2NETP in WEIGHTS.values()
 
