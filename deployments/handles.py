@@ -29,6 +29,7 @@ from pipeline.errors import (
 from pipeline.options import ExportOptions
 from pipeline.ports import (
     EnhancedImages,
+    EnhanceSettings,
     ExportedFile,
     FitRequest,
     Foreground,
@@ -41,13 +42,16 @@ from pipeline.ports import (
 )
 from pipeline.types import Cameras, DepthMaps, Scores, SplatModel, UInt8Array, ViewSet
 
-__all__ = ["HandlePorts", "translate"]
+__all__ = ["HandlePorts", "readiness_of", "translate"]
 
 T = TypeVar("T")
 
 #: Longest wait for a replica's memory: the answer is worth no more, and a commit waits for it.
 _METER_LIMIT_S = 2.0
 
+
+#: Longest wait for a replica that is asked whether it has its engines.
+_READINESS_LIMIT_S = 5.0
 
 #: What a failed call means, by the class Ray raises; the first match counts, so classes that
 #: derive from another stand before it. `{}` is what was called.
@@ -176,8 +180,11 @@ class HandleSplats(_Port):
         answer: Improvement = await _streamed(call, self.name, report)
         return answer
 
-    async def render(self, model: SplatModel, cameras: Cameras) -> Renders:
-        answer: Renders = await _unary(self.handle.render.remote(model, cameras), self.name)
+    async def render(
+        self, model: SplatModel, cameras: Cameras, *, with_depth: bool = False
+    ) -> Renders:
+        call = self.handle.render.remote(model, cameras, with_depth=with_depth)
+        answer: Renders = await _unary(call, self.name)
         return answer
 
     async def evaluate(self, model: SplatModel, references: References) -> Scores:
@@ -193,12 +200,10 @@ class HandleEnhancer(_Port):
     async def enhance(
         self,
         renders: Renders,
-        strength: float,
-        prompt: str | None,
-        seed: int,
+        settings: EnhanceSettings,
         report: Report = ignore_progress,
     ) -> EnhancedImages:
-        call = self.stream.enhance.remote(renders, strength, prompt, seed, _caller())
+        call = self.stream.enhance.remote(renders, settings, _caller())
         answer: EnhancedImages = await _streamed(call, self.name, report)
         return answer
 
@@ -238,6 +243,19 @@ class HandlePorts:
         """Asks each model deployment, by its name, for `ModelHost.peak_memory_bytes`."""
         handles = [getattr(self, port.name) for port in fields(self)]
         return {h.deployment_name: _meter(h) for h in handles}
+
+
+async def readiness_of(handle: DeploymentHandle[Any]) -> str:
+    """What a model deployment lacks, from one of its replicas, or "ok"; never raises."""
+    call = handle.readiness.remote()
+    try:
+        async with asyncio.timeout(_READINESS_LIMIT_S):
+            answer: str = await _unary(call, handle.deployment_name)
+    except TimeoutError:
+        return "It does not answer."
+    except GlimpseError as error:
+        return error.detail
+    return answer
 
 
 def _meter(handle: DeploymentHandle[Any]) -> Callable[[], Awaitable[int]]:

@@ -10,18 +10,22 @@ import asyncio
 import logging
 import os
 import resource
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 import ray
 
+from deployments.batching import Batched, BatchSettings
 from deployments.streaming import Streamed, stream
 from pipeline.engines import EngineChoice, PortName
-from pipeline.errors import ModelFailed
+from pipeline.errors import ModelFailed, Unavailable
+from pipeline.lane import Lane
 from pipeline.local import LocalPorts, build_ports
 from pipeline.options import ExportOptions
 from pipeline.ports import (
     EnhancedImages,
+    EnhanceSettings,
     ExportedFile,
     FitRequest,
     Foreground,
@@ -43,6 +47,9 @@ T = TypeVar("T")
 #: longest honest one is a fit of 500,000 splats over 10,000 steps.
 _HUNG_AFTER_S = 4 * 3600.0
 
+#: How long a replica without its engines waits before it looks for them again.
+_TRY_AGAIN_AFTER_S = 20.0
+
 #: Where Serve keeps its replicas; a constant of Serve's own, which it does not export.
 SERVE_NAMESPACE = "serve"
 
@@ -53,31 +60,73 @@ class ModelHost:
     def __init__(
         self, choice: EngineChoice, names: tuple[PortName, ...], *, niceness: int = 0
     ) -> None:
-        """Load the engines.
+        """Load the engines and warm them up; Serve calls no replica before this has returned.
+
+        Where something that can still come is missing, a weight or a compiler, the replica stays
+        up, says so in `readiness`, and looks again from time to time.
 
         Args:
             niceness: added to the process's own. Engines fill every core for seconds; answers to
                 clients and heartbeats go first where this is positive.
         """
         os.nice(niceness)
+        self._choice = choice
         self._names = names
-        self._ports: LocalPorts = build_ports(choice, names)
-        log.info("engines ready: %s", ", ".join(names))
+        self._ports = LocalPorts(Lane("empty"))
+        self._missing: Unavailable | None = None
+        self._loading: asyncio.Task[None] | None = None
+        self._estimate_depths = Batched(self._depths_of, "depth estimation")
+        self._load()
+
+    def _load(self) -> None:
+        """Blocking."""
+        self._tried_at = time.monotonic()
+        try:
+            ports = build_ports(self._choice, self._names, gpu_share=_gpu_share())
+            ports.warm_up()
+        except Unavailable as error:
+            self._missing = error
+            log.error("no engines for %s: %s", ", ".join(self._names), error)
+            return
+        self._ports, self._missing = ports, None
+        log.info("engines ready: %s", ", ".join(self._names))
+
+    def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Serve hands over `user_config` at the start and whenever it changes in the YAML."""
+        self._estimate_depths.configure(BatchSettings.model_validate(user_config))
 
     async def check_health(self) -> None:
         """Called by Serve off the lane: raises when one call has held the lane for hours."""
         busy_s = self._ports.lane.busy_s
         if busy_s > _HUNG_AFTER_S:
             raise RuntimeError(f"an engine has been running for {busy_s:.0f} s")
+        waited = time.monotonic() - self._tried_at
+        if self._missing and not self._loading and waited > _TRY_AGAIN_AFTER_S:
+            # Not awaited: loading takes longer than Serve waits for the answer to this.
+            self._loading = asyncio.create_task(asyncio.to_thread(self._load))
+            self._loading.add_done_callback(self._loaded)
+
+    def _loaded(self, _task: asyncio.Task[None]) -> None:
+        self._loading = None
+
+    async def readiness(self) -> str:
+        """ "ok", or what is missing and how to get it."""
+        return "ok" if self._missing is None else self._missing.detail
 
     async def peak_memory_bytes(self) -> int:
         """Most memory this process has had at a time since it started, for whichever job."""
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
 
     def _hosted(self, port: T | None, name: PortName) -> T:
-        if port is None:
+        if name not in self._names:
             raise ModelFailed(f"This replica hosts {list(self._names)}, not {name.value}.")
+        if self._missing is not None:
+            raise self._missing
+        assert port is not None, "every named port is built"
         return port
+
+    async def _depths_of(self, sets: Sequence[ViewSet]) -> list[DepthMaps]:
+        return await self._hosted(self._ports.depth, PortName.DEPTH).estimate_many(sets)
 
     async def remove_background(self, rgb: UInt8Array) -> Foreground:
         port = self._hosted(self._ports.background, PortName.BACKGROUND)
@@ -91,8 +140,8 @@ class ModelHost:
             yield item
 
     async def estimate_depth(self, views: ViewSet, caller: str | None) -> Streamed[DepthMaps]:
-        port = self._hosted(self._ports.depth, PortName.DEPTH)
-        async for item in stream(lambda report: port.estimate_depth(views, report), _lives(caller)):
+        self._hosted(self._ports.depth, PortName.DEPTH)
+        async for item in stream(lambda _report: self._estimate_depths(views), _lives(caller)):
             yield item
 
     async def reconstruct(self, request: FitRequest, caller: str | None) -> Streamed[SplatModel]:
@@ -108,14 +157,12 @@ class ModelHost:
     async def enhance(
         self,
         renders: Renders,
-        strength: float,
-        prompt: str | None,
-        seed: int,
+        settings: EnhanceSettings,
         caller: str | None,
     ) -> Streamed[EnhancedImages]:
         port = self._hosted(self._ports.enhancer, PortName.ENHANCER)
         async for item in stream(
-            lambda report: port.enhance(renders, strength, prompt, seed, report), _lives(caller)
+            lambda report: port.enhance(renders, settings, report), _lives(caller)
         ):
             yield item
 
@@ -128,14 +175,30 @@ class ModelHost:
         ):
             yield item
 
-    async def render(self, model: SplatModel, cameras: Cameras) -> Renders:
-        return await self._hosted(self._ports.splats, PortName.SPLATS).render(model, cameras)
+    async def render(
+        self, model: SplatModel, cameras: Cameras, *, with_depth: bool = False
+    ) -> Renders:
+        port = self._hosted(self._ports.splats, PortName.SPLATS)
+        return await port.render(model, cameras, with_depth=with_depth)
 
     async def evaluate(self, model: SplatModel, references: References) -> Scores:
         return await self._hosted(self._ports.splats, PortName.SPLATS).evaluate(model, references)
 
     async def engine_name(self) -> str:
         return await self._hosted(self._ports.splats, PortName.SPLATS).engine_name()
+
+
+def _gpu_share() -> float | None:
+    """The share of one GPU that Serve lent to this replica, None where it lent none.
+
+    The number stands in `serve_config.yaml` once, as `num_gpus`: Ray places replicas by it, and
+    torch's allocator keeps to it.
+    """
+    if not ray.is_initialized():
+        return None
+    context: Any = ray.get_runtime_context()
+    lent = context.get_assigned_resources().get("GPU")
+    return None if lent is None else min(float(lent), 1.0)
 
 
 def _lives(caller: str | None) -> Callable[[], Awaitable[bool]]:

@@ -16,21 +16,18 @@ from typing import TypeVar
 
 import torch
 
+from pipeline.engines import DeviceName
 from pipeline.errors import InvalidOption, OutOfMemory, Unavailable
 
-__all__ = ["Device", "DeviceName", "Precision", "halving"]
+__all__ = ["CONTEXT_BYTES", "Device", "Precision", "halving"]
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-
-class DeviceName(StrEnum):
-    """What a user may ask for; `auto` takes a GPU where torch can use one."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
+#: What a process takes on a card before its first tensor: context, libraries, kernels. Several
+#: hundred MB on recent cards; torch does not count it.
+CONTEXT_BYTES = 600 * 2**20
 
 
 class Precision(StrEnum):
@@ -63,7 +60,11 @@ class Device:
 
     @classmethod
     def choose(
-        cls, name: str = DeviceName.AUTO, precision: str | None = None, *, share: float | None = None
+        cls,
+        name: str = DeviceName.AUTO,
+        precision: str | None = None,
+        *,
+        share: float | None = None,
     ) -> Device:
         """The device a user asked for.
 
@@ -93,9 +94,11 @@ class Device:
         on_gpu = there and name != DeviceName.CPU
         if name == DeviceName.AUTO:
             log.info("device: %s", "cuda, a GPU is there" if on_gpu else "cpu, there is no GPU")
-        device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
+        device = (
+            torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
+        )
         if on_gpu and share is not None:
-            torch.cuda.set_per_process_memory_fraction(share, device)
+            _limit(device, share)
         default = Precision.BF16 if on_gpu else Precision.FP32
         return cls(device, default if precision is None else Precision(precision))
 
@@ -142,6 +145,17 @@ class Device:
             yield
         except torch.OutOfMemoryError as error:
             raise OutOfMemory(f"{what} did not fit on {self.description}.") from error
+
+
+def _limit(device: torch.device, share: float) -> None:
+    """Tensors of this process may take `share` of the card, without what CUDA itself takes."""
+    total = torch.cuda.get_device_properties(device).total_memory
+    own = share - CONTEXT_BYTES / total
+    if own <= 0:
+        raise InvalidOption(
+            f"A share of {share:g} of {total / 2**30:.1f} GiB is not even enough for CUDA itself."
+        )
+    torch.cuda.set_per_process_memory_fraction(own, device)
 
 
 def halving(work: Callable[[int], T], batch: int, device: Device, what: str) -> T:

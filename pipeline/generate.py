@@ -7,6 +7,7 @@ models run, not where results are kept.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass, replace
@@ -37,6 +38,8 @@ __all__ = [
     "generate",
     "photo_view",
 ]
+
+log = logging.getLogger(__name__)
 
 #: Where each stage begins and ends in the progress of the whole job; from stage seconds measured
 #: on two cores with the embedded engines. What is left is for the previews, which others make.
@@ -189,7 +192,12 @@ async def _make_views(
     cutout: Cutout, options: GenerateOptions, ports: Ports, report: Report
 ) -> ViewSet:
     request = ViewRequest(
-        cutout, options.elevation_deg, options.seed, options.steps, options.guidance_scale
+        cutout,
+        options.elevation_deg,
+        options.seed,
+        options.steps,
+        options.guidance_scale,
+        options.sampler,
     )
     views = await ports.views.synthesize_views(request, report)
     if not (views.alphas > 127).any(axis=(1, 2)).all():
@@ -200,7 +208,8 @@ async def _make_views(
 async def _make_depths(views: ViewSet, ports: Ports, report: Report) -> DepthMaps:
     depths = await ports.depth.estimate_depth(views, report)
     if not (depths.confidence > 0).any():
-        raise ModelFailed(f"The {depths.engine} engine found no depth in any view.")
+        # No reason to fail: the first splats stand on the silhouettes then.
+        log.warning("the %s engine found no depth in any view", depths.engine)
     return depths
 
 

@@ -6,24 +6,28 @@ who calls.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import torch
 
-from pipeline.control import Report, ignore_progress
-from pipeline.engines import EngineChoice, PortName
+from pipeline.control import Control, Report, ignore_progress
+from pipeline.device import Device
+from pipeline.engines import NATIVE, ON_DEVICE, DeviceName, EngineChoice, PortName
 from pipeline.export import MeshMemory, export_model
 from pipeline.lane import Lane
 from pipeline.models.background import BackgroundEngine, make_background_engine
+from pipeline.models.depth import DepthEngine, make_depth_engine
+from pipeline.models.engine_options import with_options
 from pipeline.models.enhance import EnhancerEngine, make_enhancer_engine
 from pipeline.models.lpips import find_lpips
-from pipeline.models.relief import Relief
-from pipeline.models.surface_depth import SurfaceDepth
+from pipeline.models.views import ViewEngine, make_view_engine
 from pipeline.native import default_threads, load_library, set_threads
 from pipeline.options import ExportOptions
 from pipeline.ports import (
     EnhancedImages,
+    EnhanceSettings,
     ExportedFile,
     FitRequest,
     Foreground,
@@ -49,6 +53,30 @@ __all__ = [
 ]
 
 
+@runtime_checkable
+class WarmsUp(Protocol):
+    """An engine whose first run is slow."""
+
+    def warm_up(self) -> None: ...
+
+
+class SplatEngineHere(Protocol):
+    """What `pipeline.ports.SplatEngine` asks for, blocking."""
+
+    @property
+    def name(self) -> str: ...
+
+    def reconstruct(self, request: FitRequest, control: Control) -> SplatModel: ...
+
+    def improve(self, request: RefineRequest, control: Control) -> Improvement: ...
+
+    def render(
+        self, model: SplatModel, cameras: Cameras, *, with_depth: bool = False
+    ) -> Renders: ...
+
+    def evaluate(self, model: SplatModel, references: References) -> Scores: ...
+
+
 @dataclass(frozen=True)
 class LocalBackground:
     engine: BackgroundEngine
@@ -61,33 +89,34 @@ class LocalBackground:
 
 @dataclass(frozen=True)
 class LocalViews:
-    engine: Relief
+    engine: ViewEngine
     lane: Lane
 
     async def synthesize_views(
         self, request: ViewRequest, report: Report = ignore_progress
     ) -> ViewSet:
-        views = await self.lane.run(
-            lambda control: self.engine.synthesize(request.cutout, request.elevation_deg, control),
-            report,
-        )
-        unused = [n for n in ("steps", "guidance_scale") if getattr(request, n) is not None]
-        notes = tuple(f"The {self.engine.name} engine has no use for {name}." for name in unused)
-        return replace(views, notes=views.notes + notes)
+        return await self.lane.run(lambda control: self.engine.synthesize(request, control), report)
 
 
 @dataclass(frozen=True)
 class LocalDepth:
-    engine: SurfaceDepth
+    engine: DepthEngine
     lane: Lane
 
     async def estimate_depth(self, views: ViewSet, report: Report = ignore_progress) -> DepthMaps:
-        return await self.lane.run(lambda control: self.engine.estimate(views, control), report)
+        (depths,) = await self.estimate_many([views], report)
+        return depths
+
+    async def estimate_many(
+        self, sets: Sequence[ViewSet], report: Report = ignore_progress
+    ) -> list[DepthMaps]:
+        """Several objects in common batches."""
+        return await self.lane.run(lambda control: self.engine.estimate_many(sets, control), report)
 
 
 @dataclass(frozen=True)
 class LocalSplats:
-    engine: CpuSplats
+    engine: SplatEngineHere
     lane: Lane
 
     async def reconstruct(
@@ -102,8 +131,12 @@ class LocalSplats:
     ) -> Improvement:
         return await self.lane.run(lambda control: self.engine.improve(request, control), report)
 
-    async def render(self, model: SplatModel, cameras: Cameras) -> Renders:
-        return await self.lane.run(lambda _control: self.engine.render(model, cameras))
+    async def render(
+        self, model: SplatModel, cameras: Cameras, *, with_depth: bool = False
+    ) -> Renders:
+        return await self.lane.run(
+            lambda _control: self.engine.render(model, cameras, with_depth=with_depth)
+        )
 
     async def evaluate(self, model: SplatModel, references: References) -> Scores:
         return await self.lane.run(lambda _control: self.engine.evaluate(model, references))
@@ -118,21 +151,11 @@ class LocalEnhancer:
     lane: Lane
 
     async def enhance(
-        self,
-        renders: Renders,
-        strength: float,
-        prompt: str | None,
-        seed: int,
-        report: Report = ignore_progress,
+        self, renders: Renders, settings: EnhanceSettings, report: Report = ignore_progress
     ) -> EnhancedImages:
-        # Neither engine draws random numbers: the seed has nothing to do here.
-        del seed
-        images = await self.lane.run(
-            lambda control: self.engine.enhance(renders.images, renders.alphas, strength, control),
-            report,
+        return await self.lane.run(
+            lambda control: self.engine.enhance(renders, settings, control), report
         )
-        notes = () if prompt is None else (f"The {self.engine.name} engine has no use for prompt.",)
-        return EnhancedImages(images, self.engine.name, notes)
 
 
 @dataclass(frozen=True)
@@ -168,41 +191,103 @@ class LocalPorts:
             raise ValueError("not every port was built")
         return Ports(background, views, depth, splats, enhancer, exporter)
 
+    def warm_up(self) -> None:
+        """One small run of every engine that is slow the first time, so that no user waits for it.
 
-#: Ports that call the native library.
-_NATIVE = {PortName.SPLATS, PortName.VIEWS, PortName.EXPORTER}
+        Blocking, and not in the lane: nobody uses the engines yet.
+
+        Raises:
+            OutOfMemory: the device is too small for the engines that share it.
+        """
+        ports = (self.views, self.depth, self.splats, self.enhancer)
+        engines: list[object] = [port.engine for port in ports if port is not None]
+        for engine in engines:
+            if isinstance(engine, WarmsUp):
+                engine.warm_up()
 
 
-def build_ports(choice: EngineChoice, names: Collection[PortName] = tuple(PortName)) -> LocalPorts:
+def build_ports(
+    choice: EngineChoice,
+    names: Collection[PortName] = tuple(PortName),
+    *,
+    gpu_share: float | None = None,
+) -> LocalPorts:
     """Load the chosen engines of the named ports. Blocking; may compile the native library.
 
-    Ports built together share one lane, because they share the CPU.
+    Ports built together share one lane, because they share the device.
+
+    Args:
+        gpu_share: 0..1 of the GPU's memory that the engines may take, where they use one; None
+            sets no limit.
 
     Raises:
-        Unavailable: a weight or the compiler is missing; the text says which and what to do.
+        Unavailable: a weight, a package, the compiler or the GPU is missing; the text says which
+            and what to do.
     """
     threads = choice.threads or default_threads()
     torch.set_num_threads(threads)
-    if _NATIVE & set(names):
+    # Only where it is used: looking for a GPU takes memory on it.
+    if any(choice.engine(name) in ON_DEVICE for name in names):
+        device = Device.choose(choice.device, choice.precision, share=gpu_share)
+    else:
+        device = Device.choose(DeviceName.CPU)
+    if any(choice.engine(name) in NATIVE for name in names):
         load_library()
         set_threads(threads)
-    lane = Lane("+".join(sorted(names)))
-    return LocalPorts(
-        lane=lane,
-        background=LocalBackground(
-            make_background_engine(choice.background, choice.model_dir), lane
+    return _Builder(choice, device, threads, Lane("+".join(sorted(names)))).build(names)
+
+
+@dataclass(frozen=True)
+class _Builder:
+    """Builds ports of one choice on one lane."""
+
+    choice: EngineChoice
+    device: Device
+    threads: int
+    lane: Lane
+
+    def build(self, names: Collection[PortName]) -> LocalPorts:
+        """The named ports; the others are None."""
+        return LocalPorts(
+            lane=self.lane,
+            background=self.background() if PortName.BACKGROUND in names else None,
+            views=self.views() if PortName.VIEWS in names else None,
+            depth=self.depth() if PortName.DEPTH in names else None,
+            splats=self.splats() if PortName.SPLATS in names else None,
+            enhancer=self.enhancer() if PortName.ENHANCER in names else None,
+            exporter=LocalExporter(self.lane) if PortName.EXPORTER in names else None,
         )
-        if PortName.BACKGROUND in names
-        else None,
-        views=LocalViews(Relief(), lane) if PortName.VIEWS in names else None,
-        depth=LocalDepth(SurfaceDepth(), lane) if PortName.DEPTH in names else None,
-        splats=LocalSplats(CpuSplats(find_lpips(choice.model_dir)), lane)
-        if PortName.SPLATS in names
-        else None,
-        enhancer=LocalEnhancer(
-            make_enhancer_engine(choice.enhancer, choice.model_dir, threads), lane
+
+    def background(self) -> LocalBackground:
+        engine = make_background_engine(self.choice.background, self.choice.model_dir)
+        return LocalBackground(engine, self.lane)
+
+    def views(self) -> LocalViews:
+        options = self.choice.options_of(PortName.VIEWS)
+        engine = make_view_engine(self.choice.views, self.choice.model_dir, self.device, options)
+        return LocalViews(engine, self.lane)
+
+    def depth(self) -> LocalDepth:
+        options = self.choice.options_of(PortName.DEPTH)
+        engine = make_depth_engine(self.choice.depth, self.choice.model_dir, self.device, options)
+        return LocalDepth(engine, self.lane)
+
+    def splats(self) -> LocalSplats:
+        lpips = find_lpips(self.choice.model_dir)
+        if self.choice.splats == "cpu":
+            return LocalSplats(CpuSplats(lpips), self.lane)
+        from pipeline.splats.gpu_engine import GsplatSplats
+
+        options = self.choice.options_of(PortName.SPLATS)
+        engine = with_options(GsplatSplats, "gsplat", options, self.device, lpips)
+        return LocalSplats(engine, self.lane)
+
+    def enhancer(self) -> LocalEnhancer:
+        engine = make_enhancer_engine(
+            self.choice.enhancer,
+            self.choice.model_dir,
+            self.threads,
+            self.device,
+            self.choice.options_of(PortName.ENHANCER),
         )
-        if PortName.ENHANCER in names
-        else None,
-        exporter=LocalExporter(lane) if PortName.EXPORTER in names else None,
-    )
+        return LocalEnhancer(engine, self.lane)

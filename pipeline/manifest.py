@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.errors import InvalidInput, Unavailable
+from pipeline.models.bundles import found_bundles
 from pipeline.models.weights import WEIGHTS, locate
 
 __all__ = [
@@ -132,7 +133,7 @@ def _features() -> str:
 
 
 def _weights(model_dir: Path | None) -> dict[str, str]:
-    """Only verified files: an engine takes no others."""
+    """Only verified files, and bundles by their records: an engine takes no others."""
     found: dict[str, str] = {}
     for name, weight in WEIGHTS.items():
         try:
@@ -140,7 +141,7 @@ def _weights(model_dir: Path | None) -> dict[str, str]:
         except Unavailable:
             continue  # what is not listed was not there
         found[name] = f"sha256:{weight.sha256}"
-    return found
+    return found | found_bundles(model_dir)
 
 
 def _digest_of(folder: Path, *patterns: str) -> str:

@@ -18,6 +18,7 @@ from pipeline.formats import find_format
 __all__ = [
     "FACE_LIMITS",
     "MAX_CANDIDATES",
+    "SAMPLERS",
     "SEED_LIMIT",
     "TEXTURE_SIZES",
     "ExportOptions",
@@ -30,6 +31,9 @@ __all__ = [
 #: Seeds are 0 <= seed < SEED_LIMIT: they fit a signed 64-bit column and a JSON number.
 SEED_LIMIT = 2**31
 
+
+#: Samplers of a diffusion view engine.
+SAMPLERS = ("ddim", "dpm++")
 
 #: Most candidates of one generation.
 MAX_CANDIDATES = 8
@@ -92,7 +96,8 @@ class GenerateOptions(_Options):
         preset: sets `num_gaussians` and `fit_steps` where they are None.
         elevation_deg: how far above the horizon the photo was taken, -10..40 degrees.
         steps, guidance_scale: of a diffusion view engine; None leaves the engine's default.
-            The `relief` engine has no use for them and says so in its notes.
+        sampler: of a diffusion view engine, "ddim" or "dpm++" (fewer steps); None is its default.
+            The `relief` engine has no use for these three and says so in its notes.
         num_gaussians: cap on the number of splats, 500..500,000.
         fit_steps: optimisation steps of the first fit, 1..10,000.
         candidates: models made with `seed`, `seed` + 1, ..., of which the best is kept, 1..8.
@@ -103,6 +108,7 @@ class GenerateOptions(_Options):
     elevation_deg: float = ELEVATION_DEG
     steps: int | None = None
     guidance_scale: float | None = None
+    sampler: str | None = None
     num_gaussians: int | None = None
     fit_steps: int | None = None
     candidates: int = 1
@@ -117,6 +123,8 @@ class GenerateOptions(_Options):
             _check_range("steps", self.steps, 1, 1000)
         if self.guidance_scale is not None:
             _check_range("guidance_scale", self.guidance_scale, 0, 20)
+        if self.sampler is not None and self.sampler not in SAMPLERS:
+            raise InvalidOption(f"sampler must be one of {list(SAMPLERS)}, got {self.sampler!r}.")
         if self.num_gaussians is not None:
             _check_range("num_gaussians", self.num_gaussians, 500, 500_000)
         if self.fit_steps is not None:
@@ -145,7 +153,8 @@ class RefineOptions(_Options):
         views_to_refine: indices of the views to enhance, each 0..15 and none that is held out
             for the scores; None means all of these.
         strength: of the enhancement in the first iteration, 0..1; later ones are weaker.
-        prompt: for a diffusion enhancer; the unsharp engine has no use for it and says so.
+        prompt, negative_prompt: for a diffusion enhancer; other engines have no use for them and
+            say so, and an engine that a negative prompt cannot influence refuses it.
         steps_per_iteration: optimisation steps of one iteration, 1..10,000.
     """
 
@@ -155,6 +164,7 @@ class RefineOptions(_Options):
     views_to_refine: tuple[int, ...] | None = None
     strength: float = 0.5
     prompt: str | None = None
+    negative_prompt: str | None = None
     steps_per_iteration: int = 120
 
     def __post_init__(self) -> None:

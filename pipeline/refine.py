@@ -21,6 +21,7 @@ from pipeline.errors import ModelFailed, OutOfMemory, ReplicaDied
 from pipeline.options import RefineOptions
 from pipeline.ports import (
     EnhancedImages,
+    EnhanceSettings,
     IterationOutcome,
     Ports,
     References,
@@ -41,6 +42,9 @@ CONVERGENCE_GAIN = 0.01
 #: Enhancement strength of iteration k, relative to the first; the last one repeats. Falling
 #: strength keeps late rounds close to what is already consistent (docs/decisions.md).
 _STRENGTH_SCHEDULE = (1.0, 0.75, 0.5, 0.5)
+
+#: One of eight diffusion steps: an engine with steps can do no less.
+_LEAST_STRENGTH = 1 / 8
 
 #: After a rollback the views whose enhanced targets were trusted least are left alone: this share.
 _DROPPED_SHARE = 0.25
@@ -191,10 +195,14 @@ def _stop_reason(outcomes: list[IterationOutcome], options: RefineOptions) -> St
 
 
 def _strength(options: RefineOptions, outcomes: list[IterationOutcome]) -> float:
-    """Falls with every iteration, and is halved for good by every rollback."""
+    """Falls with every iteration, and is halved for good by every rollback.
+
+    Not below `_LEAST_STRENGTH`, unless the first one was.
+    """
     k = min(len(outcomes) - 1, len(_STRENGTH_SCHEDULE) - 1)
     rollbacks = sum(not outcome.accepted for outcome in outcomes)
-    return float(options.strength * _STRENGTH_SCHEDULE[k] * 0.5**rollbacks)
+    fallen = options.strength * _STRENGTH_SCHEDULE[k] * 0.5**rollbacks
+    return float(max(fallen, min(options.strength, _LEAST_STRENGTH)))
 
 
 async def _baseline(model: SplatModel, references: References, ports: Ports) -> IterationOutcome:
@@ -256,7 +264,7 @@ async def _iteration(
 
     await setting.enter("enhance", k)
     wanted = _chosen(outcomes, options.views_to_refine)
-    renders = await ports.splats.render(model, views.cameras.select(wanted))
+    renders = await ports.splats.render(model, views.cameras.select(wanted), with_depth=True)
     done, enhanced, failures = await _enhance(renders, strength, wanted, setting)
     before = renders.images[[wanted.index(i) for i in done]]
 
@@ -327,7 +335,7 @@ async def _enhance(
     last: ModelFailed | OutOfMemory | None = None
     for i, view in enumerate(views):
         try:
-            one = await call(Renders(renders.images[i : i + 1], renders.alphas[i : i + 1]))
+            one = await call(renders.select([i]))
         except (ModelFailed, OutOfMemory) as error:
             if isinstance(error, ReplicaDied):
                 raise
@@ -347,12 +355,11 @@ def _enhancement(
     strength: float, setting: _Setting
 ) -> Callable[[Renders], Awaitable[EnhancedImages]]:
     options = setting.options
+    settings = EnhanceSettings(strength, options.seed, options.prompt, options.negative_prompt)
 
     async def call(renders: Renders) -> EnhancedImages:
         report = setting.journal.report if len(renders.images) > 1 else ignore_progress
-        enhanced = await setting.ports.enhancer.enhance(
-            renders, strength, options.prompt, options.seed, report
-        )
+        enhanced = await setting.ports.enhancer.enhance(renders, settings, report)
         if enhanced.images.shape != renders.images.shape:
             raise ModelFailed(f"The enhancer returned images {enhanced.images.shape}.")
         return enhanced

@@ -50,7 +50,7 @@ def build(args: AppArgs) -> Application:
             max_ongoing_requests=64,
             graceful_shutdown_timeout_s=_STAGE_LIMIT_S,
             max_constructor_retry_count=_START_TRIES,
-            ray_actor_options=_NO_RESERVATION,
+            ray_actor_options={**_NO_RESERVATION, "num_gpus": args.gpu_shares.get(name, 0)},
         )(ModelHost).bind(choice, ports, niceness=_MODEL_NICENESS)
         for name, ports in args.hosts.items()
     }
@@ -91,6 +91,7 @@ def build(args: AppArgs) -> Application:
     )(serve.ingress()(Ingress)).bind(
         stores,
         by_port[PortName.BACKGROUND],
+        hosts,
         driver,
         dispatcher,
         IngressSettings(

@@ -9,47 +9,29 @@ import asyncio
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
-from pipeline.errors import GlimpseError
 from pipeline.options import Preset, random_seed
+from serve_app.console import errors_as_sentences
+from serve_app.weights_cli import weights_app
 
 __all__ = ["app"]
 
 app = typer.Typer(
     help="One photo to a refined 3D Gaussian splat.", no_args_is_help=True, add_completion=False
 )
+app.add_typer(weights_app, name="weights")
 console = Console()
 
 PhotoArgument = Annotated[Path, typer.Argument(help="The photo.", exists=True, dir_okay=False)]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
 SeedOption = Annotated[int | None, typer.Option(help="Repeat a run; random when absent.")]
-
-
-@contextmanager
-def _errors_as_sentences() -> Iterator[None]:
-    try:
-        yield
-    except ValidationError as error:
-        for fault in error.errors():
-            name = ".".join(map(str, fault["loc"])).upper()
-            console.print(f"[red]{name}[/]: {escape(fault['msg'])}", soft_wrap=True)
-        raise typer.Exit(2) from None
-    except GlimpseError as error:
-        # A path or a line of a damaged file may look like markup.
-        console.print(f"[red]{error.code}[/]: {escape(error.detail)}", soft_wrap=True)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        console.print("[yellow]Stopped.[/]")
-        raise typer.Exit(130) from None
 
 
 @app.command()
@@ -69,7 +51,7 @@ def run(
     """Photo to refined splats in one process, without a service."""
     from serve_app.one_process import run_in_process
 
-    with _errors_as_sentences():
+    with errors_as_sentences(console):
         asyncio.run(
             run_in_process(
                 photo,
@@ -103,7 +85,7 @@ def replay(
     """
     from serve_app.replay import DIFFERS_EXIT_CODE, replay_manifest
 
-    with _errors_as_sentences():
+    with errors_as_sentences(console):
         identical = asyncio.run(replay_manifest(manifest, console, photo=photo, out=out))
     if not identical:
         raise typer.Exit(DIFFERS_EXIT_CODE)
@@ -117,16 +99,12 @@ def serve(
 ) -> None:
     """Run the service on this machine until Ctrl-C."""
     from serve_app.server import running_service
-    from serve_app.settings import AppArgs, Environment
+    from serve_app.settings import Environment
+    from serve_app.this_machine import app_args
 
-    with _errors_as_sentences():
+    with errors_as_sentences(console):
         env = Environment()
-        args = AppArgs(
-            asset_dir=env.asset_dir,
-            database_url=env.database_url or None,
-            model_dir=env.model_dir,
-            public_url=env.public_url or None,
-        )
+        args = app_args(env)
         console.print("Starting ...")
         with running_service(
             args,
@@ -135,7 +113,12 @@ def serve(
             dashboard=dashboard,
             quiet=not env.debug,
         ) as service:
-            console.print(f"Ready after {service.started_in_s:.1f} s at {service.url}")
+            if service.lacks:
+                console.print(f"[yellow]Not ready[/] at {service.url}; it goes on looking for:")
+                for name, told in service.lacks.items():
+                    console.print(f"  {name}: {escape(told)}", soft_wrap=True)
+            else:
+                console.print(f"Ready after {service.started_in_s:.1f} s at {service.url}")
             console.print(f"API documentation at {service.url}/docs")
             if service.dashboard_url:
                 console.print(
@@ -144,6 +127,51 @@ def serve(
             console.print(f"Data in {args.asset_dir.resolve()}. Ctrl-C stops the service.")
             _wait_for_signal()
             console.print("Stopping ...")
+
+
+@app.command()
+def plan(
+    gpus: Annotated[int, typer.Option(help="How many, all alike.")] = 1,
+    memory: Annotated[float, typer.Option(help="Of one GPU, GiB.")] = 24.0,
+    rounds: Annotated[int, typer.Option(help="Refinement rounds of a project.")] = 3,
+    times: Annotated[
+        Path | None,
+        typer.Option(help="Seconds of each stage, from `python -m bench.gpu --json FILE`."),
+    ] = None,
+    as_yaml: Annotated[
+        bool, typer.Option("--yaml", help="Print what belongs into serve_config.yaml.")
+    ] = False,
+) -> None:
+    """Which deployments fit on which GPUs, and how many projects an hour they finish."""
+    import yaml
+
+    from serve_app.plan import make_plan, plan_table, read_times
+
+    with errors_as_sentences(console):
+        measured = None if times is None else read_times(times)
+        made = make_plan(gpus, memory, times=measured, rounds=rounds)
+        if as_yaml:
+            text = yaml.safe_dump({"deployments": made.deployments()}, sort_keys=False)
+            console.print(text, highlight=False, markup=False, soft_wrap=True)
+            return
+        console.print(plan_table(made))
+        console.print(
+            "Weights are counted, room to work in is a budget; each share is enforced.",
+            soft_wrap=True,
+        )
+        if measured is None or made.projects_per_hour is None:
+            console.print(
+                "Throughput: not known. `python -m bench.gpu --json times.json` measures the "
+                "stages on a GPU, and `--times times.json` reckons with them.",
+                soft_wrap=True,
+            )
+        else:
+            console.print(
+                f"Throughput: {made.projects_per_hour:.0f} projects an hour with {rounds} "
+                f"refinement rounds each, limited by {made.bottleneck}; from stages measured on "
+                f"{escape(measured.device)}.",
+                soft_wrap=True,
+            )
 
 
 def _wait_for_signal() -> None:
@@ -167,7 +195,7 @@ def demo(
     """Start the service, send it a photo, fetch the model, show what happened, stop it."""
     from serve_app.demo import default_photo, run_demo
 
-    with _errors_as_sentences():
+    with errors_as_sentences(console):
         photo = image or default_photo()
         if not photo.is_file():
             console.print(f"[red]There is no file {escape(str(photo))}.[/]")
@@ -202,7 +230,7 @@ def export(
     from serve_app.console import stage_bars
     from serve_app.model_files import export_file, format_of
 
-    with _errors_as_sentences():
+    with errors_as_sentences(console):
         options = ExportOptions(
             format_name or format_of(target), optimize, face_limit, texture_size
         )
@@ -240,7 +268,7 @@ def render(
     if not pictures:
         console.print("[red]Nothing to draw:[/] give --turntable out.mp4 or --thumbnail out.png.")
         raise typer.Exit(2)
-    with _errors_as_sentences():
+    with errors_as_sentences(console):
         with stage_bars(console) as bars:
             render_file(model, pictures, bars, frames=frames, size=size)
         for target in pictures.values():

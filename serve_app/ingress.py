@@ -16,7 +16,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus
 
-from deployments.handles import HandleBackground
+from deployments.handles import HandleBackground, readiness_of
 from deployments.store import Store
 from pipeline.errors import GlimpseError
 from serve_app.api import create_app
@@ -41,6 +41,7 @@ class Ingress:
         self,
         stores: StoreSettings,
         background: DeploymentHandle[Any],
+        hosts: dict[str, DeploymentHandle[Any]],
         driver: DeploymentHandle[Any],
         dispatcher: DeploymentHandle[Any],
         settings: IngressSettings,
@@ -48,6 +49,7 @@ class Ingress:
         # Serve deploys what is bound here: the dispatcher's handle is taken for that alone.
         del driver, dispatcher
         self._stores = stores
+        self._hosts = hosts
         self._background = HandleBackground(background, "background removal")
         self._settings = settings
         self._stack = AsyncExitStack()
@@ -57,7 +59,14 @@ class Ingress:
         app_name = serve.get_replica_context().app_name
 
         async def readiness() -> Mapping[str, str]:
-            return {"store": await _store_state(store), **await _deployment_states(app_name)}
+            states = await _deployment_states(app_name)
+            hosts = {name: h for name, h in self._hosts.items() if states.get(name) == "ok"}
+            told = await asyncio.gather(*(readiness_of(host) for host in hosts.values()))
+            return {
+                "store": await _store_state(store),
+                **states,
+                **dict(zip(hosts, told, strict=True)),
+            }
 
         services = Services(
             store=store,

@@ -20,7 +20,6 @@ from rich.markup import escape
 from pipeline.cameras import held_out_cameras
 from pipeline.contact_sheet import contact_sheet
 from pipeline.control import Progress, Report
-from pipeline.engines import EngineChoice
 from pipeline.folder import FolderJournal, StageSeconds
 from pipeline.formats import FORMATS
 from pipeline.generate import GenerateResult, generate
@@ -147,8 +146,8 @@ async def run_in_process(
     )
     # Both are checked before anything is loaded or written.
     refine_options = RefineOptions(seed=seed, num_iterations=iterations) if iterations else None
-    model_dir = Environment().model_dir
-    local = await asyncio.to_thread(build_ports, EngineChoice(model_dir=model_dir))
+    choice = Environment().engine_choice()
+    local = await asyncio.to_thread(build_ports, choice)
     ports = local.complete()
     with stage_bars(console) as bars:
         show = shown_on(bars)
@@ -169,7 +168,7 @@ async def run_in_process(
             project_id=out.resolve().name,
             created_at=now(),
             photo=photo_record(upload, remove_background=True),
-            environment=await asyncio.to_thread(environment, model_dir),
+            environment=await asyncio.to_thread(environment, choice.model_dir),
             steps=tuple(journal.steps),
         )
         write_manifest(out, manifest)

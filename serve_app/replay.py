@@ -11,13 +11,14 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
-from pipeline.engines import ENGINES, EngineChoice, PortName
+from pipeline.engines import ENGINES, ON_DEVICE, EngineChoice, PortName
 from pipeline.errors import InvalidInput, InvalidOption, Unavailable
 from pipeline.folder import FolderJournal
 from pipeline.images import GIVEN_ALPHA, decode_png, encode_png
@@ -91,8 +92,8 @@ async def replay_manifest(
     data = _read_photo(expected, photo or path.parent / Path(expected.photo.file).name)
     # All of it is checked before anything is loaded or written.
     options = [_options(step) for step in expected.steps]
-    model_dir = Environment().model_dir
-    choices = _choices(expected.steps, model_dir)
+    here = Environment().engine_choice()
+    choices = _choices(expected.steps, here)
 
     with ExitStack() as stack:
         bars = stack.enter_context(stage_bars(console))
@@ -141,8 +142,10 @@ def _options(step: Step) -> _StepOptions:
         )
 
 
-def _choices(steps: Sequence[Step], model_dir: Path | None) -> list[EngineChoice]:
-    """The engines that each step names; equal where they can be, so that they are built once.
+def _choices(steps: Sequence[Step], here: EngineChoice) -> list[EngineChoice]:
+    """The engines that each step names, on this machine's device.
+
+    Equal where they can be, so that they are built once.
 
     Raises:
         Unavailable: there is no such engine in this release.
@@ -150,16 +153,21 @@ def _choices(steps: Sequence[Step], model_dir: Path | None) -> list[EngineChoice
     first_named: dict[str, str] = {}
     for step in reversed(steps):
         first_named |= step.engines
-    return [_choice({**first_named, **step.engines}, model_dir) for step in steps]
+    return [_choice({**first_named, **step.engines}, here) for step in steps]
 
 
-def _choice(named: dict[str, str], model_dir: Path | None) -> EngineChoice:
+def _choice(named: dict[str, str], here: EngineChoice) -> EngineChoice:
     if named.get(PortName.BACKGROUND) in (GIVEN_ALPHA, WHOLE_PHOTO):
         del named[PortName.BACKGROUND]  # nobody looked for the object
     chosen: dict[str, Any] = {
         port.value: _configured(port, named[port]) for port in _PORTS if named.get(port)
     }
-    return EngineChoice(model_dir=model_dir, **chosen)
+    options = {
+        port: given
+        for port, given in here.options.items()
+        if chosen.get(port.value, here.engine(port)) in ON_DEVICE
+    }
+    return replace(here, options=options, **chosen)
 
 
 _PORTS = (

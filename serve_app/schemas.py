@@ -71,6 +71,7 @@ class GenerateBody(_Body):
     elevation_deg: Annotated[float, Field(ge=-10, le=40, allow_inf_nan=False)] = 30.0
     steps: Annotated[Count, Field(ge=1, le=1000)] | None = None
     guidance_scale: Annotated[float, Field(ge=0, le=20, allow_inf_nan=False)] | None = None
+    sampler: Literal["ddim", "dpm++"] | None = None
     num_gaussians: Annotated[Count, Field(ge=500, le=500_000)] | None = None
     candidates: Annotated[Count, Field(ge=1, le=MAX_CANDIDATES)] = 1
 
@@ -94,6 +95,7 @@ class RefineBody(_Body):
     ) = None
     strength: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.5
     prompt: Annotated[str, Field(max_length=1000)] | None = None
+    negative_prompt: Annotated[str, Field(max_length=1000)] | None = None
     seed: Seed | None = None
 
     def options(self) -> RefineOptions:

@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 # Ray runs whatever its ports are told, so a local cluster must listen on loopback only; by default
@@ -20,6 +20,7 @@ from typing import Any
 # sets by itself on macOS, when it is imported.
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
+import httpx
 import ray
 from ray import serve
 from ray.serve.config import HTTPOptions
@@ -35,14 +36,22 @@ log = logging.getLogger(__name__)
 
 APP_NAME = "glimpse3d"
 
+#: Longest wait for the first answer, seconds; it is there in milliseconds on an idle machine.
+_READY_LIMIT_S = 30
+
 
 @dataclass(frozen=True)
 class RunningService:
-    """A service that answers."""
+    """A service that answers.
+
+    Attributes:
+        lacks: what `/ready` complains about, by name; empty where it is ready.
+    """
 
     url: str
     started_in_s: float
     dashboard_url: str | None
+    lacks: dict[str, str] = field(default_factory=dict)
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -92,8 +101,9 @@ def running_service(
             raise Unavailable(f"The service could not start: {_reason(error)}") from error
         url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
         board = context.dashboard_url if dashboard else None
+        lacks = _lacks(url)
         yield RunningService(
-            url, time.perf_counter() - started, f"http://{board}" if board else None
+            url, time.perf_counter() - started, f"http://{board}" if board else None, lacks
         )
     finally:
         # Not `serve.shutdown()`: it would wait for running jobs to end. They are safe: their
@@ -125,6 +135,16 @@ def _start_ray(*, dashboard: bool, quiet: bool) -> Any:
         return start()
     except Exception as error:
         raise Unavailable(f"Ray could not start: {error}") from error
+
+
+def _lacks(url: str) -> dict[str, str]:
+    """The checks of `/ready` that fail. Raises Unavailable when it does not answer."""
+    try:
+        answer = httpx.get(f"{url}/ready", timeout=_READY_LIMIT_S)
+        checks: dict[str, str] = answer.json()["checks"]
+    except (httpx.HTTPError, ValueError, KeyError) as error:
+        raise Unavailable(f"The service started and does not answer: {error!r}") from error
+    return {name: told for name, told in checks.items() if told != "ok"}
 
 
 def _require_free(host: str, port: int) -> None:

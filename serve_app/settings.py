@@ -5,13 +5,14 @@ It knows names and defaults; nothing is started here. No other module reads the 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from pipeline.engines import ENGINES, EngineChoice, PortName
+from pipeline.engines import ENGINES, PRESETS, DeviceName, EngineChoice, PortName
 
 __all__ = ["AppArgs", "Environment"]
 
@@ -31,10 +32,28 @@ class Environment(BaseSettings):
     asset_dir: Path = Path("data")
     #: Where weights lie that no installed package carries.
     model_dir: Path | None = None
+    #: "embedded" needs no GPU and no weights, "gpu" is SyncDreamer, MiDaS, gsplat and SDXL.
+    engines: Literal["embedded", "gpu"] = "embedded"
+    #: Of the engines that can use a GPU: "auto", "cuda" or "cpu".
+    device: DeviceName = DeviceName.AUTO
+    #: Number format of their networks; empty: bf16 on a GPU, else fp32.
+    precision: Literal["", "fp32", "fp16", "bf16"] = ""
+    #: Options of the GPU engines by port, as JSON: {"enhancer": {"grid": false}}.
+    engine_options: dict[PortName, dict[str, Any]] = Field(default_factory=dict)
     #: Address clients see, for URLs in answers; empty: taken from each request.
     public_url: str = ""
     #: More log lines.
     debug: bool = False
+
+    def engine_choice(self) -> EngineChoice:
+        """The engines of one process."""
+        return replace(
+            EngineChoice.preset(self.engines),
+            model_dir=self.model_dir,
+            device=self.device,
+            precision=self.precision or None,
+            options=self.engine_options,
+        )
 
 
 class AppArgs(BaseModel):
@@ -52,8 +71,18 @@ class AppArgs(BaseModel):
     database_url: str | None = None
     #: Where weights lie that no installed package carries.
     model_dir: Path | None = None
-    #: Engine of each port; a missing port keeps the embedded default.
+    #: Engine of each port, where a missing one keeps the embedded default; or the name of a whole
+    #: set: "embedded" or "gpu".
     engines: dict[PortName, str] = Field(default_factory=dict)
+    #: Of the engines that can use a GPU: "auto", "cuda" or "cpu".
+    device: DeviceName = DeviceName.AUTO
+    #: Number format of their networks; None is bf16 on a GPU, else fp32.
+    precision: Literal["fp32", "fp16", "bf16"] | None = None
+    #: Options of the engines by port (`pipeline.engines.EngineChoice.options`).
+    engine_options: dict[PortName, dict[str, Any]] = Field(default_factory=dict)
+    #: Share of a GPU by host, 1 for a whole one; a missing host uses none. In YAML the same is
+    #: said by `num_gpus` in a deployment's `ray_actor_options`.
+    gpu_shares: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(default_factory=dict)
     #: Model deployments by name, and the ports each hosts. Few processes on a small machine, one
     #: per model on a cluster. Every port appears exactly once.
     hosts: dict[str, tuple[PortName, ...]] = Field(
@@ -80,6 +109,13 @@ class AppArgs(BaseModel):
     #: Address clients see, for URLs in answers; None: taken from each request.
     public_url: str | None = None
 
+    @field_validator("engines", mode="before")
+    @classmethod
+    def _whole_set(cls, engines: object) -> object:
+        if isinstance(engines, str) and engines not in PRESETS:
+            raise ValueError(f"there are the sets {[*PRESETS]}, not {engines}")
+        return PRESETS[engines] if isinstance(engines, str) else engines
+
     @field_validator("engines")
     @classmethod
     def _engines_exist(cls, engines: dict[PortName, str]) -> dict[PortName, str]:
@@ -93,9 +129,19 @@ class AppArgs(BaseModel):
         hosted = sorted(port for ports in self.hosts.values() for port in ports)
         if hosted != sorted(PortName):
             raise ValueError(f"hosts must name each of {[*PortName]} once, got {hosted}")
+        unknown = sorted(set(self.gpu_shares) - set(self.hosts))
+        if unknown:
+            raise ValueError(f"gpu_shares names {unknown[0]!r}; the hosts are {sorted(self.hosts)}")
         return self
 
     def engine_choice(self) -> EngineChoice:
         """The engines as the pipeline wants them."""
         chosen: dict[str, Any] = {port.value: name for port, name in self.engines.items()}
-        return EngineChoice(model_dir=self.model_dir, threads=self.threads, **chosen)
+        return EngineChoice(
+            model_dir=self.model_dir,
+            threads=self.threads,
+            device=self.device,
+            precision=self.precision,
+            options=self.engine_options,
+            **chosen,
+        )

@@ -18,6 +18,7 @@ from pipeline.options import ExportOptions
 from pipeline.ports import (
     Candidate,
     EnhancedImages,
+    EnhanceSettings,
     ExportedFile,
     FitRequest,
     Foreground,
@@ -164,10 +165,13 @@ class FakeModels:
             parameters={"steps": request.iterations},
         )
 
-    async def render(self, model: SplatModel, cameras: Cameras) -> Renders:
+    async def render(
+        self, model: SplatModel, cameras: Cameras, *, with_depth: bool = False
+    ) -> Renders:
         await self._called("render")
         shape = (len(cameras), cameras.height, cameras.width)
-        return Renders(np.full((*shape, 3), 99, np.uint8), np.full(shape, 255, np.uint8))
+        depth = np.full(shape, 1.5, np.float32) if with_depth else None
+        return Renders(np.full((*shape, 3), 99, np.uint8), np.full(shape, 255, np.uint8), depth)
 
     async def evaluate(self, model: SplatModel, references: References) -> Scores:
         await self._called("evaluate")
@@ -190,14 +194,13 @@ class FakeModels:
     async def enhance(
         self,
         renders: Renders,
-        strength: float,
-        prompt: str | None,
-        seed: int,
+        settings: EnhanceSettings,
         report: Report = ignore_progress,
     ) -> EnhancedImages:
         await self._called("enhance", report)
-        self.strengths.append(strength)
-        notes = () if prompt is None else ("The fake has no use for prompt.",)
+        assert renders.depth is not None, "an enhancer may want to see the depth"
+        self.strengths.append(settings.strength)
+        notes = () if settings.prompt is None else ("The fake has no use for prompt.",)
         return EnhancedImages(renders.images, "fake-enhancer", notes)
 
     async def export_model(

@@ -7,9 +7,12 @@ from pathlib import Path
 from fastapi.routing import APIRoute
 
 from pipeline import errors
+from pipeline.engines import ENGINES
 from pipeline.formats import FORMATS
 from pipeline.media_types import media_type
 from pipeline.mesh.texture import UNWRAP_LIMIT
+from pipeline.models.bundles import BUNDLES
+from pipeline.models.sdxl import SdxlOptions
 from serve_app.report.assemble import IterationReport, JobReport, RefinementReport, Report
 from serve_app.routes import files, health, jobs, projects, reports
 from serve_app.schemas import (
@@ -31,6 +34,7 @@ from serve_app.settings import AppArgs, Environment
 ROOT = Path(__file__).parents[1]
 API = (ROOT / "docs/api.md").read_text()
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
+GPU = (ROOT / "docs/gpu.md").read_text()
 README = (ROOT / "README.md").read_text()
 
 
@@ -104,6 +108,16 @@ def test_every_setting_is_documented():
         assert f"| `{name.upper()}` |" in OPERATIONS, name
     for name in AppArgs.model_fields:
         assert f"`{name}`" in OPERATIONS, name
+
+
+def test_every_engine_and_its_options_are_documented():
+    for names in ENGINES.values():
+        for name in names:
+            assert f"`{name}`" in OPERATIONS + GPU, name
+    for name in (field.name for field in fields(SdxlOptions)):
+        assert f"`{name}`" in GPU, name
+    for bundle in BUNDLES.values():
+        assert bundle.licence.removeprefix("CreativeML-") in GPU
 
 
 def test_every_test_named_by_the_fault_table_exists():

@@ -6,14 +6,19 @@ It knows how each is built and not where it runs or what its pictures are used f
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from pipeline.control import Control
+from pipeline.device import Device
 from pipeline.errors import InvalidOption, Unavailable
+from pipeline.models.bundles import find_bundle
+from pipeline.models.engine_options import with_options
 from pipeline.models.realesrgan import RealEsrgan
 from pipeline.models.unsharp import Unsharp
 from pipeline.models.weights import REALESRGAN_BIN, REALESRGAN_PARAM, locate
+from pipeline.ports import EnhancedImages, EnhanceSettings, Renders
 from pipeline.types import UInt8Array
 
 __all__ = ["EnhancerEngine", "make_enhancer_engine"]
@@ -30,47 +35,110 @@ class EnhancerEngine(Protocol):
         ...
 
     def enhance(
-        self, images: UInt8Array, alphas: UInt8Array, strength: float, control: Control
-    ) -> UInt8Array:
-        """Sharper copies of uint8 [V, H, W, 3] on white; alphas uint8 [V, H, W], strength 0..1.
+        self, renders: Renders, settings: EnhanceSettings, control: Control
+    ) -> EnhancedImages:
+        """Sharper copies of the renders.
 
         Raises:
-            InvalidOption: strength is out of range.
+            InvalidOption: strength is out of range, or the engine cannot do what was asked for.
             Cancelled: a stop was asked for.
         """
         ...
 
 
+class Sharpener(Protocol):
+    """What works on pictures alone: `RealEsrgan` and `Unsharp`."""
+
+    @property
+    def name(self) -> str: ...
+
+    def enhance(
+        self, images: UInt8Array, alphas: UInt8Array, strength: float, control: Control
+    ) -> UInt8Array: ...
+
+
+class WordlessEnhancer:
+    """A sharpener as an engine: it draws no noise and reads no text, and says so."""
+
+    def __init__(self, sharpener: Sharpener) -> None:
+        self._sharpener = sharpener
+
+    @property
+    def name(self) -> str:
+        return self._sharpener.name
+
+    def enhance(
+        self, renders: Renders, settings: EnhanceSettings, control: Control
+    ) -> EnhancedImages:
+        """See `EnhancerEngine.enhance`."""
+        images = self._sharpener.enhance(renders.images, renders.alphas, settings.strength, control)
+        notes = tuple(
+            f"The {self.name} engine has no use for {option}."
+            for option in ("prompt", "negative_prompt")
+            if getattr(settings, option) is not None
+        )
+        return EnhancedImages(images, self.name, notes)
+
+
 def make_enhancer_engine(
-    choice: str = "auto", model_dir: Path | None = None, threads: int | None = None
+    choice: str = "auto",
+    model_dir: Path | None = None,
+    threads: int | None = None,
+    device: Device | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> EnhancerEngine:
     """The engine named by `choice`; "auto" takes the network where it can be loaded.
 
     Args:
-        choice: "auto", "realesrgan" or "unsharp".
+        choice: "auto", "realesrgan", "unsharp" or "sdxl".
         model_dir: where weights lie; None looks only into installed packages.
-        threads: of the network; None takes as many as the process may use.
+        threads: of Real-ESRGAN; None takes as many as the process may use.
+        device: of SDXL; None is a GPU where there is one.
+        options: of SDXL, the fields of `SdxlOptions`.
 
     Raises:
         InvalidOption: `choice` is none of the names.
-        Unavailable: "realesrgan" was asked for and its weights or ncnn are not there.
+        Unavailable: "realesrgan" or "sdxl" was asked for, and its weights or the packages that
+            load them are not there.
     """
     if choice == "unsharp":
-        return Unsharp()
+        return WordlessEnhancer(Unsharp())
     if choice == "realesrgan":
         return _realesrgan(model_dir, threads)
+    if choice == "sdxl":
+        return _sdxl(model_dir, device or Device.choose(), options or {})
     if choice != "auto":
-        raise InvalidOption(f"enhancer engine {choice!r}: choose auto, realesrgan or unsharp")
+        raise InvalidOption(f"enhancer engine {choice!r}: choose auto, realesrgan, unsharp or sdxl")
     try:
         engine = _realesrgan(model_dir, threads)
     except Unavailable as error:
         log.warning("enhancer engine: unsharp, because realesrgan cannot be used. %s", error)
-        return Unsharp()
+        return WordlessEnhancer(Unsharp())
     log.info("enhancer engine: realesrgan, its weights were found")
     return engine
 
 
-def _realesrgan(model_dir: Path | None, threads: int | None) -> RealEsrgan:
-    return RealEsrgan(
-        locate(REALESRGAN_PARAM, model_dir), locate(REALESRGAN_BIN, model_dir), threads=threads
+def _realesrgan(model_dir: Path | None, threads: int | None) -> WordlessEnhancer:
+    return WordlessEnhancer(
+        RealEsrgan(
+            locate(REALESRGAN_PARAM, model_dir), locate(REALESRGAN_BIN, model_dir), threads=threads
+        )
+    )
+
+
+def _sdxl(model_dir: Path | None, device: Device, options: Mapping[str, Any]) -> EnhancerEngine:
+    from pipeline.models.sdxl import SdxlEnhancer, SdxlFolders, SdxlOptions
+
+    chosen = with_options(SdxlOptions, "sdxl", options)
+
+    unet = find_bundle("sdxl-lightning-8step", model_dir)
+    return SdxlEnhancer.load(
+        SdxlFolders(
+            base=find_bundle("sdxl-base", model_dir),
+            unet=unet / "sdxl_lightning_8step_unet.safetensors",
+            controlnet=find_bundle("controlnet-depth-sdxl", model_dir),
+            vae=find_bundle("sdxl-vae-fp16-fix", model_dir),
+        ),
+        device,
+        chosen,
     )

@@ -5,6 +5,8 @@ It estimates nothing: views without a surface of their own are refused.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +32,14 @@ class SurfaceDepth:
     """Depth estimator "surface"."""
 
     name = "surface"
+
+    def estimate_many(self, sets: Sequence[ViewSet], control: Control) -> list[DepthMaps]:
+        """`estimate` of several sets, one after the other: there is no network to share."""
+        share = 1 / max(len(sets), 1)
+        return [
+            self.estimate(views, control.part(i * share, (i + 1) * share))
+            for i, views in enumerate(sets)
+        ]
 
     def estimate(self, views: ViewSet, control: Control) -> DepthMaps:
         """The views' own depth; confidence is the facing ratio, lowered along edges.

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pipeline.splats.optimiser import Optimiser, StepResult
+from pipeline.splats.rotation import rotate
 
 __all__ = ["DensifyOptions", "GradientTracker", "densify", "prune"]
 
@@ -41,10 +42,10 @@ class DensifyOptions:
 class GradientTracker:
     """Mean absolute screen gradient and size of each splat since the last reset."""
 
-    def __init__(self, count: int) -> None:
-        self._gradient = torch.zeros(count)
-        self._radius = torch.zeros(count)
-        self._seen = torch.zeros(count)
+    def __init__(self, count: int, device: torch.device | None = None) -> None:
+        self._gradient = torch.zeros(count, device=device)
+        self._radius = torch.zeros(count, device=device)
+        self._seen = torch.zeros(count, device=device)
 
     def add(self, result: StepResult) -> None:
         """Counts one step; splats that a view did not draw do not count for it."""
@@ -98,7 +99,7 @@ def densify(
     Args:
         tracker: one row per splat of `optimiser`; it is stale afterwards.
         cap: most splats there may be afterwards.
-        generator: places the halves of split splats.
+        generator: of the CPU, also for splats elsewhere; places the halves of split splats.
 
     Returns:
         How many splats were added.
@@ -138,10 +139,5 @@ def densify(
 def _offsets(values: dict[str, Tensor], which: Tensor, generator: torch.Generator) -> Tensor:
     """Random offsets [n, 3] drawn from the splats `which`, world frame."""
     scales = values["log_scales"][which].exp()
-    local = torch.randn(scales.shape, generator=generator) * scales
-    quats = torch.nn.functional.normalize(values["quats"][which], dim=-1)
-    w, axis = quats[:, :1], quats[:, 1:]
-    # v + 2 q x (q x v + w v), the rotation of v by a unit quaternion.
-    inner = torch.linalg.cross(axis, local) + w * local
-    turned: Tensor = local + 2 * torch.linalg.cross(axis, inner)
-    return turned
+    local = torch.randn(scales.shape, generator=generator).to(scales.device) * scales
+    return rotate(values["quats"][which], local)

@@ -1,16 +1,19 @@
 """The splat engine: first fit, refinement rounds, renders and scores on one rasteriser.
 
 It turns the pipeline's requests into calls of the fit and knows nothing of stages, stores or how
-targets were enhanced.
+targets were enhanced. `pipeline.splats.gpu_engine` has the one for GPUs.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from pipeline.control import Control
+from pipeline.device import Device, Precision
 from pipeline.formats.frame import settle
 from pipeline.ports import FitRequest, Improvement, References, RefineRequest, Renders
 from pipeline.splats.fit import FitOptions, fit
@@ -21,21 +24,34 @@ from pipeline.splats.render import render_model
 from pipeline.splats.targets import Targets
 from pipeline.types import Cameras, DepthMaps, FloatArray, Scores, SplatModel, UInt8Array, ViewSet
 
-__all__ = ["CpuSplats"]
+__all__ = ["CpuSplats", "SplatsOnDevice"]
 
 #: Where placing the first splats ends in the progress of a reconstruction; it takes .5 s where the
 #: fits of the presets take 2 to 20 s.
 _PLACED = 0.1
 
 
-class CpuSplats:
-    """Engine "cpu": the C++ rasteriser, every core of the process."""
+class SplatsOnDevice(ABC):
+    """What the engines have in common: everything but the first fit, on any device."""
 
-    name = "cpu-rasteriser"
-
-    def __init__(self, lpips: LpipsLike | None = None) -> None:
+    def __init__(self, device: Device, lpips: LpipsLike | None = None) -> None:
         """Without `lpips` no score has an LPIPS."""
+        self._device = device
         self._lpips = lpips
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """For manifests and logs."""
+
+    @abstractmethod
+    def _start_count(self, request: FitRequest) -> int:
+        """How many splats the fit wants to begin with."""
+
+    @abstractmethod
+    def _fit(
+        self, initial: SplatModel, targets: Targets, request: FitRequest, control: Control
+    ) -> SplatModel: ...
 
     def reconstruct(self, request: FitRequest, control: Control) -> SplatModel:
         """Place splats on the depth maps of the shown views and fit them to these views.
@@ -44,6 +60,7 @@ class CpuSplats:
 
         Raises:
             ModelFailed: there is nothing to place splats on, or the fit diverged.
+            OutOfMemory: the device is too small.
             Cancelled: `control` asked for it.
         """
         shown = [i for i in range(len(request.views)) if i not in request.held_out]
@@ -53,32 +70,73 @@ class CpuSplats:
         views, depths = _with_auxiliary(
             replace(request.views.select(shown), auxiliary=request.views.auxiliary), depths
         )
-        options = FitOptions(
-            num_gaussians=request.num_gaussians, iterations=request.iterations, seed=request.seed
-        )
         initial = splats_from_views(
             views,
             depths,
-            count=options.start_count,
+            count=self._start_count(request),
             seed=request.seed,
             control=control.part(0.0, _PLACED),
         )
-        fitted = fit(initial, Targets.of_views(views), options, control.part(_PLACED, 1.0))
-        return settle(fitted.model)
+        targets = Targets.of_views(views)
+        with self._device.reporting_full_memory("The splat fit"):
+            return settle(self._fit(initial, targets, request, control.part(_PLACED, 1.0)))
 
     def improve(self, request: RefineRequest, control: Control) -> Improvement:
-        """One refinement round; see `pipeline.splats.polish.improve_model`."""
-        improvement = improve_model(request, control)
+        """One refinement round; see `pipeline.splats.polish.improve_model`.
+
+        Raises:
+            OutOfMemory: the device is too small.
+        """
+        with self._device.reporting_full_memory("A refinement round"):
+            improvement = improve_model(request, control, device=self._device.torch_device)
         return replace(improvement, model=settle(improvement.model))
 
-    def render(self, model: SplatModel, cameras: Cameras) -> Renders:
-        """Pictures on white."""
-        rendering = render_model(model, cameras)
-        return Renders(_to_bytes(rendering.images), _to_bytes(rendering.alphas))
+    def render(self, model: SplatModel, cameras: Cameras, *, with_depth: bool = False) -> Renders:
+        """Pictures on white; with the median depth where it is asked for.
+
+        Raises:
+            OutOfMemory: the device is too small.
+        """
+        with self._device.reporting_full_memory("Drawing splats"):
+            rendering = render_model(
+                model, cameras, with_depth=with_depth, device=self._device.torch_device
+            )
+        return Renders(
+            _to_bytes(rendering.images), _to_bytes(rendering.alphas), rendering.median_depth
+        )
 
     def evaluate(self, model: SplatModel, references: References) -> Scores:
-        """See `pipeline.splats.judge.judge_model`."""
-        return judge_model(model, references, self._lpips)
+        """See `pipeline.splats.judge.judge_model`.
+
+        Raises:
+            OutOfMemory: the device is too small.
+        """
+        with self._device.reporting_full_memory("Judging a model"):
+            return judge_model(model, references, self._lpips, device=self._device.torch_device)
+
+
+class CpuSplats(SplatsOnDevice):
+    """Engine "cpu": the C++ rasteriser, every core of the process, one view per step."""
+
+    name = "cpu-rasteriser"
+
+    def __init__(self, lpips: LpipsLike | None = None) -> None:
+        """Without `lpips` no score has an LPIPS."""
+        super().__init__(Device(torch.device("cpu"), Precision.FP32), lpips)
+
+    def _start_count(self, request: FitRequest) -> int:
+        return self._options(request).start_count
+
+    def _fit(
+        self, initial: SplatModel, targets: Targets, request: FitRequest, control: Control
+    ) -> SplatModel:
+        return fit(initial, targets, self._options(request), control).model
+
+    @staticmethod
+    def _options(request: FitRequest) -> FitOptions:
+        return FitOptions(
+            num_gaussians=request.num_gaussians, iterations=request.iterations, seed=request.seed
+        )
 
 
 def _joined(views: ViewSet) -> ViewSet:

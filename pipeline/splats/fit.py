@@ -17,7 +17,7 @@ from pipeline.splats.optimiser import LearningRates, Optimiser
 from pipeline.splats.targets import Targets
 from pipeline.types import SplatModel
 
-__all__ = ["START_SHARE", "FitOptions", "FitResult", "Targets", "fit"]
+__all__ = ["START_SHARE", "FitOptions", "FitResult", "Targets", "at_most", "fit"]
 
 #: Share of `num_gaussians` that a fit begins with where densification has the time to place the
 #: others. Held-out dB of the coffee cup, the torus and the bumpy sphere on 2026-11-22:
@@ -113,7 +113,7 @@ def fit(initial: SplatModel, targets: Targets, options: FitOptions, control: Con
         raise ModelFailed("A fit needs at least one splat and one view.")
     generator = torch.Generator().manual_seed(options.seed)
     optimiser = Optimiser(
-        _at_most(initial, options.num_gaussians, generator),
+        at_most(initial, options.num_gaussians, generator),
         options.learning_rates,
         sh_degree=options.sh_degree,
         antialiased=options.antialiased,
@@ -163,7 +163,7 @@ def _shuffled(count: int, generator: torch.Generator) -> Iterator[int]:
         yield from torch.randperm(count, generator=generator).tolist()
 
 
-def _at_most(model: SplatModel, count: int, generator: torch.Generator) -> SplatModel:
+def at_most(model: SplatModel, count: int, generator: torch.Generator) -> SplatModel:
     """A random selection of `count` splats, in their order; the model itself if it is smaller."""
     if len(model) <= count:
         return model

@@ -1,7 +1,8 @@
 """How far rendered images are from their targets: SSIM, the photometric loss, the silhouette loss.
 
 It does not know splats or cameras. Everything is differentiable in its first argument; `ssim` is
-plain torch and differentiable in both.
+plain torch and differentiable in both. The photometric loss is compiled for CPU tensors and plain
+torch for those of other devices.
 """
 
 from __future__ import annotations
@@ -63,11 +64,16 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     if min(a.shape[-2:]) < TAPS:
         raise ValueError(f"images must be at least {TAPS} pixels wide and high: {tuple(a.shape)}")
     moments = _blur(torch.cat([a, b, a * a, b * b, a * b], dim=1))
-    mean_a, mean_b, aa, bb, ab = torch.split(moments, a.shape[1], dim=1)
+    return _similarity(torch.split(moments, a.shape[1], dim=1)).mean()
+
+
+def _similarity(moments: tuple[Tensor, ...]) -> Tensor:
+    """Structural similarity of each window from its moments: means of a, b, aa, bb and ab."""
+    mean_a, mean_b, aa, bb, ab = moments
     mean_aa, mean_bb, mean_ab = mean_a * mean_a, mean_b * mean_b, mean_a * mean_b
     similar = (2 * mean_ab + _C1) * (2 * (ab - mean_ab) + _C2)
     other = (mean_aa + mean_bb + _C1) * (aa - mean_aa + bb - mean_bb + _C2)
-    return (similar / other).mean()
+    return similar / other
 
 
 class _L1AndSsim(torch.autograd.Function):
@@ -94,17 +100,58 @@ class _L1AndSsim(torch.autograd.Function):
         return v_rendered, None
 
 
+class _BlurOfShifts(torch.autograd.Function):
+    """Separable Gaussian blur of [B, H, W, C] where the window fits, as a sum of shifted images.
+
+    Not a convolution: cuDNN's round to TF32 unless the whole process forbids it, and the moments of
+    the SSIM cancel.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor) -> Tensor:
+        return _shifted(_shifted(images, 1), 2)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        # The window is symmetric: the transposed blur is the blur of the padded gradient.
+        reach = TAPS - 1
+        padded = torch.nn.functional.pad(gradient, (0, 0, reach, reach, reach, reach))
+        return _shifted(_shifted(padded, 2), 1)
+
+
+def _shifted(images: Tensor, axis: int) -> Tensor:
+    """Weighted sum of `images` moved along `axis` by 0 to 10 places; 10 shorter there."""
+    window = _window(torch.float64, torch.device("cpu")).tolist()
+    length = images.shape[axis] - TAPS + 1
+    total: Tensor = images.narrow(axis, 0, length) * window[0]
+    for place in range(1, TAPS):
+        total.add_(images.narrow(axis, place, length), alpha=window[place])
+    return total
+
+
+def _l1_and_ssim(rendered: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """What `_L1AndSsim` computes, in torch."""
+    target = target.detach()
+    l1 = (rendered - target).abs().mean((1, 2, 3))
+    products = (rendered * rendered, target * target, rendered * target)
+    blur: Any = _BlurOfShifts.apply
+    moments = blur(torch.cat([rendered, target, *products], dim=-1))
+    similarity = _similarity(torch.split(moments, rendered.shape[-1], dim=-1))
+    return l1, similarity.mean((1, 2, 3))
+
+
 def photometric_loss(rendered: Tensor, target: Tensor) -> Tensor:
-    """0.8 L1 + 0.2 (1 - SSIM) of each image, float32 [B]; compiled, bitwise reproducible.
+    """0.8 L1 + 0.2 (1 - SSIM) of each image, float32 [B]; bitwise reproducible.
 
     Args:
-        rendered, target: float32 [B, H, W, C] on the CPU, values 0..1, H and W at least 11. No
+        rendered, target: float32 [B, H, W, C] on one device, values 0..1, H and W at least 11. No
             gradient reaches `target`.
     """
     _check(rendered, target)
     if min(rendered.shape[1:3]) < TAPS:
         raise ValueError(f"images must be at least {TAPS} pixels high and wide: {rendered.shape}")
-    apply: Any = _L1AndSsim.apply
+    compiled: Any = _L1AndSsim.apply
+    apply = compiled if rendered.device.type == "cpu" else _l1_and_ssim
     l1, similarity = apply(rendered, target)
     loss: Tensor = (1 - SSIM_WEIGHT) * l1 + SSIM_WEIGHT * (1 - similarity)
     return loss

@@ -6,12 +6,14 @@ refine stage do.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 
 from pipeline.errors import InvalidInput, ModelFailed
 from pipeline.splats._threads import one_torch_thread
@@ -25,6 +27,7 @@ __all__ = ["GEOMETRY", "LearningRates", "Optimiser", "StepResult"]
 #: Parameters that shape the object; the others ("sh0", "sh_rest") colour it.
 GEOMETRY = ("means", "quats", "log_scales", "logit_opacities")
 
+_BETAS = (0.9, 0.999)
 _ADAM_EPS = 1e-15
 
 
@@ -62,8 +65,8 @@ class StepResult:
 class Optimiser:
     """N trainable splats.
 
-    Steps are bitwise reproducible on one machine: the rasteriser and the loss are, and the rest
-    runs on one torch thread.
+    On the CPU steps are bitwise reproducible on one machine: the rasteriser and the loss are, and
+    the rest runs on one torch thread. On a GPU they are close: see `rasterize`.
 
     Attributes:
         params: name to float32 leaf tensor [N, ...]; names are those of `LearningRates`.
@@ -80,17 +83,24 @@ class Optimiser:
         *,
         sh_degree: int | None = None,
         antialiased: bool = False,
+        device: torch.device | None = None,
+        fused: bool = False,
     ) -> None:
         """
         Args:
             model: the starting point; it is not changed.
             sh_degree: 0..3 of the result; bands the model lacks start at 0. None keeps its own.
             antialiased: draw in the rasteriser's antialiased mode.
+            device: of the parameters, and so of everything a step does; None is the CPU.
+            fused: take the steps with torch's fused kernel, one launch per parameter: the same up
+                to rounding.
         """
         self.sh_degree = model.sh_degree if sh_degree is None else sh_degree
         self.antialiased = antialiased
+        self.device = device or torch.device("cpu")
         self.steps = 0
         self._rates = rates
+        self._fused = fused
         sh = np.zeros((len(model), (self.sh_degree + 1) ** 2, 3), np.float32)
         shared = min(sh.shape[1], model.sh.shape[1])
         sh[:, :shared] = model.sh[:, :shared]
@@ -106,7 +116,7 @@ class Optimiser:
         self.params = {}
         self._moments: dict[str, tuple[Tensor, Tensor]] = {}
         for name, value in values.items():
-            self._set(name, torch.from_numpy(np.array(value, np.float32)))
+            self._set(name, torch.from_numpy(np.array(value, np.float32)).to(self.device))
 
     def __len__(self) -> int:
         return len(self.params["means"])
@@ -126,39 +136,76 @@ class Optimiser:
         geometry_rate: float = 1.0,
         means_rate: float = 1.0,
         color_rate: float = 1.0,
+        penalty: Callable[[dict[str, Tensor]], Tensor] | None = None,
+        at_once: int | None = None,
     ) -> StepResult:
         """One Adam step towards the views `views` of `targets`.
 
         Args:
             views: indices; their losses are averaged with the weights of the targets.
-            background: float32 [3], drawn behind splats and targets; white without.
+            background: float32 [3] or one for each view [B, 3], drawn behind splats and targets;
+                white without.
             alpha_weight: weight of |alpha - mask| beside the photometric loss.
             geometry_rate: multiplies the learning rates of `GEOMETRY`; 0 freezes the shape.
             means_rate: multiplies that of the means once more (its decay).
             color_rate: multiplies the learning rates of the colours; 0 freezes them.
+            penalty: further loss, of the parameters alone; not part of the reported one.
+            at_once: views drawn at once; gradients of the parts are added. None draws all.
 
         Raises:
             InvalidInput: model or cameras cannot be drawn; found by the first step.
             ModelFailed: earlier steps made the splats so.
+            torch.OutOfMemoryError: the views did not fit; parameters and moments are as before, and
+                the step can be taken again with fewer at once.
         """
         with one_torch_thread():
-            ground = torch.ones(3) if background is None else background
+            for value in self.params.values():
+                value.grad = None  # of a step that did not fit
+            ground = torch.ones(3, device=self.device) if background is None else background
             backgrounds = ground.expand(len(views), 3)
-            try:
-                image, alpha, meta = self.draw(targets, views, backgrounds)
-            except InvalidInput as error:
-                if self.steps == 0:
-                    raise
-                # Since the first step, only the parameters have changed.
-                raise ModelFailed(
-                    f"The optimisation diverged at step {self.steps + 1}: {error}"
-                ) from error
-            losses = photometric_loss(image, targets.on(views, backgrounds))
-            losses = losses + alpha_weight * silhouette_loss(alpha[..., 0], targets.alphas[views])
-            loss = (losses * targets.weights[views]).mean()
-            torch.autograd.backward([loss])
+            size = at_once or len(views)
+            parts = [
+                self._pull(
+                    targets,
+                    views[i : i + size],
+                    backgrounds[i : i + size],
+                    alpha_weight,
+                    len(views),
+                )
+                for i in range(0, len(views), size)
+            ]
+            if penalty is not None:
+                torch.autograd.backward([penalty(self.params)])
             self.descend(geometry_rate=geometry_rate, means_rate=means_rate, color_rate=color_rate)
-            return StepResult(loss.item(), meta["means2d"].absgrad, meta["radii"])
+            losses, absgrads, radii = zip(*parts, strict=True)
+            return StepResult(
+                torch.stack(losses).sum().item(), torch.cat(absgrads), torch.cat(radii)
+            )
+
+    def _pull(
+        self,
+        targets: TargetTensors,
+        views: list[int],
+        backgrounds: Tensor,
+        alpha_weight: float,
+        of: int,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Adds the gradients of some of the `of` views of a step; loss, absgrad [B, N, 2], radii
+        [B, N, 2] of this part."""
+        try:
+            image, alpha, meta = self.draw(targets, views, backgrounds)
+        except InvalidInput as error:
+            if self.steps == 0:
+                raise
+            # Since the first step, only the parameters have changed.
+            raise ModelFailed(
+                f"The optimisation diverged at step {self.steps + 1}: {error}"
+            ) from error
+        losses = photometric_loss(image, targets.on(views, backgrounds))
+        losses = losses + alpha_weight * silhouette_loss(alpha[..., 0], targets.alphas[views])
+        loss = (losses * targets.weights[views]).mean() * (len(views) / of)
+        torch.autograd.backward([loss])
+        return loss.detach(), meta["means2d"].absgrad, meta["radii"]
 
     def descend(
         self, *, geometry_rate: float = 1.0, means_rate: float = 1.0, color_rate: float = 1.0
@@ -209,8 +256,11 @@ class Optimiser:
 
         Not torch.optim.Adam, because splats come and go: their moments are rows here.
         """
+        if self._fused:
+            self._fused_adam(rates)
+            return
         self.steps += 1
-        beta1, beta2 = 0.9, 0.999
+        beta1, beta2 = _BETAS
         correction = (1 - beta2**self.steps) ** 0.5 / (1 - beta1**self.steps)
         for name, value in self.params.items():
             gradient, (first, second) = value.grad, self._moments[name]
@@ -222,6 +272,41 @@ class Optimiser:
             if rate:
                 value.addcdiv_(first, second.sqrt().add_(_ADAM_EPS), value=-rate)
             value.grad = None
+
+    def _fused_adam(self, rates: dict[str, float]) -> None:
+        """The same with torch's functional form, which takes moments as arguments."""
+        for name, value in self.params.items():
+            if value.grad is None:
+                continue
+            first, second = self._moments[name]
+            adam(
+                [value],
+                [value.grad],
+                [first],
+                [second],
+                [],
+                [torch.full((), float(self.steps), device=self.device)],
+                fused=True,
+                amsgrad=False,
+                beta1=_BETAS[0],
+                beta2=_BETAS[1],
+                lr=getattr(self._rates, name) * rates[name],
+                weight_decay=0.0,
+                eps=_ADAM_EPS,
+                maximize=False,
+            )
+            value.grad = None
+        self.steps += 1
+
+    @torch.no_grad()
+    def overwrite(self, rows: Tensor, values: dict[str, Tensor]) -> None:
+        """Gives the splats `rows` (indices [n]) new values (name to [n, ...]) and no moments;
+        parameters that `values` does not name keep theirs."""
+        for name, value in self.params.items():
+            if name in values:
+                value[rows] = values[name]
+            for moment in self._moments[name]:
+                moment[rows] = 0
 
     def replace(self, kept: Tensor, added: dict[str, Tensor]) -> None:
         """Keeps the splats `kept` (indices [n]) and appends `added` (name to [m, ...]).
@@ -242,7 +327,7 @@ class Optimiser:
         """The splats as they are now."""
 
         def array(name: str) -> FloatArray:
-            values: FloatArray = self.params[name].detach().numpy().copy()
+            values: FloatArray = self.params[name].detach().cpu().numpy().copy()
             return values
 
         sh = [array("sh0")] + ([array("sh_rest")] if self.sh_degree > 0 else [])

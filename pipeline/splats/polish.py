@@ -74,9 +74,18 @@ _RATES_AT = 0.01
 
 
 def improve_model(
-    request: RefineRequest, control: Control, settings: PolishSettings | None = None
+    request: RefineRequest,
+    control: Control,
+    settings: PolishSettings | None = None,
+    *,
+    device: torch.device | None = None,
 ) -> Improvement:
-    """A better candidate; the number of splats stays. The same request gives the same result.
+    """A better candidate; the number of splats stays. The same request gives the same result, on a
+    GPU up to rounding.
+
+    Args:
+        device: where renders and gradients are computed, None is the CPU; targets are weighed in
+            numpy.
 
     Every round starts with an optimiser, exposures and weights of its own: rolling back a
     candidate is leaving it, and an attempt that was killed begins the round anew.
@@ -86,17 +95,18 @@ def improve_model(
         Cancelled: `control` asked for it.
     """
     settings = settings or PolishSettings()
-    goal = _Goal.of(request)
+    device = device or torch.device("cpu")
+    goal = _Goal.of(request, device)
     control.step(0.0, "weigh targets")
-    drawn = render_model(request.model, goal.cameras, with_depth=True)
+    drawn = render_model(request.model, goal.cameras, with_depth=True, device=device)
     control.step(0.05, "weigh targets")
     trust = _weigh(request, goal, drawn)
     if not settings.with_weights:
         trust = replace(trust, pixels=np.ones_like(trust.pixels), views=np.ones_like(trust.views))
-    blended = _blend(goal, trust, settings)
-    optimiser = Optimiser(request.model, REFINE_RATES)
-    exposures = _Exposures(trust.exposures, goal.originals, settings)
-    before = avg_pool2d(torch.from_numpy(drawn.images).permute(0, 3, 1, 2), 8)
+    blended = _blend(goal, trust, settings).to(device)
+    optimiser = Optimiser(request.model, REFINE_RATES, device=device)
+    exposures = _Exposures(trust.exposures, goal.originals, settings, device)
+    before = avg_pool2d(torch.from_numpy(drawn.images).permute(0, 3, 1, 2), 8).to(device)
     draw = _Draw(goal, settings, torch.Generator().manual_seed(request.seed))
     rate = request.learning_rate / _RATES_AT
     for step in range(request.iterations):
@@ -156,7 +166,7 @@ class _Goal:
     twin: np.ndarray[tuple[int], np.dtype[np.intp]]
 
     @classmethod
-    def of(cls, request: RefineRequest) -> _Goal:
+    def of(cls, request: RefineRequest, device: torch.device) -> _Goal:
         views = request.originals
         parts: list[ViewSet] = [replace(views, photo=None, auxiliary=None)]
         photo: int | None = None
@@ -185,7 +195,7 @@ class _Goal:
             known = (request.depths.confidence > 0.2) & (depth > 0)
             disparity[: len(views)] = np.where(known, 1 / np.where(known, depth, 1), 0)
         return cls(
-            tensors=Targets(images, alphas, cameras).tensors(),
+            tensors=Targets(images, alphas, cameras).tensors(device),
             images=(images / np.float32(255)).astype(np.float32),
             masks=(alphas / np.float32(255)).astype(np.float32),
             cameras=cameras,
@@ -249,11 +259,13 @@ class _Exposures:
     """A colour map per target, trained beside the model; their mean over the originals is the
     identity, or all of them together could drift away with the model's colours."""
 
-    def __init__(self, start: FloatArray, originals: int, settings: PolishSettings) -> None:
+    def __init__(
+        self, start: FloatArray, originals: int, settings: PolishSettings, device: torch.device
+    ) -> None:
         self._originals = originals
         if not settings.with_exposures:
             start = np.tile(np.eye(3, 4, dtype=np.float32), (len(start), 1, 1))
-        self._maps = torch.from_numpy(start.copy())
+        self._maps = torch.from_numpy(start.copy()).to(device)
         self._fix_gauge()
         self._maps.requires_grad_()
         rate = settings.exposure_rate if settings.with_exposures else 0.0
@@ -273,10 +285,10 @@ class _Exposures:
 
     def _fix_gauge(self) -> None:
         mean = self._maps[: self._originals].mean(dim=0)
-        self._maps -= mean - torch.eye(3, 4)
+        self._maps -= mean - torch.eye(3, 4, device=mean.device)
 
     def values(self) -> FloatArray:
-        values: FloatArray = self._maps.detach().numpy().copy()
+        values: FloatArray = self._maps.detach().cpu().numpy().copy()
         return values
 
 
@@ -318,7 +330,7 @@ def _loss(
     settings: PolishSettings,
 ) -> Tensor:
     with_depth = bool(goal.disparity[view].any()) and settings.disparity_weight > 0
-    white = torch.ones(1, 3)
+    white = torch.ones(1, 3, device=optimiser.device)
     drawn, alpha, _ = optimiser.draw(
         goal.tensors, [view], white, render_mode="RGB+ED" if with_depth else "RGB"
     )
@@ -332,7 +344,7 @@ def _loss(
     outline = silhouette_loss(alpha[..., 0], goal.tensors.alphas[[view]])[0]
     loss = loss + settings.alpha_weight * float(trust.views[view]) * outline
     if with_depth:
-        disparity = torch.from_numpy(goal.disparity[view])
+        disparity = torch.from_numpy(goal.disparity[view]).to(optimiser.device)
         loss = loss + settings.disparity_weight * weight * _disparity_loss(
             drawn[0, ..., 3], disparity, alpha[0, ..., 0].detach()
         )

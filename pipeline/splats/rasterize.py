@@ -1,17 +1,18 @@
 """Draws splats into images: one call, with the arguments and results of gsplat 1.5.3.
 
 It does not know where splats come from or how they are drawn: the device of the tensors picks
-the backend. Today that is the C++ of `pipeline.native` for CPU tensors.
+the backend, the C++ of `pipeline.native` for CPU tensors and gsplat for CUDA tensors.
 """
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any, Literal
 
 from torch import Tensor
 
 from pipeline.errors import InvalidInput, Unavailable
-from pipeline.splats import _cpu
+from pipeline.splats import _cpu, _gsplat
 from pipeline.splats._request import RENDER_MODES, RasterRequest
 from pipeline.splats._threads import one_torch_thread
 
@@ -21,13 +22,15 @@ RenderMode = Literal["RGB", "D", "ED", "RGB+D", "RGB+ED"]
 RasterizeMode = Literal["classic", "antialiased"]
 
 
-def _require_cpu(means: Tensor) -> None:
-    """The seam for further backends: dispatch on the device, never on what is installed."""
-    if isinstance(means, Tensor) and means.device.type != "cpu":
+def _backend(means: Tensor) -> ModuleType:
+    """Dispatch on the device, never on what is installed: equal calls are drawn equally."""
+    kind = means.device.type if isinstance(means, Tensor) else "cpu"
+    if kind not in ("cpu", "cuda"):
         raise Unavailable(
-            f"There is no rasteriser for {means.device.type} tensors in this version; "
-            "move the splats and cameras to the CPU."
+            f"There is no rasteriser for {kind} tensors; "
+            "move the splats and cameras to the CPU or to a CUDA device."
         )
+    return _gsplat if kind == "cuda" else _cpu
 
 
 @one_torch_thread()
@@ -57,7 +60,8 @@ def rasterize(
     """Draws N splats with C cameras, differentiably.
 
     Gradients reach means, quats, scales, opacities, colors and backgrounds, not the cameras. On
-    the CPU, image and gradients are bitwise the same for any number of threads.
+    the CPU, image and gradients are bitwise the same for any number of threads; on a GPU gradients
+    are sums of atomics, and two runs differ in their last bits.
 
     Args:
         means: float32 [N, 3], world frame, at most 1e6 away. All tensors share one device.
@@ -86,16 +90,17 @@ def rasterize(
         alpha: float32 [C, H, W, 1].
         meta: radii int32 [C, N, 2] (0 = not drawn), means2d [C, N, 2] (`retain_grad` works),
             depths [C, N], conics [C, N, 3], opacities [C, N], gaussian_ids and camera_ids (None),
-            width, height, tile_size, n_cameras.
+            width, height, tile_size, n_cameras. On a GPU means2d, depths and conics of what is not
+            drawn are undefined.
 
     Raises:
         InvalidInput: an argument has a wrong shape, dtype or value (NaN, infinity, out of
             range); it is named.
-        Unavailable: no backend for the device, or the CPU backend cannot be compiled.
+        Unavailable: no backend for the device, or it is not installed or cannot be compiled.
     """
     if packed:
         raise InvalidInput("packed must be False: results are always [C, N, ...]")
-    _require_cpu(means)
+    backend = _backend(means)
     request = RasterRequest(
         means=means,
         quats=quats,
@@ -117,7 +122,8 @@ def rasterize(
         absgrad=absgrad,
         rasterize_mode=rasterize_mode,
     )
-    return _cpu.rasterize(request)
+    drawn: tuple[Tensor, Tensor, dict[str, Any]] = backend.rasterize(request)
+    return drawn
 
 
 @one_torch_thread()
@@ -141,7 +147,7 @@ def median_depth(
     Unlike expected depth (mode ED) it does not mix the front with what is behind, so surfaces
     can be made from it. No gradient. Arguments as for `rasterize`.
     """
-    _require_cpu(means)
+    backend = _backend(means)
     request = RasterRequest(
         means=means,
         quats=quats,
@@ -158,4 +164,5 @@ def median_depth(
         render_mode="D",
         rasterize_mode=rasterize_mode,
     )
-    return _cpu.median_depth(request)
+    depth: Tensor = backend.median_depth(request)
+    return depth

@@ -45,28 +45,36 @@ def render_model(
     background: float = 1.0,
     antialiased: bool = False,
     with_depth: bool = False,
+    device: torch.device | None = None,
 ) -> Rendering:
     """Draws `model` from all `cameras` on a grey background (1 = white).
 
     Args:
         antialiased: must be what the model was fitted with (`FitOptions.antialiased`).
         with_depth: fill `median_depth`.
+        device: where to draw; None is the CPU.
 
     Raises:
         InvalidInput: the model or the cameras hold NaN or infinity.
-        Unavailable: the rasteriser cannot be compiled.
+        Unavailable: the rasteriser of the device is not there or cannot be compiled.
     """
     V, H, W = len(cameras), cameras.height, cameras.width
     images = np.empty((V, H, W, 3), np.float32)
     alphas = np.empty((V, H, W), np.float32)
     depths = np.empty((V, H, W), np.float32) if with_depth else None
-    splats = (
-        _tensor(model.means),
-        _tensor(model.quats),
-        _tensor(model.scales),
-        _tensor(model.opacities),
+    means, quats, scales, opacities, sh, viewmats, Ks = (
+        _tensor(array).to(device)
+        for array in (
+            model.means,
+            model.quats,
+            model.scales,
+            model.opacities,
+            model.sh,
+            cameras.viewmats,
+            cameras.intrinsics,
+        )
     )
-    sh, viewmats, Ks = map(_tensor, (model.sh, cameras.viewmats, cameras.intrinsics))
+    splats = (means, quats, scales, opacities)
     with torch.no_grad(), one_torch_thread():
         for start in range(0, V, _VIEWS_AT_ONCE):
             part = slice(start, min(start + _VIEWS_AT_ONCE, V))
@@ -78,13 +86,13 @@ def render_model(
                 W,
                 H,
                 sh_degree=model.sh_degree,
-                backgrounds=torch.full((part.stop - start, 3), background),
+                backgrounds=torch.full((part.stop - start, 3), background, device=device),
                 rasterize_mode="antialiased" if antialiased else "classic",
             )
-            images[part] = image.clamp(0.0, 1.0).numpy()
-            alphas[part] = alpha[..., 0].numpy()
+            images[part] = image.clamp(0.0, 1.0).cpu().numpy()
+            alphas[part] = alpha[..., 0].cpu().numpy()
             if depths is not None:
-                depths[part] = median_depth(*splats, viewmats[part], Ks[part], W, H).numpy()
+                depths[part] = median_depth(*splats, viewmats[part], Ks[part], W, H).cpu().numpy()
     return Rendering(images, alphas, depths)
 
 

@@ -56,18 +56,18 @@ class Targets:
         """All views, equally weighted."""
         return cls(views.images, views.alphas, views.cameras)
 
-    def tensors(self) -> TargetTensors:
-        """The same values as the loop reads them."""
+    def tensors(self, device: torch.device | None = None) -> TargetTensors:
+        """The same values as the loop reads them, on `device` (None = the CPU)."""
         images, alphas = _unit(self.images), _unit(self.alphas)
         # On white: image = color * alpha + (1 - alpha).
         premultiplied = np.clip(images - (1 - alphas[..., None]), 0.0, 1.0)
         weights = np.ones(len(self.cameras)) if self.weights is None else self.weights
         return TargetTensors(
-            torch.from_numpy(np.ascontiguousarray(premultiplied)),
-            torch.from_numpy(alphas),
-            torch.from_numpy(np.array(self.cameras.viewmats, np.float32)),
-            torch.from_numpy(np.array(self.cameras.intrinsics, np.float32)),
-            torch.from_numpy(np.array(weights, np.float32)),
+            torch.from_numpy(np.ascontiguousarray(premultiplied)).to(device),
+            torch.from_numpy(alphas).to(device),
+            torch.from_numpy(np.array(self.cameras.viewmats, np.float32)).to(device),
+            torch.from_numpy(np.array(self.cameras.intrinsics, np.float32)).to(device),
+            torch.from_numpy(np.array(weights, np.float32)).to(device),
             self.cameras.width,
             self.cameras.height,
         )
@@ -76,7 +76,7 @@ class Targets:
 @dataclass(frozen=True)
 class TargetTensors:
     """Targets as float32 tensors: premultiplied colours [V, H, W, 3], alphas [V, H, W],
-    viewmats [V, 4, 4], Ks [V, 3, 3], weights [V]."""
+    viewmats [V, 4, 4], Ks [V, 3, 3], weights [V]; all on one device."""
 
     premultiplied: Tensor
     alphas: Tensor

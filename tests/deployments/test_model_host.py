@@ -2,17 +2,20 @@ import asyncio
 import threading
 
 import pytest
+from pydantic import ValidationError
 
+from deployments import model_host
 from deployments.model_host import ModelHost
 from deployments.streaming import Finished, stream
 from pipeline.control import Control, Progress
 from pipeline.engines import EngineChoice, PortName
-from pipeline.errors import Cancelled, ModelFailed
+from pipeline.errors import Cancelled, ModelFailed, Unavailable
 from pipeline.formats.ply import read_ply
 from pipeline.lane import Lane
-from pipeline.local import build_ports
+from pipeline.local import LocalPorts, LocalViews, build_ports
 from pipeline.options import ExportOptions
 from tests.fakes import some_model, some_views
+from tests.tiny.model_dir import write_tiny_bundle
 
 
 async def wanted() -> bool:
@@ -116,3 +119,76 @@ async def test_health_is_asked_off_the_lane():
     await host.check_health()
     gate.set()
     await busy
+
+
+# -- engines that are not there yet --------------------------------------------------------------
+
+
+async def test_a_missing_weight_is_told_and_found_later(tmp_path, monkeypatch):
+    monkeypatch.setattr(model_host, "_TRY_AGAIN_AFTER_S", 0.0)
+    choice = EngineChoice(depth="midas-large", model_dir=tmp_path, device="cpu", threads=1)
+    host = ModelHost(choice, (PortName.DEPTH,))
+    told = await host.readiness()
+    assert "midas-large" in told
+    assert "glimpse3d weights fetch midas-large" in told
+    with pytest.raises(Unavailable, match="midas-large"):
+        async for _ in host.estimate_depth(some_views(), None):
+            pass
+
+    write_tiny_bundle(tmp_path, "midas-large")
+    await host.check_health()
+    async with asyncio.timeout(60):
+        while await host.readiness() != "ok":
+            await asyncio.sleep(0.05)
+    *_, last = [item async for item in host.estimate_depth(some_views(), None)]
+    assert isinstance(last, Finished)
+    assert last.value.engine == "midas-large"
+
+
+async def test_engines_are_warm_before_a_replica_is_ready(monkeypatch):
+    warmed = []
+
+    class Engine:
+        name = "slow at first"
+
+        def warm_up(self) -> None:
+            warmed.append(True)
+
+    def build(choice, names, *, gpu_share=None):
+        lane = Lane("test")
+        return LocalPorts(lane, views=LocalViews(Engine(), lane))
+
+    monkeypatch.setattr(model_host, "build_ports", build)
+    host = ModelHost(EngineChoice(threads=1), (PortName.VIEWS,))
+    assert await host.readiness() == "ok"
+    assert warmed == [True]
+
+
+async def test_wrong_settings_of_a_deployment_are_refused():
+    host = ModelHost(EngineChoice(threads=1), (PortName.DEPTH,))
+    host.reconfigure({"max_batch_size": 2})
+    with pytest.raises(ValidationError):
+        host.reconfigure({"max_batches": 2})
+
+
+async def test_several_objects_share_a_batch():
+    host = ModelHost(EngineChoice(threads=1), (PortName.DEPTH,))
+    host.reconfigure({"max_batch_size": 3, "batch_wait_timeout_s": 5})
+    batches = []
+    plain = host._ports.depth.engine.estimate_many
+
+    def counted(sets, control):
+        batches.append(len(sets))
+        return plain(sets, control)
+
+    host._ports.depth.engine.estimate_many = counted
+
+    async def one():
+        *_, last = [item async for item in host.estimate_depth(some_views(), None)]
+        return last.value
+
+    first, second, third = await asyncio.gather(one(), one(), one())
+    assert batches == [3]
+    alone = plain([some_views()], Control())[0]
+    assert (second.depth == alone.depth).all()
+    assert first.engine == third.engine == "surface"

@@ -325,7 +325,8 @@ def draws(weights: FloatArray, *, photo: bool, enhanced: int, count: int = 4000)
             originals=originals,
             enhanced=views.images[:enhanced],
             enhanced_views=tuple(range(enhanced)),
-        )
+        ),
+        torch.device("cpu"),
     )
     draw = polish._Draw(goal, PolishSettings(), torch.Generator().manual_seed(0))
     drawn = [draw.next(weights) for _ in range(count)]

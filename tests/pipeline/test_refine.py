@@ -23,6 +23,7 @@ from pipeline.errors import (
 from pipeline.options import RefineOptions
 from pipeline.ports import (
     EnhancedImages,
+    EnhanceSettings,
     FitRequest,
     Improvement,
     References,
@@ -166,9 +167,11 @@ class Scripted(FakeModels):
         scores = await super().evaluate(model, references)
         return replace(scores, **self.changes[at]) if at < len(self.changes) else scores
 
-    async def render(self, model: SplatModel, cameras: Cameras) -> Renders:
+    async def render(
+        self, model: SplatModel, cameras: Cameras, *, with_depth: bool = False
+    ) -> Renders:
         """Every picture carries the index of its camera."""
-        renders = await super().render(model, cameras)
+        renders = await super().render(model, cameras, with_depth=with_depth)
         rig = rig_cameras(cameras.width).viewmats
         for image, viewmat in zip(renders.images, cameras.viewmats, strict=True):
             image[:] = int(np.abs(rig - viewmat).sum((1, 2)).argmin())
@@ -177,13 +180,11 @@ class Scripted(FakeModels):
     async def enhance(
         self,
         renders: Renders,
-        strength: float,
-        prompt: str | None,
-        seed: int,
+        settings: EnhanceSettings,
         report: Report = ignore_progress,
     ) -> EnhancedImages:
         self.batches.append(len(renders.images))
-        done = await super().enhance(renders, strength, prompt, seed, report)
+        done = await super().enhance(renders, settings, report)
         if set(renders.images[:, 0, 0, 0].tolist()) & set(self.broken):
             if not self.wrong_shape:
                 raise self.error
@@ -308,10 +309,10 @@ async def test_what_another_attempt_has_to_deal_with_passes_untouched(
 async def test_too_little_memory_for_all_is_tried_view_by_view():
     @dataclass
     class Small(Scripted):
-        async def enhance(self, renders, strength, prompt, seed, report=ignore_progress):
+        async def enhance(self, renders, settings, report=ignore_progress):
             if len(renders.images) > 1:
                 raise OutOfMemory("too large")
-            return await super().enhance(renders, strength, prompt, seed, report)
+            return await super().enhance(renders, settings, report)
 
     result = await refine(options(num_iterations=1), Small(qualities=[0.5, 0.6]).ports(), journal())
     assert result.outcomes[1].enhanced_views == SHOWN
@@ -355,8 +356,10 @@ async def test_hopeless_targets_leave_the_model_as_it_was():
         ) -> Improvement:
             return good.improve(request, Control(report_to=report))
 
-        async def render(self, model: SplatModel, cameras: Cameras) -> Renders:
-            return good.render(model, cameras)
+        async def render(
+            self, model: SplatModel, cameras: Cameras, *, with_depth: bool = False
+        ) -> Renders:
+            return good.render(model, cameras, with_depth=with_depth)
 
         async def evaluate(self, model: SplatModel, references: References) -> Scores:
             return good.evaluate(model, references)

@@ -1,0 +1,56 @@
+"""The weights that the plan reckons with are those of the networks."""
+
+import pytest
+import torch
+
+from pipeline.demands import CONTEXT_GIB, DEMANDS
+from pipeline.device import CONTEXT_BYTES
+from pipeline.models.midas import _full_size
+from pipeline.models.sdxl.networks import _CONTROLNET, _UNET, _VAE
+from pipeline.models.syncdreamer.config import SyncDreamerConfig
+
+
+def gib(*networks: torch.nn.Module) -> float:
+    """Of parameters in a format of two bytes."""
+    count = sum(p.numel() for network in networks for p in network.parameters())
+    return 2 * count / 2**30
+
+
+def test_syncdreamer():
+    from pipeline.models.syncdreamer.network import SyncDreamerNetwork
+
+    with torch.device("meta"):
+        network = SyncDreamerNetwork(SyncDreamerConfig.released())
+    assert gib(network) == pytest.approx(DEMANDS["syncdreamer"].weights, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "engine"),
+    [
+        ("dpt-large", "midas-large"),
+        ("dpt-hybrid", "midas-hybrid"),
+        ("depth-anything-v2-small", "depth-anything-v2-small"),
+    ],
+)
+def test_depth(name, engine):
+    from transformers import AutoModelForDepthEstimation
+
+    config, _ = _full_size(name)
+    with torch.device("meta"):
+        network = AutoModelForDepthEstimation.from_config(config)
+    assert gib(network) == pytest.approx(DEMANDS[engine].weights, abs=0.02)
+
+
+def test_sdxl():
+    import diffusers
+
+    with torch.device("meta"):
+        unet = diffusers.UNet2DConditionModel.from_config(_UNET)
+        controlnet = diffusers.ControlNetModel.from_config(_CONTROLNET)
+        vae = diffusers.AutoencoderKL.from_config(_VAE)
+    assert gib(unet, controlnet, vae) == pytest.approx(DEMANDS["sdxl"].weights, abs=0.02)
+
+
+def test_cuda_itself_counts_the_same_everywhere():
+    assert pytest.approx(CONTEXT_BYTES / 2**30) == CONTEXT_GIB
+    assert all(demand.total > demand.working for demand in DEMANDS.values())

@@ -1,0 +1,59 @@
+"""A model directory with tiny random models in place of everything that would be fetched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.control import Control
+from pipeline.models.bundles import bundle_named, record, write_lock
+from tests.tiny.depth import write_tiny_depth
+from tests.tiny.sdxl import TINY_RESOLUTION, write_tiny_sdxl
+from tests.tiny.syncdreamer import write_tiny_syncdreamer
+
+__all__ = ["TINY_OPTIONS", "write_tiny_bundle", "write_tiny_models"]
+
+#: Engine options that the tiny models need.
+TINY_OPTIONS = {"enhancer": {"resolution": TINY_RESOLUTION}}
+
+
+def write_tiny_bundle(model_dir: Path, name: str) -> Path:
+    """A bundle of one folder: "syncdreamer" or one of the depth networks."""
+    folder = model_dir / bundle_named(name).folder
+    if name == "syncdreamer":
+        write_tiny_syncdreamer(folder)
+    else:
+        write_tiny_depth(folder, "dpt" if name.startswith("midas") else "depth-anything")
+    _lock(folder, name)
+    return folder
+
+
+def write_tiny_models(model_dir: Path) -> None:
+    """Everything that `engines: gpu` loads."""
+    write_tiny_bundle(model_dir, "syncdreamer")
+    write_tiny_bundle(model_dir, "midas-large")
+    written = write_tiny_sdxl(model_dir / "tiny")
+    lightning = model_dir / bundle_named("sdxl-lightning-8step").folder
+    lightning.mkdir()
+    written.unet.rename(lightning / written.unet.name)
+    for name, path in (
+        ("sdxl-base", written.base),
+        ("controlnet-depth-sdxl", written.controlnet),
+        ("sdxl-vae-fp16-fix", written.vae),
+    ):
+        path.rename(model_dir / bundle_named(name).folder)
+    (model_dir / "tiny").rmdir()
+    for name in ("sdxl-base", "sdxl-lightning-8step", "controlnet-depth-sdxl", "sdxl-vae-fp16-fix"):
+        _lock(model_dir / bundle_named(name).folder, name)
+
+
+def _lock(folder: Path, name: str) -> None:
+    """As a fetch would: the folder counts as whole. Texts that nobody reads are one line."""
+    if not bundle_named(name).converted:
+        for file in bundle_named(name).files:
+            path = folder / file.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.exists():
+                path.write_text("{}\n")
+    files = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+    recorded = record(folder, files, Control(), "recorded")
+    write_lock(folder, bundle_named(name), origin="tiny", revision=None, files=recorded)
