@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import platform
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from pipeline.splats.gpu_engine import GsplatSplats
 
 from bench.table import Row, print_rows
 from pipeline.cameras import rig_cameras
@@ -33,8 +34,11 @@ from pipeline.models.syncdreamer.diffusion import sample_views
 from pipeline.models.syncdreamer.engine import SyncDreamerViews
 from pipeline.models.syncdreamer.sampler import SamplerSettings, seeded_noise
 from pipeline.ports import EnhanceSettings, FitRequest, RefineRequest, Renders, ViewRequest
+from pipeline.splats.gpu_engine import GsplatSplats
 from pipeline.types import Cutout, DepthMaps, ViewSet
 from tests.oracles.objects import photograph, torus
+from tests.tiny.depth import write_tiny_depth
+from tests.tiny.sdxl import write_tiny_sdxl
 
 __all__ = ["run"]
 
@@ -147,9 +151,9 @@ def _plain_step(config: SyncDreamerConfig, size: Size, device: Device) -> float:
 
 
 def _depth(size: Size, found: Found, device: Device, views: ViewSet) -> None:
-    name = "depth-anything-v2-small" if size.tiny else "dpt-large"
+    name = "tiny DPT" if size.tiny else "dpt-large"
     with _peak(device, "MiDaS", "midas-large", found):
-        engine = MidasDepth.random(name, device)
+        engine = _tiny_depth(device) if size.tiny else MidasDepth.random(name, device)
         engine.warm_up()
         seconds = _seconds(lambda: engine._disparity(views.images, views.alphas), device)
         found.rows.append(Row(f"{name}: network, 16 views", seconds, "s", 0.3))
@@ -173,12 +177,14 @@ def _depth(size: Size, found: Found, device: Device, views: ViewSet) -> None:
     found.rows.append(Row(f"{name}: {len(waiting)} projects in common batches", gain, "x faster"))
 
 
+def _tiny_depth(device: Device) -> MidasDepth:
+    with tempfile.TemporaryDirectory() as folder:
+        write_tiny_depth(Path(folder))
+        return MidasDepth.load(Path(folder), device, name="midas-large")
+
+
 def _enhance(size: Size, found: Found, device: Device, views: ViewSet, depths: DepthMaps) -> None:
     if size.tiny:
-        import tempfile
-
-        from tests.tiny.sdxl import write_tiny_sdxl
-
         with tempfile.TemporaryDirectory() as folder:
             options = SdxlOptions(resolution=64)
             engine = SdxlEnhancer.load(write_tiny_sdxl(Path(folder)), device, options)
@@ -251,6 +257,8 @@ def run(device: Device | None = None, size: Size | None = None) -> list[Row]:
 
 def measure(device: Device, size: Size) -> Found:
     """Rows, and seconds by stage."""
+    # Random networks see no depth and draw no object, which the engines say in every run.
+    logging.getLogger("pipeline.models").setLevel(logging.ERROR)
     found = Found()
     views, depths = photograph(torus(), rig_cameras(size.views_px))
     _views(size, found, device)
@@ -260,6 +268,8 @@ def measure(device: Device, size: Size) -> Found:
     _enhance(size, found, device, views, depths)
     device.forget()
     _splats(size, found, device, views, depths)
+    if size.tiny:
+        found.rows = [replace(row, budget=None) for row in found.rows]
     return found
 
 

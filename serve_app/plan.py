@@ -126,13 +126,17 @@ class Plan:
 def read_times(path: Path) -> StageTimes:
     """The stage times of a bench. Raises InvalidInput when the file is not one."""
     try:
-        return StageTimes.model_validate(json.loads(path.read_text(encoding="utf-8"))["stages"])
+        found = json.loads(path.read_text(encoding="utf-8"))
+        times = StageTimes.model_validate(found["stages"])
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}.") from error
     except (ValueError, KeyError, TypeError, ValidationError) as error:
         raise InvalidInput(
             f"{path} holds no stage times; `python -m bench.gpu --json {path}` writes them."
         ) from error
+    if found.get("tiny"):
+        raise InvalidInput(f"{path} is of a bench with small networks: its times mean nothing.")
+    return times
 
 
 def make_plan(

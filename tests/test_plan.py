@@ -89,6 +89,9 @@ def test_stage_times_are_read_from_a_bench(tmp_path):
     path.write_text(json.dumps({"stages": {"views": -1}}))
     with pytest.raises(InvalidInput, match=r"bench\.gpu"):
         read_times(path)
+    path.write_text(json.dumps({"stages": TIMES.model_dump(), "tiny": True}))
+    with pytest.raises(InvalidInput, match="small networks"):
+        read_times(path)
     with pytest.raises(InvalidInput, match="cannot be read"):
         read_times(tmp_path / "absent.json")
 

@@ -159,8 +159,11 @@ class MidasDepth:
         """
         try:
             from transformers import AutoModelForDepthEstimation
+            from transformers.utils import logging as transformers_logging
         except ImportError as error:
             raise _without_transformers(name, error) from error
+        # It draws a bar on standard error for a load of seconds, in services as in terminals.
+        transformers_logging.disable_progress_bar()
         if not (folder / "config.json").is_file():
             raise Unavailable(f"The weights of {name} are not in {folder}: it has no config.json.")
         preparation = Preparation.read(folder)

@@ -77,15 +77,7 @@ class RasterRequest:
             channels = self._check_colors(C, N)
             if self.backgrounds is not None:
                 self._check_shape("backgrounds", "[C, D]", (C, channels))
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, Tensor):
-                self._check_values(field.name, value)
-        for name in ("means", "scales"):
-            if bool((getattr(self, name).abs() > MAX_EXTENT).any()):
-                raise InvalidInput(f"{name} must not be larger than {MAX_EXTENT:g} world units")
-        if C and not bool(((self.Ks[:, 0, 0] > 0) & (self.Ks[:, 1, 1] > 0)).all()):
-            raise InvalidInput("Ks must have positive focal lengths")
+        self._check_values()
 
     def _check_numbers(self) -> None:
         for name in ("width", "height", "tile_size"):
@@ -143,13 +135,28 @@ class RasterRequest:
             raise InvalidInput(f"colors must have 1 to {most} channels, got {channels}")
         return channels
 
-    def _check_values(self, name: str, value: Tensor) -> None:
-        if value.dtype != torch.float32:
-            raise InvalidInput(f"{name} must be float32, got {value.dtype}")
-        if value.device != self.means.device:
-            raise InvalidInput(f"{name} is on {value.device} and means on {self.means.device}")
-        if not bool(torch.isfinite(value).all()):
-            raise InvalidInput(f"{name} contains NaN or infinity")
+    def _check_values(self) -> None:
+        rules: dict[str, Tensor] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, Tensor):
+                continue
+            if value.dtype != torch.float32:
+                raise InvalidInput(f"{field.name} must be float32, got {value.dtype}")
+            if value.device != self.means.device:
+                raise InvalidInput(
+                    f"{field.name} is on {value.device} and means on {self.means.device}"
+                )
+            rules[f"{field.name} contains NaN or infinity"] = torch.isfinite(value).all()
+        for name in ("means", "scales"):
+            rule = f"{name} must not be larger than {MAX_EXTENT:g} world units"
+            rules[rule] = (getattr(self, name).abs() <= MAX_EXTENT).all()
+        focal = torch.stack([self.Ks[:, 0, 0], self.Ks[:, 1, 1]])
+        rules["Ks must have positive focal lengths"] = (focal > 0).all()
+        # Asked for in one go: every answer from a GPU waits until it has drawn what came before.
+        for rule, kept in zip(rules, torch.stack([*rules.values()]).tolist(), strict=True):
+            if not kept:
+                raise InvalidInput(rule)
 
 
 def _describe(value: object) -> str:
