@@ -288,7 +288,8 @@ def _hub_errors(bundle: Bundle, revision: str) -> Iterator[None]:
         from huggingface_hub import errors
     except ImportError as error:
         raise Unavailable(
-            "Fetching needs the package huggingface-hub: run `pip install 'glimpse3d[models]'`."
+            "Fetching needs the package huggingface-hub: run `pip install -e '.[models]'` in the "
+            "project's folder."
         ) from error
     again = f"Run `glimpse3d weights fetch {bundle.name}` again: it goes on where it stopped."
     try:

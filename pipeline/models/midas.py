@@ -300,7 +300,7 @@ def _in_float(_head: torch.nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]
 def _without_transformers(name: str, error: ImportError) -> Unavailable:
     return Unavailable(
         f"The depth engine {name} needs the package transformers ({error}): "
-        "run `pip install 'glimpse3d[models]'`."
+        "run `pip install -e '.[models]'` in the project's folder."
     )
 
 

@@ -119,7 +119,7 @@ def _diffusers() -> Any:
     except ImportError as error:
         raise Unavailable(
             f"The sdxl enhancer needs the packages diffusers and transformers ({error}): run "
-            "`pip install 'glimpse3d[models]'`."
+            "`pip install -e '.[models]'` in the project's folder."
         ) from error
     # transformers tells of every image processor that torchvision is not there; none is used.
     told = transformers.logging.get_verbosity()

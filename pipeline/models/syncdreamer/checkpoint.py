@@ -10,7 +10,6 @@ import json
 import math
 import os
 import pickle
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from torch import Tensor
 from pipeline.cameras import VIEW_COUNT, rig_cameras
 from pipeline.control import Control, Progress
 from pipeline.errors import InvalidOption, Unavailable
+from pipeline.models.syncdreamer import inert_pickle
 from pipeline.models.syncdreamer.config import SyncDreamerConfig
 from pipeline.models.syncdreamer.names import IGNORED, SCHEDULE, Origin, origin_of
 from pipeline.models.syncdreamer.network import SyncDreamerNetwork
@@ -145,15 +145,11 @@ def _read_released(source: Path) -> dict[str, Tensor]:
     if not source.is_file():
         raise Unavailable(f"There is no SyncDreamer checkpoint {source}.")
     try:
-        content = torch.load(source, map_location="cpu", mmap=True, weights_only=True)
-    except pickle.UnpicklingError as error:
-        foreign = re.search(r"GLOBAL (\S+)", str(error))
-        what = foreign[1] if foreign else "other objects"
-        raise Unavailable(
-            f"The checkpoint {source} holds {what} beside tensors, which is not read because it "
-            "could run code: load it where you trust it and save {'state_dict': ...} alone."
-        ) from error
-    except (RuntimeError, ValueError, OSError, EOFError) as error:
+        # What a training framework put beside the tensors is neither needed nor run.
+        content = torch.load(
+            source, map_location="cpu", mmap=True, weights_only=False, pickle_module=inert_pickle
+        )
+    except (RuntimeError, ValueError, OSError, EOFError, pickle.UnpicklingError) as error:
         raise Unavailable(
             f"The checkpoint {source} is damaged, incomplete or no checkpoint: "
             f"{str(error).splitlines()[0]}"

@@ -242,7 +242,8 @@ def _need_packages() -> None:
         import transformers  # noqa: F401
     except ImportError as error:
         raise Unavailable(
-            f"The syncdreamer engine needs {error.name}: run `pip install 'glimpse3d[models]'`."
+            f"The syncdreamer engine needs {error.name}: run `pip install -e '.[models]'` in the "
+            "project's folder."
         ) from error
 
 
