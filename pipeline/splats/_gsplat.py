@@ -36,9 +36,9 @@ __all__ = ["median_depth", "rasterize"]
 _TILE = 16
 
 _INSTALL = (
-    "Splats on a GPU are drawn by gsplat. Install it with `pip install -e '.[gpu]'` in the project's "
-    "folder; it compiles itself once and needs nvcc for that. The image of deploy/Dockerfile has it "
-    "compiled."
+    "Splats on a GPU are drawn by gsplat. Install it with `pip install -e '.[gpu]'` in the "
+    "project's folder; it compiles itself once and needs nvcc for that. The image of "
+    "deploy/Dockerfile has it compiled."
 )
 
 

@@ -266,7 +266,7 @@ def test_missing_gsplat_is_unavailable_and_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "gsplat", None)  # the import fails
     s = scene(4)
-    with pytest.raises(Unavailable, match=r"glimpse3d\[gpu\].*nvcc.*deploy/Dockerfile"):
+    with pytest.raises(Unavailable, match=r"-e '\.\[gpu\]'.*nvcc.*deploy/Dockerfile"):
         _gsplat.rasterize(RasterRequest(*s.splats, s.viewmats, s.Ks, 32, 32))
 
 

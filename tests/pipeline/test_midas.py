@@ -281,9 +281,9 @@ def test_without_transformers_the_message_says_what_to_install(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(Unavailable, match=r"pip install 'glimpse3d\[models\]'"):
+    with pytest.raises(Unavailable, match=r"pip install -e '\.\[models\]'"):
         MidasDepth.load(tiny, CPU, name="midas-large")
-    with pytest.raises(Unavailable, match=r"pip install 'glimpse3d\[models\]'"):
+    with pytest.raises(Unavailable, match=r"pip install -e '\.\[models\]'"):
         MidasDepth.random("dpt-large", CPU)
 
 

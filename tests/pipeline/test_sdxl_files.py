@@ -312,9 +312,9 @@ def test_without_diffusers_the_way_to_install_it_is_told(
     folders: SdxlFolders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "diffusers", None)
-    with pytest.raises(Unavailable, match=r"pip install 'glimpse3d\[models\]'"):
+    with pytest.raises(Unavailable, match=r"pip install -e '\.\[models\]'"):
         SdxlEnhancer.load(folders, CPU, OPTIONS)
-    with pytest.raises(Unavailable, match=r"pip install 'glimpse3d\[models\]'"):
+    with pytest.raises(Unavailable, match=r"pip install -e '\.\[models\]'"):
         SdxlEnhancer.random(CPU, OPTIONS)
 
 

@@ -208,5 +208,5 @@ def test_a_missing_folder_is_unavailable(tmp_path):
 @pytest.mark.parametrize("package", ["diffusers", "transformers", "safetensors"])
 def test_a_missing_package_is_unavailable_with_the_way_to_get_it(monkeypatch, tiny_folder, package):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(Unavailable, match=rf"{package}: run `pip install 'glimpse3d\[models\]'`"):
+    with pytest.raises(Unavailable, match=rf"{package}: run `pip install -e '\.\[models\]'`"):
         SyncDreamerViews.load(tiny_folder, Device.choose("cpu"))
