@@ -194,9 +194,9 @@ def _gpu_share() -> float | None:
     The number stands in `serve_config.yaml` once, as `num_gpus`: Ray places replicas by it, and
     torch's allocator keeps to it.
     """
-    if not ray.is_initialized():
-        return None
     context: Any = ray.get_runtime_context()
+    if not ray.is_initialized() or context.get_actor_id() is None:
+        return None
     lent = context.get_assigned_resources().get("GPU")
     return None if lent is None else min(float(lent), 1.0)
 

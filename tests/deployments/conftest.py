@@ -1,6 +1,7 @@
 """What Serve sets up in a replica and deployment classes rely on."""
 
-from collections.abc import Iterator
+import gc
+from collections.abc import AsyncIterator
 
 import pytest
 from ray.serve import context
@@ -9,9 +10,13 @@ from ray.serve._private.config import DeploymentConfig
 from ray.serve.schema import ReplicaRank
 
 
-@pytest.fixture(autouse=True)
-def replica_context() -> Iterator[None]:
-    """`serve.batch` counts batches by replica; Ray's own tests set the context like this."""
+@pytest.fixture
+async def replica_context() -> AsyncIterator[None]:
+    """`serve.batch` counts batches by replica; Ray's own tests set the context like this.
+
+    What batches must also be gone before the event loop is: without one, a queue that is collected
+    makes another and leaves it open.
+    """
     before = context._INTERNAL_REPLICA_CONTEXT
     context._set_internal_replica_context(
         replica_id=ReplicaID("replica", DeploymentID("Models", "test")),
@@ -22,3 +27,4 @@ def replica_context() -> Iterator[None]:
     )
     yield
     context._INTERNAL_REPLICA_CONTEXT = before
+    gc.collect()

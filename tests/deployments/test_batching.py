@@ -8,6 +8,8 @@ from pipeline.errors import Cancelled, InvalidInput, ModelFailed
 
 SETTINGS = BatchSettings(max_batch_size=4, batch_wait_timeout_s=0.2)
 
+pytestmark = pytest.mark.usefixtures("replica_context")
+
 
 class Squares:
     """Squares numbers; negative ones are a user's fault, 13 breaks the whole batch."""

@@ -17,6 +17,8 @@ from pipeline.options import ExportOptions
 from tests.fakes import some_model, some_views
 from tests.tiny.model_dir import write_tiny_bundle
 
+pytestmark = pytest.mark.usefixtures("replica_context")
+
 
 async def wanted() -> bool:
     return True

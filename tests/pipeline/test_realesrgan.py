@@ -190,8 +190,8 @@ def test_files_that_ncnn_cannot_read_are_named(tmp_path: Path) -> None:
 
 def test_the_choice_is_checked() -> None:
     assert make_enhancer_engine("unsharp").name == "unsharp"
-    with pytest.raises(InvalidOption, match="sdxl"):
-        make_enhancer_engine("sdxl")
+    with pytest.raises(InvalidOption, match="magic"):
+        make_enhancer_engine("magic")
 
 
 def test_the_disc_of_these_tests_is_one_tile() -> None:
