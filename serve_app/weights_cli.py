@@ -103,7 +103,9 @@ def list_weights(
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
         return
-    console.print(_table(rows, folder))
+    console.print(_table(rows))
+    for remark in _remarks(rows):
+        console.print(remark, soft_wrap=True)
     if folder is None:
         console.print("No model directory is set: give --model-dir or set MODEL_DIR.")
     else:
@@ -152,34 +154,39 @@ def _there(state: BundleState) -> bool:
     return state.condition is not Condition.MISSING
 
 
-def _table(rows: list[_Row], model_dir: Path | None) -> Table:
+#: Narrower terminals get the table without what a weight is for.
+_WIDE = 120
+
+
+def _table(rows: list[_Row]) -> Table:
     colours = {Condition.READY: "green", Condition.MISSING: "dim"}
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     table.add_column("name", no_wrap=True)
-    table.add_column("what for")
-    table.add_column("licence", overflow="fold")
     table.add_column("size", justify="right", no_wrap=True)
-    table.add_column("state")
-    table.add_column("where", overflow="fold")
+    table.add_column("state", no_wrap=True)
+    table.add_column("licence", overflow="fold")
+    wide = console.width >= _WIDE
+    if wide:
+        table.add_column("what for")
     for row in rows:
-        licence = row.licence if row.commercial else f"{row.licence}, not commercial"
-        pin = "" if row.revision or row.name in WEIGHTS else ", not pinned"
+        licence = escape(row.licence) if row.commercial else f"[red]{escape(row.licence)} *[/]"
         colour = colours.get(Condition(row.state), "red")
-        state = f"[{colour}]{row.state}[/]{pin}"
-        where = escape(_place(row, model_dir))
-        table.add_row(row.name, row.purpose, licence, size_for_people(row.size_bytes), state, where)
+        state = f"[{colour}]{row.state}[/]"
+        cells = [row.name, size_for_people(row.size_bytes), state, licence]
+        table.add_row(*cells, *([row.purpose] if wide else []))
     return table
 
 
-def _place(row: _Row, model_dir: Path | None) -> str:
-    """Short: a folder in the model directory, a package, or where it is to be had."""
-    if row.name in WEIGHTS and row.where:
-        module = WEIGHTS[row.name].wheel_module
-        own = model_dir is not None and Path(row.where).is_relative_to(model_dir)
-        return Path(row.where).name if own else f"package {module}"
-    if row.name in WEIGHTS:
-        return "a package: `weights fetch` names it"
-    return Path(row.where).name if row.where else row.source
+def _remarks(rows: list[_Row]) -> Iterator[str]:
+    """What the table has no room for."""
+    if not all(row.commercial for row in rows):
+        yield "[red]*[/] forbids commercial use; `fetch --allow NAME` takes it anyway."
+    unpinned = [row.name for row in rows if not row.revision and row.name not in WEIGHTS]
+    if unpinned:
+        yield f"Not pinned to a revision: {', '.join(unpinned)}."
+    for row in rows:
+        if row.state not in (Condition.READY, Condition.MISSING) and row.fault:
+            yield f"{row.name}: {escape(row.fault)}"
 
 
 @weights_app.command("fetch")

@@ -243,7 +243,7 @@ def _listing(
 
         if offline or constants.HF_HUB_OFFLINE:
             raise Unavailable(
-                f"The weights {bundle.name!r} ({bundle.about}) are not there whole, and no "
+                f"The weights {bundle.name!r} ({bundle.about}) are missing or incomplete, and no "
                 "connection may be opened (--offline or HF_HUB_OFFLINE). Fetch them on another "
                 "machine and copy the folder with its lock file, or fill it by hand and run "
                 f"`glimpse3d weights adopt {bundle.name}`."

@@ -18,8 +18,9 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.models import bundles
-from pipeline.models.bundles import LOCK_NAME, Bundle, BundleFile
+from pipeline.models.bundles import BUNDLES, LOCK_NAME, Bundle, BundleFile
 from pipeline.models.weights import WEIGHTS, Weight
+from serve_app import weights_cli
 from serve_app.cli import app
 from serve_app.weights_cli import DAMAGED_EXIT_CODE
 from tests.hub import COMMIT, FILES, REPO, Hub, running_hub
@@ -85,7 +86,21 @@ def test_the_list_for_people_needs_no_model_directory(monkeypatch: pytest.Monkey
     assert code == 0
     for word in ("syncdreamer", "5.57 GB", "MIT", "missing", "No model directory is set"):
         assert word in said
-    assert "CC-BY-NC-4.0, not commercial" in said
+    assert "CC-BY-NC-4.0 *" in said
+
+
+def test_the_list_for_people_fits_a_narrow_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights_cli.console, "_width", 80)
+    result = RUNNER.invoke(app, ["weights", "list", "--model-dir", str(tmp_path)])
+    assert result.exit_code == 0
+    lines = result.output.splitlines()
+    for bundle in BUNDLES.values():
+        (line,) = (line for line in lines if line.split()[:1] == [bundle.name])
+        assert bundle.licence in line
+        assert ("*" in line) is not bundle.commercial
+    assert "* forbids commercial use" in result.output
 
 
 def test_fetch_list_verify(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
