@@ -16,26 +16,10 @@ RUNNER = CliRunner()
 
 
 @pytest.mark.slow
-def test_run_leaves_models_views_depth_and_a_contact_sheet(tmp_path):
-    out = tmp_path / "out"
-    result = RUNNER.invoke(
-        app,
-        [
-            "run",
-            str(default_photo()),
-            "-o",
-            str(out),
-            "--preset",
-            "draft",
-            "--iterations",
-            "1",
-            "--seed",
-            "3",
-        ],
-    )
-    assert result.exit_code == 0, result.output
-    assert "relief" in result.output
-    assert "preview" in result.output
+def test_run_leaves_models_views_depth_and_a_contact_sheet(finished_run):
+    out = finished_run.folder
+    assert "relief" in finished_run.said
+    assert "preview" in finished_run.said
     model = read_ply((out / "models" / "final.ply").read_bytes())
     assert len(read_splat((out / "models" / "final.splat").read_bytes())) == len(model)
     assert {path.name for path in (out / "models").glob("final.*")} == {

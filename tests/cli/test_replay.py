@@ -18,8 +18,8 @@ from pipeline.images import encode_png
 from pipeline.intake import prepare_upload
 from pipeline.manifest import Manifest, PhotoRecord, Step, StepKind, content_hash
 from serve_app.cli import app
-from serve_app.demo import default_photo
 from serve_app.replay import DIFFERS_EXIT_CODE, stored_upload
+from tests.cli.conftest import FinishedRun
 from tests.fakes import FakeModels
 
 RUNNER = CliRunner()
@@ -34,13 +34,9 @@ def replay(*arguments: object) -> tuple[int, str]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(finished_run: FinishedRun) -> Path:
     """The folder of a draft with one refinement."""
-    out = tmp_path_factory.mktemp("run") / "cup"
-    flags = ["-o", str(out), "--preset", "draft", "--iterations", "1", "--seed", "3"]
-    result = RUNNER.invoke(app, ["run", str(default_photo()), *flags])
-    assert result.exit_code == 0, result.output
-    return out
+    return finished_run.folder
 
 
 def manifest_of(folder: Path) -> Manifest:
