@@ -95,7 +95,8 @@ class EngineChoice:
         precision: of their networks, "fp32", "fp16" or "bf16"; None is bf16 on a GPU, else fp32.
         options: keyword arguments of the engines of some ports: of "syncdreamer" what
             `SyncDreamerViews.load` takes, of the depth networks `MidasDepth.load`, of "gsplat"
-            `GsplatSplats`, of "sdxl" the fields of `SdxlOptions`. Other engines take none.
+            `GsplatSplats`, of "sdxl" the fields of `SdxlOptions` and `controlnet`. Other engines
+            take none.
     """
 
     background: str = "auto"

@@ -37,6 +37,7 @@ __all__ = [
     "bundles_of",
     "condition_of",
     "find_bundle",
+    "find_bundles",
     "found_bundles",
     "read_lock",
     "record",
@@ -502,6 +503,32 @@ def find_bundle(name: str, model_dir: Path | None) -> Path:
         f"The weights {name!r} ({bundle.about}) were not found. {state.fault} {run}"
         f"`glimpse3d weights fetch {name}{allow}`."
     )
+
+
+def find_bundles(names: Iterable[str], model_dir: Path | None) -> dict[str, Path]:
+    """Folders of several bundles, by name, for an engine that needs them all.
+
+    Raises:
+        InvalidOption: there is no bundle of one of the names.
+        Unavailable: some are not there whole; the text says which and how to get all of them.
+    """
+    found: dict[str, Path] = {}
+    lacking: dict[str, Unavailable] = {}
+    for name in names:
+        try:
+            found[name] = find_bundle(name, model_dir)
+        except Unavailable as error:
+            lacking[name] = error
+    if len(lacking) > 1:
+        listed = ", ".join(f"{name} ({bundle_named(name).about})" for name in lacking)
+        setting = "Run" if model_dir else "Set MODEL_DIR to a folder and run"
+        raise Unavailable(
+            f"Weights were not found: {listed}. {setting} "
+            f"`glimpse3d weights fetch {' '.join(lacking)}`."
+        )
+    if lacking:
+        raise next(iter(lacking.values()))
+    return found
 
 
 def found_bundles(model_dir: Path | None) -> dict[str, str]:

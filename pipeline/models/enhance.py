@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from pipeline.control import Control
 from pipeline.device import Device
 from pipeline.errors import InvalidOption, Unavailable
-from pipeline.models.bundles import find_bundle
+from pipeline.models.bundles import find_bundles
 from pipeline.models.engine_options import with_options
 from pipeline.models.realesrgan import RealEsrgan
 from pipeline.models.unsharp import Unsharp
@@ -24,6 +24,9 @@ from pipeline.types import UInt8Array
 __all__ = ["EnhancerEngine", "make_enhancer_engine"]
 
 log = logging.getLogger(__name__)
+
+#: Bundles that SDXL may be held to the depth with; the first is the default.
+CONTROLNETS = ("controlnet-depth-sdxl", "controlnet-depth-sdxl-diffusers")
 
 
 class EnhancerEngine(Protocol):
@@ -94,7 +97,7 @@ def make_enhancer_engine(
         model_dir: where weights lie; None looks only into installed packages.
         threads: of Real-ESRGAN; None takes as many as the process may use.
         device: of SDXL; None is a GPU where there is one.
-        options: of SDXL, the fields of `SdxlOptions`.
+        options: of SDXL, the fields of `SdxlOptions` and `controlnet`, one of `CONTROLNETS`.
 
     Raises:
         InvalidOption: `choice` is none of the names.
@@ -129,16 +132,16 @@ def _realesrgan(model_dir: Path | None, threads: int | None) -> WordlessEnhancer
 def _sdxl(model_dir: Path | None, device: Device, options: Mapping[str, Any]) -> EnhancerEngine:
     from pipeline.models.sdxl import SdxlEnhancer, SdxlFolders, SdxlOptions
 
-    chosen = with_options(SdxlOptions, "sdxl", options)
-
-    unet = find_bundle("sdxl-lightning-8step", model_dir)
+    rest = dict(options)
+    net = rest.pop("controlnet", CONTROLNETS[0])
+    if net not in CONTROLNETS:
+        raise InvalidOption(f"controlnet must be one of {list(CONTROLNETS)}, got {net!r}")
+    chosen = with_options(SdxlOptions, "sdxl", rest)
+    unet, base, controlnet, vae = find_bundles(
+        ("sdxl-lightning-8step", "sdxl-base", net, "sdxl-vae-fp16-fix"), model_dir
+    ).values()
     return SdxlEnhancer.load(
-        SdxlFolders(
-            base=find_bundle("sdxl-base", model_dir),
-            unet=unet / "sdxl_lightning_8step_unet.safetensors",
-            controlnet=find_bundle("controlnet-depth-sdxl", model_dir),
-            vae=find_bundle("sdxl-vae-fp16-fix", model_dir),
-        ),
+        SdxlFolders(base, unet / "sdxl_lightning_8step_unet.safetensors", controlnet, vae),
         device,
         chosen,
     )

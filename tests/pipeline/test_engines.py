@@ -35,6 +35,10 @@ def test_presets_name_an_engine_for_every_port():
             "'relief' takes no options",
         ),
         (lambda: make_view_engine("magic", None, CPU, {}), "choose relief or syncdreamer"),
+        (
+            lambda: make_enhancer_engine("sdxl", None, 1, CPU, {"controlnet": "magic"}),
+            r"controlnet must be one of \['controlnet-depth-sdxl', ",
+        ),
         (lambda: make_enhancer_engine("magic"), "choose auto, realesrgan, unsharp or sdxl"),
     ],
 )
@@ -56,6 +60,16 @@ def test_missing_weights_are_told_with_the_command_that_brings_them(make, bundle
         make(tmp_path)
     with pytest.raises(Unavailable, match="MODEL_DIR"):
         make(None)
+
+
+def test_everything_that_an_engine_lacks_is_told_at_once(tmp_path):
+    write_tiny_models(tmp_path)
+    (tmp_path / "sdxl-base").rename(tmp_path / "a")
+    with pytest.raises(Unavailable, match=r"'sdxl-base'.*weights fetch sdxl-base`"):
+        make_enhancer_engine("sdxl", tmp_path, 1, CPU)
+    (tmp_path / "sdxl-vae-fp16-fix").rename(tmp_path / "b")
+    with pytest.raises(Unavailable, match="weights fetch sdxl-base sdxl-vae-fp16-fix`"):
+        make_enhancer_engine("sdxl", tmp_path, 1, CPU)
 
 
 def test_options_reach_the_engine_and_unknown_ones_are_listed(tmp_path):
