@@ -20,7 +20,7 @@ from serve_app.services import Limits
 from serve_app.settings import AppArgs
 from serve_app.stores import StoreSettings
 
-__all__ = ["build"]
+__all__ = ["MODEL_ONGOING_REQUESTS", "build"]
 
 #: Longest honest call: a draining replica may finish it.
 _STAGE_LIMIT_S = 900
@@ -28,6 +28,9 @@ _STAGE_LIMIT_S = 900
 #: A replica that cannot start (no compiler, a damaged weight) fails the deployment after this
 #: many tries instead of Serve's 20.
 _START_TRIES = 2
+
+#: Calls wait in a model's lane, not in the router: cancelling and health stay possible.
+MODEL_ONGOING_REQUESTS = 64
 
 #: Models yield to ingress and driver where they share cores.
 _MODEL_NICENESS = 5
@@ -46,8 +49,7 @@ def build(args: AppArgs) -> Application:
     hosts = {
         name: serve.deployment(
             name=name,
-            # Calls wait in the lane, not in the router: cancelling and health stay possible.
-            max_ongoing_requests=64,
+            max_ongoing_requests=MODEL_ONGOING_REQUESTS,
             graceful_shutdown_timeout_s=_STAGE_LIMIT_S,
             max_constructor_retry_count=_START_TRIES,
             ray_actor_options={**_NO_RESERVATION, "num_gpus": args.gpu_shares.get(name, 0)},

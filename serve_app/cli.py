@@ -174,6 +174,31 @@ def plan(
             )
 
 
+@app.command("check-config")
+def check_config(
+    config: Annotated[
+        Path, typer.Argument(help="A file for `serve deploy`.", exists=True, dir_okay=False)
+    ] = Path("serve_config.yaml"),
+    gpus: Annotated[int | None, typer.Option(help="Compare the shares with so many GPUs.")] = None,
+    memory: Annotated[
+        float | None, typer.Option(help="Compare them with GPUs of so many GiB.")
+    ] = None,
+) -> None:
+    """Say what is wrong with a serve_config.yaml: Ray Serve takes misspelt keys in silence.
+
+    Exit code 0: nothing. 3: something is.
+    """
+    from serve_app.config_check import config_faults, read_config
+
+    with errors_as_sentences(console):
+        faults = config_faults(read_config(config), gpus=gpus, memory_gib=memory)
+    for fault in faults:
+        console.print(f"[red]✗[/] {escape(fault)}", soft_wrap=True)
+    if faults:
+        raise typer.Exit(3)
+    console.print(f"[green]✓[/] {escape(str(config))} can be deployed.", soft_wrap=True)
+
+
 def _wait_for_signal() -> None:
     """Return on SIGINT or SIGTERM."""
     stopped = threading.Event()

@@ -4,22 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from pydantic import ValidationError
-from ray.serve.config import AutoscalingConfig
-from ray.serve.schema import (
-    DeploymentSchema,
-    HTTPOptionsSchema,
-    LoggingConfig,
-    RayActorOptionsSchema,
-    ServeApplicationSchema,
-    ServeDeploySchema,
-)
+from typer.testing import CliRunner
 
-from deployments.batching import BatchSettings
-from pipeline.demands import DEMANDS
 from pipeline.engines import ON_DEVICE, PRESETS, PortName
 from serve_app.builder import build
+from serve_app.cli import app
+from serve_app.config_check import config_faults, read_config
 from serve_app.plan import HOSTS, make_plan
 from serve_app.settings import AppArgs
 
@@ -32,8 +23,7 @@ MEMORY_GIB = 24
 
 
 def read(path: Path) -> dict[str, Any]:
-    config: dict[str, Any] = yaml.safe_load(path.read_text())
-    return config
+    return read_config(path)
 
 
 def application_of(config: dict[str, Any]) -> dict[str, Any]:
@@ -55,27 +45,10 @@ def test_there_is_a_file_for_every_kind_of_machine():
     assert {path.name for path in FILES} == {*GPUS, "serve_config.cpu.yaml"}
 
 
-def test_no_key_is_misspelt(path):
-    config = read(path)
-    application = application_of(config)
-    assert set(config) <= set(ServeDeploySchema.model_fields)
-    assert set(config["http_options"]) <= set(HTTPOptionsSchema.model_fields)
-    assert set(config["logging_config"]) <= set(LoggingConfig.model_fields)
-    assert set(application) <= set(ServeApplicationSchema.model_fields)
-    for deployment in application["deployments"]:
-        assert set(deployment) <= set(DeploymentSchema.model_fields), deployment["name"]
-        scaling = deployment.get("autoscaling_config", {})
-        assert set(scaling) <= set(AutoscalingConfig.model_fields), deployment["name"]
-        actor = deployment.get("ray_actor_options", {})
-        assert set(actor) <= set(RayActorOptionsSchema.model_fields), deployment["name"]
-        BatchSettings.model_validate(deployment.get("user_config", {}))
-    ServeDeploySchema.model_validate(config)
-
-
-def test_arguments_are_those_of_the_builder_and_every_deployment_is_named(path):
-    args = AppArgs.model_validate(application_of(read(path))["args"])
+def test_it_can_be_deployed(path):
+    gpus = GPUS.get(path.name, 0)
+    assert config_faults(read_config(path), gpus=gpus, memory_gib=MEMORY_GIB) == []
     assert build.__annotations__["args"] is AppArgs, "Serve validates only against a class"
-    assert set(deployments_of(path)) == {"Ingress", "Driver", "Dispatcher", *args.hosts}
 
 
 def test_a_driver_admits_as_many_jobs_as_the_dispatcher_hands_out(path):
@@ -112,20 +85,6 @@ def replicas(deployment: dict[str, Any]) -> int:
     return max(most, deployment.get("num_replicas", 1))
 
 
-@pytest.mark.parametrize("name", GPUS)
-def test_a_gpu_deployment_has_the_memory_it_needs_and_the_others_have_none(name):
-    path = next(p for p in FILES if p.name == name)
-    args = AppArgs.model_validate(application_of(read(path))["args"])
-    choice = args.engine_choice()
-    lent = shares(path)
-    for host, ports in args.hosts.items():
-        needs = [
-            DEMANDS[choice.engine(port)].total for port in ports if choice.engine(port) in ON_DEVICE
-        ]
-        assert lent[host] * MEMORY_GIB >= sum(needs), host
-        assert bool(lent[host]) == bool(needs), host
-
-
 @pytest.mark.parametrize(("name", "gpus"), GPUS.items())
 def test_the_shares_add_up(name, gpus):
     path = next(p for p in FILES if p.name == name)
@@ -147,6 +106,74 @@ def test_gpu_files_name_the_gpu_engines_and_insist_on_a_gpu():
             assert args.device == "cuda"
         else:
             assert not set(args.engines.values()) & ON_DEVICE
+
+
+# -- what is wrong is said -----------------------------------------------------------------------
+
+
+def changed(changes: dict[str, Any]) -> dict[str, Any]:
+    """The file for one GPU with values replaced by path; a deployment goes by its name."""
+    config = read(ROOT / "serve_config.yaml")
+    for path, value in changes.items():
+        owner: Any = config
+        *parents, last = path.split("/")
+        for key in parents:
+            if isinstance(owner, list):
+                owner = next(one for one in owner if one["name"] == key)
+            else:
+                owner = owner.setdefault(key, {})
+        if isinstance(owner, list):
+            owner[:] = [one for one in owner if one["name"] != last]
+        else:
+            owner[last] = value
+    return config
+
+
+APP = "applications/glimpse3d"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"proxy": 1}, "proxy: there is no such key"),
+        ({"http_options/prot": 1}, "http_options.prot: there is no such key"),
+        ({f"{APP}/argss": {}}, "application.argss: there is no such key"),
+        ({f"{APP}/deployments/Views/max_ongoing_request": 8}, "Views.max_ongoing_request: there"),
+        ({f"{APP}/deployments/Views/ray_actor_options/num_gpu": 1}, "num_gpu: there is no such"),
+        ({f"{APP}/deployments/Views/autoscaling_config/max": 1}, "autoscaling_config.max: there"),
+        ({f"{APP}/deployments/Depth/user_config/batch": 1}, "user_config.batch: there is no such"),
+        ({f"{APP}/deployments/Views/num_replicas": -1}, "num_replicas"),
+        ({f"{APP}/args/engine": "gpu"}, "args.engine: "),
+        ({f"{APP}/args/device": "tpu"}, "args.device: "),
+        ({f"{APP}/deployments/Splats": None}, "Splats: the deployment is missing"),
+        ({f"{APP}/deployments/Views/name": "View"}, "View: there is no such deployment"),
+        ({f"{APP}/deployments/Depth/max_ongoing_requests": 4}, "a batch of 8 never fills"),
+        ({f"{APP}/args/max_running_jobs": 9}, "never run max_running_jobs 9"),
+        ({"http_options/request_timeout_s": 30}, "cut off a request that waits"),
+        ({f"{APP}/deployments/Views/ray_actor_options/num_gpus": 2}, "no engine uses more than"),
+        ({f"{APP}/deployments/Views/ray_actor_options/num_gpus": 0}, "syncdreamer need a GPU"),
+        ({f"{APP}/deployments/Exporter/ray_actor_options/num_gpus": 0.1}, "compute on the CPU"),
+        ({f"{APP}/deployments/Views/ray_actor_options/num_gpus": 0.2}, "need 6.7 GiB"),
+        ({f"{APP}/deployments/Views/ray_actor_options/num_gpus": 0.4}, "1.10 GPUs are lent"),
+    ],
+)
+def test_what_is_wrong_is_said(changes, told):
+    assert config_faults(changed({}), gpus=1, memory_gib=MEMORY_GIB) == []
+    faults = config_faults(changed(changes), gpus=1, memory_gib=MEMORY_GIB)
+    assert any(told in fault for fault in faults), faults
+
+
+def test_the_command_says_it_with_an_exit_code(tmp_path):
+    ask = CliRunner().invoke
+    assert ask(app, ["check-config", str(ROOT / "serve_config.yaml")]).exit_code == 0
+    small = ask(app, ["check-config", str(ROOT / "serve_config.yaml"), "--memory", "16"])
+    assert small.exit_code == 3
+    assert "sdxl need 10.9 GiB" in small.output
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("a: [")
+    assert "is not YAML" in ask(app, ["check-config", str(wrong)]).output
+    wrong.write_text("- a list")
+    assert "holds no keys" in ask(app, ["check-config", str(wrong)]).output
 
 
 @pytest.mark.parametrize(
