@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.errors import InvalidInput, Unavailable
-from pipeline.models.bundles import found_bundles
+from pipeline.models.bundle_folders import found_bundles
 from pipeline.models.weights import WEIGHTS, locate
 
 __all__ = [

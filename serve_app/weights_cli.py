@@ -19,18 +19,20 @@ from rich.table import Table
 
 from pipeline.control import Control, Progress
 from pipeline.errors import InvalidOption, Unavailable
+from pipeline.models.bundle_folders import (
+    BundleState,
+    Condition,
+    adopt,
+    condition_of,
+    verify,
+)
 from pipeline.models.bundles import (
     BUNDLES,
     ENGINE_NAMES,
     Bundle,
-    BundleState,
-    Condition,
-    adopt,
     bundle_named,
     bundles_of,
-    condition_of,
     size_for_people,
-    verify,
 )
 from pipeline.models.fetch import convert, fetch
 from pipeline.models.weights import WEIGHTS, locate

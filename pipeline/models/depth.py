@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from pipeline.control import Control
 from pipeline.device import Device
-from pipeline.models.bundles import find_bundle
+from pipeline.models.bundle_folders import find_bundle
 from pipeline.models.engine_options import with_options
 from pipeline.models.surface_depth import SurfaceDepth
 from pipeline.types import DepthMaps, ViewSet

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from pipeline.control import Control
 from pipeline.device import Device
 from pipeline.errors import InvalidOption, Unavailable
-from pipeline.models.bundles import find_bundles
+from pipeline.models.bundle_folders import find_bundles
 from pipeline.models.engine_options import with_options
 from pipeline.models.realesrgan import RealEsrgan
 from pipeline.models.unsharp import Unsharp

@@ -21,23 +21,25 @@ from typing import Any, cast
 
 from pipeline.control import Control
 from pipeline.errors import Conflict, InvalidOption, Unavailable
-from pipeline.models.bundles import (
+from pipeline.models.bundle_folders import (
     CHUNK_BYTES,
     LOCK_NAME,
     WORK_NAME,
-    Bundle,
     ByteCount,
     Condition,
     Lock,
     LockedFile,
-    bundle_named,
     condition_of,
     read_lock,
     record,
     sha256_of,
-    size_for_people,
     verify,
     write_lock,
+)
+from pipeline.models.bundles import (
+    Bundle,
+    bundle_named,
+    size_for_people,
 )
 
 __all__ = ["convert", "fetch"]

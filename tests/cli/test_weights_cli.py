@@ -18,7 +18,12 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.models import bundles
-from pipeline.models.bundles import BUNDLES, LOCK_NAME, Bundle, BundleFile
+from pipeline.models.bundle_folders import LOCK_NAME
+from pipeline.models.bundles import (
+    BUNDLES,
+    Bundle,
+    BundleFile,
+)
 from pipeline.models.weights import WEIGHTS, Weight
 from serve_app import weights_cli
 from serve_app.cli import app

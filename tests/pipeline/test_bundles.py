@@ -16,22 +16,24 @@ from pipeline.control import Control, Progress
 from pipeline.engines import ENGINES, PortName
 from pipeline.errors import Cancelled, InvalidOption, Unavailable
 from pipeline.models import bundles
-from pipeline.models.bundles import (
-    BUNDLES,
-    ENGINE_NAMES,
+from pipeline.models.bundle_folders import (
     LOCK_NAME,
-    Bundle,
-    BundleFile,
     Condition,
     adopt,
-    bundle_named,
-    bundles_of,
     condition_of,
     find_bundle,
     found_bundles,
     read_lock,
-    size_for_people,
     verify,
+)
+from pipeline.models.bundles import (
+    BUNDLES,
+    ENGINE_NAMES,
+    Bundle,
+    BundleFile,
+    bundle_named,
+    bundles_of,
+    size_for_people,
 )
 
 FILES = {"config.json": b"{}", "deep/weights.safetensors": b"seven layers" * 1000}

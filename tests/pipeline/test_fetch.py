@@ -21,16 +21,15 @@ from pipeline.control import Control, Progress
 from pipeline.errors import Cancelled, Conflict, InvalidOption, Unavailable
 from pipeline.models import bundles
 from pipeline.models import fetch as fetch_module
-from pipeline.models.bundles import (
+from pipeline.models.bundle_folders import (
     LOCK_NAME,
     WORK_NAME,
-    Bundle,
-    BundleFile,
     Condition,
     condition_of,
     find_bundle,
     read_lock,
 )
+from pipeline.models.bundles import Bundle, BundleFile
 from pipeline.models.fetch import convert, fetch
 from tests.hub import COMMIT, FILES, NEWEST, REPO, Hub, running_hub
 
