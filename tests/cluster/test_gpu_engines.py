@@ -18,6 +18,7 @@ from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
 from pipeline.formats.ply import read_ply
+from pipeline.formats.splat import read_splat
 from serve_app.demo import default_photo
 from serve_app.server import RunningService
 from serve_app.stores import StoreSettings
@@ -103,7 +104,7 @@ def test_a_missing_weight_is_told_by_ready_and_found_without_a_restart(gpu, mode
         time.sleep(0.5)
 
 
-def test_a_photo_becomes_a_refined_model(gpu):
+def test_a_photo_becomes_a_refined_model_and_a_file(gpu):
     with default_photo().open("rb") as photo:
         answer = gpu.post("/api/v1/upload", files={"file": ("coffee.png", photo)})
     assert answer.status_code == 200, answer.text
@@ -121,6 +122,12 @@ def test_a_photo_becomes_a_refined_model(gpu):
     answer = gpu.post(f"/api/v1/refine/{project}", json=body)
     assert answer.status_code == 200, answer.text
     assert len(answer.json()["metrics"]) == 2
+    final_url = answer.json()["final_model_url"]
+
+    answer = gpu.get(f"/api/v1/export/{project}", params={"format": "splat"})
+    assert answer.status_code == 200, answer.text
+    file = gpu.get(answer.json()["download_url"]).content
+    assert len(read_splat(file)) == len(read_ply(gpu.get(final_url).content))
 
     manifest = gpu.get(f"/api/v1/projects/{project}/manifest").json()
     engines = {k: v for step in manifest["steps"] for k, v in step["engines"].items()}
