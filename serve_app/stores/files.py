@@ -15,10 +15,11 @@ import hashlib
 import hmac
 import os
 import secrets
-import shutil
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote
 
 from deployments.store import Bucket
@@ -29,6 +30,10 @@ __all__ = ["FileBlobs", "load_signing_key"]
 _INCOMING = ".incoming"
 _KEY_BYTES = 32
 _LONGEST_COMPONENT_BYTES = 255
+#: How often a file is moved into a folder that somebody else deletes at the same time.
+_MOVES = 20
+
+T = TypeVar("T")
 
 
 def load_signing_key(path: Path) -> bytes:
@@ -111,7 +116,44 @@ class FileBlobs:
     async def delete_prefix(self, bucket: Bucket, prefix: str) -> int:
         """See `Blobs.delete_prefix`: the folder `prefix`, or the one file of that name."""
         target = self._locate(bucket, prefix.removesuffix("/"))
-        return await asyncio.to_thread(_delete, target)
+        home = self._root / Bucket(bucket)
+        return await asyncio.to_thread(_told, _delete_folder, target, home)
+
+    async def delete(self, bucket: Bucket, paths: Sequence[str]) -> int:
+        """See `Blobs.delete`. Folders that are empty then go too."""
+        home = self._root / Bucket(bucket)
+
+        def delete() -> int:
+            targets = [self._locate(bucket, path) for path in paths]  # all, or nothing is deleted
+            return _told(lambda: sum(_delete_file(target, home) for target in targets))
+
+        return await asyncio.to_thread(delete)
+
+    async def list_prefix(self, bucket: Bucket, prefix: str) -> tuple[str, ...]:
+        """See `Blobs.list_prefix`: of the folder `prefix`, or the one file of that name."""
+        home = self._root / Bucket(bucket)
+
+        def find() -> tuple[str, ...]:
+            target = self._locate(bucket, prefix.removesuffix("/"))
+            found = [target] if target.is_file() else _files(target)
+            return tuple(sorted(path.relative_to(home).as_posix() for path in found))
+
+        return await asyncio.to_thread(_told, find)
+
+    async def tidy(self, older_than_s: float) -> int:
+        """See `Blobs.tidy`: what lies in `.incoming`."""
+        before = time.time() - older_than_s
+
+        def tidy() -> int:
+            count = 0
+            for path in _files(self._root / _INCOMING):
+                with contextlib.suppress(FileNotFoundError):
+                    if path.stat().st_mtime <= before:
+                        path.unlink()
+                        count += 1
+            return count
+
+        return await asyncio.to_thread(_told, tidy)
 
     def url(self, bucket: Bucket, path: str) -> str:
         """See `Blobs.url`. The same for half a lifetime, so that browsers may cache the file."""
@@ -207,20 +249,73 @@ class FileBlobs:
             temporary.unlink(missing_ok=True)
 
 
+def _told(work: Callable[..., T], *arguments: Path) -> T:
+    """What the file system refuses is `Unavailable`."""
+    try:
+        return work(*arguments)
+    except OSError as error:
+        raise Unavailable(f"The files cannot be read or deleted: {error}") from error
+
+
 def _move(temporary: Path, target: Path) -> None:
-    """Let the file appear; its folder may be deleted at the same time (`delete_prefix`)."""
-    for _ in range(5):
-        target.parent.mkdir(parents=True, exist_ok=True)
+    """Let the file appear; its folders may be deleted at the same time."""
+    for _ in range(_MOVES):
         with contextlib.suppress(FileNotFoundError):
+            target.parent.mkdir(parents=True, exist_ok=True)
             temporary.replace(target)
             return
     temporary.replace(target)
 
 
-def _delete(target: Path) -> int:
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
+
+
+def _files(folder: Path) -> list[Path]:
+    """Files at any depth, none when there is no such folder; links are not followed nor named."""
+    found = (
+        Path(parent) / name
+        for parent, _, names in os.walk(folder, onerror=_unless_gone)
+        for name in names
+    )
+    return [path for path in found if not path.is_symlink()]
+
+
+def _delete_file(target: Path, home: Path) -> int:
+    if not target.is_file():
+        return 0
+    try:
+        target.unlink()
+    except FileNotFoundError:
+        return 0  # somebody else was faster
+    _prune(target.parent, home)
+    return 1
+
+
+def _delete_folder(target: Path, home: Path) -> int:
+    """Delete a folder with all that is in it, or the one file."""
     if target.is_file():
-        target.unlink(missing_ok=True)
-        return 1
-    count = sum(len(files) for _, _, files in os.walk(target))
-    shutil.rmtree(target, ignore_errors=True)
+        return _delete_file(target, home)
+    count = 0
+    for parent, folders, names in os.walk(target, topdown=False, onerror=_unless_gone):
+        links = [name for name in folders if (Path(parent) / name).is_symlink()]
+        for name in (*names, *links):
+            (Path(parent) / name).unlink(missing_ok=True)
+        count += len(names)
+        with contextlib.suppress(OSError):  # a file was put there meanwhile
+            Path(parent).rmdir()
+    _prune(target.parent, home)
     return count
+
+
+def _prune(folder: Path, home: Path) -> None:
+    """Delete a folder of a bucket and its parents as far as they are empty."""
+    while folder != home:
+        try:
+            folder.rmdir()
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return  # not empty
+        folder = folder.parent

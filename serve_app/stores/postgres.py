@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from typing import Any, ClassVar
 
 import asyncpg
 
+from deployments.store import Changed
 from pipeline.errors import GlimpseError, InvalidInput, Unavailable
 from serve_app.stores.migrations import apply_migrations
 from serve_app.stores.records import CallRecords, error_for_sqlstate
@@ -23,8 +24,9 @@ __all__ = ["PostgresRecords", "migrate", "open_pool"]
 
 _log = logging.getLogger(__name__)
 
-#: `add_job_event_v1` notifies here with the job's id.
-_CHANNEL = "glimpse3d_jobs"
+#: `add_job_event_v1` and `purge_project_v1` notify here with ids of jobs and projects.
+_JOBS = "glimpse3d_jobs"
+_PROJECTS = "glimpse3d_projects"
 _CONNECT_TIMEOUT_S = 10.0
 _CALL_TIMEOUT_S = 30.0
 #: The server's name for us in `pg_stat_activity`.
@@ -142,9 +144,16 @@ class PostgresRecords(CallRecords):
                 answer = await connection.fetchval(query, *values)
         return None if answer is None else json.loads(answer)
 
+    def watch_job(self, job_id: str) -> AbstractContextManager[Changed]:
+        """See `Records.watch_job`: by notice while the listener listens, else by polling."""
+        return self._watched(_JOBS, job_id)
+
+    def watch_project(self, project_id: str) -> AbstractContextManager[Changed]:
+        """See `Records.watch_project`: by notice while the listener listens, else by polling."""
+        return self._watched(_PROJECTS, project_id)
+
     @contextmanager
-    def watch(self, job_id: str) -> Iterator[Callable[[float], Awaitable[None]]]:
-        """See `CallRecords.watch`: by notice while the listener listens, else by polling."""
+    def _watched(self, channel: str, name: str) -> Iterator[Changed]:
         event = asyncio.Event()
 
         async def changed(left_s: float) -> None:
@@ -157,11 +166,11 @@ class PostgresRecords(CallRecords):
             # The caller reads after this, so a notice from now on leads to one more read.
             event.clear()
 
-        self._changes.add(job_id, event)
+        self._changes.add(channel, name, event)
         try:
             yield changed
         finally:
-            self._changes.remove(job_id, event)
+            self._changes.remove(channel, name, event)
 
 
 def _argument(value: Any) -> Any:
@@ -174,7 +183,7 @@ def _argument(value: Any) -> Any:
 
 
 class _Changes:
-    """Holds one connection that listens, and wakes who watches a job.
+    """Holds one connection that listens, and wakes who watches a job or a project.
 
     It is a task because the connection may go away at any time: then it is opened again, and all
     watchers are woken once, for a notice may have been lost between.
@@ -182,7 +191,7 @@ class _Changes:
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
-        self._watchers: dict[str, set[asyncio.Event]] = {}
+        self._watchers: dict[tuple[str, str], set[asyncio.Event]] = {}
         self._task: asyncio.Task[None] | None = None
         self.listening = False
 
@@ -197,16 +206,16 @@ class _Changes:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
 
-    def add(self, job_id: str, event: asyncio.Event) -> None:
-        """Set `event` whenever the job changes."""
-        self._watchers.setdefault(job_id, set()).add(event)
+    def add(self, channel: str, name: str, event: asyncio.Event) -> None:
+        """Set `event` whenever the channel has a notice with this name."""
+        self._watchers.setdefault((channel, name), set()).add(event)
 
-    def remove(self, job_id: str, event: asyncio.Event) -> None:
+    def remove(self, channel: str, name: str, event: asyncio.Event) -> None:
         """Forget the event."""
-        events = self._watchers[job_id]
+        events = self._watchers[channel, name]
         events.discard(event)
         if not events:
-            del self._watchers[job_id]
+            del self._watchers[channel, name]
 
     async def _run(self) -> None:
         while True:
@@ -224,10 +233,11 @@ class _Changes:
             lost.set()
 
         async with self._pool.acquire(timeout=_CONNECT_TIMEOUT_S) as connection:
-            await connection.add_listener(_CHANNEL, self._notice)
             connection.add_termination_listener(ended)
-            self.listening = True
             try:
+                for channel in (_JOBS, _PROJECTS):
+                    await connection.add_listener(channel, self._notice)
+                self.listening = True
                 self._wake_all()
                 await lost.wait()
             finally:
@@ -236,10 +246,11 @@ class _Changes:
                 # The pool has taken a lost connection back already.
                 with suppress(asyncpg.InterfaceError):
                     connection.remove_termination_listener(ended)
-                    await connection.remove_listener(_CHANNEL, self._notice)
+                    for channel in (_JOBS, _PROJECTS):
+                        await connection.remove_listener(channel, self._notice)
 
-    def _notice(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
-        for event in self._watchers.get(str(payload), ()):
+    def _notice(self, _connection: Any, _pid: int, channel: str, payload: object) -> None:
+        for event in self._watchers.get((channel, str(payload)), ()):
             event.set()
 
     def _wake_all(self) -> None:

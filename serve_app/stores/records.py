@@ -1,29 +1,38 @@
 """The records port over anything that can call the SQL functions of `supabase/migrations`.
 
-It does not know how a call travels: a subclass says so in `call`, and in `watch` how it hears of
-changes.
+It does not know how a call travels: a subclass says so in `call`, and in `watch_job` and
+`watch_project` how it hears of changes.
 """
 
 from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
 from typing import Any, ClassVar
 
 from deployments.store import (
+    Bucket,
+    Changed,
     Heartbeat,
     Job,
     JobError,
+    JobEvent,
     JobState,
     Lease,
     NewJob,
     Project,
     ProjectDetail,
     ProjectJob,
+    ProjectPage,
+    ProjectStatus,
+    Queue,
     StageCommit,
     Submitted,
+    Uploaded,
+    Webhook,
 )
 from pipeline.errors import (
     Conflict,
@@ -43,9 +52,14 @@ from serve_app.stores.rows import (
     error_document,
     read_commit,
     read_detail,
+    read_event,
     read_job,
+    read_page,
+    read_paths,
     read_project,
     read_project_job,
+    read_queue,
+    read_webhook,
 )
 
 __all__ = ["CallRecords", "error_for_sqlstate"]
@@ -114,14 +128,22 @@ class CallRecords(ABC):
         Raises errors of our tree and nothing else.
         """
 
-    @contextmanager
-    def watch(self, job_id: str) -> Iterator[Callable[[float], Awaitable[None]]]:
-        """A context with a coroutine function that returns when the job may have changed.
+    def watch_job(self, job_id: str) -> AbstractContextManager[Changed]:
+        """See `Records.watch_job`; it may return earlier, for nothing. Polls."""
+        del job_id
+        return self._polled()
 
-        Its argument is the longest time to wait in seconds; it may return earlier, for nothing.
-        Changes since the context was entered are never missed for longer than a poll.
-        """
-        yield lambda left_s: asyncio.sleep(min(left_s, self.poll_s))
+    def watch_project(self, project_id: str) -> AbstractContextManager[Changed]:
+        """See `Records.watch_project`; it may return earlier, for nothing. Polls."""
+        del project_id
+        return self._polled()
+
+    @contextmanager
+    def _polled(self) -> Iterator[Changed]:
+        async def changed(left_s: float) -> None:
+            await asyncio.sleep(min(left_s, self.poll_s))
+
+        yield changed
 
     async def ping(self) -> None:
         """See `Records.ping`. Newer migrations than ours are fine: functions are versioned."""
@@ -150,6 +172,88 @@ class CallRecords(ABC):
         )
         return read_project(document)
 
+    async def begin_upload(
+        self,
+        project_id: str,
+        *,
+        original_path: str,
+        processed_path: str,
+        background_engine: str,
+    ) -> None:
+        """See `Records.begin_upload`; an id whose files are still to be deleted is taken too."""
+        await self.call(
+            "begin_upload_v1",
+            p_project_id=project_id,
+            p_original_path=original_path,
+            p_processed_path=processed_path,
+            p_background_engine=background_engine,
+        )
+
+    async def finish_upload(
+        self, project_id: str, *, idempotency_key: str | None = None, fingerprint: str = ""
+    ) -> Uploaded:
+        """See `Records.finish_upload`; an upload that was given up is `NotFound`."""
+        document = await self.call(
+            "finish_upload_v1",
+            p_project_id=project_id,
+            p_idempotency_key=idempotency_key,
+            p_fingerprint=fingerprint,
+        )
+        if "mismatch" in document:
+            # An answer, because an error would have undone that the project was given up.
+            raise IdempotencyMismatch(document["mismatch"])
+        return Uploaded(read_project(document["project"]), document["created"])
+
+    async def find_upload(self, idempotency_key: str, fingerprint: str) -> Project | None:
+        """See `Records.find_upload`."""
+        document = await self.call(
+            "find_upload_v1", p_idempotency_key=idempotency_key, p_fingerprint=fingerprint
+        )
+        return None if document is None else read_project(document)
+
+    async def list_projects(
+        self,
+        *,
+        status: ProjectStatus | None = None,
+        after: tuple[datetime, str] | None = None,
+        limit: int = 20,
+    ) -> ProjectPage:
+        """See `Records.list_projects`."""
+        document = await self.call(
+            "list_projects_v1",
+            p_status=None if status is None else status.value,
+            p_after_at=None if after is None else after[0].isoformat(),
+            p_after_id=None if after is None else after[1],
+            p_limit=limit,
+        )
+        return read_page(document)
+
+    async def delete_project(self, project_id: str) -> Job | None:
+        """See `Records.delete_project`; `NotFound` when nothing of the project is left."""
+        document = await self.call("delete_project_v1", p_project_id=project_id)
+        return None if document is None else read_job(document)
+
+    async def purge_project(self, project_id: str) -> bool:
+        """See `Records.purge_project`; a project that is not marked is a `Conflict`."""
+        purged: bool = await self.call("purge_project_v1", p_project_id=project_id)
+        return purged
+
+    async def due_deletions(self, grace_s: float, limit: int = 20) -> tuple[str, ...]:
+        """See `Records.due_deletions`; oldest first."""
+        return tuple(await self.call("due_deletions_v1", p_grace_s=float(grace_s), p_limit=limit))
+
+    async def end_deletion(self, project_id: str, grace_s: float) -> None:
+        """See `Records.end_deletion`."""
+        await self.call("end_deletion_v1", p_project_id=project_id, p_grace_s=float(grace_s))
+
+    async def expire_projects(self, ttl_s: float, limit: int = 20) -> tuple[str, ...]:
+        """See `Records.expire_projects`."""
+        return tuple(await self.call("expire_projects_v1", p_ttl_s=float(ttl_s), p_limit=limit))
+
+    async def expire_uploads(self, age_s: float, limit: int = 20) -> tuple[str, ...]:
+        """See `Records.expire_uploads`."""
+        return tuple(await self.call("expire_uploads_v1", p_age_s=float(age_s), p_limit=limit))
+
     async def get_project(self, project_id: str) -> Project:
         """See `Records.get_project`."""
         return read_project(await self.call("get_project_v1", p_project_id=project_id))
@@ -166,7 +270,7 @@ class CallRecords(ABC):
     async def submit_job(self, job: NewJob) -> Submitted:
         """See `Records.submit_job`."""
         document = await self.call(
-            "submit_job_v1",
+            "submit_job_v2",
             p_project_id=job.project_id,
             p_kind=job.kind.value,
             p_options=dict(job.options),
@@ -174,6 +278,9 @@ class CallRecords(ABC):
             p_idempotency_key=job.idempotency_key,
             p_max_attempts=job.max_attempts,
             p_max_queued=job.max_queued,
+            p_client=job.client,
+            p_shape=job.shape,
+            p_webhook_url=job.webhook_url,
         )
         return Submitted(read_job(document["job"]), document["created"])
 
@@ -181,11 +288,35 @@ class CallRecords(ABC):
         """See `Records.get_job`."""
         return read_job(await self.call("get_job_v1", p_job_id=job_id))
 
+    async def queue(self) -> Queue:
+        """See `Records.queue`; a running job whose lease has expired counts as running."""
+        return read_queue(await self.call("queue_v1"))
+
+    async def job_events(
+        self, job_id: str, *, after: int = 0, limit: int = 200
+    ) -> tuple[JobEvent, ...]:
+        """See `Records.job_events`."""
+        documents = await self.call("job_events_v2", p_job_id=job_id, p_after=after, p_limit=limit)
+        return tuple(read_event(document) for document in documents)
+
+    async def project_events(
+        self, project_id: str, *, after: tuple[int, int] = (0, 0), limit: int = 200
+    ) -> tuple[JobEvent, ...]:
+        """See `Records.project_events`."""
+        documents = await self.call(
+            "project_events_v1",
+            p_project_id=project_id,
+            p_after_job=after[0],
+            p_after_seq=after[1],
+            p_limit=limit,
+        )
+        return tuple(read_event(document) for document in documents)
+
     async def wait_for_job(self, job_id: str, timeout_s: float) -> Job:
         """See `Records.wait_for_job`."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
-        with self.watch(job_id) as changed:
+        with self.watch_job(job_id) as changed:
             while True:
                 job = await self.get_job(job_id)
                 left_s = deadline - loop.time()
@@ -199,16 +330,24 @@ class CallRecords(ABC):
         return None if document is None else Lease(read_job(document["job"]), document["fence"])
 
     async def heartbeat(
-        self, job_id: str, fence: int, *, lease_s: float, stage: str, progress: float
+        self,
+        job_id: str,
+        fence: int,
+        *,
+        lease_s: float,
+        stage: str,
+        progress: float,
+        step: str = "",
     ) -> Heartbeat:
         """See `Records.heartbeat`; a job that was deleted is not owned."""
         document = await self.call(
-            "heartbeat_v1",
+            "heartbeat_v2",
             p_job_id=job_id,
             p_fence=fence,
             p_lease_s=float(lease_s),
             p_stage=stage,
             p_progress=float(progress),
+            p_step=step,
         )
         return Heartbeat(document["owned"], document["cancel_requested"])
 
@@ -242,17 +381,49 @@ class CallRecords(ABC):
         )
         return read_job(document)
 
-    async def release_job(self, job_id: str, fence: int, error: JobError | None = None) -> Job:
+    async def release_job(
+        self, job_id: str, fence: int, error: JobError | None = None, *, delay_s: float = 0.0
+    ) -> Job:
         """See `Records.release_job`."""
-        return read_job(
-            await self.call(
-                "release_job_v1",
-                p_job_id=job_id,
-                p_fence=fence,
-                p_error=None if error is None else error_document(error),
-            )
+        document = await self.call(
+            "release_job_v2",
+            p_job_id=job_id,
+            p_fence=fence,
+            p_error=None if error is None else error_document(error),
+            p_delay_s=float(delay_s),
         )
+        return read_job(document)
 
     async def cancel_job(self, job_id: str) -> Job:
         """See `Records.cancel_job`."""
         return read_job(await self.call("cancel_job_v1", p_job_id=job_id))
+
+    async def jobs_to_sweep(self, limit: int = 20) -> tuple[Job, ...]:
+        """See `Records.jobs_to_sweep`; not of projects that are busy or marked for deletion."""
+        documents = await self.call("jobs_to_sweep_v1", p_limit=limit)
+        return tuple(read_job(document) for document in documents)
+
+    async def referenced_paths(self, project_id: str) -> Mapping[Bucket, frozenset[str]] | None:
+        """See `Records.referenced_paths`; a project that is marked for deletion counts as gone."""
+        document = await self.call("referenced_paths_v1", p_project_id=project_id)
+        return None if document is None else read_paths(document)
+
+    async def mark_swept(self, job_id: str) -> None:
+        """See `Records.mark_swept`."""
+        await self.call("mark_swept_v1", p_job_id=job_id)
+
+    async def claim_webhook(self, lease_s: float) -> Webhook | None:
+        """See `Records.claim_webhook`."""
+        document = await self.call("claim_webhook_v1", p_lease_s=float(lease_s))
+        return None if document is None else read_webhook(document)
+
+    async def finish_webhook(
+        self, job_id: str, *, error: str | None = None, retry_in_s: float | None = None
+    ) -> None:
+        """See `Records.finish_webhook`; harmless when the job is gone."""
+        await self.call(
+            "finish_webhook_v1",
+            p_job_id=job_id,
+            p_error=error,
+            p_retry_in_s=None if retry_in_s is None else float(retry_in_s),
+        )

@@ -13,12 +13,15 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from deployments.store import (
+    Bucket,
     DepthRow,
     EnhancedViewRow,
+    EventKind,
     ExportRow,
     IterationRow,
     Job,
     JobError,
+    JobEvent,
     JobKind,
     JobState,
     ModelRow,
@@ -26,10 +29,13 @@ from deployments.store import (
     Project,
     ProjectDetail,
     ProjectJob,
+    ProjectPage,
     ProjectStatus,
+    Queue,
     SheetRow,
     StageCommit,
     ViewRow,
+    Webhook,
 )
 
 __all__ = [
@@ -37,9 +43,14 @@ __all__ = [
     "error_document",
     "read_commit",
     "read_detail",
+    "read_event",
     "read_job",
+    "read_page",
+    "read_paths",
     "read_project",
     "read_project_job",
+    "read_queue",
+    "read_webhook",
 ]
 
 Document = Mapping[str, Any]
@@ -140,7 +151,7 @@ def _read_error(document: Document) -> JobError:
 
 def read_job(document: Document) -> Job:
     """A job from `job_document_v1`."""
-    error = document["error"]
+    error, last_error = document["error"], document["last_error"]
     return Job(
         id=document["id"],
         project_id=document["project_id"],
@@ -148,17 +159,26 @@ def read_job(document: Document) -> Job:
         state=JobState(document["state"]),
         options=document["options"],
         stage=document["stage"],
+        step=document["step"],
         progress=float(document["progress"]),
         attempt=document["attempt"],
         max_attempts=document["max_attempts"],
         fence=document["fence"],
         cancel_requested=document["cancel_requested"],
         timings={stage: float(seconds) for stage, seconds in document["timings"].items()},
+        memory={
+            stage: {process: int(size) for process, size in sizes.items()}
+            for stage, sizes in document["memory"].items()
+        },
+        expected={stage: float(seconds) for stage, seconds in document["expected"].items()},
         error=None if error is None else _read_error(error),
+        last_error=None if last_error is None else _read_error(last_error),
         result=document["result"],
         queue_position=document["queue_position"],
         ordinal=document["ordinal"],
+        number=document["number"],
         created_at=_time(document["created_at"]),
+        step_started_at=_time_or_none(document["step_started_at"]),
         started_at=_time_or_none(document["started_at"]),
         finished_at=_time_or_none(document["finished_at"]),
     )
@@ -222,3 +242,41 @@ def read_project_job(document: Document) -> ProjectJob:
     """One element of `project_jobs_v1`."""
     commits = tuple(read_commit(stage) for stage in document["stages"])
     return ProjectJob(read_job(document["job"]), commits)
+
+
+def read_page(document: Document) -> ProjectPage:
+    """Some projects from `list_projects_v1`."""
+    projects = tuple(read_project(project) for project in document["projects"])
+    last = projects[-1] if document["more"] else None
+    return ProjectPage(projects, None if last is None else (last.created_at, last.id))
+
+
+def read_queue(document: Document) -> Queue:
+    """How many jobs wait and run, from `queue_v1`."""
+    queued, running = (
+        {JobKind(kind): count for kind, count in document[state].items()}
+        for state in (JobState.QUEUED, JobState.RUNNING)
+    )
+    return Queue(queued, running)
+
+
+def read_event(document: Document) -> JobEvent:
+    """One element of `job_events_v2` and `project_events_v1`."""
+    return JobEvent(
+        job_id=document["job_id"],
+        job_number=document["job_number"],
+        seq=document["seq"],
+        at=_time(document["at"]),
+        kind=EventKind(document["kind"]),
+        data=document["data"],
+    )
+
+
+def read_paths(document: Document) -> dict[Bucket, frozenset[str]]:
+    """Paths by bucket from `referenced_paths_v1`; every bucket is there."""
+    return {bucket: frozenset(document.get(bucket, ())) for bucket in Bucket}
+
+
+def read_webhook(document: Document) -> Webhook:
+    """A message from `claim_webhook_v1`."""
+    return Webhook(read_job(document["job"]), document["url"], document["attempt"])

@@ -113,7 +113,7 @@ def clean_dsn(shared_dsn: str) -> str:
             "select pg_terminate_backend(pid, 1000) from pg_stat_activity "
             "where datname = current_database() and pid <> pg_backend_pid()"
         )
-        await connection.execute("delete from projects")
+        await connection.execute("delete from projects; delete from deletions")
 
     on_server(shared_dsn, clean)
     return shared_dsn

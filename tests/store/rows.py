@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
+
+import asyncpg
 
 from deployments.store import (
     DepthRow,
@@ -129,8 +132,21 @@ async def submit(
     key: str | None = None,
     fingerprint: str = "f",
     max_attempts: int = 3,
+    client: str = "",
+    shape: str = "",
+    webhook_url: str | None = None,
 ) -> Job:
-    new = NewJob(project_id, kind, {"preset": "draft"}, fingerprint, key, max_attempts)
+    new = NewJob(
+        project_id,
+        kind,
+        {"preset": "draft"},
+        fingerprint,
+        key,
+        max_attempts,
+        client=client,
+        shape=shape,
+        webhook_url=webhook_url,
+    )
     return (await records.submit_job(new)).job
 
 
@@ -163,3 +179,13 @@ async def generated(records: Records, project_id: str = "project-1") -> str:
         await records.commit_stage(lease.job.id, lease.fence, commit)
     await records.finish_job(lease.job.id, lease.fence, state=JobState.SUCCEEDED, result={})
     return project_id
+
+
+async def sql(dsn: str, query: str, *arguments: Any) -> list[asyncpg.Record]:
+    """Run a statement beside the store: clocks are put back, rows are counted."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        rows: list[asyncpg.Record] = await connection.fetch(query, *arguments)
+        return rows
+    finally:
+        await connection.close()

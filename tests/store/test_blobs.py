@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import stat
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -72,6 +73,84 @@ async def test_delete_prefix_deletes_one_folder(store: Store) -> None:
     for everything in ("", "/"):
         with pytest.raises(InvalidInput):
             await store.blobs.delete_prefix(Bucket.VIEWS, everything)
+
+
+async def test_files_are_listed_by_folder(store: Store) -> None:
+    blobs = store.blobs
+    paths = ("p/a.png", "p/deep/er/b c.png", "p/deep/写真.png", "p/z.png")
+    for path in (*paths, "p1/a.png", "q"):
+        await blobs.put(Bucket.VIEWS, path, b"x", "image/png")
+    for prefix in ("p", "p/"):
+        assert await blobs.list_prefix(Bucket.VIEWS, prefix) == tuple(sorted(paths))
+    assert await blobs.list_prefix(Bucket.VIEWS, "p/deep/er") == ("p/deep/er/b c.png",)
+    assert await blobs.list_prefix(Bucket.VIEWS, "q") == ("q",)
+    for nowhere in ("none", "p/none/deeper", "p/a.png/x"):
+        assert await blobs.list_prefix(Bucket.VIEWS, nowhere) == ()
+    assert await blobs.list_prefix(Bucket.DEPTH, "p") == ()
+    for everything in ("", "/", "../x"):
+        with pytest.raises(InvalidInput):
+            await blobs.list_prefix(Bucket.VIEWS, everything)
+
+
+async def test_named_files_are_deleted_and_others_stay(store: Store) -> None:
+    blobs = store.blobs
+    for path in ("p/a.png", "p/deep/b.png", "p/deep/c.png"):
+        await blobs.put(Bucket.VIEWS, path, b"x", "image/png")
+    assert await blobs.delete(Bucket.VIEWS, ()) == 0
+    gone = ("p/a.png", "p/a.png", "p/deep/b.png", "p/none.png", "p/deep", "none/x", "p/a.png/x")
+    assert await blobs.delete(Bucket.VIEWS, gone) == 2
+    assert await blobs.list_prefix(Bucket.VIEWS, "p") == ("p/deep/c.png",)
+    with pytest.raises(InvalidInput):
+        await blobs.delete(Bucket.VIEWS, ("p/deep/c.png", "../x"))
+    assert await blobs.delete(Bucket.VIEWS, ("p/deep/c.png",)) == 1
+    assert await blobs.list_prefix(Bucket.VIEWS, "p") == ()
+
+
+async def test_deletions_leave_no_empty_folder(blobs: FileBlobs, tmp_path: Path) -> None:
+    for path in ("p/a/b/1.png", "p/a/2.png", "q/1/2/3.png", "q/1/4.png"):
+        await blobs.put(Bucket.VIEWS, path, b"x", "image/png")
+    home = blobs.open_path(Bucket.VIEWS, "p/a/2.png").parents[2]
+    await blobs.delete(Bucket.VIEWS, ("p/a/b/1.png",))
+    assert [path.name for path in (home / "p" / "a").iterdir()] == ["2.png"]
+    await blobs.delete(Bucket.VIEWS, ("p/a/2.png",))
+    assert [path.name for path in home.iterdir()] == ["q"]
+    assert await blobs.delete_prefix(Bucket.VIEWS, "q/1/2") == 1
+    assert await blobs.delete_prefix(Bucket.VIEWS, "q/1") == 1
+    assert list(home.iterdir()) == []
+
+
+async def test_files_that_are_put_beside_a_deletion_of_their_folder_stay(store: Store) -> None:
+    for number in range(20):
+        await store.blobs.put(Bucket.MODELS, "p/a/b/old", b"old", "")
+        await asyncio.gather(
+            store.blobs.put(Bucket.MODELS, f"p/a/b/{number}", b"new", ""),
+            store.blobs.delete(Bucket.MODELS, ("p/a/b/old",)),
+        )
+        assert await store.blobs.delete(Bucket.MODELS, (f"p/a/b/{number}",)) == 1
+
+
+async def test_links_are_neither_listed_nor_followed(blobs: FileBlobs, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "secret").write_text("secret")
+    await blobs.put(Bucket.VIEWS, "p/a.png", b"", "image/png")
+    folder = blobs.open_path(Bucket.VIEWS, "p/a.png").parent
+    (folder / "folder").symlink_to(tmp_path / "outside")
+    (folder / "file").symlink_to(tmp_path / "outside" / "secret")
+    assert await blobs.list_prefix(Bucket.VIEWS, "p") == ("p/a.png",)
+    await blobs.delete_prefix(Bucket.VIEWS, "p")
+    assert not folder.exists()
+    assert (tmp_path / "outside" / "secret").read_text() == "secret"
+
+
+async def test_half_written_files_go_when_they_are_old(blobs: FileBlobs, tmp_path: Path) -> None:
+    assert await blobs.tidy(0.0) == 0
+    incoming = tmp_path / "files" / ".incoming"
+    incoming.mkdir()
+    for name, age_s in (("old", 4000.0), ("new", 10.0)):
+        (incoming / name).touch()
+        os.utime(incoming / name, (time.time() - age_s, time.time() - age_s))
+    assert await blobs.tidy(3600.0) == 1
+    assert [path.name for path in incoming.iterdir()] == ["new"]
 
 
 async def test_readers_see_the_old_file_or_the_new_one(store: Store) -> None:

@@ -61,6 +61,8 @@ TABLES = {
     "jobs",
     "job_events",
     "job_stages",
+    "deletions",
+    "webhooks",
 }
 
 
@@ -226,6 +228,45 @@ async def claimed_raw(records: PostgresRecords) -> str:
     lease = await records.call("claim_job_v1", p_worker="w", p_lease_s=LEASE_S)
     job_id: str = lease["job"]["id"]
     return job_id
+
+
+async def test_functions_of_the_release_before_still_work(records: PostgresRecords) -> None:
+    await project(records, "p")
+    job_id = await claimed_raw(records)
+    beat = await records.call(
+        "heartbeat_v1", p_job_id=job_id, p_fence=1, p_lease_s=LEASE_S, p_stage="views",
+        p_progress=0.5,
+    )  # fmt: skip
+    assert beat == {"owned": True, "cancel_requested": False}
+    error = {"code": "c", "detail": "d", "stage": "views", "retryable": True}
+    released = await records.call("release_job_v1", p_job_id=job_id, p_fence=1, p_error=error)
+    assert (released["state"], released["attempt"], released["last_error"]) == ("queued", 1, error)
+    assert await records.call("claim_job_v1", p_worker="w", p_lease_s=LEASE_S) is not None
+    released = await records.call("release_job_v1", p_job_id=job_id, p_fence=2)
+    assert (released["state"], released["attempt"]) == ("queued", 1)
+    events = await records.call("job_events_v1", p_job_id=job_id)
+    assert events[2]["data"] == {"stage": "views", "progress": 0.5, "attempt": 1}
+    with pytest.raises(ProjectBusy):
+        await claimed_raw(records)
+    await records.delete_project("p")
+    with pytest.raises(NotFound):
+        await claimed_raw(records)
+
+
+async def test_projects_do_not_show_the_key_of_their_upload(records: PostgresRecords) -> None:
+    await project(records, "p")
+    document = await records.call("get_project_v1", p_project_id="p")
+    assert not {"idempotency_key", "fingerprint"} & set(document)
+
+
+async def test_pool_closes_at_once_while_the_listener_begins(clean_dsn: str) -> None:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    for turns in range(12):
+        async with open_pool(clean_dsn) as pool, PostgresRecords(pool):
+            for _ in range(turns):
+                await asyncio.sleep(0.001)
+    assert loop.time() - began < 8.0, "a connection that is not given back is waited for"
 
 
 async def test_migrating_at_once_applies_each_file_once(postgres_dsn: str) -> None:
