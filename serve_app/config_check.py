@@ -7,12 +7,14 @@ the file and no machine.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from ray.serve.config import AutoscalingConfig
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 from ray.serve.schema import (
     DeploymentSchema,
     HTTPOptionsSchema,
@@ -23,15 +25,26 @@ from ray.serve.schema import (
 )
 
 from deployments.batching import BatchSettings
+from deployments.scaling import QueuedWork
+from deployments.store import JobKind
+from deployments.webhooks import WebhookRules
 from pipeline.demands import DEMANDS
 from pipeline.engines import ON_DEVICE, DeviceName
-from pipeline.errors import InvalidInput
+from pipeline.errors import InvalidInput, InvalidOption
 from serve_app.builder import MODEL_ONGOING_REQUESTS
 from serve_app.settings import AppArgs
 
 __all__ = ["config_faults", "read_config"]
 
 _OURS = ("Ingress", "Dispatcher", "Driver")
+
+#: Serve takes 0 for some of them: a replica that is stopped would be killed at once.
+_DURATIONS = (
+    "graceful_shutdown_timeout_s",
+    "graceful_shutdown_wait_loop_s",
+    "health_check_period_s",
+    "health_check_timeout_s",
+)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -57,6 +70,10 @@ def config_faults(
         memory_gib: of one card; None does not compare the shares with what engines need.
     """
     unknown = [*_unknown_keys(config)]
+    # Serve imports policies while it validates, and fails with the error of the import.
+    absent = [*_absent_policies(config)]
+    if absent:
+        return [*unknown, *absent]
     try:
         ServeDeploySchema.model_validate(config)
     except ValidationError as error:
@@ -71,17 +88,23 @@ def config_faults(
     except ValidationError as error:
         return [*faults, *_told(error, "args.")]
     deployments = {d["name"]: d for d in application.get("deployments") or []}
+    wrong = [*_wrong_scaling(deployments)]
+    if wrong:
+        return [*faults, *wrong]
     faults += _names(deployments, args)
     faults += _batches(deployments, args)
     faults += _jobs(deployments, args)
+    faults += _scaling(deployments, config)
+    faults += _durations(deployments)
     faults += _timeouts(config, args)
+    faults += _webhooks(args)
     faults += _shares(deployments, args, gpus, memory_gib)
     return faults
 
 
 def _told(error: ValidationError, prefix: str) -> Iterator[str]:
     for fault in error.errors():
-        place = prefix + ".".join(map(str, fault["loc"]))
+        place = (prefix + ".".join(map(str, fault["loc"]))).rstrip(".")
         yield f"{place}: {fault['msg']}."
 
 
@@ -106,6 +129,8 @@ def _unknown_keys(config: Mapping[str, Any]) -> Iterator[str]:
             )
             for key, model in parts:
                 yield from unknown(deployment.get(key), model, f"{place}{key}.")
+            policy = f"{place}autoscaling_config.policy."
+            yield from unknown(_policy(deployment), AutoscalingPolicy, policy)
 
 
 def _mappings(found: object) -> list[Mapping[str, Any]]:
@@ -150,18 +175,107 @@ def _jobs(deployments: Mapping[str, Any], args: AppArgs) -> Iterator[str]:
 
 
 def _most_replicas(deployment: Mapping[str, Any]) -> int:
-    scaling = deployment.get("autoscaling_config") or {}
-    most: int = scaling.get("max_replicas", deployment.get("num_replicas", 1))
+    scaling = deployment.get("autoscaling_config")
+    number = deployment.get("num_replicas")
+    most: int = 1 if number is None else number
+    if number == "auto":
+        usual = AutoscalingConfig.default()  # type: ignore[no-untyped-call]
+        most = (scaling or {}).get("max_replicas", usual.max_replicas)
+    elif scaling is not None:
+        most = AutoscalingConfig.model_validate(scaling).max_replicas
     return most
+
+
+def _policy(deployment: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`autoscaling_config.policy`; empty where there is none or it is no mapping."""
+    scaling = deployment.get("autoscaling_config")
+    policy = scaling.get("policy") if isinstance(scaling, Mapping) else None
+    return policy if isinstance(policy, Mapping) else {}
+
+
+def _imported(name: str) -> object:
+    """What an import path means to Serve: `module:name`, or with a dot in place of the colon."""
+    module, _, attribute = name.partition(":") if ":" in name else name.rpartition(".")
+    return getattr(import_module(module), attribute)
+
+
+def _absent_policies(config: Mapping[str, Any]) -> Iterator[str]:
+    for application in _mappings(config.get("applications")):
+        for deployment in _mappings(application.get("deployments")):
+            name = _policy(deployment).get("policy_function")
+            try:
+                if name is not None:
+                    _imported(str(name))
+            except (ImportError, AttributeError, TypeError, ValueError) as error:
+                place = f"{deployment.get('name', 'a deployment')}.autoscaling_config.policy"
+                yield f"{place}: {name} cannot be imported: {error}."
+
+
+def _wrong_scaling(deployments: Mapping[str, Any]) -> Iterator[str]:
+    """Values that Serve's schema lets through: where they are wrong, it takes a plain mapping."""
+    for name, deployment in deployments.items():
+        try:
+            AutoscalingConfig.model_validate(deployment.get("autoscaling_config") or {})
+        except ValidationError as error:
+            yield from _told(error, f"{name}.autoscaling_config.")
+
+
+def _scaling(deployments: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]:
+    port = HTTPOptionsSchema.model_validate(config.get("http_options") or {}).port
+    for name, deployment in deployments.items():
+        policy = _policy(deployment)
+        place = f"{name}.autoscaling_config.policy.policy_kwargs"
+        function = policy.get("policy_function")
+        if function is None or _imported(function) is not QueuedWork:
+            continue
+        arguments = policy.get("policy_kwargs") or {}
+        try:
+            QueuedWork(**arguments)
+            url = urlsplit(arguments["url"])
+            asked = url.port or {"http": 80, "https": 443}[url.scheme]
+        except (TypeError, ValueError) as error:
+            # In the controller nobody would catch it.
+            yield f"{place}: {error}."
+            continue
+        for kind in arguments.get("kinds") or []:
+            if kind not in [*JobKind]:
+                kinds = ", ".join(JobKind)
+                yield f"{place}.kinds: there are no {kind} jobs; there are {kinds}."
+        if asked != port:
+            yield f"{place}.url: port {asked} is not http_options.port {port}."
+
+
+def _durations(deployments: Mapping[str, Any]) -> Iterator[str]:
+    for name, deployment in deployments.items():
+        for key in _DURATIONS:
+            value = deployment.get(key)
+            if value is not None and value <= 0:
+                yield f"{name}.{key}: must be above 0 s, not {value:g}."
 
 
 def _timeouts(config: Mapping[str, Any], args: AppArgs) -> Iterator[str]:
     limit = (config.get("http_options") or {}).get("request_timeout_s")
-    if limit is not None and limit <= args.max_wait_s:
+    if limit is None:
+        return
+    if limit <= args.max_wait_s:
         yield (
             f"http_options.request_timeout_s: {limit:g} s cut off a request that waits for its job "
             f"(max_wait_s {args.max_wait_s:g})."
         )
+    if limit <= args.max_stream_s:
+        yield (
+            f"http_options.request_timeout_s: {limit:g} s cut off an event stream "
+            f"(max_stream_s {args.max_stream_s:g})."
+        )
+
+
+def _webhooks(args: AppArgs) -> Iterator[str]:
+    if args.webhook_secret is None:
+        return
+    try:
+        WebhookRules(args.webhook_secret, args.webhook_networks)
+    except InvalidOption as error:
+        yield f"args.webhook_secret, args.webhook_networks: {error}"
 
 
 def _shares(

@@ -15,11 +15,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rich.table import Table
 
+from deployments.store import JobKind
 from pipeline.demands import DEMANDS
 from pipeline.engines import ON_DEVICE, PRESETS, PortName
 from pipeline.errors import InvalidInput, InvalidOption
 
-__all__ = ["Placement", "Plan", "StageTimes", "make_plan", "plan_table", "read_times"]
+__all__ = ["Placement", "Plan", "StageTimes", "make_plan", "plan_table", "read_times", "scaling"]
 
 #: Deployments of `serve_config.yaml` that use a GPU, in the order of the pipeline.
 HOSTS = {
@@ -28,6 +29,18 @@ HOSTS = {
     "Splats": PortName.SPLATS,
     "Enhancer": PortName.ENHANCER,
 }
+
+#: Kinds of the jobs that come to a host that scales, and how many of them keep one replica busy:
+#: a job is in one stage at a time, and the first fit is short beside the diffusion models. Guesses
+#: until a cluster of cards is measured. A host that is missing goes by its calls alone.
+_JOBS: dict[str, tuple[tuple[JobKind, ...], int]] = {
+    "Views": ((JobKind.GENERATE,), 2),
+    "Splats": ((JobKind.GENERATE, JobKind.REFINE), 4),
+    "Enhancer": ((JobKind.REFINE,), 2),
+}
+
+#: Where the controller asks, on the machine of the proxy and with the port of the files.
+_QUEUE_URL = "http://127.0.0.1:8000/api/v1/queue"
 
 #: Columns of the table that are words.
 _WORDS = {"deployment", "engine"}
@@ -111,16 +124,32 @@ class Plan:
             if placement.replicas == 1:
                 entry["num_replicas"] = 1
             else:
-                entry["autoscaling_config"] = {
-                    "min_replicas": 1,
-                    "max_replicas": placement.replicas,
-                    "target_ongoing_requests": 1,
-                    "upscale_delay_s": 10,
-                    "downscale_delay_s": 600,
-                }
+                entry["autoscaling_config"] = scaling(placement.host, placement.replicas)
             entry["ray_actor_options"] = {"num_cpus": 0, "num_gpus": placement.share}
             found.append(entry)
         return found
+
+
+def scaling(host: str, replicas: int) -> dict[str, Any]:
+    """The `autoscaling_config` of a host with a GPU and up to so many replicas."""
+    config: dict[str, Any] = {
+        "min_replicas": 1,
+        "max_replicas": replicas,
+        "target_ongoing_requests": 1,
+        "upscale_delay_s": 10,
+        "downscale_delay_s": 600,
+    }
+    if host in _JOBS:
+        kinds, jobs = _JOBS[host]
+        config["policy"] = {
+            "policy_function": "deployments.scaling:QueuedWork",
+            "policy_kwargs": {
+                "url": _QUEUE_URL,
+                "jobs_per_replica": jobs,
+                "kinds": [kind.value for kind in kinds],
+            },
+        }
+    return config
 
 
 def read_times(path: Path) -> StageTimes:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import yaml
+from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import DeploymentSchema
 from typer.testing import CliRunner
 
@@ -125,6 +126,8 @@ def test_the_command_prints_yaml_that_serve_reads():
     for deployment in deployments:
         DeploymentSchema.model_validate(deployment)
     assert deployments[0]["autoscaling_config"]["max_replicas"] == 2
+    policy = AutoscalingConfig(**deployments[0]["autoscaling_config"]).policy
+    assert policy.get_policy()(**policy.policy_kwargs)
 
 
 def test_the_command_says_what_does_not_fit():

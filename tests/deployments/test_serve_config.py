@@ -11,11 +11,13 @@ from pipeline.engines import ON_DEVICE, PRESETS, PortName
 from serve_app.builder import build
 from serve_app.cli import app
 from serve_app.config_check import config_faults, read_config
-from serve_app.plan import HOSTS, make_plan
+from serve_app.plan import HOSTS, make_plan, scaling
 from serve_app.settings import AppArgs
 
 ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "serve_config.yaml", *sorted((ROOT / "deploy").glob("serve_config.*.yaml"))]
+
+CPU = ROOT / "deploy" / "serve_config.cpu.yaml"
 
 #: GPUs of each file, and the memory of one that its comments speak of.
 GPUS = {"serve_config.yaml": 1, "serve_config.4gpu.yaml": 4, "serve_config.8gpu.yaml": 8}
@@ -64,6 +66,20 @@ def test_every_port_may_have_a_host_of_its_own():
     assert AppArgs().hosts["Splats"] == (PortName.SPLATS, PortName.EXPORTER)
 
 
+def test_a_killed_ingress_or_driver_leaves_the_others_at_work():
+    """Not on one machine without a GPU, whose cores they would only share."""
+    for name in GPUS:
+        deployments = deployments_of(next(p for p in FILES if p.name == name))
+        assert deployments["Ingress"]["num_replicas"] >= 2
+        assert deployments["Driver"]["autoscaling_config"]["max_replicas"] >= 2
+        assert deployments["Dispatcher"]["num_replicas"] == 1
+    assert all(replicas(d) == 1 for d in deployments_of(CPU).values())
+
+
+def test_a_draining_driver_is_given_the_time_to_hand_its_jobs_over(path):
+    assert deployments_of(path)["Driver"]["graceful_shutdown_timeout_s"] == 60
+
+
 def test_it_listens_on_loopback_unless_told_otherwise(path):
     assert read(path)["http_options"]["host"] == "127.0.0.1"
 
@@ -98,6 +114,24 @@ def test_one_gpu_is_divided_as_the_plan_says():
     assert {host: lent[host] for host in HOSTS} == make_plan(1, MEMORY_GIB).shares()
 
 
+def test_four_gpus_are_divided_as_the_plan_says():
+    deployments = deployments_of(ROOT / "deploy" / "serve_config.4gpu.yaml")
+    for planned in make_plan(4, MEMORY_GIB).deployments():
+        found = deployments[planned["name"]]
+        assert {key: found[key] for key in planned} == planned
+
+
+@pytest.mark.parametrize("name", GPUS)
+def test_models_scale_as_in_the_plan(name):
+    deployments = deployments_of(next(p for p in FILES if p.name == name))
+    scaled = {h: deployments[h].get("autoscaling_config") for h in HOSTS}
+    scaled = {host: config for host, config in scaled.items() if config}
+    assert bool(scaled) == (GPUS[name] > 1)
+    for host, config in scaled.items():
+        assert config == scaling(host, config["max_replicas"])
+        assert config["policy"]["policy_function"] == "deployments.scaling:QueuedWork"
+
+
 def test_gpu_files_name_the_gpu_engines_and_insist_on_a_gpu():
     for path in FILES:
         args = AppArgs.model_validate(application_of(read(path))["args"])
@@ -130,6 +164,7 @@ def changed(changes: dict[str, Any]) -> dict[str, Any]:
 
 
 APP = "applications/glimpse3d"
+DRIVER = f"{APP}/deployments/Driver"
 
 
 @pytest.mark.parametrize(
@@ -149,7 +184,28 @@ APP = "applications/glimpse3d"
         ({f"{APP}/deployments/Views/name": "View"}, "View: there is no such deployment"),
         ({f"{APP}/deployments/Depth/max_ongoing_requests": 4}, "a batch of 8 never fills"),
         ({f"{APP}/args/max_running_jobs": 9}, "never run max_running_jobs 9"),
+        ({f"{APP}/args/max_running_jobs": 9}, "Driver: 2 replicas with max_ongoing_requests 4"),
+        ({f"{DRIVER}/max_ongoing_requests": 1}, "2 replicas with max_ongoing_requests 1 never"),
         ({"http_options/request_timeout_s": 30}, "cut off a request that waits"),
+        ({"http_options/request_timeout_s": 600}, "cut off a request that waits"),
+        ({"http_options/request_timeout_s": 299}, "cut off an event stream (max_stream_s 300)"),
+        (
+            {"http_options/request_timeout_s": 700, f"{APP}/args/max_stream_s": 700},
+            "cut off an event stream (max_stream_s 700)",
+        ),
+        ({f"{DRIVER}/graceful_shutdown_timeout_s": 0}, "graceful_shutdown_timeout_s: must be abo"),
+        ({f"{DRIVER}/graceful_shutdown_wait_loop_s": 0}, "shutdown_wait_loop_s: must be above 0"),
+        ({f"{DRIVER}/graceful_shutdown_timeout_s": -1}, "graceful_shutdown_timeout_s: Input sh"),
+        ({f"{DRIVER}/health_check_period_s": 0}, "health_check_period_s: Input should be"),
+        ({f"{DRIVER}/health_check_timeout_s": -5}, "health_check_timeout_s: Input should be"),
+        ({f"{DRIVER}/num_replicas": 2}, "num_replicas is not allowed when autoscaling_config"),
+        (
+            {f"{DRIVER}/autoscaling_config/min_replicas": 3},
+            "Driver.autoscaling_config: Value error, max_replicas (2) must be greater",
+        ),
+        ({f"{DRIVER}/autoscaling_config/max_replicas": 0}, "autoscaling_config.max_replicas: In"),
+        ({f"{DRIVER}/autoscaling_config/upscale_delay_s": -1}, "upscale_delay_s: Input should"),
+        ({f"{APP}/args/webhook_secret": "x"}, "args.webhook_secret, args.webhook_networks: The"),
         ({f"{APP}/deployments/Views/ray_actor_options/num_gpus": 2}, "no engine uses more than"),
         ({f"{APP}/deployments/Views/ray_actor_options/num_gpus": 0}, "syncdreamer need a GPU"),
         ({f"{APP}/deployments/Exporter/ray_actor_options/num_gpus": 0.1}, "compute on the CPU"),
@@ -161,6 +217,66 @@ def test_what_is_wrong_is_said(changes, told):
     assert config_faults(changed({}), gpus=1, memory_gib=MEMORY_GIB) == []
     faults = config_faults(changed(changes), gpus=1, memory_gib=MEMORY_GIB)
     assert any(told in fault for fault in faults), faults
+
+
+URL = "http://127.0.0.1:8000/api/v1/queue"
+
+
+@pytest.mark.parametrize(
+    ("policy", "told"),
+    [
+        ({"policy_function": "deployments.scalin:QueuedWork"}, "No module named 'deployments.sca"),
+        ({"policy_function": "deployments.scaling:QueueWork"}, "has no attribute 'QueueWork'"),
+        ({"policy_function": "deployments.scaling.Nothing"}, "has no attribute 'Nothing'"),
+        ({"policy_function": "QueuedWork"}, "QueuedWork cannot be imported"),
+        ({"policy_function": ".scaling:QueuedWork"}, "cannot be imported"),
+        ({"policy_function": 5}, "5 cannot be imported"),
+        ({"policy_functions": "x"}, "policy.policy_functions: there is no such key"),
+        ({"policy_kwargs": {}}, "policy_kwargs: QueuedWork.__init__() missing 1 required"),
+        ({"policy_kwargs": {"url": URL, "jobs": 2}}, "unexpected keyword argument 'jobs'"),
+        ({"policy_kwargs": {"url": "127.0.0.1"}}, "must begin with http://"),
+        ({"policy_kwargs": {"url": URL, "jobs_per_replica": 0}}, "must be above 0"),
+        ({"policy_kwargs": {"url": URL, "jobs_per_replica": "two"}}, "'<' not supported"),
+        ({"policy_kwargs": {"url": URL, "kinds": ["paint"]}}, "there are no paint jobs; there are"),
+        ({"policy_kwargs": {"url": "http://127.0.0.1:8001/q"}}, "port 8001 is not http_options.po"),
+        ({"policy_kwargs": {"url": "http://127.0.0.1/q"}}, "port 80 is not http_options.port 8000"),
+        ({"policy_kwargs": {"url": "http://127.0.0.1:x/q"}}, "Port could not be cast"),
+    ],
+)
+def test_what_is_wrong_with_a_policy_is_said(policy, told):
+    right = {"policy_function": "deployments.scaling:QueuedWork", "policy_kwargs": {"url": URL}}
+    place = f"{APP}/deployments/Views"
+
+    def faults(policy: dict[str, Any]) -> list[str]:
+        scaled = {"min_replicas": 1, "max_replicas": 1, "policy": policy}
+        config = changed({f"{place}/num_replicas": None, f"{place}/autoscaling_config": scaled})
+        return config_faults(config, gpus=1, memory_gib=MEMORY_GIB)
+
+    assert faults(right) == []
+    assert any("Views.autoscaling_config.policy" in f and told in f for f in faults(right | policy))
+
+
+def test_a_moved_port_moves_the_policies_url():
+    config = read(ROOT / "deploy" / "serve_config.4gpu.yaml")
+    config["http_options"]["port"] = 9000
+    (fault,) = config_faults(config, gpus=4, memory_gib=MEMORY_GIB)
+    assert "port 8000 is not http_options.port 9000" in fault
+
+
+@pytest.mark.parametrize(
+    ("changes", "lent"),
+    [
+        ({"autoscaling_config": {"max_replicas": 2}, "num_replicas": None}, "1.26"),
+        ({"autoscaling_config": {"max_replicas": 3}, "num_replicas": "auto"}, "1.54"),
+        ({"num_replicas": 2}, "1.26"),
+        ({"num_replicas": "auto"}, "28.70"),
+    ],
+)
+def test_every_replica_that_may_come_is_counted(changes, lent):
+    config = changed({f"{APP}/deployments/Views/{key}": value for key, value in changes.items()})
+    assert config_faults(config, gpus=29, memory_gib=MEMORY_GIB) == []
+    (fault,) = config_faults(config, gpus=1, memory_gib=MEMORY_GIB)
+    assert f"{lent} GPUs are lent; there are 1." in fault
 
 
 def test_the_command_says_it_with_an_exit_code(tmp_path):
