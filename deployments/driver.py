@@ -9,20 +9,30 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum, auto
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from deployments.draining import is_draining
 from deployments.handles import HandlePorts
-from deployments.journal import Meters, StoreGenerateJournal, StoreJournal, StoreRefineJournal
+from deployments.journal import (
+    Meters,
+    StoreGenerateJournal,
+    StoreJournal,
+    StoreRefineJournal,
+    steadily,
+)
+from deployments.memory import PeakMemory
 from deployments.paths import AttemptPaths
 from deployments.previews import PIPELINE_END, show_models
 from deployments.store import (
     Bucket,
     ExportRow,
+    Job,
     JobError,
     JobKind,
     JobState,
@@ -32,12 +42,21 @@ from deployments.store import (
     Store,
     StoreSource,
 )
-from pipeline.errors import GlimpseError, ModelFailed, NotGeneratedYet, StaleAttempt, Unavailable
+from pipeline.errors import (
+    GlimpseError,
+    ModelFailed,
+    NotFound,
+    NotGeneratedYet,
+    OutOfMemory,
+    StaleAttempt,
+    TimedOut,
+    Unavailable,
+)
 from pipeline.formats import find_format
 from pipeline.generate import generate
 from pipeline.images import decode_png, frame_object
 from pipeline.manifest import environment
-from pipeline.options import ExportOptions, GenerateOptions, RefineOptions
+from pipeline.options import SPLAT_LIMITS, ExportOptions, GenerateOptions, RefineOptions
 from pipeline.ports import IterationOutcome, Ports
 from pipeline.refine import refine
 from pipeline.types import Cutout
@@ -45,6 +64,14 @@ from pipeline.types import Cutout
 __all__ = ["Driver", "DriverSettings", "JobRunner"]
 
 log = logging.getLogger("ray.serve")
+
+#: How long a job that failed waits before the next attempt, by what it failed with; others go on
+#: at once. A store or weight that is away may be back, and memory free.
+_PAUSES_S: tuple[tuple[type[GlimpseError], float], ...] = (
+    (TimedOut, 1.0),
+    (OutOfMemory, 1.0),
+    (Unavailable, 3.0),
+)
 
 #: Size in pixels of the cut-out handed to the view synthesiser; twice the size of a view, so that
 #: an engine that textures a surface with it does not lose detail. Others scale it down.
@@ -59,11 +86,15 @@ class DriverSettings:
         lease_s: a job whose driver is silent for so long is claimed by another.
         heartbeat_s: time between two heartbeats; also how soon a cancellation is noticed.
         model_dir: where weights lie that no package carries; a job's record names those found.
+        patience_s: how long rows are brought again to a store that does not answer.
+        pictures: frames and size in pixels of turntables and thumbnails; None: the pipeline's own.
     """
 
     lease_s: float = 15.0
     heartbeat_s: float = 0.5
     model_dir: Path | None = None
+    patience_s: float = 30.0
+    pictures: tuple[int, int] | None = None
 
 
 class Driver:
@@ -83,7 +114,9 @@ class Driver:
         async with self._opening:
             if self._runner is None:
                 store = await self._stack.enter_async_context(self._source.open())
-                self._runner = JobRunner(store, self._ports, self._settings, self._meters)
+                self._runner = JobRunner(
+                    store, self._ports, self._settings, self._meters, is_draining
+                )
         await self._runner.run(lease)
 
     async def __del__(self) -> None:
@@ -95,6 +128,8 @@ class _Interruption(Enum):
 
     CANCEL_REQUESTED = auto()
     LEASE_LOST = auto()
+    #: Serve stops this replica: another driver is to go on.
+    DRAINED = auto()
 
 
 @dataclass(frozen=True)
@@ -105,6 +140,8 @@ class JobRunner:
     ports: Ports
     settings: DriverSettings
     meters: Meters = field(default_factory=dict)
+    draining: Callable[[], bool] = lambda: False
+    memory: PeakMemory = field(default_factory=PeakMemory)
 
     async def run(self, lease: Lease) -> None:
         """Returns when the attempt has ended, however it ended. Raises only CancelledError."""
@@ -112,6 +149,7 @@ class JobRunner:
         log.info("job %s %s attempt %d begins", job.id, job.kind, job.attempt)
         tasks: list[asyncio.Future[Any]] = []
         stage = "start"
+        journal: StoreJournal | None = None
         try:
             journal = await self._open_journal(lease)
             work = asyncio.ensure_future(self._work(journal))
@@ -125,8 +163,11 @@ class JobRunner:
             interruption = heart.result()
             log.info("job %s stopped: %s", job.id, interruption.name)
             await _stop(work)
+            await journal.discard()
             if interruption is _Interruption.CANCEL_REQUESTED:
                 await self._finish(lease, JobState.CANCELLED)
+            elif interruption is _Interruption.DRAINED:
+                await self._release(lease)
         except asyncio.CancelledError:
             # Somebody stops this driver, not this job: hand it over.
             await _stop(*tasks)
@@ -141,11 +182,15 @@ class JobRunner:
             await self._end_with(lease, ModelFailed(f"{type(error).__name__}: {error}"), stage)
         finally:
             await _stop(*tasks)
+            if journal is not None:
+                await journal.discard()
 
     async def _open_journal(self, lease: Lease) -> StoreJournal:
-        job = lease.job
-        detail = await self.store.records.project_detail(job.project_id)
-        commits = await self.store.records.committed(job.id)
+        job, patience_s = lease.job, self.settings.patience_s
+        detail = await steadily(
+            lambda: self.store.records.project_detail(job.project_id), patience_s
+        )
+        commits = await steadily(lambda: self.store.records.committed(job.id), patience_s)
         return _JOURNALS.get(job.kind, StoreJournal)(
             store=self.store,
             lease=lease,
@@ -154,6 +199,8 @@ class JobRunner:
             committed={commit.stage: commit for commit in commits},
             environment=await asyncio.to_thread(_environment, self.settings.model_dir),
             meters=self.meters,
+            memory=self.memory,
+            patience_s=patience_s,
         )
 
     async def _keep_lease(self, journal: StoreJournal) -> _Interruption:
@@ -161,6 +208,8 @@ class JobRunner:
         lease, settings = journal.lease, self.settings
         renewed = time.monotonic()
         while True:
+            if self.draining():
+                return _Interruption.DRAINED
             journal.entered.clear()
             try:
                 beat = await self.store.records.heartbeat(
@@ -169,6 +218,7 @@ class JobRunner:
                     lease_s=settings.lease_s,
                     stage=journal.stage,
                     progress=journal.progress,
+                    step=journal.step,
                 )
             except GlimpseError as error:
                 # The store may come back within the lease; after it, another driver owns the job.
@@ -195,11 +245,18 @@ class JobRunner:
 
     async def _generate(self, journal: StoreGenerateJournal) -> dict[str, Any]:
         options = GenerateOptions.from_json(journal.lease.job.options)
+        notes: list[str] = []
+        if _ran_out_of_memory(journal.lease.job):
+            options = _with_less(options)
+            notes.append(
+                "The machine ran out of memory: the model has at most "
+                f"{options.splat_count:,} splats."
+            )
         project = journal.detail.project
         png = await self.store.blobs.get(Bucket.PROCESSED, project.processed_path)
         cutout = await asyncio.to_thread(_cutout, png, project.background_engine)
         result = await generate(cutout, options, self.ports, journal)
-        await show_models(journal, self.ports)
+        await show_models(journal, self.ports, self.settings.pictures)
         newest = await self._newest_model(journal)
         return {
             "model_version": newest.version,
@@ -218,7 +275,7 @@ class JobRunner:
             "ssim": result.scores.ssim,
             "lpips": result.scores.lpips,
             "overall_quality": result.scores.overall_quality,
-            "notes": list(result.views.notes),
+            "notes": [*result.views.notes, *notes],
             "ranking": [asdict(candidate) for candidate in result.ranking],
         }
 
@@ -228,7 +285,7 @@ class JobRunner:
             raise NotGeneratedYet("The project has no model to refine yet.")
         with journal.within(0.0, PIPELINE_END[JobKind.REFINE]):
             result = await refine(options, self.ports, journal)
-        await show_models(journal, self.ports)
+        await show_models(journal, self.ports, self.settings.pictures)
         newest = await self._newest_model(journal)
         return {
             "iterations_completed": len(result.outcomes) - 1,
@@ -284,8 +341,11 @@ class JobRunner:
         """Fail the job, or give it back where another attempt may do better."""
         log.warning("job %s, stage %s: %s", lease.job.id, stage, error)
         failure = JobError(error.code, error.detail, stage, error.retryable)
-        if error.retryable:
-            await self._release(lease, failure)
+        # Memory is given back between attempts, and a generation asks for less; once is enough.
+        hopeless = isinstance(error, OutOfMemory) and _ran_out_of_memory(lease.job)
+        if error.retryable and not hopeless:
+            pauses = (pause_s for kind, pause_s in _PAUSES_S if isinstance(error, kind))
+            await self._release(lease, failure, delay_s=next(pauses, 0.0))
         else:
             await self._finish(lease, JobState.FAILED, error=failure)
 
@@ -304,8 +364,8 @@ class JobRunner:
                 await self.store.records.finish_job(
                     lease.job.id, lease.fence, state=state, result=result, error=error
                 )
-            except StaleAttempt:
-                log.info("job %s was taken over before it ended", lease.job.id)
+            except (StaleAttempt, NotFound):
+                log.info("job %s was taken over or deleted before it ended", lease.job.id)
             except Unavailable as problem:
                 if time.monotonic() < asked_until:
                     await asyncio.sleep(self.settings.heartbeat_s)
@@ -314,9 +374,11 @@ class JobRunner:
                 log.error("job %s could not be ended: %s", lease.job.id, problem)
             return
 
-    async def _release(self, lease: Lease, error: JobError | None = None) -> None:
+    async def _release(
+        self, lease: Lease, error: JobError | None = None, *, delay_s: float = 0.0
+    ) -> None:
         try:
-            await self.store.records.release_job(lease.job.id, lease.fence, error)
+            await self.store.records.release_job(lease.job.id, lease.fence, error, delay_s=delay_s)
         except GlimpseError as problem:
             log.warning("job %s could not be released: %s", lease.job.id, problem)
 
@@ -331,6 +393,15 @@ _JOURNALS: dict[JobKind, type[StoreJournal]] = {
 def _environment(model_dir: Path | None) -> dict[str, Any]:
     """Of the machine the driver runs on: models may have another one on a cluster."""
     return environment(model_dir)
+
+
+def _ran_out_of_memory(job: Job) -> bool:
+    return job.last_error is not None and job.last_error.code == OutOfMemory.code
+
+
+def _with_less(options: GenerateOptions) -> GenerateOptions:
+    """Half as many splats: what the memory of a fit grows with."""
+    return replace(options, num_gaussians=max(options.splat_count // 2, SPLAT_LIMITS[0]))
 
 
 def _metric(outcome: IterationOutcome) -> dict[str, Any]:

@@ -6,6 +6,7 @@ It maps what Ray raises into `pipeline.errors` and knows neither stages nor stor
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
@@ -49,6 +50,10 @@ T = TypeVar("T")
 #: Longest wait for a replica's memory: the answer is worth no more, and a commit waits for it.
 _METER_LIMIT_S = 2.0
 
+
+#: A model whose queue is full is asked again after so long: at first, and at most. Nothing is lost
+#: by waiting here, and a job must not fail for it.
+_ASK_AGAIN_AFTER_S = (0.2, 3.0)
 
 #: Longest wait for a replica that is asked whether it has its engines.
 _READINESS_LIMIT_S = 5.0
@@ -98,30 +103,52 @@ def translate(error: BaseException, where: str) -> GlimpseError:
     return ModelFailed(f"{where} raised {type(cause).__name__}: {cause}")
 
 
-async def _unary(response: Any, where: str) -> Any:
-    try:
-        return await response
-    except asyncio.CancelledError:
-        response.cancel()
-        raise
-    except Exception as error:
-        raise translate(error, where) from error
+async def _admitted(call: Callable[[], Awaitable[T]]) -> T:
+    """Call until the model's queue takes it. A refused call has done nothing."""
+    pause_s, longest_s = _ASK_AGAIN_AFTER_S
+    while True:
+        try:
+            return await call()
+        except TooBusy:
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
+            pause_s = min(2 * pause_s, longest_s)
 
 
-async def _streamed(stream: Any, where: str, report: Report) -> Any:
+async def _unary(send: Callable[[], Any], where: str) -> Any:
+    """The answer of a call that `send` sends; where the queue is full it is sent again."""
+
+    async def call() -> Any:
+        response = send()
+        try:
+            return await response
+        except asyncio.CancelledError:
+            response.cancel()
+            raise
+        except Exception as error:
+            raise translate(error, where) from error
+
+    return await _admitted(call)
+
+
+async def _streamed(send: Callable[[], Any], where: str, report: Report) -> Any:
     """Relay progress until the result comes. Leaving early cancels the remote call."""
-    try:
-        items: AsyncIterator[Progress | Finished[Any]] = stream
-        async for item in items:
-            if isinstance(item, Finished):
-                return item.value
-            report(item)
-    except asyncio.CancelledError:
-        stream.cancel()
-        raise
-    except Exception as error:
-        raise translate(error, where) from error
-    raise ModelFailed(f"{where} ended without a result.")
+
+    async def call() -> Any:
+        stream = send()
+        try:
+            items: AsyncIterator[Progress | Finished[Any]] = stream
+            async for item in items:
+                if isinstance(item, Finished):
+                    return item.value
+                report(item)
+        except asyncio.CancelledError:
+            stream.cancel()
+            raise
+        except Exception as error:
+            raise translate(error, where) from error
+        raise ModelFailed(f"{where} ended without a result.")
+
+    return await _admitted(call)
 
 
 def _caller() -> str | None:
@@ -145,7 +172,9 @@ class _Port:
 
 class HandleBackground(_Port):
     async def remove_background(self, rgb: UInt8Array) -> Foreground:
-        answer: Foreground = await _unary(self.handle.remove_background.remote(rgb), self.name)
+        answer: Foreground = await _unary(
+            lambda: self.handle.remove_background.remote(rgb), self.name
+        )
         return answer
 
 
@@ -153,15 +182,17 @@ class HandleViews(_Port):
     async def synthesize_views(
         self, request: ViewRequest, report: Report = ignore_progress
     ) -> ViewSet:
-        call = self.stream.synthesize_views.remote(request, _caller())
-        answer: ViewSet = await _streamed(call, self.name, report)
+        answer: ViewSet = await _streamed(
+            lambda: self.stream.synthesize_views.remote(request, _caller()), self.name, report
+        )
         return answer
 
 
 class HandleDepth(_Port):
     async def estimate_depth(self, views: ViewSet, report: Report = ignore_progress) -> DepthMaps:
-        call = self.stream.estimate_depth.remote(views, _caller())
-        answer: DepthMaps = await _streamed(call, self.name, report)
+        answer: DepthMaps = await _streamed(
+            lambda: self.stream.estimate_depth.remote(views, _caller()), self.name, report
+        )
         return answer
 
 
@@ -169,30 +200,35 @@ class HandleSplats(_Port):
     async def reconstruct(
         self, request: FitRequest, report: Report = ignore_progress
     ) -> SplatModel:
-        call = self.stream.reconstruct.remote(request, _caller())
-        answer: SplatModel = await _streamed(call, self.name, report)
+        answer: SplatModel = await _streamed(
+            lambda: self.stream.reconstruct.remote(request, _caller()), self.name, report
+        )
         return answer
 
     async def improve(
         self, request: RefineRequest, report: Report = ignore_progress
     ) -> Improvement:
-        call = self.stream.improve.remote(request, _caller())
-        answer: Improvement = await _streamed(call, self.name, report)
+        answer: Improvement = await _streamed(
+            lambda: self.stream.improve.remote(request, _caller()), self.name, report
+        )
         return answer
 
     async def render(
         self, model: SplatModel, cameras: Cameras, *, with_depth: bool = False
     ) -> Renders:
-        call = self.handle.render.remote(model, cameras, with_depth=with_depth)
-        answer: Renders = await _unary(call, self.name)
+        answer: Renders = await _unary(
+            lambda: self.handle.render.remote(model, cameras, with_depth=with_depth), self.name
+        )
         return answer
 
     async def evaluate(self, model: SplatModel, references: References) -> Scores:
-        answer: Scores = await _unary(self.handle.evaluate.remote(model, references), self.name)
+        answer: Scores = await _unary(
+            lambda: self.handle.evaluate.remote(model, references), self.name
+        )
         return answer
 
     async def engine_name(self) -> str:
-        answer: str = await _unary(self.handle.engine_name.remote(), self.name)
+        answer: str = await _unary(self.handle.engine_name.remote, self.name)
         return answer
 
 
@@ -203,8 +239,9 @@ class HandleEnhancer(_Port):
         settings: EnhanceSettings,
         report: Report = ignore_progress,
     ) -> EnhancedImages:
-        call = self.stream.enhance.remote(renders, settings, _caller())
-        answer: EnhancedImages = await _streamed(call, self.name, report)
+        answer: EnhancedImages = await _streamed(
+            lambda: self.stream.enhance.remote(renders, settings, _caller()), self.name, report
+        )
         return answer
 
 
@@ -212,8 +249,9 @@ class HandleExporter(_Port):
     async def export_model(
         self, model: SplatModel, options: ExportOptions, report: Report = ignore_progress
     ) -> ExportedFile:
-        call = self.stream.export_model.remote(model, options, _caller())
-        answer: ExportedFile = await _streamed(call, self.name, report)
+        answer: ExportedFile = await _streamed(
+            lambda: self.stream.export_model.remote(model, options, _caller()), self.name, report
+        )
         return answer
 
 
@@ -239,7 +277,7 @@ class HandlePorts:
             exporter=HandleExporter(self.exporter, "the exporter"),
         )
 
-    def meters(self) -> dict[str, Callable[[], Awaitable[int]]]:
+    def meters(self) -> dict[str, Callable[[float], Awaitable[dict[str, int]]]]:
         """Asks each model deployment, by its name, for `ModelHost.peak_memory_bytes`."""
         handles = [getattr(self, port.name) for port in fields(self)]
         return {h.deployment_name: _meter(h) for h in handles}
@@ -247,10 +285,9 @@ class HandlePorts:
 
 async def readiness_of(handle: DeploymentHandle[Any]) -> str:
     """What a model deployment lacks, from one of its replicas, or "ok"; never raises."""
-    call = handle.readiness.remote()
     try:
         async with asyncio.timeout(_READINESS_LIMIT_S):
-            answer: str = await _unary(call, handle.deployment_name)
+            answer: str = await _unary(handle.readiness.remote, handle.deployment_name)
     except TimeoutError:
         return "It does not answer."
     except GlimpseError as error:
@@ -258,12 +295,13 @@ async def readiness_of(handle: DeploymentHandle[Any]) -> str:
     return answer
 
 
-def _meter(handle: DeploymentHandle[Any]) -> Callable[[], Awaitable[int]]:
-    async def peak_memory_bytes() -> int:
-        call = handle.peak_memory_bytes.remote()
+def _meter(handle: DeploymentHandle[Any]) -> Callable[[float], Awaitable[dict[str, int]]]:
+    async def peak_memory_bytes(span_s: float) -> dict[str, int]:
         try:
             async with asyncio.timeout(_METER_LIMIT_S):
-                answer: int = await _unary(call, handle.deployment_name)
+                answer: dict[str, int] = await _unary(
+                    lambda: handle.peak_memory_bytes.remote(span_s), handle.deployment_name
+                )
         except TimeoutError as error:
             raise translate(error, handle.deployment_name) from error
         return answer

@@ -6,15 +6,17 @@ It knows rows, paths and codecs; not how stages compute and not who beats the he
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
-import resource
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from deployments.memory import PeakMemory
 from deployments.paths import AttemptPaths, sibling
 from deployments.store import (
     Bucket,
@@ -36,7 +38,7 @@ from pipeline.artifacts import (
 )
 from pipeline.cameras import VIEW_COUNT
 from pipeline.control import Progress
-from pipeline.errors import GlimpseError, ModelFailed, NotFound
+from pipeline.errors import GlimpseError, ModelFailed, NotFound, StaleAttempt, Unavailable
 from pipeline.formats.ply import read_ply, write_ply
 from pipeline.images import encode_png
 from pipeline.manifest import content_hash
@@ -51,18 +53,47 @@ __all__ = [
     "StoreRefineJournal",
     "read_scores",
     "scores_document",
+    "steadily",
 ]
+
+log = logging.getLogger("ray.serve")
+
+T = TypeVar("T")
 
 #: Files beside the views that only some projects have.
 _FURTHER_VIEWS = ("auxiliary.npz", "photo.npz")
 
-#: Asks each model deployment, by its name, how much memory its process has had at most, bytes.
-Meters = Mapping[str, Callable[[], Awaitable[int]]]
+#: Asks each model deployment, by its name, how much memory it has had at most in the last so many
+#: seconds: bytes by what was measured ("" is the process's own memory).
+Meters = Mapping[str, Callable[[float], Awaitable[Mapping[str, int]]]]
+
+#: Pause before a store that does not answer is asked again.
+_ASK_AGAIN_AFTER_S = 0.5
+
+
+async def steadily(call: Callable[[], Awaitable[T]], patience_s: float) -> T:
+    """Call the store, again and again while it does not answer, for so many seconds.
+
+    Only for calls that may be repeated. Raises what the last call raised.
+    """
+    give_up_at = time.monotonic() + patience_s
+    while True:
+        try:
+            return await call()
+        except Unavailable as error:
+            if time.monotonic() > give_up_at:
+                raise
+            log.warning("the store is asked again: %s", error)
+            await asyncio.sleep(_ASK_AGAIN_AFTER_S)
 
 
 @dataclass
 class StoreJournal:
-    """What both journals share. `stage` and `progress` are what the heartbeat publishes."""
+    """What both journals share. `stage`, `step` and `progress` are what the heartbeat publishes.
+
+    Rows that a store does not take now are brought again for `patience_s`: a database that is
+    restarted costs a pause. Files are not: their store tries by itself where that helps.
+    """
 
     store: Store
     lease: Lease
@@ -71,7 +102,9 @@ class StoreJournal:
     #: What earlier attempts of this job committed, by stage.
     committed: dict[str, StageCommit]
     stage: str = "start"
+    step: str = ""
     progress: float = 0.0
+    patience_s: float = 30.0
     _span: tuple[float, float] = (0.0, 0.0)
     _window: tuple[float, float] = (0.0, 1.0)
     #: Set when a stage begins, so that its name is published at once.
@@ -81,12 +114,19 @@ class StoreJournal:
     meters: Meters = field(default_factory=dict)
     #: Content hashes of what was stored since the last commit, by documented name.
     _hashes: dict[str, str] = field(default_factory=dict)
+    #: What was stored since the last commit, with its bucket: no row names it yet.
+    _loose: list[tuple[Bucket, str]] = field(default_factory=list)
     _has_committed: bool = False
+    #: Of this process: its attempts share it, because a reading starts the mark anew.
+    memory: PeakMemory = field(default_factory=PeakMemory)
+    _stage_began: float = field(default_factory=time.monotonic)
 
     async def enter(self, stage: str, start: float, end: float) -> None:
         low, high = self._window
         self._span = (low + (high - low) * start, low + (high - low) * end)
-        self.stage, self.progress = stage, max(self.progress, self._span[0])
+        if stage != self.stage:
+            self.memory.mark()
+        self.stage, self.step, self.progress = stage, "", max(self.progress, self._span[0])
         self.entered.set()
 
     @contextmanager
@@ -101,42 +141,70 @@ class StoreJournal:
     def report(self, progress: Progress) -> None:
         start, end = self._span
         self.progress = max(self.progress, start + (end - start) * progress.fraction)
+        self.step = progress.message
 
     async def read_detail(self) -> ProjectDetail:
         """The project as it is now; `detail` is as it was when the attempt began."""
-        return await self.store.records.project_detail(self.detail.project.id)
+        return await steadily(
+            lambda: self.store.records.project_detail(self.detail.project.id), self.patience_s
+        )
 
     async def commit(self, commit: StageCommit) -> None:
         """Refused with StaleAttempt when a newer attempt holds the job.
 
         To the stage's own detail it adds the hashes of the files that were stored for it, the
-        peak memory so far, and in an attempt's first commit what the attempt runs on.
+        peak memory since the commit before, and in an attempt's first commit what the attempt
+        runs on.
         """
+        span_s = time.monotonic() - self._stage_began
         detail = {
             **commit.detail,
             "hashes": dict(sorted(self._hashes.items())),
-            # Of the process since its start, whatever else it did; Linux counts in KiB.
-            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            "replica_peak_memory_bytes": await self._read_meters(),
+            # Of whole processes, whatever else they did meanwhile.
+            "peak_memory_bytes": self.memory.peaks(span_s)[""],
+            "replica_peak_memory_bytes": await self._read_meters(span_s),
         }
         if self.environment and not self._has_committed:
             detail["environment"] = dict(self.environment)
-        job = self.lease.job
-        await self.store.records.commit_stage(
-            job.id, self.lease.fence, replace(commit, detail=detail)
-        )
+        job, fence = self.lease.job, self.lease.fence
+        whole = replace(commit, detail=detail)
+        # From here until the store has said no, rows may name the files.
+        loose, self._loose = self._loose, []
+        try:
+            await steadily(
+                lambda: self.store.records.commit_stage(job.id, fence, whole), self.patience_s
+            )
+        except (StaleAttempt, NotFound):
+            self._loose = loose
+            raise
         self._has_committed = True
         self._hashes.clear()
+        self._stage_began = time.monotonic()
 
-    async def _read_meters(self) -> dict[str, int]:
+    async def discard(self) -> None:
+        """Delete what this attempt stored and did not commit; it will not go on.
+
+        What cannot be deleted now is found when the job has ended (`deployments.janitor`).
+        """
+        by_bucket: dict[Bucket, list[str]] = {}
+        for bucket, path in self._loose:
+            by_bucket.setdefault(bucket, []).append(path)
+        self._loose.clear()
+        for bucket, paths in by_bucket.items():
+            try:
+                await self.store.blobs.delete(bucket, paths)
+            except GlimpseError as error:
+                log.warning("job %s leaves files behind: %s", self.lease.job.id, error)
+
+    async def _read_meters(self, span_s: float) -> dict[str, int]:
         """What the model deployments say; one that does not answer is left out."""
         answers = await asyncio.gather(
-            *(meter() for meter in self.meters.values()), return_exceptions=True
+            *(meter(span_s) for meter in self.meters.values()), return_exceptions=True
         )
-        found = {}
+        found: dict[str, int] = {}
         for name, answer in zip(self.meters, answers, strict=True):
-            if isinstance(answer, int):
-                found[name] = answer
+            if isinstance(answer, Mapping):
+                found |= {name + gauge: peak for gauge, peak in answer.items()}
             elif not isinstance(answer, GlimpseError | asyncio.CancelledError):
                 raise answer
         return found
@@ -145,7 +213,20 @@ class StoreJournal:
         """Upload files, path -> bytes, side by side."""
         # Not a TaskGroup: callers want the store's own error, not a group of them.
         blobs = self.store.blobs
-        await asyncio.gather(*(blobs.put(bucket, p, d, media_type(p)) for p, d in files.items()))
+        self._loose += [(bucket, path) for path in files]
+        puts = asyncio.gather(
+            *(blobs.put(bucket, p, d, media_type(p)) for p, d in files.items()),
+            return_exceptions=True,
+        )
+        try:
+            answers = await asyncio.shield(puts)
+        except asyncio.CancelledError:
+            # A file that appeared after `discard` would stay for ever.
+            await puts
+            raise
+        for answer in answers:
+            if answer is not None:
+                raise answer
         hashes = await asyncio.to_thread(lambda: [content_hash(data) for data in files.values()])
         self._hashes |= zip(map(self.paths.documented, files), hashes, strict=True)
 

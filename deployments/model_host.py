@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
-import resource
+import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import ray
 
 from deployments.batching import Batched, BatchSettings
+from deployments.memory import PeakMemory, resident_gauge
 from deployments.streaming import Streamed, stream
 from pipeline.engines import EngineChoice, PortName
-from pipeline.errors import ModelFailed, Unavailable
+from pipeline.errors import ModelFailed, TooBusy, Unavailable
 from pipeline.lane import Lane
 from pipeline.local import LocalPorts, build_ports
 from pipeline.options import ExportOptions
@@ -43,9 +45,12 @@ log = logging.getLogger("ray.serve")
 
 T = TypeVar("T")
 
-#: Longest a single engine call may hold the lane before the replica is called unhealthy. The
-#: longest honest one is a fit of 500,000 splats over 10,000 steps.
-_HUNG_AFTER_S = 4 * 3600.0
+#: A call that goes on for so long after it was asked to stop hangs: only a new process helps the
+#: calls behind it. Steps of honest engines take less.
+_STUCK_AFTER_S = 30.0
+
+#: Where one hangs, no further call is let in behind it after so long.
+_HANGS_AFTER_S = 0.5
 
 #: How long a replica without its engines waits before it looks for them again.
 _TRY_AGAIN_AFTER_S = 20.0
@@ -57,8 +62,16 @@ SERVE_NAMESPACE = "serve"
 class ModelHost:
     """Serve wraps this class in the builder; tests use it as it is."""
 
+    #: See `check_health`.
+    stuck_after_s: ClassVar[float] = _STUCK_AFTER_S
+
     def __init__(
-        self, choice: EngineChoice, names: tuple[PortName, ...], *, niceness: int = 0
+        self,
+        choice: EngineChoice,
+        names: tuple[PortName, ...],
+        *,
+        niceness: int = 0,
+        call_limit_s: float = math.inf,
     ) -> None:
         """Load the engines and warm them up; Serve calls no replica before this has returned.
 
@@ -68,12 +81,15 @@ class ModelHost:
         Args:
             niceness: added to the process's own. Engines fill every core for seconds; answers to
                 clients and heartbeats go first where this is positive.
+            call_limit_s: longest that one engine call may run; then it fails with `TimedOut`.
         """
         os.nice(niceness)
+        self._call_limit_s = call_limit_s
         self._choice = choice
         self._names = names
         self._ports = LocalPorts(Lane("empty"))
         self._missing: Unavailable | None = None
+        self._memory = PeakMemory()
         self._loading: asyncio.Task[None] | None = None
         self._estimate_depths = Batched(self._depths_of, "depth estimation")
         self._load()
@@ -82,24 +98,34 @@ class ModelHost:
         """Blocking."""
         self._tried_at = time.monotonic()
         try:
-            ports = build_ports(self._choice, self._names, gpu_share=_gpu_share())
+            ports = self._build()
             ports.warm_up()
         except Unavailable as error:
             self._missing = error
             log.error("no engines for %s: %s", ", ".join(self._names), error)
             return
         self._ports, self._missing = ports, None
+        self._memory = PeakMemory(_gauges())
         log.info("engines ready: %s", ", ".join(self._names))
+
+    def _build(self) -> LocalPorts:
+        return build_ports(
+            self._choice,
+            self._names,
+            gpu_share=_gpu_share(),
+            call_limit_s=self._call_limit_s,
+        )
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Serve hands over `user_config` at the start and whenever it changes in the YAML."""
         self._estimate_depths.configure(BatchSettings.model_validate(user_config))
 
     async def check_health(self) -> None:
-        """Called by Serve off the lane: raises when one call has held the lane for hours."""
-        busy_s = self._ports.lane.busy_s
-        if busy_s > _HUNG_AFTER_S:
-            raise RuntimeError(f"an engine has been running for {busy_s:.0f} s")
+        """Called by Serve off the lane: raises when an engine does not stop; Serve then starts
+        another process."""
+        stuck_s = self._ports.lane.stuck_s
+        if stuck_s > self.stuck_after_s:
+            raise RuntimeError(f"an engine goes on {stuck_s:.0f} s after it was asked to stop")
         waited = time.monotonic() - self._tried_at
         if self._missing and not self._loading and waited > _TRY_AGAIN_AFTER_S:
             # Not awaited: loading takes longer than Serve waits for the answer to this.
@@ -113,16 +139,21 @@ class ModelHost:
         """ "ok", or what is missing and how to get it."""
         return "ok" if self._missing is None else self._missing.detail
 
-    async def peak_memory_bytes(self) -> int:
-        """Most memory this process has had at a time since it started, for whichever job."""
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+    async def peak_memory_bytes(self, span_s: float) -> dict[str, int]:
+        """Most memory this process has had in the last `span_s` seconds, for whichever job: "" is
+        its own, " GPU" what its tensors took on the device."""
+        return self._memory.peaks(span_s)
 
     def _hosted(self, port: T | None, name: PortName) -> T:
         if name not in self._names:
             raise ModelFailed(f"This replica hosts {list(self._names)}, not {name.value}.")
         if self._missing is not None:
             raise self._missing
+        if self._ports.lane.stuck_s > _HANGS_AFTER_S:
+            # The caller asks again: another replica, or the process that follows this one.
+            raise TooBusy("The engine hangs, and its process is being replaced.")
         assert port is not None, "every named port is built"
+        self._memory.mark()
         return port
 
     async def _depths_of(self, sets: Sequence[ViewSet]) -> list[DepthMaps]:
@@ -186,6 +217,21 @@ class ModelHost:
 
     async def engine_name(self) -> str:
         return await self._hosted(self._ports.splats, PortName.SPLATS).engine_name()
+
+
+def _gauges() -> dict[str, Callable[[], int]]:
+    """What is measured in this process. torch is there when an engine has imported it."""
+    gauges = {"": resident_gauge}
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+
+        def on_gpu() -> int:
+            peak = int(torch.cuda.max_memory_allocated())
+            torch.cuda.reset_peak_memory_stats()
+            return peak
+
+        gauges[" GPU"] = on_gpu
+    return gauges
 
 
 def _gpu_share() -> float | None:

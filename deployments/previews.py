@@ -43,12 +43,17 @@ PREVIEW_SPANS = {
 }
 
 
-async def show_models(journal: StoreJournal, ports: Ports) -> None:
+async def show_models(
+    journal: StoreJournal, ports: Ports, pictures: tuple[int, int] | None = None
+) -> None:
     """Thumbnail and turntable of every version that has none, then the contact sheet.
 
     Every version is a commit of its own: an attempt that follows goes on with the next one. An
     older version that cannot be drawn is logged and stays without, or no job of the project would
     ever succeed again.
+
+    Args:
+        pictures: frames of a turntable, and pixels along each side; None: the pipeline's own.
 
     Raises:
         ModelFailed: the newest version cannot be drawn, or an engine or ffmpeg failed. The models
@@ -56,6 +61,7 @@ async def show_models(journal: StoreJournal, ports: Ports) -> None:
         Unavailable: a file or row cannot be stored, or there is no ffmpeg.
         StaleAttempt: the journal belongs to a newer attempt.
     """
+    wanted = {} if pictures is None else dict(zip(("frames", "size"), pictures, strict=True))
     spans = PREVIEW_SPANS[journal.lease.job.kind]
     detail = await journal.read_detail()
     newest = detail.newest_model
@@ -68,7 +74,7 @@ async def show_models(journal: StoreJournal, ports: Ports) -> None:
         started = time.perf_counter()
         try:
             model = await journal.get_model(row.model_path)
-            previews = await make_previews(model, ports.splats, journal.report)
+            previews = await make_previews(model, ports.splats, journal.report, **wanted)
         except InvalidInput as error:
             told = f"Version {row.version} cannot be drawn: {error}"
             if row == newest:

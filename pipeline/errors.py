@@ -20,6 +20,7 @@ It does not know HTTP or Ray: `deployments.handles` maps Ray's errors into it an
      ├── OutOfMemory             the device was too small for the work
      └── ModelFailed             an engine raised, hung or returned nonsense
           ├── ReplicaDied        the process that ran the engine is gone
+          ├── TimedOut           the engine ran for longer than any honest call
           └── AttemptsExhausted  every attempt stopped without an answer
 """
 
@@ -44,6 +45,7 @@ __all__ = [
     "ProjectBusy",
     "ReplicaDied",
     "StaleAttempt",
+    "TimedOut",
     "TooBusy",
     "Unavailable",
 ]
@@ -166,6 +168,13 @@ class ReplicaDied(ModelFailed):
     """The process that ran the engine ended before it answered."""
 
     code = "replica_died"
+    retryable = True
+
+
+class TimedOut(ModelFailed):
+    """An engine did not come to an end within the time that a call may take."""
+
+    code = "timed_out"
     retryable = True
 
 

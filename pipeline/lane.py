@@ -7,59 +7,109 @@ waiting until the thread has returned. It does not know Ray or what runs in it.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from pipeline.control import Control, Progress, Report, ignore_progress
+from pipeline.errors import TimedOut
 
 __all__ = ["Lane"]
 
 T = TypeVar("T")
 
 
-class Lane:
-    """Runs blocking work one after another off the event loop."""
+@dataclass
+class _Body:
+    """One piece of work, from its submission on. Times are of the monotonic clock."""
 
-    def __init__(self, name: str) -> None:
+    stop: threading.Event = field(default_factory=threading.Event)
+    started_at: float | None = None
+    stopped_at: float | None = None
+
+    def ask_to_stop(self) -> None:
+        self.stop.set()
+        self.stopped_at = time.monotonic()
+
+
+class Lane:
+    """Runs blocking work one after another off the event loop.
+
+    Args:
+        limit_s: longest that one piece of work may run, without the time it waits for its turn.
+    """
+
+    def __init__(self, name: str, *, limit_s: float = math.inf) -> None:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"lane-{name}")
-        self._busy_since: float | None = None
+        self._limit_s = limit_s
+        self._running: _Body | None = None
 
     @property
     def busy_s(self) -> float:
         """How long the work in the lane has been running, 0 when idle. Seconds."""
-        since = self._busy_since
-        return 0.0 if since is None else time.monotonic() - since
+        running = self._running
+        if running is None or running.started_at is None:
+            return 0.0
+        return time.monotonic() - running.started_at
+
+    @property
+    def stuck_s(self) -> float:
+        """How long the work in the lane has gone on although it was asked to stop. Seconds."""
+        running = self._running
+        if running is None or running.stopped_at is None or running.started_at is None:
+            return 0.0
+        return time.monotonic() - max(running.stopped_at, running.started_at)
 
     async def run(self, work: Callable[[Control], T], report: Report = ignore_progress) -> T:
         """Run `work` in the lane's thread and await its result.
 
         Cancelling the awaiting task sets the control's stop: work that waits is dropped, work
         that runs ends at its next `Control.check`. `report` is called on the event loop.
+
+        Raises:
+            TimedOut: the work ran for longer than the lane's limit. It is asked to stop, and the
+                lane stays busy until it does.
         """
         loop = asyncio.get_running_loop()
-        stop = threading.Event()
+        own = _Body()
 
         def relay(progress: Progress) -> None:
-            if not stop.is_set():
+            if not own.stop.is_set():
                 loop.call_soon_threadsafe(report, progress)
 
         def body() -> T:
-            self._busy_since = time.monotonic()
+            own.started_at = time.monotonic()
+            self._running = own
             try:
-                control = Control(stop, relay)
+                control = Control(own.stop, relay)
                 control.check()
                 return work(control)
             finally:
-                self._busy_since = None
+                self._running = None
 
+        future = loop.run_in_executor(self._pool, body)
         try:
-            return await loop.run_in_executor(self._pool, body)
-        except asyncio.CancelledError:
-            stop.set()
+            while not future.done():
+                left_s = self._left_s(own)
+                if left_s <= 0:
+                    raise TimedOut(f"An engine ran for more than {self._limit_s:g} s.")
+                # Until the work has begun its end is not known: then look again.
+                wait_s = None if math.isinf(self._limit_s) else left_s
+                await asyncio.wait({future}, timeout=wait_s)
+            return future.result()
+        except (asyncio.CancelledError, TimedOut):
+            own.ask_to_stop()
+            future.cancel()  # drops work that waits for its turn
             raise
+
+    def _left_s(self, body: _Body) -> float:
+        if body.started_at is None:
+            return self._limit_s
+        return body.started_at + self._limit_s - time.monotonic()
 
     def close(self) -> None:
         """Refuse new work; what runs is left to end by itself."""

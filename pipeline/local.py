@@ -6,6 +6,7 @@ who calls.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -211,6 +212,7 @@ def build_ports(
     names: Collection[PortName] = tuple(PortName),
     *,
     gpu_share: float | None = None,
+    call_limit_s: float = math.inf,
 ) -> LocalPorts:
     """Load the chosen engines of the named ports. Blocking; may compile the native library.
 
@@ -219,6 +221,7 @@ def build_ports(
     Args:
         gpu_share: 0..1 of the GPU's memory that the engines may take, where they use one; None
             sets no limit.
+        call_limit_s: longest that one engine call may run; then it fails with `TimedOut`.
 
     Raises:
         Unavailable: a weight, a package, the compiler or the GPU is missing; the text says which
@@ -234,7 +237,8 @@ def build_ports(
     if any(choice.engine(name) in NATIVE for name in names):
         load_library()
         set_threads(threads)
-    return _Builder(choice, device, threads, Lane("+".join(sorted(names)))).build(names)
+    lane = Lane("+".join(sorted(names)), limit_s=call_limit_s)
+    return _Builder(choice, device, threads, lane).build(names)
 
 
 @dataclass(frozen=True)

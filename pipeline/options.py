@@ -20,6 +20,7 @@ __all__ = [
     "MAX_CANDIDATES",
     "SAMPLERS",
     "SEED_LIMIT",
+    "SPLAT_LIMITS",
     "TEXTURE_SIZES",
     "ExportOptions",
     "GenerateOptions",
@@ -37,6 +38,9 @@ SAMPLERS = ("ddim", "dpm++")
 
 #: Most candidates of one generation.
 MAX_CANDIDATES = 8
+
+#: Fewest and most splats that may be asked for.
+SPLAT_LIMITS = (500, 500_000)
 
 #: Fewest and most faces of an exported mesh.
 FACE_LIMITS = (100, 200_000)
@@ -126,7 +130,7 @@ class GenerateOptions(_Options):
         if self.sampler is not None and self.sampler not in SAMPLERS:
             raise InvalidOption(f"sampler must be one of {list(SAMPLERS)}, got {self.sampler!r}.")
         if self.num_gaussians is not None:
-            _check_range("num_gaussians", self.num_gaussians, 500, 500_000)
+            _check_range("num_gaussians", self.num_gaussians, *SPLAT_LIMITS)
         if self.fit_steps is not None:
             _check_range("fit_steps", self.fit_steps, 1, 10_000)
         _check_range("candidates", self.candidates, 1, MAX_CANDIDATES)

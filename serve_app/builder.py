@@ -5,6 +5,7 @@ What is true of a model stands here (how it is called, how long it may take to d
 true of a machine (GPUs, replicas, queues) stands in `serve_config.yaml`.
 """
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from ray import serve
@@ -13,6 +14,7 @@ from ray.serve import Application
 from deployments.dispatcher import Dispatcher, DispatcherSettings
 from deployments.driver import Driver, DriverSettings
 from deployments.handles import HandlePorts
+from deployments.janitor import JanitorSettings
 from deployments.model_host import ModelHost
 from pipeline.engines import PortName
 from serve_app.ingress import Ingress, IngressSettings
@@ -20,10 +22,13 @@ from serve_app.services import Limits
 from serve_app.settings import AppArgs
 from serve_app.stores import StoreSettings
 
-__all__ = ["MODEL_ONGOING_REQUESTS", "build"]
+__all__ = ["MODEL_ONGOING_REQUESTS", "Parts", "build", "compose"]
 
-#: Longest honest call: a draining replica may finish it.
+#: Longest honest call: a draining model may finish it.
 _STAGE_LIMIT_S = 900
+
+#: A draining driver hands its jobs over within seconds; steps of engines end in between.
+_HAND_OVER_LIMIT_S = 60
 
 #: A replica that cannot start (no compiler, a damaged weight) fails the deployment after this
 #: many tries instead of Serve's 20.
@@ -39,56 +44,84 @@ _MODEL_NICENESS = 5
 _NO_RESERVATION = {"num_cpus": 0}
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What a test or a bench puts in place of ours.
+
+    Attributes:
+        host: hosts the models; called like `ModelHost`.
+        stores: where rows and files are; a `StoreSettings` or something derived from it.
+        driver: settings of the driver beside those of `args`.
+        options: more options of deployments, by name.
+    """
+
+    host: type[Any] = ModelHost
+    stores: type[StoreSettings] = StoreSettings
+    driver: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
 def build(args: AppArgs) -> Application:
     """The application. Starts the embedded database when `args` name no other."""
-    stores = StoreSettings(
+    return compose(args, Parts())
+
+
+def compose(args: AppArgs, parts: Parts) -> Application:
+    """The application, made of these parts."""
+    stores = parts.stores(
         data_dir=args.asset_dir.resolve(), database_url=args.database_url
     ).prepare()
     choice = args.engine_choice()
+    webhooks = args.webhook_rules()
+
+    def deployment(name: str, **options: Any) -> Any:
+        options |= {"max_constructor_retry_count": _START_TRIES, **parts.options.get(name, {})}
+        return serve.deployment(name=name, **options)
 
     hosts = {
-        name: serve.deployment(
-            name=name,
+        name: deployment(
+            name,
             max_ongoing_requests=MODEL_ONGOING_REQUESTS,
             graceful_shutdown_timeout_s=_STAGE_LIMIT_S,
-            max_constructor_retry_count=_START_TRIES,
+            # A hung engine is found by its health.
+            health_check_period_s=5,
             ray_actor_options={**_NO_RESERVATION, "num_gpus": args.gpu_shares.get(name, 0)},
-        )(ModelHost).bind(choice, ports, niceness=_MODEL_NICENESS)
+        )(parts.host).bind(choice, ports, niceness=_MODEL_NICENESS, call_limit_s=args.call_limit_s)
         for name, ports in args.hosts.items()
     }
     by_port = {port: hosts[name] for name, ports in args.hosts.items() for port in ports}
     # Serve replaces applications by handles wherever it finds them in the arguments.
     handles: dict[str, Any] = {port.value: by_port[port] for port in PortName}
 
-    driver = serve.deployment(
-        name="Driver",
+    driver = deployment(
+        "Driver",
         max_ongoing_requests=args.max_running_jobs,
-        # Serve waits for running jobs to end, then kills the driver; the dispatcher gives what
-        # was left to another one, which goes on at the first uncommitted stage.
-        graceful_shutdown_timeout_s=_STAGE_LIMIT_S,
-        max_constructor_retry_count=_START_TRIES,
+        graceful_shutdown_timeout_s=_HAND_OVER_LIMIT_S,
         ray_actor_options=_NO_RESERVATION,
     )(Driver).bind(
         stores,
         HandlePorts(**handles),
-        DriverSettings(lease_s=args.lease_s, model_dir=args.model_dir),
+        DriverSettings(lease_s=args.lease_s, model_dir=args.model_dir, **parts.driver),
     )
-    dispatcher = serve.deployment(
-        name="Dispatcher",
-        # Health checks keep its claim loop alive.
+    dispatcher = deployment(
+        "Dispatcher",
+        # Health checks keep its loops alive.
         health_check_period_s=2,
-        max_constructor_retry_count=_START_TRIES,
         ray_actor_options=_NO_RESERVATION,
     )(Dispatcher).bind(
         stores,
         driver,
-        DispatcherSettings(max_running_jobs=args.max_running_jobs, lease_s=args.lease_s),
+        DispatcherSettings(
+            max_running_jobs=args.max_running_jobs,
+            lease_s=args.lease_s,
+            janitor=JanitorSettings(project_ttl_s=args.project_ttl_s),
+            webhooks=webhooks,
+        ),
     )
-    application: Application = serve.deployment(
-        name="Ingress",
-        # A request that waits for its job holds a slot all the while.
+    application: Application = deployment(
+        "Ingress",
+        # A request that waits for its job holds a slot all the while, and so does a stream.
         max_ongoing_requests=512,
-        max_constructor_retry_count=_START_TRIES,
         ray_actor_options=_NO_RESERVATION,
     )(serve.ingress()(Ingress)).bind(
         stores,
@@ -97,8 +130,14 @@ def build(args: AppArgs) -> Application:
         driver,
         dispatcher,
         IngressSettings(
-            limits=Limits(max_wait_s=args.max_wait_s, max_queued_jobs=args.max_queued_jobs),
+            limits=Limits(
+                max_wait_s=args.max_wait_s,
+                max_queued_jobs=args.max_queued_jobs,
+                max_stream_s=args.max_stream_s,
+            ),
             public_url=args.public_url,
+            client_header=args.client_header,
+            webhooks=webhooks,
         ),
     )
     return application

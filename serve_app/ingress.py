@@ -18,6 +18,7 @@ from ray.serve.schema import ApplicationStatus
 
 from deployments.handles import HandleBackground, readiness_of
 from deployments.store import Store
+from deployments.webhooks import WebhookRules
 from pipeline.errors import GlimpseError
 from serve_app.api import create_app
 from serve_app.services import Limits, Services
@@ -32,6 +33,8 @@ class IngressSettings:
 
     limits: Limits
     public_url: str | None
+    client_header: str | None = None
+    webhooks: WebhookRules | None = None
 
 
 class Ingress:
@@ -75,6 +78,8 @@ class Ingress:
             files=self._stores.blobs(),
             limits=self._settings.limits,
             public_url=self._settings.public_url,
+            client_header=self._settings.client_header,
+            webhooks=self._settings.webhooks,
         )
         return create_app(services)
 

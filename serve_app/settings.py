@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from deployments.webhooks import WebhookRules
 from pipeline.engines import ENGINES, PRESETS, DeviceName, EngineChoice, PortName
 
 __all__ = ["AppArgs", "Environment"]
@@ -42,6 +43,11 @@ class Environment(BaseSettings):
     engine_options: dict[PortName, dict[str, Any]] = Field(default_factory=dict)
     #: Address clients see, for URLs in answers; empty: taken from each request.
     public_url: str = ""
+    #: Signs webhooks, "whsec_" and base64; empty: nobody can ask for one. Also read by replicas
+    #: of a cluster, so that it need not stand in a YAML file.
+    webhook_secret: str = Field(default="", repr=False)
+    #: Projects are deleted so many seconds after their last job; empty: never.
+    project_ttl_s: float | None = Field(default=None, gt=0)
     #: More log lines.
     debug: bool = False
 
@@ -108,6 +114,22 @@ class AppArgs(BaseModel):
     lease_s: float = Field(default=15.0, ge=1)
     #: Address clients see, for URLs in answers; None: taken from each request.
     public_url: str | None = None
+    #: Longest that an event stream is kept open before its client has to connect again, seconds;
+    #: less than Serve's `request_timeout_s` where that is set.
+    max_stream_s: float = Field(default=300.0, gt=0)
+    #: Longest that one call of an engine may run, without its time in the queue, seconds. An
+    #: engine that does not stop then is taken for hung, and its process is replaced.
+    call_limit_s: float = Field(default=3600.0, gt=0)
+    #: Header in which a proxy in front names the client, for turns between clients; None: the
+    #: address that the request comes from.
+    client_header: str | None = None
+    #: Projects are deleted so many seconds after their last job; None: never.
+    project_ttl_s: float | None = Field(default=None, gt=0)
+    #: Signs webhooks, "whsec_" and base64; None: WEBHOOK_SECRET of the environment, and without
+    #: that nobody can ask for one.
+    webhook_secret: str | None = Field(default=None, repr=False)
+    #: Private networks that webhooks may reach, such as "10.1.0.0/16".
+    webhook_networks: tuple[str, ...] = ()
 
     @field_validator("engines", mode="before")
     @classmethod
@@ -133,6 +155,11 @@ class AppArgs(BaseModel):
         if unknown:
             raise ValueError(f"gpu_shares names {unknown[0]!r}; the hosts are {sorted(self.hosts)}")
         return self
+
+    def webhook_rules(self) -> WebhookRules | None:
+        """How webhooks are signed and where they may go; None without a secret."""
+        secret = self.webhook_secret or Environment().webhook_secret
+        return WebhookRules(secret, self.webhook_networks) if secret else None
 
     def engine_choice(self) -> EngineChoice:
         """The engines as the pipeline wants them."""

@@ -69,6 +69,8 @@ def app_args(env: Environment) -> AppArgs:
         "device": env.device,
         "precision": env.precision or None,
         "engine_options": env.engine_options,
+        "webhook_secret": env.webhook_secret or None,
+        "project_ttl_s": env.project_ttl_s,
     }
     if env.engines == "embedded":
         return AppArgs.model_validate(common)

@@ -1,19 +1,33 @@
 """Every fake of the tests. Each says what it makes observable.
 
-`FakeModels` stand in for the models: they answer at once with small, valid values.
+`FakeModels` stand in for the models: they answer at once with small, valid values. `SleepingPorts`
+take time and fail on demand, in processes of their own; `FaultyStores` make the store fail.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import errno
+import json
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from deployments.model_host import ModelHost
+from deployments.store import Records, StageCommit, Store
 from pipeline.cameras import VIEW_COUNT, rig_cameras
-from pipeline.control import Progress, Report, ignore_progress
-from pipeline.errors import InvalidImage
+from pipeline.control import Control, Progress, Report, ignore_progress
+from pipeline.errors import InvalidImage, OutOfMemory
+from pipeline.lane import Lane
+from pipeline.local import LocalPorts
 from pipeline.options import ExportOptions
 from pipeline.ports import (
     Candidate,
@@ -40,6 +54,7 @@ from pipeline.types import (
     ViewScore,
     ViewSet,
 )
+from serve_app.stores import StoreSettings
 
 SIZE = 32
 
@@ -281,3 +296,119 @@ class MemoryJournal:
     async def save_iteration(self, outcome: IterationOutcome) -> None:
         self.iterations.append(outcome)
         self.saved.append(f"iteration-{outcome.iteration}")
+
+
+@dataclass
+class SleepingPorts(FakeModels):
+    """Engines that sleep in a lane, as real ones compute in one, and fail on demand.
+
+    What they do stands in files of `folder`, so that a test in another process can change it:
+    `naps.json` says how many seconds each call takes (default `nap_s`), and `fault-{call}` names a
+    fault and how often it strikes: "raise 1", "hang 1", "oom 2". `hang` ignores that it should
+    stop; it ends when `unhang` exists, for a thread cannot be killed. `called.log` gets a line per
+    call: pid, name and number of splats asked for.
+    """
+
+    lane: Lane = field(default_factory=lambda: Lane("sleeping"))
+    folder: Path = Path()
+    nap_s: float = 0.0
+    engine: object = None
+
+    async def _called(self, name: str, report: Report = ignore_progress) -> None:
+        await self.lane.run(lambda control: self._sleep(name, control), report)
+
+    async def reconstruct(
+        self, request: FitRequest, report: Report = ignore_progress
+    ) -> SplatModel:
+        self._log("fit-of", request.num_gaussians)
+        return await super().reconstruct(request, report)
+
+    async def estimate_many(self, sets: Sequence[ViewSet]) -> list[DepthMaps]:
+        return [await self.estimate_depth(views) for views in sets]
+
+    def _log(self, name: str, count: int) -> None:
+        with (self.folder / "called.log").open("a") as log:
+            log.write(f"{os.getpid()} {name} {count}\n")
+
+    def _sleep(self, name: str, control: Control) -> None:
+        self._log(name, 0)
+        naps = self.folder / "naps.json"
+        left_s = json.loads(naps.read_text()).get(name, self.nap_s) if naps.exists() else self.nap_s
+        self._fail(name)
+        until, began = time.monotonic() + left_s, time.monotonic()
+        while (now := time.monotonic()) < until:
+            control.step((now - began) / left_s, f"{name} sleeps")
+            time.sleep(min(0.01, until - now))
+
+    def _fail(self, name: str) -> None:
+        fault = self.folder / f"fault-{name}"
+        if not fault.exists():
+            return
+        kind, times = fault.read_text().split()
+        if int(times) > 1:
+            fault.write_text(f"{kind} {int(times) - 1}")
+        else:
+            fault.unlink()
+        if kind == "raise":
+            raise RuntimeError("the engine was told to raise")
+        if kind == "oom":
+            raise OutOfMemory("The engine was told to run out of memory.")
+        while not (self.folder / "unhang").exists():
+            time.sleep(0.05)
+
+
+class SleepingHost(ModelHost):
+    """A `ModelHost` whose engines sleep; `EngineChoice.model_dir` is the folder they look into."""
+
+    stuck_after_s = 1.0
+
+    def _build(self) -> LocalPorts:
+        folder = self._choice.model_dir
+        assert folder is not None
+        lane = Lane("sleeping", limit_s=self._call_limit_s)
+        ports: Any = SleepingPorts(lane=lane, folder=folder)
+        return LocalPorts(lane, ports, ports, ports, ports, ports, ports)
+
+
+@dataclass(frozen=True)
+class FaultyStores(StoreSettings):
+    """A real store with faults that files in `data_dir` switch on.
+
+    `disk-full`: no file can be written. `die-at-commit` and `freeze-at-commit`: the process that
+    commits next gets SIGKILL or SIGSTOP before it asks the database; the file is removed first,
+    and `frozen` then holds the process's id.
+    """
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Store]:
+        os.fsync = partial(_fsync, self.data_dir / "disk-full")
+        async with super().open() as store:
+            records: Any = _FaultyRecords(self.data_dir, store.records)
+            yield Store(records, store.blobs)
+
+
+_real_fsync = os.fsync
+
+
+def _fsync(marker: Path, descriptor: int) -> None:
+    """The store's own code meets the error where the system would raise it."""
+    if marker.exists():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    _real_fsync(descriptor)
+
+
+class _FaultyRecords:
+    def __init__(self, folder: Path, records: Records) -> None:
+        self._folder, self._records = folder, records
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._records, name)
+
+    async def commit_stage(self, job_id: str, fence: int, commit: StageCommit) -> None:
+        for marker, number in (("die", signal.SIGKILL), ("freeze", signal.SIGSTOP)):
+            file = self._folder / f"{marker}-at-commit"
+            if file.exists():
+                file.unlink()
+                (self._folder / "frozen").write_text(str(os.getpid()))
+                os.kill(os.getpid(), number)
+        await self._records.commit_stage(job_id, fence, commit)

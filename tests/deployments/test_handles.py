@@ -7,8 +7,11 @@ import pytest
 import ray.exceptions
 from ray.serve import exceptions as serve_exceptions
 
+from deployments import handles
 from deployments.handles import translate
+from deployments.streaming import Finished
 from pipeline import errors
+from pipeline.control import Progress
 
 
 def subclasses(root: type) -> list[type]:
@@ -79,3 +82,32 @@ def test_every_error_of_ours_crosses_a_process_border():
         assert type(back) is kind
         assert back.detail == "a sentence"
     assert pickle.loads(pickle.dumps(errors.ProjectBusy("busy", "job-1"))).job_id == "job-1"
+
+
+async def test_a_full_queue_is_waited_for_and_never_an_error(monkeypatch):
+    monkeypatch.setattr(handles, "_ASK_AGAIN_AFTER_S", (0.001, 0.002))
+    answers = [FULL, FULL, FULL, "the answer"]
+
+    async def answer():
+        following = answers.pop(0)
+        if isinstance(following, Exception):
+            raise following
+        return following
+
+    assert await handles._unary(answer, "the model") == "the answer"
+    assert answers == []
+
+
+async def test_a_full_queue_is_waited_for_by_streams_too(monkeypatch):
+    monkeypatch.setattr(handles, "_ASK_AGAIN_AFTER_S", (0.001, 0.002))
+    refusals = [FULL, FULL]
+
+    async def items():
+        if refusals:
+            raise refusals.pop()
+        yield Progress(0.5)
+        yield Finished("the result")
+
+    seen = []
+    assert await handles._streamed(items, "the model", seen.append) == "the result"
+    assert seen == [Progress(0.5)]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deployments import previews
+from deployments import driver, previews
 from deployments.driver import DriverSettings, JobRunner
 from deployments.journal import StoreJournal, StoreRefineJournal, read_scores, scores_document
 from deployments.paths import AttemptPaths
@@ -233,10 +233,11 @@ async def test_a_refinement_sees_the_views_and_depths_of_the_generation(store: S
 
 
 async def test_every_stage_keeps_the_hashes_of_its_files_and_the_peak_memory(store: Store):
-    async def of_splats() -> int:
-        return 123
+    async def of_splats(span_s: float) -> dict[str, int]:
+        assert 0 <= span_s < 60
+        return {"": 123, " GPU": 45}
 
-    async def of_vision() -> int:
+    async def of_vision(span_s: float) -> dict[str, int]:
         raise ReplicaDied("gone")
 
     await new_project(store)
@@ -260,7 +261,7 @@ async def test_every_stage_keeps_the_hashes_of_its_files_and_the_peak_memory(sto
     assert sha256 == f"sha256:{hashlib.sha256(data).hexdigest()}"
     for commit in commits.values():
         assert commit.detail["peak_memory_bytes"] > 10_000_000
-        assert commit.detail["replica_peak_memory_bytes"] == {"Splats": 123}
+        assert commit.detail["replica_peak_memory_bytes"] == {"Splats": 123, "Splats GPU": 45}
 
     # Names are those of the first attempt, wherever the files of another one are.
     again = await lease_of(store, JobKind.GENERATE)
@@ -443,6 +444,7 @@ async def test_a_full_disk_names_itself_and_another_attempt_goes_on(store: Store
             raise Unavailable("The disk is full.")
         await put(self, bucket, *args)
 
+    monkeypatch.setattr(driver, "_PAUSES_S", ())
     lease = await lease_of(store, JobKind.GENERATE)
     with monkeypatch.context() as disk:
         disk.setattr(type(store.blobs), "put", full)

@@ -156,7 +156,7 @@ async def test_engines_are_warm_before_a_replica_is_ready(monkeypatch):
         def warm_up(self) -> None:
             warmed.append(True)
 
-    def build(choice, names, *, gpu_share=None):
+    def build(choice, names, **_limits):
         lane = Lane("test")
         return LocalPorts(lane, views=LocalViews(Engine(), lane))
 

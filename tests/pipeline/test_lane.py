@@ -4,7 +4,7 @@ import threading
 import pytest
 
 from pipeline.control import Control, Progress
-from pipeline.errors import Cancelled, ModelFailed
+from pipeline.errors import Cancelled, ModelFailed, TimedOut
 from pipeline.lane import Lane
 
 
@@ -75,3 +75,28 @@ async def test_progress_arrives_and_errors_pass_through():
         await lane.run(work, seen.append)
     await asyncio.sleep(0)
     assert seen == [Progress(0.75, "half way", {"loss": 2.0})]
+
+
+async def test_work_that_runs_too_long_fails_and_is_asked_to_stop():
+    lane, stopped, may_end = Lane("test", limit_s=0.05), threading.Event(), threading.Event()
+
+    def endless(control: Control) -> None:
+        while not control.stop.wait(0.01):
+            pass
+        stopped.set()
+        may_end.wait(10)
+
+    with pytest.raises(TimedOut, match=r"more than 0.05 s"):
+        await lane.run(endless)
+    await asyncio.to_thread(stopped.wait, 10)
+    await asyncio.sleep(0.02)
+    assert lane.stuck_s > 0, "it goes on although it was asked to stop"
+    may_end.set()
+    assert await lane.run(lambda _: "next") == "next"
+    assert lane.stuck_s == 0
+
+
+async def test_time_in_the_queue_does_not_count_as_time_at_work():
+    lane = Lane("test", limit_s=0.5)
+    naps = [lane.run(lambda _: threading.Event().wait(0.2)) for _ in range(5)]
+    assert await asyncio.gather(*naps) == [False] * 5

@@ -1,0 +1,173 @@
+"""The dispatcher over a real store, with drivers that are coroutines in this process."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import ray.exceptions
+
+from deployments import dispatcher
+from deployments.dispatcher import Dispatcher, DispatcherSettings
+from deployments.store import JobKind, JobState, Lease, NewJob, Store
+from serve_app.stores import StoreSettings
+
+SETTINGS = DispatcherSettings(max_running_jobs=2, poll_s=0.01, lease_s=5)
+
+
+@dataclass
+class Drivers:
+    """Stands in for the handle; `drive` is what a driver does with a lease."""
+
+    drive: Callable[[Lease], Awaitable[None]]
+    calls: list["Call"] = field(default_factory=list)
+
+    @property
+    def run(self) -> "Drivers":
+        return self
+
+    def remote(self, lease: Lease) -> "Call":
+        call = Call(lease, asyncio.ensure_future(self.drive(lease)))
+        self.calls.append(call)
+        return call
+
+
+@dataclass
+class Call:
+    """Stands in for a `DeploymentResponse`."""
+
+    lease: Lease
+    task: asyncio.Future[None]
+
+    def cancel(self) -> None:
+        self.task.cancel()
+
+    def __await__(self) -> Any:
+        return self._answer().__await__()
+
+    async def _answer(self) -> None:
+        try:
+            await self.task
+        except asyncio.CancelledError:
+            raise ray.exceptions.TaskCancelledError from None
+
+
+class InProcess(Dispatcher):
+    """Serve awaits `__del__`; the garbage collector would not."""
+
+    def __del__(self) -> None: ...  # type: ignore[override]
+
+
+@asynccontextmanager
+async def working(settings: StoreSettings, drivers: Drivers) -> AsyncIterator[Dispatcher]:
+    handle: Any = drivers
+    found = InProcess(settings, handle, SETTINGS)
+    await found.check_health()
+    try:
+        yield found
+    finally:
+        await found.close()
+
+
+async def submit(store: Store, name: str) -> str:
+    await store.records.create_project(
+        name, original_path="o", processed_path="p", background_engine="none"
+    )
+    job = NewJob(name, JobKind.GENERATE, {}, fingerprint=name)
+    return (await store.records.submit_job(job)).job.id
+
+
+async def until(store: Store, job_id: str, *states: JobState) -> None:
+    async with asyncio.timeout(20):
+        while (await store.records.get_job(job_id)).state not in states:
+            await asyncio.sleep(0.01)
+
+
+async def test_jobs_are_handed_out_up_to_the_limit(store: Store, store_settings: StoreSettings):
+    gate, peak, running = asyncio.Event(), 0, 0
+
+    async def drive(lease: Lease) -> None:
+        nonlocal peak, running
+        running += 1
+        peak = max(peak, running)
+        await gate.wait()
+        running -= 1
+        await store.records.finish_job(lease.job.id, lease.fence, state=JobState.SUCCEEDED)
+
+    jobs = [await submit(store, f"project-{i}") for i in range(5)]
+    async with working(store_settings, Drivers(drive)):
+        await until(store, jobs[1], JobState.RUNNING)
+        await asyncio.sleep(0.1)
+        assert running == 2
+        gate.set()
+        for job_id in jobs:
+            await until(store, job_id, JobState.SUCCEEDED)
+    assert peak == 2
+
+
+async def test_a_driver_that_dies_gives_its_job_back_and_costs_an_attempt(
+    store: Store, store_settings: StoreSettings
+):
+    async def drive(lease: Lease) -> None:
+        if lease.job.attempt == 1:
+            raise ray.exceptions.ActorDiedError
+        await store.records.finish_job(lease.job.id, lease.fence, state=JobState.SUCCEEDED)
+
+    job_id = await submit(store, "project")
+    async with working(store_settings, Drivers(drive)):
+        await until(store, job_id, JobState.SUCCEEDED)
+    job = await store.records.get_job(job_id)
+    assert job.last_error is not None
+    assert (job.attempt, job.last_error.code) == (2, "replica_died")
+
+
+async def test_a_job_that_waits_for_a_driver_keeps_its_lease_and_can_be_cancelled(
+    store: Store, store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(dispatcher, "_HOLD_S", 0.02)
+
+    async def drive(lease: Lease) -> None:
+        await asyncio.sleep(60)  # no driver has room
+
+    job_id = await submit(store, "project")
+    drivers = Drivers(drive)
+    async with working(store_settings, drivers):
+        await until(store, job_id, JobState.RUNNING)
+        await store.records.cancel_job(job_id)
+        await until(store, job_id, JobState.CANCELLED)
+        (call,) = drivers.calls
+        await asyncio.wait({call.task})
+        assert call.task.cancelled(), "the call does not reach a driver any more"
+
+
+async def test_a_dispatcher_that_is_stopped_gives_back_what_no_driver_has_begun(
+    store: Store, store_settings: StoreSettings
+):
+    async def drive(lease: Lease) -> None:
+        await asyncio.sleep(60)
+
+    job_id = await submit(store, "project")
+    async with working(store_settings, Drivers(drive)):
+        await until(store, job_id, JobState.RUNNING)
+    job = await store.records.get_job(job_id)
+    assert (job.state, job.attempt) == (JobState.QUEUED, 0)
+
+
+async def test_a_dead_loop_is_told_by_the_health(
+    store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+):
+    def broken() -> bool:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(dispatcher, "is_draining", broken)
+
+    async def drive(lease: Lease) -> None: ...
+
+    async with working(store_settings, Drivers(drive)) as found:
+        async with asyncio.timeout(20):
+            while not found._loops[0].done():
+                await asyncio.sleep(0.01)
+        with pytest.raises(RuntimeError, match="a fault of ours"):
+            await found.check_health()
