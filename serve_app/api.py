@@ -9,7 +9,16 @@ from fastapi_offline import FastAPIOffline
 
 from serve_app import problems
 from serve_app.middleware import BodyLimit, RequestId
-from serve_app.routes import files, health, jobs, projects, reports
+from serve_app.routes import (
+    events,
+    files,
+    health,
+    jobs,
+    library,
+    projects,
+    reports,
+    uploads,
+)
 from serve_app.services import Services
 
 __all__ = ["create_app"]
@@ -26,7 +35,7 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     problems.install(app)
-    for module in (health, projects, reports, jobs, files):
+    for module in (health, uploads, projects, library, reports, jobs, events, files):
         app.include_router(module.router)
     # The last one added is the outermost: a refused body has an id, too.
     app.add_middleware(BodyLimit, max_file_bytes=services.limits.max_upload_bytes)

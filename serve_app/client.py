@@ -5,8 +5,9 @@ It speaks the documented contract and knows nothing of what is behind it.
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,32 @@ import httpx
 
 from pipeline.errors import GlimpseError, ModelFailed
 
-__all__ = ["Client", "ServiceError"]
+__all__ = ["Client", "Event", "ServiceError"]
 
 Json = Mapping[str, Any]
 
 _POLL_S = 0.25
+_ENDED = ("succeeded", "failed", "cancelled")
+
+#: A stream says something every 15 s; one that is silent for longer is dead.
+_STREAM_TIMEOUT = httpx.Timeout(60.0)
+#: So often in a row a stream may fail to bring an event before we give up.
+_STREAM_TRIES = 10
 
 
 class ServiceError(GlimpseError):
     """The service answered with a problem document; `detail` is its sentence."""
 
     code = "service_error"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One server-sent event."""
+
+    id: str
+    kind: str
+    data: Json
 
 
 @dataclass(frozen=True)
@@ -68,6 +84,42 @@ class Client:
             raise ModelFailed(f"{kind} failed in stage {error['stage']}: {error['detail']}")
         return job
 
+    def events(self, job_id: str, last_event_id: str = "") -> Iterator[Event]:
+        """What happens to a job, as it happens, until it has ended; each event once.
+
+        A connection that breaks is made again behind the last event that came.
+
+        Raises:
+            ServiceError: the service refuses, or cannot be reached for several tries.
+        """
+        failures = 0
+        while True:
+            headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
+            try:
+                with self.http.stream(
+                    "GET", f"jobs/{job_id}/events", headers=headers, timeout=_STREAM_TIMEOUT
+                ) as answer:
+                    if answer.status_code == 204:
+                        return
+                    if answer.is_error:
+                        answer.read()
+                        if answer.status_code != 503:
+                            self._json(answer)
+                        raise httpx.RemoteProtocolError(f"answered {answer.status_code}")
+                    for event in _events_of(answer.iter_lines()):
+                        failures, last_event_id = 0, event.id or last_event_id
+                        yield event
+                        if event.kind == "deleted" or event.data.get("state") in _ENDED:
+                            return
+            except httpx.TransportError as error:
+                failures += 1
+                if failures >= _STREAM_TRIES:
+                    raise ServiceError(
+                        f"The events of job {job_id} cannot be read: {error}"
+                    ) from None
+            # Closed in good order the service wants to be asked again, too.
+            time.sleep(min(_POLL_S * 2**failures, 5.0))
+
     def export(self, project_id: str, name: str) -> Json:
         """Convert the newest model."""
         return self._json(self.http.get(f"export/{project_id}", params={"format": name}))
@@ -93,3 +145,17 @@ class Client:
         if answer.is_error:
             raise ServiceError(f"{body.get('title', '')}: {body.get('detail', answer.text)}")
         return body
+
+
+def _events_of(lines: Iterable[str]) -> Iterator[Event]:
+    """Events from the lines of a stream; one that was cut off is not told."""
+    fields: dict[str, str] = {}
+    for line in lines:
+        if line:
+            name, _, value = line.partition(":")
+            fields[name] = value.removeprefix(" ")
+            continue
+        if "data" in fields:
+            data: Json = json.loads(fields["data"])
+            yield Event(fields.get("id", ""), fields.get("event", "message"), data)
+        fields = {}

@@ -14,6 +14,7 @@ from typing import Protocol
 from fastapi import Request
 
 from deployments.store import Bucket, Store
+from deployments.webhooks import WebhookRules
 from pipeline.images import MAX_BYTES
 from pipeline.ports import BackgroundRemover
 
@@ -42,12 +43,18 @@ class Limits:
         max_wait_s: longest a request waits for its job before it is answered with 202.
         max_queued_jobs: above it new jobs are refused with 503.
         upload_timeout_s: longest an upload waits for its turn and for background removal.
+        keep_alive_s: a stream of events says something at least so often.
+        max_stream_s: a stream of events is closed after so long; the client comes again.
+        delete_wait_s: longest a deletion waits for the project's job to stop.
     """
 
     max_upload_bytes: int = MAX_BYTES
     max_wait_s: float = 600.0
     max_queued_jobs: int = 100
     upload_timeout_s: float = 120.0
+    keep_alive_s: float = 15.0
+    max_stream_s: float = 300.0
+    delete_wait_s: float = 20.0
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,9 @@ class Services:
         files: None when blobs have URLs of their own.
         decoding: uploads that are decoded at once: a photo of 64 megapixels costs hundreds of
             megabytes while it is decoded, and this process serves everybody.
+        webhooks: what a webhook's URL may be; None: webhooks are not configured.
+        client_header: header that says who asks, set by a proxy in front of us; None, or a
+            request without it: the address that the request came from.
     """
 
     store: Store
@@ -67,6 +77,8 @@ class Services:
     limits: Limits = field(default_factory=Limits)
     decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     public_url: str | None = None
+    webhooks: WebhookRules | None = None
+    client_header: str | None = None
 
     @classmethod
     def of(cls, request: Request) -> Services:

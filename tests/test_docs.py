@@ -14,16 +14,21 @@ from pipeline.mesh.texture import UNWRAP_LIMIT
 from pipeline.models.bundles import BUNDLES
 from pipeline.models.sdxl import SdxlOptions
 from serve_app.report.assemble import IterationReport, JobReport, RefinementReport, Report
-from serve_app.routes import files, health, jobs, projects, reports
+from serve_app.routes import events, files, health, jobs, library, projects, reports, uploads
 from serve_app.schemas import (
     ExportAnswer,
     ExportQuery,
     GenerateAnswer,
     GenerateBody,
     IterationAnswer,
+    JobAnswer,
     ManifestAnswer,
     MetricAnswer,
     ModelAnswer,
+    ProjectPageAnswer,
+    ProjectResource,
+    ProjectsQuery,
+    QueueAnswer,
     RefineAnswer,
     RefineBody,
     ReportQuery,
@@ -39,7 +44,7 @@ README = (ROOT / "README.md").read_text()
 
 
 def test_every_route_is_documented():
-    for module in (projects, reports, jobs, files, health):
+    for module in (projects, uploads, library, reports, jobs, events, files, health):
         for route in module.router.routes:
             assert isinstance(route, APIRoute)
             if route.include_in_schema:
@@ -48,14 +53,14 @@ def test_every_route_is_documented():
 
 
 def test_every_option_is_documented():
-    for body in (GenerateBody, RefineBody, ExportQuery, ReportQuery):
+    for body in (GenerateBody, RefineBody, ExportQuery, ReportQuery, ProjectsQuery):
         for name in body.model_fields:
             assert f"`{name}`" in API, name
 
 
 def test_every_option_of_an_export_stands_with_its_default():
     for name, field in ExportQuery.model_fields.items():
-        shown = str(field.default).lower() if field.default is False else field.default
+        shown = {False: "false", None: "none"}.get(field.default, field.default)
         assert re.search(rf"^\| `{name}` \| `?{shown}`? \|", API, re.MULTILINE), name
 
 
@@ -70,9 +75,13 @@ def test_every_field_of_answers_is_documented():
         ExportAnswer,
         GenerateAnswer,
         IterationAnswer,
+        JobAnswer,
         ManifestAnswer,
         MetricAnswer,
         ModelAnswer,
+        ProjectPageAnswer,
+        ProjectResource,
+        QueueAnswer,
         RefineAnswer,
         StatusAnswer,
     ):

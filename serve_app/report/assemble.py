@@ -143,7 +143,7 @@ class StageReport:
     """A stage that was committed.
 
     Attributes:
-        peak_memory_bytes: most that the driver's process has had since its start, with all of its
+        peak_memory_bytes: most that the driver's process had during the stage, with all of its
             jobs; None in rows of releases that did not measure it.
         replica_peak_memory_bytes: the same of the model deployments, by name.
     """

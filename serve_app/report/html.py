@@ -327,7 +327,7 @@ def _timing(job: JobReport) -> str:
     error = ""
     if job.error is not None:
         error = f'<p class="error">{escape(job.error.stage)}: {escape(job.error.detail)}</p>'
-    told = f'<p class="quiet">Peak memory of the processes so far: {memory}.</p>' if memory else ""
+    told = f'<p class="quiet">Peak memory of the processes: {memory}.</p>' if memory else ""
     return (
         f'<div class="job"><h3>{escape(job.kind)} <small>{escape(job.state)}{wall}{attempts}'
         f'</small></h3>{bar}<ul class="legend">{legend}</ul>{told}{error}</div>'
