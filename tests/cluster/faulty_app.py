@@ -1,0 +1,16 @@
+# No `from __future__ import annotations` here: Serve reads the annotation of `build` as a class.
+"""The application with engines that sleep and a store that fails on demand, for `serve deploy`."""
+
+from ray.serve import Application
+
+from serve_app.builder import Parts, compose
+from serve_app.settings import AppArgs
+from tests.fakes import FaultyStores, SleepingHost
+
+__all__ = ["build"]
+
+
+def build(args: AppArgs) -> Application:
+    """Small pictures, and a driver that gives a store up sooner."""
+    driver = {"pictures": (2, 64), "patience_s": 20.0}
+    return compose(args, Parts(SleepingHost, FaultyStores, driver))
