@@ -543,12 +543,14 @@ def test_a_client_that_disconnects_does_not_stop_its_job(faults: Faults):
 
 def test_a_client_that_stops_reading_its_events_hinders_nobody(faults: Faults):
     faults.naps(splats=1)
-    job_id = faults.start(faults.upload())
+    project = faults.upload()
+    job_id = faults.start(project)
     address = urlsplit(faults.url)
     assert address.hostname is not None
     idle = []
     for _ in range(10):
         connection = socket.create_connection((address.hostname, address.port))
+        # Two events fill it: the proxy is left with the others.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
         request = (
             f"GET {PREFIX}{API}/jobs/{job_id}/events HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n"
@@ -556,14 +558,8 @@ def test_a_client_that_stops_reading_its_events_hinders_nobody(faults: Faults):
         connection.sendall(request.encode())
         idle.append(connection)
     settled(faults, job_id, "succeeded", attempt=1)
-    # The streams have ended with the job, although nobody read them.
+    assert faults.http.get(f"{API}/status/{project}").status_code == 200
     for connection in idle:
-        connection.settimeout(LIMIT_S)
-        received = b""
-        while b'"state":"succeeded"' not in received.replace(b" ", b""):
-            part = connection.recv(65536)
-            assert part, received
-            received += part
         connection.close()
 
 
