@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,10 @@ class Faults:
             "route_prefix": PREFIX,
             "import_path": "tests.cluster.faulty_app:build",
             "args": self.args.model_dump(mode="json") | self.changed,
-            "deployments": [{"name": name, **more} for name, more in deployments.items()],
+            "deployments": [
+                {"name": name, **{k: v for k, v in more.items() if v is not None}}
+                for name, more in deployments.items()
+            ],
         }
         schema = ServeDeploySchema.model_validate({"applications": [application]})
         _get_global_client().deploy_apps(schema)
@@ -409,6 +412,36 @@ def test_a_changed_user_config_under_load_loses_nothing(faults: Faults):
     assert {p.pid for p in replicas("Models")} == processes, "no replica was replaced"
 
 
+def test_models_are_scaled_by_the_queue(faults: Faults):
+    """The policy of deploy/serve_config.8gpu.yaml, in a real controller."""
+    policy = {
+        "policy_function": "deployments.scaling:QueuedWork",
+        "policy_kwargs": {
+            "url": f"{faults.url}{PREFIX}{API}/queue",
+            "jobs_per_replica": 2,
+            "period_s": 0.2,
+        },
+    }
+    scaling = {
+        "min_replicas": 1,
+        "max_replicas": 3,
+        # The calls alone would ask for one: jobs here make one call at a time.
+        "target_ongoing_requests": 64,
+        "upscale_delay_s": 0.5,
+        "downscale_delay_s": 0.5,
+        "policy": policy,
+    }
+    faults.deploy(Models={"num_replicas": None, "autoscaling_config": scaling})
+    eventually(lambda: len(replicas("Models")), lambda count: count == 1)
+    faults.naps(views=2, splats=2)
+    jobs = [faults.start(faults.upload()) for _ in range(6)]
+    eventually(lambda: len(replicas("Models")), lambda count: count == 3)
+    for job_id in jobs:
+        settled(faults, job_id, "succeeded", attempt=1)
+    eventually(lambda: len(replicas("Models")), lambda count: count == 1)
+    faults.deploy()
+
+
 # --------------------------------------------------------------------------------------------
 # two at once
 
@@ -547,20 +580,16 @@ def test_a_client_that_stops_reading_its_events_hinders_nobody(faults: Faults):
     job_id = faults.start(project)
     address = urlsplit(faults.url)
     assert address.hostname is not None
-    idle = []
-    for _ in range(10):
-        connection = socket.create_connection((address.hostname, address.port))
-        # Two events fill it: the proxy is left with the others.
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
-        request = (
-            f"GET {PREFIX}{API}/jobs/{job_id}/events HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n"
-        )
-        connection.sendall(request.encode())
-        idle.append(connection)
-    settled(faults, job_id, "succeeded", attempt=1)
-    assert faults.http.get(f"{API}/status/{project}").status_code == 200
-    for connection in idle:
-        connection.close()
+    with ExitStack() as idle:
+        for _ in range(10):
+            connection = socket.create_connection((address.hostname, address.port))
+            idle.enter_context(connection)
+            # Two events fill it: the proxy is left with the others.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+            request = f"GET {PREFIX}{API}/jobs/{job_id}/events HTTP/1.1\r\nHost: {address.netloc}"
+            connection.sendall(f"{request}\r\n\r\n".encode())
+        settled(faults, job_id, "succeeded", attempt=1)
+        assert faults.http.get(f"{API}/status/{project}").status_code == 200
 
 
 def test_a_running_job_is_cancelled_within_seconds_and_gives_everything_back(faults: Faults):

@@ -240,28 +240,6 @@ def test_a_running_job_is_cancelled_and_the_model_is_free_again(http):
     assert http.post(f"{API}/generate/{project_id}", json=QUICK).json()["status"] == "completed"
 
 
-def test_a_killed_model_replica_costs_an_attempt_not_the_job(http):
-    project_id = upload(http)
-    job_url = start(http, project_id, seed=2, num_gaussians=3000)
-    wait_for_stage(http, job_url, "splats")
-    os.kill(replica("Splats").pid, signal.SIGKILL)
-    job = ended(http, job_url)
-    assert job["state"] == "succeeded", job
-    assert job["attempt"] >= 2
-    status = http.get(f"{API}/status/{project_id}").json()
-    assert [m["version"] for m in status["models"]] == [0]
-
-
-def test_a_killed_driver_costs_an_attempt_not_the_job(http):
-    project_id = upload(http)
-    job_url = start(http, project_id, seed=3, num_gaussians=3000)
-    wait_for_stage(http, job_url, "splats")
-    os.kill(replica("Driver").pid, signal.SIGKILL)
-    job = ended(http, job_url)
-    assert job["state"] == "succeeded", job
-    assert job["attempt"] >= 2
-
-
 def test_a_model_stops_working_for_a_driver_that_was_killed(http):
     orphan, other = upload(http), upload(http)
     job_url = start(http, orphan, **ENDLESS)
