@@ -10,13 +10,17 @@ IMAGE ?=
 READY := $(VENV)/.ready
 TOOLS := tests/tools/node_modules/.ready
 
-.PHONY: demo test serve lint format bench bench-quality lock clean
+.PHONY: demo test test-faults serve lint format bench bench-quality bench-serving lock clean
 
 demo: $(READY)
 	$(BIN)/glimpse3d demo $(if $(IMAGE),--image "$(IMAGE)") --out "$(OUT)"
 
 test: $(READY) $(TOOLS)
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not faults"
+
+# What jobs survive: processes that are really killed, on a real cluster. Some five minutes.
+test-faults: $(READY)
+	$(BIN)/pytest -m faults
 
 serve: $(READY)
 	$(BIN)/glimpse3d serve
@@ -35,6 +39,9 @@ bench: $(READY)
 
 bench-quality: $(READY)
 	$(BIN)/python -m bench quality
+
+bench-serving: $(READY)
+	$(BIN)/python -m bench serving --json "$(OUT)/bench-serving.json"
 
 # Write constraints.txt anew from what .venv holds.
 lock: $(READY)

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 import httpx
 import numpy as np
-import psutil
 
+from bench.serving_growth import growth_rows, memory_by_process
 from bench.table import Row
 from pipeline.formats import FORMATS
 from serve_app.demo import default_photo
@@ -28,8 +28,6 @@ from serve_app.settings import AppArgs
 T = TypeVar("T")
 
 _MB = 1024 * 1024
-
-_WARM_UP_JOBS = 10
 
 
 def run(*, repeats: int = 3, jobs: int = 50) -> list[Row]:
@@ -47,7 +45,7 @@ def run(*, repeats: int = 3, jobs: int = 50) -> list[Row]:
     ):
         rows.append(Row("cold start", service.started_in_s, "s", 30))
         rows += _calls(http, repeats)
-        rows += _growth(http, jobs)
+        rows += growth_rows(http, jobs)
     return rows
 
 
@@ -144,38 +142,4 @@ class _StatusWatcher:
             while not self._stop.wait(0.1):
                 seconds, _ = _timed(lambda: http.get(self._url))
                 self.seconds.append(seconds)
-                self.peak_bytes = max(self.peak_bytes, sum(_memory().values()))
-
-
-def _memory() -> dict[str, int]:
-    """Proportional set size in bytes of this process's descendants, by what they are."""
-    sizes: dict[str, int] = {}
-    for process in psutil.Process().children(recursive=True):
-        try:
-            name = " ".join(process.cmdline()[:1]) or process.name()
-            sizes[f"{name} {process.pid}"] = process.memory_full_info().pss
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return sizes
-
-
-def _growth(http: httpx.Client, jobs: int) -> list[Row]:
-    """Slope of every replica's memory over small generations, after some to warm up.
-
-    Allocators and model runtimes reach their working size within ten jobs; a leak goes on.
-    """
-    sizes: dict[str, list[int]] = {}
-    for number in range(_WARM_UP_JOBS + jobs):
-        project_id = _upload(http)
-        _post(http, f"generate/{project_id}", seed=1, preset="draft", num_gaussians=500)
-        if number < _WARM_UP_JOBS:
-            continue
-        for name, size in _memory().items():
-            if "ServeReplica" in name:
-                sizes.setdefault(name.split("ServeReplica:")[1], []).append(size)
-    rows = []
-    for name, series in sorted(sizes.items()):
-        if len(series) == jobs:
-            slope = np.polyfit(np.arange(jobs), np.array(series) / _MB, 1)[0]
-            rows.append(Row(f"growth per job, {name.rsplit(' ', 1)[0]}", slope, "MiB", None))
-    return rows
+                self.peak_bytes = max(self.peak_bytes, sum(memory_by_process().values()))

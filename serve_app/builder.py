@@ -83,6 +83,7 @@ def compose(args: AppArgs, parts: Parts) -> Application:
             name,
             max_ongoing_requests=MODEL_ONGOING_REQUESTS,
             graceful_shutdown_timeout_s=_STAGE_LIMIT_S,
+            request_router_config={"request_router_class": "deployments.routing:LeastLoaded"},
             # A hung engine is found by its health.
             health_check_period_s=5,
             ray_actor_options={**_NO_RESERVATION, "num_gpus": args.gpu_shares.get(name, 0)},

@@ -25,7 +25,7 @@ from deployments.model_host import ModelHost
 from deployments.store import Records, StageCommit, Store
 from pipeline.cameras import VIEW_COUNT, rig_cameras
 from pipeline.control import Control, Progress, Report, ignore_progress
-from pipeline.errors import InvalidImage, OutOfMemory
+from pipeline.errors import Cancelled, InvalidImage, OutOfMemory
 from pipeline.lane import Lane
 from pipeline.local import LocalPorts
 from pipeline.options import ExportOptions
@@ -306,7 +306,7 @@ class SleepingPorts(FakeModels):
     `naps.json` says how many seconds each call takes (default `nap_s`), and `fault-{call}` names a
     fault and how often it strikes: "raise 1", "hang 1", "oom 2". `hang` ignores that it should
     stop; it ends when `unhang` exists, for a thread cannot be killed. `called.log` gets a line per
-    call: pid, name and number of splats asked for.
+    call (process, name, number of splats asked for), and one that says "stopped" when it was.
     """
 
     lane: Lane = field(default_factory=lambda: Lane("sleeping"))
@@ -336,9 +336,13 @@ class SleepingPorts(FakeModels):
         left_s = json.loads(naps.read_text()).get(name, self.nap_s) if naps.exists() else self.nap_s
         self._fail(name)
         until, began = time.monotonic() + left_s, time.monotonic()
-        while (now := time.monotonic()) < until:
-            control.step((now - began) / left_s, f"{name} sleeps")
-            time.sleep(min(0.01, until - now))
+        try:
+            while (now := time.monotonic()) < until:
+                control.step((now - began) / left_s, f"{name} sleeps")
+                time.sleep(min(0.01, until - now))
+        except Cancelled:
+            self._log("stopped", 0)
+            raise
 
     def _fail(self, name: str) -> None:
         fault = self.folder / f"fault-{name}"

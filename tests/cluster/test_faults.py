@@ -32,7 +32,7 @@ from serve_app.settings import AppArgs
 from serve_app.stores import EmbeddedPostgres, StoreSettings
 from tests.store.fixtures import server_directory
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.faults]
 
 API = "/api/v1"
 NAME, PREFIX = "faults", "/faults"
@@ -291,6 +291,18 @@ def test_a_driver_killed_between_upload_and_commit_leaves_nothing_behind(faults:
     assert job["attempt"] == 2
 
 
+def test_a_model_stops_working_for_a_driver_that_was_killed(faults: Faults):
+    faults.naps(splats=4.5)
+    job_id = faults.start(faults.upload())
+    faults.in_stage(job_id, "splats")
+    before = len(faults.calls())
+    kill("Driver")
+    # Ray does not tell a callee that its caller died.
+    eventually(faults.calls, lambda calls: "stopped" in [name for _, name, _ in calls[before:]])
+    faults.naps()
+    settled(faults, job_id, "succeeded", attempt=2)
+
+
 def test_a_killed_dispatcher_is_not_missed(faults: Faults):
     faults.naps(splats=1.5)
     first, second = faults.upload(), faults.upload()
@@ -410,6 +422,16 @@ def test_a_changed_user_config_under_load_loses_nothing(faults: Faults):
     for job_id in jobs:
         settled(faults, job_id, "succeeded", attempt=1)
     assert {p.pid for p in replicas("Models")} == processes, "no replica was replaced"
+
+
+def test_an_idle_model_gets_the_next_call(faults: Faults):
+    faults.naps(splats=1.2)
+    for _ in range(3):
+        jobs = [faults.start(faults.upload()) for _ in range(2)]
+        for job_id in jobs:
+            settled(faults, job_id, "succeeded", attempt=1)
+        fits = [pid for pid, name, _count in faults.calls() if name == "fit-of"]
+        assert fits[-1] != fits[-2], "one waited behind the other"
 
 
 def test_models_are_scaled_by_the_queue(faults: Faults):

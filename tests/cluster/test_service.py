@@ -2,8 +2,6 @@
 
 import hashlib
 import io
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -60,14 +58,6 @@ def ended(http: httpx.Client, job_url: str) -> dict:
         if job["state"] not in ("queued", "running"):
             return job
     raise AssertionError(f"the job did not end: {job}")
-
-
-def replica(name: str) -> psutil.Process:
-    """The process of a deployment's replica, a descendant of this test."""
-    for process in psutil.Process().children(recursive=True):
-        if any(f"ServeReplica:glimpse3d:{name}" in part for part in process.cmdline()):
-            return process
-    raise AssertionError(f"no replica of {name} is running")
 
 
 def test_photo_to_refined_model_over_http(http):
@@ -135,8 +125,8 @@ def test_a_project_reports_on_itself_and_its_manifest_has_the_hashes_of_its_file
 def test_what_the_service_made_is_made_again_bit_by_bit(http, tmp_path):
     project_id = upload(http)
     assert http.post(f"{API}/generate/{project_id}", json=QUICK).json()["status"] == "completed"
-    refined = http.post(f"{API}/refine/{project_id}", json={"num_iterations": 2, "seed": 5}).json()
-    assert refined["iterations_completed"] == 2, refined
+    refined = http.post(f"{API}/refine/{project_id}", json={"num_iterations": 1, "seed": 5}).json()
+    assert refined["iterations_completed"] == 1, refined
     photo = http.get(f"{API}/status/{project_id}").json()["project"]["original_url"]
     (tmp_path / "original.png").write_bytes(http.get(photo).content)
     manifest = tmp_path / "manifest.json"
@@ -238,14 +228,3 @@ def test_a_running_job_is_cancelled_and_the_model_is_free_again(http):
     assert status["pipeline_progress"]["multiview_images"]["completed"] == 16
     # The lane takes one fit after the other: this one ends only if the other has stopped.
     assert http.post(f"{API}/generate/{project_id}", json=QUICK).json()["status"] == "completed"
-
-
-def test_a_model_stops_working_for_a_driver_that_was_killed(http):
-    orphan, other = upload(http), upload(http)
-    job_url = start(http, orphan, **ENDLESS)
-    wait_for_stage(http, job_url, "splats")
-    os.kill(replica("Driver").pid, signal.SIGKILL)
-    http.post(f"{job_url}/cancel")
-    # The lane takes one fit after the other: this one ends only if the orphan's has stopped.
-    assert http.post(f"{API}/generate/{other}", json=QUICK).json()["status"] == "completed"
-    assert ended(http, job_url)["state"] == "cancelled"

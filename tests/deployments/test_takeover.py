@@ -8,7 +8,7 @@ import pytest
 from deployments import driver, journal
 from deployments.driver import JobRunner
 from deployments.memory import PeakMemory
-from deployments.store import Bucket, JobKind, JobState, Store
+from deployments.store import Bucket, Heartbeat, JobKind, JobState, Store
 from pipeline.errors import OutOfMemory, ReplicaDied, TimedOut, Unavailable
 from tests.deployments.test_job_runner import (
     PROJECT,
@@ -57,14 +57,21 @@ async def test_a_drained_driver_hands_its_job_over_without_losing_an_attempt(sto
     assert (job.state, job.attempt, job.fence) == (JobState.SUCCEEDED, 1, 2)
 
 
-async def test_a_refused_attempt_takes_its_files_back(store: Store):
+async def test_a_refused_attempt_takes_its_files_back(store: Store, monkeypatch):
     await new_project(store)
     lease = await lease_of(store, JobKind.GENERATE)
     await store.records.release_job(lease.job.id, lease.fence)
     newer = await store.records.claim_job("other", 30)
     assert newer is not None
     before = await files_of(store)
-    await run(store, FakeModels(), lease)
+
+    async def owned(*_args, **_kwargs):
+        return Heartbeat(owned=True, cancel_requested=False)
+
+    # It was asleep, and has not heard yet that its lease is gone.
+    with monkeypatch.context() as asleep:
+        asleep.setattr(type(store.records), "heartbeat", owned)
+        await run(store, FakeModels(), lease)
     assert await files_of(store) == before
     await run(store, FakeModels(), newer)
     assert await unnamed_files(store) == set()

@@ -135,7 +135,7 @@ def test_a_mesh_is_made_once_for_all_formats_of_a_model() -> None:
         export_model(model, options, Control(report_to=seen.append), memory)
         return {p.message for p in seen}
 
-    model, memory = shell("torus", 12_000), MeshMemory(capacity=1)
+    model, memory = shell("torus", 4_000), MeshMemory(capacity=1)
     glb = ExportOptions("glb", face_limit=500, texture_size=64)
     assert "surface" in messages(model, glb, memory)
     assert messages(model, replace(glb, format="obj"), memory) == {"write"}
