@@ -40,7 +40,7 @@ def status(*, quick: bool) -> list[Row]:
         photo = default_photo().read_bytes()
         projects = tuple(app.upload(photo) for _ in range(_JOBS))
         with _jobs_for_ever(app, projects) as done:
-            load = Load(app.url, projects, 50, 0.5, 20, seconds + _WARM_UP_S)
+            load = Load(app.url, projects, 50, 1.0, 20, seconds + _WARM_UP_S)
             psutil.cpu_percent()
             with clients(load) as process, _Cpu() as cpu:
                 out, _ = process.communicate()

@@ -53,7 +53,7 @@ class DispatcherSettings:
     """
 
     max_running_jobs: int = 4
-    poll_s: float = 0.1
+    poll_s: float = 0.05
     lease_s: float = 15.0
     tidy_s: float = 2.0
     janitor: JanitorSettings = field(default_factory=JanitorSettings)

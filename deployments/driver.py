@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
@@ -87,6 +88,8 @@ class DriverSettings:
         heartbeat_s: time between two heartbeats; also how soon a cancellation is noticed.
         model_dir: where weights lie that no package carries; a job's record names those found.
         patience_s: how long rows are brought again to a store that does not answer.
+        niceness: added to the process's own; a driver encodes and compresses files, and answers to
+            clients go first where this is positive.
         pictures: frames and size in pixels of turntables and thumbnails; None: the pipeline's own.
     """
 
@@ -94,6 +97,7 @@ class DriverSettings:
     heartbeat_s: float = 0.5
     model_dir: Path | None = None
     patience_s: float = 30.0
+    niceness: int = 0
     pictures: tuple[int, int] | None = None
 
 
@@ -101,6 +105,7 @@ class Driver:
     """The Serve deployment. Serve wraps this class in the builder; tests use it as it is."""
 
     def __init__(self, source: StoreSource, handles: HandlePorts, settings: DriverSettings) -> None:
+        os.nice(settings.niceness)
         self._source = source
         self._ports = handles.ports()
         self._meters = handles.meters()
@@ -255,7 +260,11 @@ class JobRunner:
         project = journal.detail.project
         png = await self.store.blobs.get(Bucket.PROCESSED, project.processed_path)
         cutout = await asyncio.to_thread(_cutout, png, project.background_engine)
-        result = await generate(cutout, options, self.ports, journal)
+        try:
+            result = await generate(cutout, options, self.ports, journal)
+        finally:
+            # Also of a generation that failed or was stopped: what it has made is not made again.
+            await journal.settle()
         await show_models(journal, self.ports, self.settings.pictures)
         newest = await self._newest_model(journal)
         return {

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
@@ -248,8 +248,26 @@ class StoreJournal:
         return await asyncio.to_thread(read_ply, data)
 
 
+@dataclass
 class StoreGenerateJournal(StoreJournal):
-    """A generation's journal."""
+    """A generation's journal. Views and depths are stored while the next stage computes, in the
+    order in which they came; `settle` waits for what is under way."""
+
+    _pending: asyncio.Task[None] | None = None
+
+    async def settle(self) -> None:
+        """Wait for the saving under way. Raises what it raised."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            await pending
+
+    async def _save_meanwhile(self, saving: Coroutine[Any, Any, None]) -> None:
+        try:
+            await self.settle()
+        except BaseException:
+            saving.close()
+            raise
+        self._pending = asyncio.create_task(saving)
 
     @property
     def next_version(self) -> int:
@@ -265,6 +283,10 @@ class StoreGenerateJournal(StoreJournal):
         return await asyncio.to_thread(decode_views, files)
 
     async def save_views(self, views: ViewSet, seconds: float) -> None:
+        """Begins only; an error comes out of the next saving, or of `settle`."""
+        await self._save_meanwhile(self._save_views(views, seconds))
+
+    async def _save_views(self, views: ViewSet, seconds: float) -> None:
         files = await asyncio.to_thread(encode_views, views)
         paths = {name: self.paths.view(name) for name in files}
         await self.put_all(Bucket.VIEWS, {paths[name]: data for name, data in files.items()})
@@ -291,6 +313,10 @@ class StoreGenerateJournal(StoreJournal):
         return await asyncio.to_thread(decode_depths, files)
 
     async def save_depths(self, depths: DepthMaps, seconds: float) -> None:
+        """Begins only, as `save_views`."""
+        await self._save_meanwhile(self._save_depths(depths, seconds))
+
+    async def _save_depths(self, depths: DepthMaps, seconds: float) -> None:
         files = await asyncio.to_thread(encode_depths, depths)
         paths = {name: self.paths.depth(name) for name in files}
         await self.put_all(Bucket.DEPTH, {paths[name]: data for name, data in files.items()})
@@ -318,6 +344,7 @@ class StoreGenerateJournal(StoreJournal):
     async def save_model(
         self, model: SplatModel, scores: Scores, engine: str, seconds: float
     ) -> None:
+        await self.settle()
         path, size = await self.put_model(self.next_version, model)
         row = ModelRow(
             version=self.next_version,
@@ -341,6 +368,7 @@ class StoreGenerateJournal(StoreJournal):
         return tuple(Candidate(**candidate) for candidate in commit.detail["ranking"])
 
     async def save_ranking(self, ranking: tuple[Candidate, ...], seconds: float) -> None:
+        await self.settle()
         detail = {"ranking": [asdict(candidate) for candidate in ranking]}
         await self.commit(StageCommit("candidates", seconds, detail=detail))
 

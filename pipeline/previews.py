@@ -141,9 +141,18 @@ async def make_turntable(
     cameras = turntable_cameras(frames, size)
     step = max(1, _PIXELS_AT_ONCE // size**2)
     with VideoWriter(encoder, width=size, height=size, fps=_FPS) as video:
-        for start in range(0, frames, step):
-            stop = min(start + step, frames)
-            renders = await splats.render(model, cameras.select(list(range(start, stop))))
-            await asyncio.to_thread(video.write, renders.images)
-            report(Progress(stop / frames, f"Frame {stop} of {frames}"))
+        # Frames are compressed while the next ones are drawn.
+        writing: asyncio.Task[None] | None = None
+        try:
+            for start in range(0, frames, step):
+                stop = min(start + step, frames)
+                renders = await splats.render(model, cameras.select(list(range(start, stop))))
+                if writing is not None:
+                    await writing
+                writing = asyncio.create_task(asyncio.to_thread(video.write, renders.images))
+                report(Progress(stop / frames, f"Frame {stop} of {frames}"))
+        finally:
+            # Not before the thread has let go of it is the film given up.
+            if writing is not None:
+                await writing
         return await asyncio.to_thread(video.finish)

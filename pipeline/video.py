@@ -28,6 +28,9 @@ __all__ = ["VideoWriter", "find_encoder"]
 #: time of "medium" (.18 s) for 1 dB less, and 18 leaves no visible blocks on a white ground.
 _PRESET, _QUALITY = "veryfast", "18"
 
+#: Added to the niceness of ffmpeg, which takes every core for a moment: answers to people go first.
+_NICENESS = 10
+
 #: Seconds that ffmpeg may take to finish after its last frame.
 _FINISH_S = 60.0
 
@@ -80,6 +83,8 @@ class VideoWriter:
                     bufsize=0,
                     start_new_session=True,
                 )
+            with contextlib.suppress(ProcessLookupError):
+                os.setpriority(os.PRIO_PROCESS, self._process.pid, _NICENESS)
         except OSError as error:
             self._folder.cleanup()
             raise Unavailable(f"No video can be written: {error}") from error

@@ -37,8 +37,8 @@ _START_TRIES = 2
 #: Calls wait in a model's lane, not in the router: cancelling and health stay possible.
 MODEL_ONGOING_REQUESTS = 64
 
-#: Models yield to ingress and driver where they share cores.
-_MODEL_NICENESS = 5
+#: Models yield to drivers, and both to the ingress, where they share cores.
+_MODEL_NICENESS, _DRIVER_NICENESS = 5, 3
 
 #: CPUs are shared by design: Ray's bookkeeping must not keep replicas apart on a small machine.
 _NO_RESERVATION = {"num_cpus": 0}
@@ -102,7 +102,12 @@ def compose(args: AppArgs, parts: Parts) -> Application:
     )(Driver).bind(
         stores,
         HandlePorts(**handles),
-        DriverSettings(lease_s=args.lease_s, model_dir=args.model_dir, **parts.driver),
+        DriverSettings(
+            lease_s=args.lease_s,
+            model_dir=args.model_dir,
+            niceness=_DRIVER_NICENESS,
+            **parts.driver,
+        ),
     )
     dispatcher = deployment(
         "Dispatcher",

@@ -17,6 +17,7 @@ from deployments.store import Bucket, Store
 from deployments.webhooks import WebhookRules
 from pipeline.images import MAX_BYTES
 from pipeline.ports import BackgroundRemover
+from serve_app.shared import SharedCalls
 
 __all__ = ["FileSource", "Limits", "Readiness", "Services"]
 
@@ -65,6 +66,7 @@ class Services:
         files: None when blobs have URLs of their own.
         decoding: uploads that are decoded at once: a photo of 64 megapixels costs hundreds of
             megabytes while it is decoded, and this process serves everybody.
+        shared: reads that many clients ask for at the same time.
         webhooks: what a webhook's URL may be; None: webhooks are not configured.
         client_header: header that says who asks, set by a proxy in front of us; None, or a
             request without it: the address that the request came from.
@@ -76,9 +78,15 @@ class Services:
     files: FileSource | None = None
     limits: Limits = field(default_factory=Limits)
     decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    shared: SharedCalls = field(default_factory=SharedCalls)
     public_url: str | None = None
     webhooks: WebhookRules | None = None
     client_header: str | None = None
+
+    @classmethod
+    async def wired(cls, request: Request) -> Services:
+        """`of` as a dependency of routes: FastAPI sends plain functions through a thread."""
+        return cls.of(request)
 
     @classmethod
     def of(cls, request: Request) -> Services:

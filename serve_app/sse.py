@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 from deployments.store import Changed, EventKind, Job, JobEvent, JobState, Records
 from pipeline.errors import InvalidOption, NotFound, Unavailable
 from serve_app.services import Limits
+from serve_app.shared import SharedCalls
 
 __all__ = ["EventStream", "Feed", "JobFeed", "ProjectFeed", "events"]
 
@@ -69,6 +70,7 @@ class JobFeed:
     """The events of one job, as it was when the stream began. Ids are `{seq}`."""
 
     records: Records
+    shared: SharedCalls
     job: Job
 
     def place(self, event_id: str | None) -> Place:
@@ -89,7 +91,10 @@ class JobFeed:
 
     async def read(self, after: Place) -> tuple[JobEvent, ...]:
         """See `Feed.read`."""
-        return await self.records.job_events(self.job.id, after=after[1], limit=PAGE)
+        return await self.shared.call(
+            ("events of job", self.job.id, after),
+            lambda: self.records.job_events(self.job.id, after=after[1], limit=PAGE),
+        )
 
     def is_over(self, page: tuple[JobEvent, ...]) -> bool:
         """See `Feed.is_over`. A job of an older release may have ended without an event."""
@@ -109,6 +114,7 @@ class ProjectFeed:
     """The events of all jobs of a project, past and future. Ids are `{job_number}-{seq}`."""
 
     records: Records
+    shared: SharedCalls
     project_id: str
 
     def place(self, event_id: str | None) -> Place:
@@ -130,7 +136,10 @@ class ProjectFeed:
 
     async def read(self, after: Place) -> tuple[JobEvent, ...]:
         """See `Feed.read`."""
-        return await self.records.project_events(self.project_id, after=after, limit=PAGE)
+        return await self.shared.call(
+            ("events of project", self.project_id, after),
+            lambda: self.records.project_events(self.project_id, after=after, limit=PAGE),
+        )
 
     def is_over(self, page: tuple[JobEvent, ...]) -> bool:
         """See `Feed.is_over`: there may always be another job."""

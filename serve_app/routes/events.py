@@ -16,7 +16,7 @@ __all__ = ["router"]
 
 router = APIRouter(prefix="/api/v1", tags=["events"])
 
-Wired = Annotated[Services, Depends(Services.of)]
+Wired = Annotated[Services, Depends(Services.wired)]
 
 
 def _last_event_id(
@@ -39,7 +39,7 @@ async def job_events(services: Wired, job_id: str, last_event_id: LastEventId) -
     """The events of a job, from its first one on, until it has ended."""
     records = services.store.records
     job = await records.get_job(job_id)
-    feed = JobFeed(records, job)
+    feed = JobFeed(records, services.shared, job)
     after = feed.place(last_event_id)
     if job.state.ended and not await feed.read(after):
         # The standard's way to tell an EventSource not to connect again.
@@ -52,5 +52,5 @@ async def project_events(services: Wired, project_id: str, last_event_id: LastEv
     """The events of all jobs of a project, past and future, until it is deleted."""
     records = services.store.records
     await records.get_project(project_id)
-    feed = ProjectFeed(records, project_id)
+    feed = ProjectFeed(records, services.shared, project_id)
     return EventStream.of(feed, feed.place(last_event_id), services.limits)

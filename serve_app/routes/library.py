@@ -30,7 +30,7 @@ __all__ = ["read_cursor", "router", "write_cursor"]
 
 router = APIRouter(prefix="/api/v1/projects", tags=["projects"])
 
-Wired = Annotated[Services, Depends(Services.of)]
+Wired = Annotated[Services, Depends(Services.wired)]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CURSOR = re.compile(rb"([0-9]{1,16})\.([!-~]{1,100})")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from deployments.store import Bucket, JobKind, ProjectDetail
@@ -35,7 +35,7 @@ __all__ = ["router"]
 router = APIRouter(prefix="/api/v1", tags=["projects"])
 
 
-Wired = Annotated[Services, Depends(Services.of)]
+Wired = Annotated[Services, Depends(Services.wired)]
 
 _ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: {"model": JobAnswer, "description": "The job goes on; ask for it at `Location`."}
@@ -125,11 +125,17 @@ async def export(
 
 
 @router.get("/status/{project_id}", response_model=StatusAnswer)
-async def status(request: Request, services: Wired, project_id: str) -> StatusAnswer:
+async def status(request: Request, services: Wired, project_id: str) -> Response:
     """Everything known about a project, read in one snapshot."""
-    detail = await services.store.records.project_detail(project_id)
-    job = await job_answer(request, detail.job) if detail.job else None
-    return _status_answer(request, services, detail, job)
+
+    async def answer() -> bytes:
+        detail = await services.store.records.project_detail(project_id)
+        job = await job_answer(request, detail.job) if detail.job else None
+        return _status_answer(request, services, detail, job).model_dump_json().encode()
+
+    # Links in the answer begin with the address by which the client came.
+    key = ("status", project_id, str(request.base_url))
+    return Response(await services.shared.call(key, answer), media_type="application/json")
 
 
 def _status_answer(

@@ -21,7 +21,7 @@ __all__ = ["prefers_html", "router"]
 
 router = APIRouter(prefix="/api/v1/projects", tags=["reports"])
 
-Wired = Annotated[Services, Depends(Services.of)]
+Wired = Annotated[Services, Depends(Services.wired)]
 
 #: The page asks nobody for anything, and a browser sees to it.
 _PAGE_HEADERS = {

@@ -43,7 +43,7 @@ def _require_multipart(request: Request) -> None:
 @router.post("/upload", response_model=UploadAnswer, dependencies=[Depends(_require_multipart)])
 async def upload(
     request: Request,
-    services: Annotated[Services, Depends(Services.of)],
+    services: Annotated[Services, Depends(Services.wired)],
     file: Annotated[UploadFile, File()],
     remove_bg: Annotated[bool, Form()] = True,
 ) -> UploadAnswer:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import functools
 import hashlib
 import hmac
 import os
@@ -93,6 +94,8 @@ class FileBlobs:
         self._key = signing_key
         self._base_url = base_url.rstrip("/")
         self._step_s = int(url_lifetime_s) // 2
+        # An answer of /status has some forty links, and clients ask for it every second.
+        self._url = functools.lru_cache(maxsize=20_000)(self._signed_url)
 
     async def put(self, bucket: Bucket, path: str, data: bytes, content_type: str) -> None:
         """See `Blobs.put`. The suffix keeps the content type; `content_type` is not stored."""
@@ -157,8 +160,10 @@ class FileBlobs:
 
     def url(self, bucket: Bucket, path: str) -> str:
         """See `Blobs.url`. The same for half a lifetime, so that browsers may cache the file."""
+        return self._url(bucket, path, (int(time.time()) // self._step_s + 2) * self._step_s)
+
+    def _signed_url(self, bucket: Bucket, path: str, expires: int) -> str:
         self._check(path)
-        expires = (int(time.time()) // self._step_s + 2) * self._step_s
         signature = self._sign(bucket, path, expires)
         return f"{self._base_url}/{bucket}/{quote(path)}?expires={expires}&signature={signature}"
 
