@@ -37,8 +37,9 @@ _START_TRIES = 2
 #: Calls wait in a model's lane, not in the router: cancelling and health stay possible.
 MODEL_ONGOING_REQUESTS = 64
 
-#: Models yield to drivers, and both to the ingress, where they share cores.
-_MODEL_NICENESS, _DRIVER_NICENESS = 5, 3
+#: Models yield to drivers, and both to the ingress, where they share cores. Much: either runs a
+#: thread per file or core, and the scheduler weighs threads, not processes.
+_MODEL_NICENESS, _DRIVER_NICENESS = 12, 10
 
 #: CPUs are shared by design: Ray's bookkeeping must not keep replicas apart on a small machine.
 _NO_RESERVATION = {"num_cpus": 0}

@@ -6,6 +6,7 @@ It knows Serve's life cycle and nothing of the routes.
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -81,7 +82,12 @@ class Ingress:
             client_header=self._settings.client_header,
             webhooks=self._settings.webhooks,
         )
-        return create_app(services)
+        app = create_app(services)
+        # What is there now stays: a full collection would look at it again and again, while
+        # clients wait.
+        gc.collect()
+        gc.freeze()
+        return app
 
     async def __del__(self) -> None:
         await self._stack.aclose()

@@ -834,6 +834,7 @@ returns jsonb
 language plpgsql set search_path = public, pg_temp as $$
 declare
     v_job jobs := lock_attempt_v1(p_job_id, p_fence);
+    v_told jobs;
 begin
     if p_delay_s is null or p_delay_s not between 0 and 86400 then
         raise exception using errcode = 'GL400',
@@ -854,7 +855,10 @@ begin
            attempt = case when p_error is null then attempt - 1 else attempt end
      where id = p_job_id
     returning * into v_job;
-    perform add_job_state_event_v1(v_job);
+    -- The job has no error, it goes on; its event says why it has to.
+    v_told := v_job;
+    v_told.error := p_error;
+    perform add_job_state_event_v1(v_told);
     perform show_job_on_project_v1(v_job);
     return job_document_v1(v_job);
 end

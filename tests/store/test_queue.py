@@ -150,6 +150,8 @@ async def test_job_given_back_with_a_delay_waits_it_out(store: Store, clean_dsn:
     given = await records.release_job(first.id, lease.fence, ERROR, delay_s=60.0)
     assert (given.state, given.queue_position, given.attempt) == (JobState.QUEUED, 1, 1)
     assert (given.last_error, given.error) == (ERROR, None)
+    told = (await records.job_events(given.id))[-1].data
+    assert (told["state"], told["error"]["code"]) == ("queued", ERROR.code)
     assert (await claim(records)).job.id == second.id
     assert await records.claim_job("w", LEASE_S) is None
 
