@@ -3,16 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 import ray.exceptions
+import standardwebhooks
 
 from deployments import dispatcher
 from deployments.dispatcher import Dispatcher, DispatcherSettings
 from deployments.store import JobKind, JobState, Lease, NewJob, Store
+from deployments.webhooks import WebhookRules
 from serve_app.stores import StoreSettings
+from tests.deployments.test_webhooks import SECRET, receiving
 
 SETTINGS = DispatcherSettings(max_running_jobs=2, poll_s=0.01, lease_s=5)
 
@@ -61,9 +64,11 @@ class InProcess(Dispatcher):
 
 
 @asynccontextmanager
-async def working(settings: StoreSettings, drivers: Drivers) -> AsyncIterator[Dispatcher]:
+async def working(
+    stores: StoreSettings, drivers: Drivers, settings: DispatcherSettings = SETTINGS
+) -> AsyncIterator[Dispatcher]:
     handle: Any = drivers
-    found = InProcess(settings, handle, SETTINGS)
+    found = InProcess(stores, handle, settings)
     await found.check_health()
     try:
         yield found
@@ -71,11 +76,11 @@ async def working(settings: StoreSettings, drivers: Drivers) -> AsyncIterator[Di
         await found.close()
 
 
-async def submit(store: Store, name: str) -> str:
+async def submit(store: Store, name: str, webhook_url: str | None = None) -> str:
     await store.records.create_project(
         name, original_path="o", processed_path="p", background_engine="none"
     )
-    job = NewJob(name, JobKind.GENERATE, {}, fingerprint=name)
+    job = NewJob(name, JobKind.GENERATE, {}, fingerprint=name, webhook_url=webhook_url)
     return (await store.records.submit_job(job)).job.id
 
 
@@ -153,6 +158,27 @@ async def test_a_dispatcher_that_is_stopped_gives_back_what_no_driver_has_begun(
         await until(store, job_id, JobState.RUNNING)
     job = await store.records.get_job(job_id)
     assert (job.state, job.attempt) == (JobState.QUEUED, 0)
+
+
+async def test_the_end_of_a_job_is_told_and_signed(store: Store, store_settings: StoreSettings):
+    async def drive(lease: Lease) -> None:
+        await store.records.finish_job(
+            lease.job.id, lease.fence, state=JobState.SUCCEEDED, result={"views": 16}
+        )
+
+    rules = WebhookRules(SECRET, ("127.0.0.0/8",))
+    settings = replace(SETTINGS, webhooks=rules, tidy_s=0.05)
+    async with receiving(500, 204) as receiver, working(store_settings, Drivers(drive), settings):
+        url = f"http://127.0.0.1:{receiver.port}/told"
+        job_id = await submit(store, "project", url)
+        await until(store, job_id, JobState.SUCCEEDED)
+        async with asyncio.timeout(20):
+            while not receiver.requests:
+                await asyncio.sleep(0.01)
+    _first, headers, body = receiver.requests[0]
+    told = standardwebhooks.Webhook(SECRET).verify(body, headers)
+    assert headers["webhook-id"] == job_id
+    assert (told["type"], told["data"]["project_id"]) == ("job.succeeded", "project")
 
 
 async def test_a_dead_loop_is_told_by_the_health(
