@@ -434,36 +434,6 @@ def test_an_idle_model_gets_the_next_call(faults: Faults):
         assert fits[-1] != fits[-2], "one waited behind the other"
 
 
-def test_models_are_scaled_by_the_queue(faults: Faults):
-    """The policy of deploy/serve_config.8gpu.yaml, in a real controller."""
-    policy = {
-        "policy_function": "deployments.scaling:QueuedWork",
-        "policy_kwargs": {
-            "url": f"{faults.url}{PREFIX}{API}/queue",
-            "jobs_per_replica": 2,
-            "period_s": 0.2,
-        },
-    }
-    scaling = {
-        "min_replicas": 1,
-        "max_replicas": 3,
-        # The calls alone would ask for one: jobs here make one call at a time.
-        "target_ongoing_requests": 64,
-        "upscale_delay_s": 0.5,
-        "downscale_delay_s": 0.5,
-        "policy": policy,
-    }
-    faults.deploy(Models={"num_replicas": None, "autoscaling_config": scaling})
-    eventually(lambda: len(replicas("Models")), lambda count: count == 1)
-    faults.naps(views=2, splats=2)
-    jobs = [faults.start(faults.upload()) for _ in range(6)]
-    eventually(lambda: len(replicas("Models")), lambda count: count == 3)
-    for job_id in jobs:
-        settled(faults, job_id, "succeeded", attempt=1)
-    eventually(lambda: len(replicas("Models")), lambda count: count == 1)
-    faults.deploy()
-
-
 # --------------------------------------------------------------------------------------------
 # two at once
 
@@ -631,13 +601,16 @@ def test_a_running_job_is_cancelled_within_seconds_and_gives_everything_back(fau
 
 
 def test_a_queued_job_is_cancelled_at_once(faults: Faults):
-    faults.naps(views=1)
-    running = [faults.start(faults.upload()) for _ in range(faults.args.max_running_jobs)]
-    queued = faults.start(faults.upload())
+    *blocking, project = [faults.upload() for _ in range(faults.args.max_running_jobs + 1)]
+    faults.naps(views=4.5)
+    running = [faults.start(blocker) for blocker in blocking]
+    queued = faults.start(project)
     assert faults.http.post(f"{API}/jobs/{queued}/cancel").json()["state"] == "cancelled"
     settled(faults, queued, "cancelled", attempt=0)
     for job_id in running:
-        settled(faults, job_id, "succeeded", attempt=1)
+        assert faults.http.post(f"{API}/jobs/{job_id}/cancel").status_code == 202
+    for job_id in running:
+        settled(faults, job_id, "cancelled", attempt=1)
 
 
 def test_a_deleted_project_takes_its_running_job_with_it(faults: Faults):
@@ -651,3 +624,39 @@ def test_a_deleted_project_takes_its_running_job_with_it(faults: Faults):
     )
     eventually(lambda: [*(faults.data / "files").rglob(f"{project}*")], lambda files: files == [])
     assert faults.http.get(f"{API}/jobs/{job_id}").status_code == 404
+
+
+# --------------------------------------------------------------------------------------------
+# scaling
+
+
+def test_models_are_scaled_by_the_queue(application: Faults):
+    """The policy of deploy/serve_config.8gpu.yaml, in a real controller.
+
+    Stands last: another policy replaces every replica, and nobody needs the old ones again.
+    """
+    policy = {
+        "policy_function": "deployments.scaling:QueuedWork",
+        "policy_kwargs": {
+            "url": f"{application.url}{PREFIX}{API}/queue",
+            "jobs_per_replica": 2,
+            "period_s": 0.2,
+        },
+    }
+    scaling = {
+        "min_replicas": 1,
+        "max_replicas": 3,
+        # The calls alone would ask for one: jobs here make one call at a time.
+        "target_ongoing_requests": 64,
+        "upscale_delay_s": 0.5,
+        "downscale_delay_s": 0.5,
+        "policy": policy,
+    }
+    application.deploy(Models={"num_replicas": None, "autoscaling_config": scaling})
+    eventually(lambda: len(replicas("Models")), lambda count: count == 1)
+    application.naps(views=2, splats=2)
+    jobs = [application.start(application.upload()) for _ in range(6)]
+    eventually(lambda: len(replicas("Models")), lambda count: count == 3)
+    for job_id in jobs:
+        settled(application, job_id, "succeeded", attempt=1)
+    eventually(lambda: len(replicas("Models")), lambda count: count == 1)
