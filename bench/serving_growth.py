@@ -39,7 +39,8 @@ def memory_by_process() -> dict[str, int]:
     sizes: dict[str, int] = {}
     for process in psutil.Process().children(recursive=True):
         try:
-            name = " ".join(process.cmdline()[:1]) or process.name()
+            # Ray's titles end with the method that runs.
+            name = (" ".join(process.cmdline()[:1]) or process.name()).partition(".")[0]
             sizes[f"{name} {process.pid}"] = process.memory_full_info().pss
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
