@@ -121,6 +121,14 @@ class Faults:
     def in_stage(self, job_id: str, stage: str) -> dict[str, Any]:
         return eventually(lambda: self.job(job_id), lambda job: job["stage"] == stage)
 
+    def in_call(self, job_id: str, call: str, *, after: int) -> None:
+        """An engine works for the job's stage; `after` is how many calls there were before it.
+
+        A stage begins before its engine is called. Who dies in between costs no attempt.
+        """
+        self.in_stage(job_id, call)
+        eventually(self.calls, lambda calls: call in [name for _, name, _ in calls[after:]])
+
     def on_store(self, work: Callable[[Store], Any]) -> Any:
         """Run a coroutine function over the store, on a loop of its own."""
 
@@ -267,16 +275,18 @@ def orphans(faults: Faults, project: str) -> list[str]:
 
 def test_a_model_killed_in_mid_stage_costs_an_attempt(faults: Faults):
     faults.naps(splats=1.5)
+    before = len(faults.calls())
     job_id = faults.start(faults.upload())
-    faults.in_stage(job_id, "splats")
+    faults.in_call(job_id, "splats", after=before)
     kill("Models")
     settled(faults, job_id, "succeeded", attempt=2)
 
 
 def test_a_driver_killed_in_mid_stage_costs_an_attempt(faults: Faults):
     faults.naps(splats=1.5)
+    before = len(faults.calls())
     job_id = faults.start(faults.upload())
-    faults.in_stage(job_id, "splats")
+    faults.in_call(job_id, "splats", after=before)
     kill("Driver")
     settled(faults, job_id, "succeeded", attempt=2)
 
@@ -293,9 +303,9 @@ def test_a_driver_killed_between_upload_and_commit_leaves_nothing_behind(faults:
 
 def test_a_model_stops_working_for_a_driver_that_was_killed(faults: Faults):
     faults.naps(splats=4.5)
-    job_id = faults.start(faults.upload())
-    faults.in_stage(job_id, "splats")
     before = len(faults.calls())
+    job_id = faults.start(faults.upload())
+    faults.in_call(job_id, "splats", after=before)
     kill("Driver")
     # Ray does not tell a callee that its caller died.
     eventually(faults.calls, lambda calls: "stopped" in [name for _, name, _ in calls[before:]])
