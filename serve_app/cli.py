@@ -19,6 +19,7 @@ from rich.markup import escape
 
 from pipeline.options import Preset, random_seed
 from serve_app.console import errors_as_sentences
+from serve_app.supabase_cli import supabase_app
 from serve_app.weights_cli import weights_app
 
 __all__ = ["app"]
@@ -26,6 +27,7 @@ __all__ = ["app"]
 app = typer.Typer(
     help="One photo to a refined 3D Gaussian splat.", no_args_is_help=True, add_completion=False
 )
+app.add_typer(supabase_app, name="supabase")
 app.add_typer(weights_app, name="weights")
 console = Console()
 

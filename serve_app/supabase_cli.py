@@ -1,0 +1,67 @@
+"""`glimpse3d supabase`: what a Supabase project needs from this release.
+
+It knows the files in `supabase/`; no project is asked, and nothing is changed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from serve_app.console import errors_as_sentences
+
+__all__ = ["demo_policies", "setup_sql", "supabase_app"]
+
+_POLICIES = Path(__file__).resolve().parents[1] / "supabase" / "policies"
+
+console = Console(stderr=True)
+supabase_app = typer.Typer(no_args_is_help=True, help="Set up a Supabase project.")
+
+_HEADER = """\
+-- Glimpse3D {version}: tables, functions, rights and buckets of a Supabase project, in one piece.
+-- Paste it into the SQL editor and run it; or `psql -f` it. It may run any number of times, and
+-- brings a project of an older release up to date. Then: glimpse3d doctor
+begin;
+set local client_min_messages = warning;
+"""
+
+
+@supabase_app.callback()
+def _group() -> None:
+    """A group, even with one command in it."""
+
+
+@supabase_app.command()
+def sql(
+    demo: Annotated[
+        bool,
+        typer.Option("--demo", help="Only the policies that open reading to the anonymous key."),
+    ] = False,
+) -> None:
+    """Print the SQL that sets a project up, for its SQL editor."""
+    with errors_as_sentences(console):
+        # Not through the console, which wraps lines.
+        typer.echo(demo_policies() if demo else setup_sql(), nl=False)
+
+
+def setup_sql() -> str:
+    """All migrations in order, as one transaction.
+
+    Raises:
+        GlimpseError: the package was copied without its checkout.
+    """
+    from serve_app.stores.migrations import migration_files, newest_version
+
+    files = [
+        f"\n-- {'=' * 93}\n-- {migration.version}_{migration.name}.sql\n\n{migration.sql}"
+        for migration in migration_files()
+    ]
+    return _HEADER.format(version=newest_version()) + "".join(files) + "\ncommit;\n"
+
+
+def demo_policies() -> str:
+    """The policies that open reading, which no migration holds."""
+    return (_POLICIES / "demo_read.sql").read_text(encoding="utf-8")
