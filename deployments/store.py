@@ -313,6 +313,9 @@ class Records(Protocol):
 class Blobs(Protocol):
     """Files in buckets. Paths are relative, `/`-separated, without `..`."""
 
+    async def ping(self) -> None:
+        """Return if files can be stored in every bucket, else raise `Unavailable`."""
+
     async def put(self, bucket: Bucket, path: str, data: bytes, content_type: str) -> None:
         """Store a whole file or nothing; an existing file is replaced in one step."""
 

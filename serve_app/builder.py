@@ -5,6 +5,7 @@ What is true of a model stands here (how it is called, how long it may take to d
 true of a machine (GPUs, replicas, queues) stands in `serve_config.yaml`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +21,7 @@ from pipeline.engines import PortName
 from serve_app.ingress import Ingress, IngressSettings
 from serve_app.services import Limits
 from serve_app.settings import AppArgs
-from serve_app.stores import StoreSettings
+from serve_app.stores import Stores
 
 __all__ = ["MODEL_ONGOING_REQUESTS", "Parts", "build", "compose"]
 
@@ -51,13 +52,13 @@ class Parts:
 
     Attributes:
         host: hosts the models; called like `ModelHost`.
-        stores: where rows and files are; a `StoreSettings` or something derived from it.
+        stores: where rows and files are.
         driver: settings of the driver beside those of `args`.
         options: more options of deployments, by name.
     """
 
     host: type[Any] = ModelHost
-    stores: type[StoreSettings] = StoreSettings
+    stores: Callable[[AppArgs], Stores] = AppArgs.stores
     driver: dict[str, Any] = field(default_factory=dict)
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -69,9 +70,7 @@ def build(args: AppArgs) -> Application:
 
 def compose(args: AppArgs, parts: Parts) -> Application:
     """The application, made of these parts."""
-    stores = parts.stores(
-        data_dir=args.asset_dir.resolve(), database_url=args.database_url
-    ).prepare()
+    stores = parts.stores(args).prepare()
     choice = args.engine_choice()
     webhooks = args.webhook_rules()
 
@@ -121,6 +120,8 @@ def compose(args: AppArgs, parts: Parts) -> Application:
         DispatcherSettings(
             max_running_jobs=args.max_running_jobs,
             lease_s=args.lease_s,
+            poll_s=stores.pace.poll_s,
+            tidy_s=stores.pace.tidy_s,
             janitor=JanitorSettings(project_ttl_s=args.project_ttl_s),
             webhooks=webhooks,
         ),

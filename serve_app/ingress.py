@@ -23,7 +23,7 @@ from deployments.webhooks import WebhookRules
 from pipeline.errors import GlimpseError
 from serve_app.api import create_app
 from serve_app.services import Limits, Services
-from serve_app.stores import StoreSettings
+from serve_app.stores import Stores
 
 __all__ = ["Ingress"]
 
@@ -43,7 +43,7 @@ class Ingress:
 
     def __init__(
         self,
-        stores: StoreSettings,
+        stores: Stores,
         background: DeploymentHandle[Any],
         hosts: dict[str, DeploymentHandle[Any]],
         driver: DeploymentHandle[Any],
@@ -76,7 +76,7 @@ class Ingress:
             store=store,
             background=self._background,
             readiness=readiness,
-            files=self._stores.blobs(),
+            files=store.files,
             limits=self._settings.limits,
             public_url=self._settings.public_url,
             client_header=self._settings.client_header,
@@ -96,6 +96,7 @@ class Ingress:
 async def _store_state(store: Store) -> str:
     try:
         await store.records.ping()
+        await store.blobs.ping()
     except GlimpseError as error:
         return error.detail
     return "ok"

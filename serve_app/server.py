@@ -28,7 +28,6 @@ from ray.serve.config import HTTPOptions
 from pipeline.errors import Unavailable
 from serve_app.builder import build
 from serve_app.settings import AppArgs
-from serve_app.stores import StoreSettings
 
 __all__ = ["APP_NAME", "RunningService", "free_port", "running_service"]
 
@@ -109,7 +108,7 @@ def running_service(
         # Not `serve.shutdown()`: it would wait for running jobs to end. They are safe: their
         # rows are in the store, and a restarted service goes on with them.
         ray.shutdown()
-        StoreSettings(data_dir=args.asset_dir.resolve(), database_url=args.database_url).stop()
+        args.stores().stop()
 
 
 def _start_ray(*, dashboard: bool, quiet: bool) -> Any:

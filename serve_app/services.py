@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol
 
 from fastapi import Request
 
@@ -18,21 +16,12 @@ from deployments.webhooks import WebhookRules
 from pipeline.images import MAX_BYTES
 from pipeline.ports import BackgroundRemover
 from serve_app.shared import SharedCalls
+from serve_app.stores.served import FileSource
 
-__all__ = ["FileSource", "Limits", "Readiness", "Services"]
+__all__ = ["Limits", "Readiness", "Services"]
 
 #: Answers, by name, what is ready ("ok") and what is not (a sentence).
 Readiness = Callable[[], Awaitable[Mapping[str, str]]]
-
-
-class FileSource(Protocol):
-    """Blobs that this service hands out itself, under signed URLs."""
-
-    def verify(self, bucket: str, path: str, expires: str, signature: str) -> bool:
-        """Whether a URL was signed by us for this file and has not expired."""
-
-    def open_path(self, bucket: Bucket, path: str) -> Path:
-        """The file on disk. Raises NotFound."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +52,7 @@ class Services:
     """Everything a route needs.
 
     Attributes:
-        files: None when blobs have URLs of their own.
+        files: what is behind the service's own URLs of blobs.
         decoding: uploads that are decoded at once: a photo of 64 megapixels costs hundreds of
             megabytes while it is decoded, and this process serves everybody.
         shared: reads that many clients ask for at the same time.
@@ -75,7 +64,7 @@ class Services:
     store: Store
     background: BackgroundRemover
     readiness: Readiness
-    files: FileSource | None = None
+    files: FileSource
     limits: Limits = field(default_factory=Limits)
     decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     shared: SharedCalls = field(default_factory=SharedCalls)

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from deployments.webhooks import WebhookRules
 from pipeline.engines import ENGINES, PRESETS, DeviceName, EngineChoice, PortName
+from serve_app.stores import Stores, StoreSettings, SupabaseSettings
 
 __all__ = ["AppArgs", "Environment"]
 
@@ -27,8 +28,17 @@ class Environment(BaseSettings):
     api_host: str = "127.0.0.1"
     #: Port to listen on.
     api_port: int = Field(default=8000, ge=0, le=65535)
+    #: A Supabase project, https://{ref}.supabase.co, for rows and files; empty: PostgreSQL and a
+    #: directory.
+    supabase_url: str = ""
+    #: Its secret key (sb_secret_...), or the service role's JWT of older projects. Also read by
+    #: `serve deploy`, so that it need not stand in a YAML file.
+    supabase_service_role_key: str = Field(default="", repr=False)
+    #: Its publishable key, or the anonymous JWT. The service does not need it; `glimpse3d doctor`
+    #: checks with it that nobody else can read or write.
+    supabase_anon_key: str = Field(default="", repr=False)
     #: Any PostgreSQL >= 15; empty: the service starts its own server.
-    database_url: str = ""
+    database_url: str = Field(default="", repr=False)
     #: Where the embedded database and the files live.
     asset_dir: Path = Path("data")
     #: Where weights lie that no installed package carries.
@@ -74,7 +84,11 @@ class AppArgs(BaseModel):
     #: Where the embedded database and the files live.
     asset_dir: Path = Path("data")
     #: Any PostgreSQL >= 15; None: the service starts its own server below `asset_dir`.
-    database_url: str | None = None
+    database_url: str | None = Field(default=None, repr=False)
+    #: A Supabase project, https://{ref}.supabase.co, in place of PostgreSQL and a directory.
+    supabase_url: str | None = None
+    #: Its secret key; None: SUPABASE_SERVICE_ROLE_KEY of the environment.
+    supabase_key: str | None = Field(default=None, repr=False)
     #: Where weights lie that no installed package carries.
     model_dir: Path | None = None
     #: Engine of each port, where a missing one keeps the embedded default; or the name of a whole
@@ -155,6 +169,23 @@ class AppArgs(BaseModel):
         if unknown:
             raise ValueError(f"gpu_shares names {unknown[0]!r}; the hosts are {sorted(self.hosts)}")
         return self
+
+    @model_validator(mode="after")
+    def _one_store(self) -> AppArgs:
+        if self.supabase_url and self.database_url:
+            raise ValueError(
+                "supabase_url and database_url (SUPABASE_URL and DATABASE_URL) exclude each other"
+            )
+        return self
+
+    def stores(self) -> Stores:
+        """Where rows and files are kept; not prepared yet."""
+        if not self.supabase_url:
+            return StoreSettings(
+                data_dir=self.asset_dir.resolve(), database_url=self.database_url or None
+            )
+        key = self.supabase_key or Environment().supabase_service_role_key
+        return SupabaseSettings(self.supabase_url, key)
 
     def webhook_rules(self) -> WebhookRules | None:
         """How webhooks are signed and where they may go; None without a secret."""

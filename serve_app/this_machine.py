@@ -63,6 +63,8 @@ def app_args(env: Environment) -> AppArgs:
     common = {
         "asset_dir": env.asset_dir,
         "database_url": env.database_url or None,
+        "supabase_url": env.supabase_url or None,
+        "supabase_key": env.supabase_service_role_key or None,
         "model_dir": env.model_dir,
         "public_url": env.public_url or None,
         "engines": env.engines,

@@ -14,7 +14,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from deployments.model_host import ModelHost
-from deployments.store import Records, StageCommit, Store
+from deployments.store import Records, StageCommit
 from pipeline.cameras import VIEW_COUNT, rig_cameras
 from pipeline.control import Control, Progress, Report, ignore_progress
 from pipeline.errors import Cancelled, InvalidImage, OutOfMemory
@@ -54,7 +54,7 @@ from pipeline.types import (
     ViewScore,
     ViewSet,
 )
-from serve_app.stores import StoreSettings
+from serve_app.stores import ServedStore, StoreSettings
 
 SIZE = 32
 
@@ -384,11 +384,11 @@ class FaultyStores(StoreSettings):
     """
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Store]:
+    async def open(self) -> AsyncIterator[ServedStore]:
         os.fsync = partial(_fsync, self.data_dir / "disk-full")
         async with super().open() as store:
             records: Any = _FaultyRecords(self.data_dir, store.records)
-            yield Store(records, store.blobs)
+            yield replace(store, records=records)
 
 
 _real_fsync = os.fsync

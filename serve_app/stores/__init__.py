@@ -13,17 +13,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from deployments.store import Store
 from pipeline.errors import Unavailable
 from serve_app.stores.embedded import EmbeddedPostgres
 from serve_app.stores.files import FileBlobs, load_signing_key
 from serve_app.stores.postgres import PostgresRecords, migrate, open_pool
+from serve_app.stores.served import Pace, ServedStore, Stores
+from serve_app.stores.supabase import SupabaseSettings
 
 __all__ = [
     "EmbeddedPostgres",
     "FileBlobs",
     "PostgresRecords",
+    "ServedStore",
     "StoreSettings",
+    "Stores",
+    "SupabaseSettings",
     "migrate",
 ]
 
@@ -59,6 +63,9 @@ class StoreSettings:
     files_url: str = "/files"
     url_lifetime_s: float = 3600.0
     pool_size: int = 5
+
+    #: A request costs less than a millisecond.
+    pace = Pace(poll_s=0.05, tidy_s=2.0)
 
     @property
     def files_dir(self) -> Path:
@@ -100,7 +107,7 @@ class StoreSettings:
             server.close()
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Store]:
+    async def open(self) -> AsyncIterator[ServedStore]:
         """See `StoreSource.open`. Migrates nothing, and starts no server of its own accord.
 
         The embedded server that `prepare` started is held while the context is open, and started
@@ -114,7 +121,7 @@ class StoreSettings:
             open_pool(self.database_url, size=self.pool_size) as pool,
             PostgresRecords(pool) as records,
         ):
-            yield Store(records, blobs)
+            yield ServedStore(records, blobs, files=blobs)
 
     @asynccontextmanager
     async def _held_server(self) -> AsyncIterator[None]:

@@ -1,6 +1,6 @@
 """The blobs port as files below one directory, with URLs that are signed and expire.
 
-It does not know HTTP: a route checks the signature with `verify` and serves `open_path`.
+It does not know HTTP: a route checks a URL with `verify` and serves what `locate` names.
 
     {root}/{bucket}/{path}      one file per blob; its suffix says its content type
     {root}/.incoming/           half-written files; one rename makes a file appear, whole
@@ -9,11 +9,7 @@ It does not know HTTP: a route checks the signature with `verify` and serves `op
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import functools
-import hashlib
-import hmac
 import os
 import secrets
 import tempfile
@@ -21,16 +17,14 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote
 
 from deployments.store import Bucket
 from pipeline.errors import GlimpseError, InvalidInput, NotFound, Unavailable
+from serve_app.stores.links import KEY_BYTES, LinkSigner, check_path
 
 __all__ = ["FileBlobs", "load_signing_key"]
 
 _INCOMING = ".incoming"
-_KEY_BYTES = 32
-_LONGEST_COMPONENT_BYTES = 255
 #: How often a file is moved into a folder that somebody else deletes at the same time.
 _MOVES = 20
 
@@ -49,7 +43,7 @@ def load_signing_key(path: Path) -> bytes:
     descriptor, temporary = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # mode 0600
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_hex(_KEY_BYTES).encode())
+            file.write(secrets.token_hex(KEY_BYTES).encode())
             file.flush()
             os.fsync(file.fileno())
         with contextlib.suppress(FileExistsError):
@@ -62,7 +56,7 @@ def load_signing_key(path: Path) -> bytes:
 
 def _read_key(path: Path) -> bytes:
     key = path.read_bytes().strip()
-    if len(key) < _KEY_BYTES:
+    if len(key) < KEY_BYTES:
         raise GlimpseError(f"{path} holds no signing key: delete it, and a new one is made.")
     return key
 
@@ -85,17 +79,9 @@ class FileBlobs:
         *,
         url_lifetime_s: float = 3600.0,
     ) -> None:
-        if len(signing_key) < _KEY_BYTES:
-            raise GlimpseError(f"A signing key has at least {_KEY_BYTES} bytes.")
-        if not url_lifetime_s >= 2:
-            raise GlimpseError(f"url_lifetime_s must be at least 2, not {url_lifetime_s}.")
+        self._links = LinkSigner(signing_key, base_url, lifetime_s=url_lifetime_s)
         root.mkdir(parents=True, exist_ok=True)
         self._root = root.resolve()
-        self._key = signing_key
-        self._base_url = base_url.rstrip("/")
-        self._step_s = int(url_lifetime_s) // 2
-        # An answer of /status has some forty links, and clients ask for it every second.
-        self._url = functools.lru_cache(maxsize=20_000)(self._signed_url)
 
     async def put(self, bucket: Bucket, path: str, data: bytes, content_type: str) -> None:
         """See `Blobs.put`. The suffix keeps the content type; `content_type` is not stored."""
@@ -158,35 +144,24 @@ class FileBlobs:
 
         return await asyncio.to_thread(_told, tidy)
 
-    def url(self, bucket: Bucket, path: str) -> str:
-        """See `Blobs.url`. The same for half a lifetime, so that browsers may cache the file."""
-        return self._url(bucket, path, (int(time.time()) // self._step_s + 2) * self._step_s)
+    async def ping(self) -> None:
+        """See `Blobs.ping`: the directory is there and can be written to."""
+        if not await asyncio.to_thread(os.access, self._root, os.W_OK):
+            raise Unavailable(f"{self._root} is not there, or cannot be written to.")
 
-    def _signed_url(self, bucket: Bucket, path: str, expires: int) -> str:
-        self._check(path)
-        signature = self._sign(bucket, path, expires)
-        return f"{self._base_url}/{bucket}/{quote(path)}?expires={expires}&signature={signature}"
+    def url(self, bucket: Bucket, path: str) -> str:
+        """See `Blobs.url`: signed, of the service's own route, which asks `verify`."""
+        return self._links.url(bucket, path)
 
     def verify(
         self, bucket: str, path: str, expires: str, signature: str, now: float | None = None
     ) -> bool:
-        """Whether the parts of a URL are of one that we gave out and that has not expired.
+        """See `LinkSigner.verify`."""
+        return self._links.verify(bucket, path, expires, signature, now)
 
-        Args:
-            path: decoded, as the router gives it.
-            expires: from the query; seconds since 1970.
-            signature: from the query.
-            now: seconds since 1970, for tests; the clock's when left out.
-        """
-        if bucket not in set(Bucket):
-            return False
-        try:
-            expires_s = int(expires)
-            expected = self._sign(Bucket(bucket), path, expires_s)
-        except ValueError:  # not a number, or a path that is not Unicode
-            return False
-        genuine = hmac.compare_digest(expected.encode(), signature.encode(errors="replace"))
-        return genuine and (time.time() if now is None else now) < expires_s
+    async def locate(self, bucket: Bucket, path: str) -> Path:
+        """See `FileSource.locate`: always a file."""
+        return self.open_path(bucket, path)
 
     def open_path(self, bucket: Bucket, path: str) -> Path:
         """Where the file is, for a route to serve.
@@ -200,31 +175,8 @@ class FileBlobs:
             raise NotFound(f"There is no {path} in {bucket}.")
         return target
 
-    def _sign(self, bucket: Bucket, path: str, expires: int) -> str:
-        # No path holds a line break (`_check`), so different parts never give the same message.
-        message = f"{bucket}\n{path}\n{expires}".encode()
-        digest = hmac.digest(self._key, message, hashlib.sha256)
-        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
-
-    @staticmethod
-    def _check(path: str) -> None:
-        """Refuse paths that are not relative, plain and portable to other stores."""
-        try:
-            encoded = path.encode()
-        except UnicodeEncodeError as error:
-            raise InvalidInput(f"A blob's path must be Unicode text, not {path!r}.") from error
-        if any(byte < 0x20 or byte == 0x7F for byte in encoded) or "\\" in path:
-            raise InvalidInput(f"A blob's path has no control characters or \\: {path!r}.")
-        for component in path.split("/"):
-            if component in ("", ".", ".."):
-                raise InvalidInput(
-                    f"A blob's path is relative and without empty parts, . and ..: {path!r}."
-                )
-            if len(component.encode()) > _LONGEST_COMPONENT_BYTES:
-                raise InvalidInput(f"A part of a blob's path is too long: {path!r}.")
-
     def _locate(self, bucket: Bucket, path: str) -> Path:
-        self._check(path)
+        check_path(path)
         home = self._root / Bucket(bucket)
         target = home / path
         # Nothing of ours makes links, but somebody may have put one there.

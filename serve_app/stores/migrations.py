@@ -109,4 +109,7 @@ async def apply_migrations(
                 migration.sha256,
             )
             applied.append(migration.version)
+        if await connection.fetchval("select to_regproc('public.guard_tables_v1')"):
+            # Supabase opens every new table to everybody.
+            await connection.execute("select public.guard_tables_v1(array['glimpse3d_migrations'])")
     return tuple(applied)

@@ -13,4 +13,9 @@ __all__ = ["build"]
 def build(args: AppArgs) -> Application:
     """Small pictures, and a driver that gives a store up sooner."""
     driver = {"pictures": (2, 64), "patience_s": 20.0}
-    return compose(args, Parts(SleepingHost, FaultyStores, driver))
+    return compose(args, Parts(SleepingHost, faulty_stores, driver))
+
+
+def faulty_stores(args: AppArgs) -> FaultyStores:
+    """The store that the arguments name, with faults."""
+    return FaultyStores(data_dir=args.asset_dir.resolve(), database_url=args.database_url)

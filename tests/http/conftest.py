@@ -54,7 +54,7 @@ async def running(
         async def readiness() -> Mapping[str, str]:
             return {"store": "ok", **not_ready}
 
-        app = create_app(Services(store, models, readiness, files=settings.blobs(), limits=limits))
+        app = create_app(Services(store, models, readiness, files=store.files, limits=limits))
         runner = JobRunner(store, models.ports(), DriverSettings(lease_s=30, heartbeat_s=0.05))
 
         async def work() -> None:

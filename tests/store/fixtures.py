@@ -1,12 +1,20 @@
 """Fixtures with a real store, for this folder and for everybody who needs one.
 
-One embedded server per session, with one database that is emptied before each test; a test that
-spoils its database gets a copy of the migrated template.
+One embedded server per session, with one database per kind of store that is emptied before each
+test; a test that spoils its database gets a copy of the migrated template. `store_kind` says which
+kind the others are of:
+
+    postgres    PostgreSQL and a directory
+    supabase    the same server behind `tests.gateway`, which speaks Supabase's protocols
+    project     a real Supabase project, when SUPABASE_TEST_URL and SUPABASE_TEST_KEY (its secret
+                key) are set. Tests delete everything in it. Those that look into the database
+                need SUPABASE_TEST_DATABASE_URL, too.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -19,25 +27,41 @@ from typing import TypeVar
 import asyncpg
 import pytest
 
+from deployments.janitor import delete_files
 from deployments.store import Store
-from serve_app.stores import EmbeddedPostgres, StoreSettings, migrate
+from serve_app.stores import EmbeddedPostgres, StoreSettings, SupabaseSettings, migrate
+from tests.gateway import Gateway, prepare
 
 __all__ = [
+    "STORE_KINDS",
     "clean_dsn",
     "embedded_dir",
     "fresh_dsn",
+    "fresh_supabase_dsn",
+    "gateway",
     "on_server",
     "postgres_dsn",
     "postgres_server",
+    "quiet_gateway",
     "server_directory",
     "shared_dsn",
     "store",
+    "store_kind",
     "store_settings",
+    "supabase_dsn",
+]
+
+#: Of the contract suite.
+STORE_KINDS = [
+    "postgres",
+    "supabase",
+    *(["project"] if os.environ.get("SUPABASE_TEST_URL") else []),
 ]
 
 T = TypeVar("T")
 
 _TEMPLATE = "glimpse3d_template"
+_PROJECT_TEMPLATE = "glimpse3d_project_template"
 _names = (f"test_{number}" for number in count(1))
 
 
@@ -80,6 +104,8 @@ def on_server(dsn: str, work: Callable[[asyncpg.Connection], Awaitable[T]]) -> T
 def postgres_server() -> Iterator[EmbeddedPostgres]:
     """The session's server, running."""
     with server_directory() as directory, EmbeddedPostgres(directory / "server") as server:
+        # Its rows need not survive a power cut, and the disk is the slowest part of these tests.
+        on_server(server.dsn, _trust_the_power)
         yield server
 
 
@@ -104,40 +130,127 @@ def shared_dsn(postgres_dsn: str) -> str:
     return _copy_template(postgres_dsn, "test_shared")
 
 
-@pytest.fixture
-def clean_dsn(shared_dsn: str) -> str:
-    """A migrated database without rows and without other sessions; much faster than a fresh one."""
-
-    async def clean(connection: asyncpg.Connection) -> None:
-        await connection.execute(
-            "select pg_terminate_backend(pid, 1000) from pg_stat_activity "
-            "where datname = current_database() and pid <> pg_backend_pid()"
-        )
-        await connection.execute("delete from projects; delete from deletions")
-
-    on_server(shared_dsn, clean)
-    return shared_dsn
+@pytest.fixture(scope="session")
+def supabase_dsn(postgres_dsn: str) -> str:
+    """A database as a Supabase project has it, with our migrations; the gateway serves it."""
+    _create_project(postgres_dsn, _PROJECT_TEMPLATE)
+    return _copy_template(postgres_dsn, "test_project", _PROJECT_TEMPLATE)
 
 
 @pytest.fixture
-def store_settings(clean_dsn: str, tmp_path: Path) -> StoreSettings:
+def fresh_supabase_dsn(supabase_dsn: str, postgres_dsn: str) -> str:
+    """The same for one test, which may spoil it."""
+    del supabase_dsn
+    return _copy_template(postgres_dsn, next(_names), _PROJECT_TEMPLATE)
+
+
+@pytest.fixture(scope="session")
+def gateway(supabase_dsn: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """The session's stand-in for a Supabase project; it may have rows and files in it."""
+    with Gateway.running(supabase_dsn, tmp_path_factory.mktemp("buckets")) as running:
+        yield running
+
+
+@pytest.fixture
+def quiet_gateway(gateway: Gateway, supabase_dsn: str, tmp_path: Path) -> Iterator[Gateway]:
+    """The gateway without rows, files, faults or requests of other tests."""
+    on_server(supabase_dsn, _empty)
+    gateway.use(supabase_dsn, tmp_path / "buckets")
+    gateway.requests.clear()
+    yield gateway
+    gateway.faults.clear()
+
+
+@pytest.fixture
+def store_kind() -> str:
+    """Which store the fixtures below are of; a module or a folder may say another."""
+    return "postgres"
+
+
+@pytest.fixture
+def clean_dsn(store_kind: str, request: pytest.FixtureRequest) -> str:
+    """The store's database, migrated and without rows; much faster than a fresh one."""
+    if store_kind == "supabase":
+        return request.getfixturevalue("quiet_gateway").dsn
+    if store_kind == "project":
+        dsn = os.environ.get("SUPABASE_TEST_DATABASE_URL")
+        return dsn or pytest.skip("SUPABASE_TEST_DATABASE_URL is not set")
+    dsn = request.getfixturevalue("shared_dsn")
+    on_server(dsn, _empty)
+    return dsn
+
+
+@pytest.fixture
+def store_settings(
+    store_kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> StoreSettings | SupabaseSettings:
     """Settings of an empty store, ready for `open`; picklable, so replicas may have them."""
-    return StoreSettings(data_dir=tmp_path / "data", database_url=clean_dsn)
+    if store_kind == "supabase":
+        quiet = request.getfixturevalue("quiet_gateway")
+        return SupabaseSettings(quiet.url, quiet.keys.secret).prepare()
+    if store_kind == "project":
+        url, key = os.environ["SUPABASE_TEST_URL"], os.environ["SUPABASE_TEST_KEY"]
+        settings = SupabaseSettings(url, key).prepare()
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, _delete_everything(settings)).result()
+        return settings
+    dsn = request.getfixturevalue("clean_dsn")
+    return StoreSettings(data_dir=tmp_path / "data", database_url=dsn)
 
 
-@pytest.fixture(params=["postgres"])
-async def store(
-    request: pytest.FixtureRequest, store_settings: StoreSettings
-) -> AsyncIterator[Store]:
-    """An empty store, open; every implementation is a parameter."""
-    assert request.param == "postgres"
+@pytest.fixture
+async def store(store_settings: StoreSettings | SupabaseSettings) -> AsyncIterator[Store]:
+    """An empty store, open."""
     async with store_settings.open() as opened:
         yield opened
 
 
-def _copy_template(dsn: str, name: str) -> str:
+async def _trust_the_power(connection: asyncpg.Connection) -> None:
+    for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+        await connection.execute(f"alter system set {setting} = off")
+    await connection.execute("select pg_reload_conf()")
+
+
+async def _empty(connection: asyncpg.Connection) -> None:
+    """No rows, no files, and no other sessions."""
+    await connection.execute(
+        "select pg_terminate_backend(pid, 1000) from pg_stat_activity "
+        "where datname = current_database() and pid <> pg_backend_pid()"
+    )
+    await connection.execute("delete from projects; delete from deletions")
+    if await connection.fetchval("select to_regclass('storage.objects')"):
+        # Nobody may delete there, as on the platform.
+        await connection.execute("truncate storage.objects")
+
+
+async def _delete_everything(settings: SupabaseSettings) -> None:
+    """Empty a real project by what any client of it can do."""
+    async with settings.open() as opened:
+        records = opened.records
+        while page := (await records.list_projects(limit=100)).projects:
+            for found in page:
+                job = await records.delete_project(found.id)
+                if job is not None:
+                    raise RuntimeError(f"job {job.id} of another process runs in the test project")
+                await records.purge_project(found.id)
+        await records.expire_uploads(0)
+        for project_id in await records.due_deletions(0, limit=10_000):
+            await records.purge_project(project_id)
+            await delete_files(opened, project_id)
+            await records.end_deletion(project_id, 0)
+
+
+def _create_project(dsn: str, name: str) -> None:
+    """A database with what Supabase puts into a new project, and our migrations."""
+    on_server(dsn, lambda connection: connection.execute(f"create database {name}"))
+    on_server(_database(dsn, name), prepare)
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, migrate(_database(dsn, name))).result()
+
+
+def _copy_template(dsn: str, name: str, template: str = _TEMPLATE) -> str:
     on_server(
-        dsn, lambda connection: connection.execute(f"create database {name} template {_TEMPLATE}")
+        dsn, lambda connection: connection.execute(f"create database {name} template {template}")
     )
     return _database(dsn, name)
 

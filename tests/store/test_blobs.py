@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
+import random
 import stat
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +15,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
+from deployments.janitor import delete_files
 from deployments.store import Bucket, Store
 from pipeline.errors import GlimpseError, InvalidInput, NotFound, Unavailable
 from pipeline.media_types import media_type
@@ -33,6 +36,30 @@ async def test_blob_comes_back_as_it_was(store: Store, path: str) -> None:
     for data in (b"first", b"", b"\0" * 100_000):
         await store.blobs.put(Bucket.UPLOADS, path, data, "image/png")
         assert await store.blobs.get(Bucket.UPLOADS, path) == data
+
+
+@pytest.mark.slow
+async def test_two_hundred_megabytes_come_back(store: Store) -> None:
+    data = random.Random(3).randbytes(200 * 2**20)
+    await store.blobs.put(Bucket.MODELS, "p/v0.ply", data, "")
+    found = await store.blobs.get(Bucket.MODELS, "p/v0.ply")
+    assert hashlib.sha256(found).digest() == hashlib.sha256(data).digest()
+
+
+async def test_every_byte_of_a_project_is_deleted(store: Store) -> None:
+    for bucket in Bucket:
+        for path in ("p/a.png", "p/deep/er/写真.png", "other/a.png"):
+            await store.blobs.put(bucket, path, b"x", "image/png")
+    await delete_files(store, "p")
+    for bucket in Bucket:
+        assert await store.blobs.list_prefix(bucket, "p") == ()
+        assert await store.blobs.list_prefix(bucket, "other") == ("other/a.png",)
+        with pytest.raises(NotFound):
+            await store.blobs.get(bucket, "p/deep/er/写真.png")
+
+
+async def test_ping_answers_when_files_can_be_stored(store: Store) -> None:
+    await store.blobs.ping()
 
 
 async def test_buckets_are_apart(store: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 
 import pytest
@@ -14,6 +15,7 @@ from pipeline.errors import (
     StaleAttempt,
     TooBusy,
 )
+from serve_app.stores import StoreSettings, SupabaseSettings
 
 from .rows import (
     LEASE_S,
@@ -184,22 +186,47 @@ async def test_job_without_attempts_left_fails(store: Store) -> None:
     assert (await records.get_project(name)).status is ProjectStatus.FAILED
 
 
-async def test_claimers_never_share_a_job(store: Store) -> None:
+async def test_claimers_never_share_a_job(
+    store: Store, store_settings: StoreSettings | SupabaseSettings
+) -> None:
+    """100 jobs and 8 claimers in processes of their own, as far as the store can tell."""
     records = store.records
-    for number in range(20):
-        await submit(records, await project(records, f"p{number}"))
+    for number in range(100):
+        await submit(records, await project(records, f"p{number}"), client=f"c{number % 5}")
 
     async def work(worker: str) -> list[str]:
         taken = []
-        while (lease := await records.claim_job(worker, LEASE_S)) is not None:
-            taken.append(lease.job.id)
+        async with store_settings.open() as own:
+            while (lease := await own.records.claim_job(worker, LEASE_S)) is not None:
+                taken.append(lease.job.id)
         return taken
 
-    taken = await asyncio.gather(*(work(f"w{number}") for number in range(4)))
+    taken = await asyncio.gather(*(work(f"w{number}") for number in range(8)))
     counts = Counter(job for jobs in taken for job in jobs)
-    assert len(counts) == 20
+    assert len(counts) == 100
     assert set(counts.values()) == {1}
     assert await records.claim_job("w", LEASE_S) is None
+
+
+async def test_the_clock_of_a_client_decides_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Leases are the server's: a worker whose clock is a day off neither loses nor steals one."""
+    records = store.records
+    lease = await claimed(records, await project(records))
+    now = time.time
+    for shift_s in (-86400.0, 86400.0):
+        monkeypatch.setattr(time, "time", lambda shift_s=shift_s: now() + shift_s)
+        assert await records.claim_job("late", LEASE_S) is None
+        beat = await records.heartbeat(
+            lease.job.id, lease.fence, lease_s=LEASE_S, stage="views", progress=0.5
+        )
+        assert beat.owned
+    job = await records.get_job(lease.job.id)
+    assert job.started_at is not None
+    assert abs(job.started_at.timestamp() - now()) < 60
+    await expire(records, lease)
+    assert (await claim(records)).fence == lease.fence + 1
 
 
 async def test_queue_is_first_in_first_out(store: Store) -> None:

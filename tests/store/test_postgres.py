@@ -47,6 +47,13 @@ from .rows import (
     submit,
 )
 
+
+@pytest.fixture
+def store_kind() -> str:
+    """Not the contract: what only this store has."""
+    return "postgres"
+
+
 TABLES = {
     "projects",
     "multiview_generation",

@@ -337,7 +337,7 @@ async def test_watcher_of_a_project_hears_of_its_purge(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     records = store.records
-    monkeypatch.setattr(type(records), "announced_poll_s", 1000.0)
+    monkeypatch.setattr(type(records), "announced_poll_s", 1000.0, raising=False)
     name = await project(records)
     await records.delete_project(name)
     await asyncio.sleep(0.05)

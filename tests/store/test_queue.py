@@ -22,6 +22,7 @@ from deployments.store import (
     Store,
 )
 from pipeline.errors import InvalidInput, NotFound
+from serve_app.stores import PostgresRecords
 
 from .rows import (
     LEASE_S,
@@ -317,7 +318,7 @@ async def test_watchers_of_a_job_and_of_its_project_are_woken(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     records = store.records
-    monkeypatch.setattr(type(records), "announced_poll_s", 1000.0)
+    monkeypatch.setattr(type(records), "announced_poll_s", 1000.0, raising=False)
     lease = await claimed(records, await project(records))
     await asyncio.sleep(0.05)  # the listener listens
     with (
@@ -330,7 +331,8 @@ async def test_watchers_of_a_job_and_of_its_project_are_woken(
         await asyncio.sleep(0.01)
         await beat(records, lease, 0.5)
         await asyncio.wait_for(waiting, 10.0)
-        assert not idle.done()
+        if isinstance(records, PostgresRecords):  # others poll, and return for nothing
+            assert not idle.done()
         idle.cancel()
 
 

@@ -1,0 +1,103 @@
+"""The store on a Supabase project: rows through PostgREST, files in Storage.
+
+It knows how a process gets at a project; the environment is filled in by `serve_app.settings`, and
+the tables and buckets are made by `supabase/migrations`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+import httpx
+
+from pipeline.errors import GlimpseError
+from serve_app.stores.served import Pace, ServedStore
+
+__all__ = ["SupabaseSettings"]
+
+_MAX_CONNECTIONS = 32
+
+
+@dataclass(frozen=True)
+class SupabaseSettings:
+    """Which Supabase project to use: plain values, picklable, a `deployments.store.StoreSource`.
+
+    Attributes:
+        url: of the project, `https://{ref}.supabase.co`.
+        key: the secret key (`sb_secret_...`), or the old service role's JWT.
+        files_url: prefix of links of files: a path of the service, or an absolute URL.
+        url_lifetime_s: how long such a link works at most; at least half of it.
+    """
+
+    url: str
+    key: str = field(repr=False)
+    files_url: str = "/files"
+    url_lifetime_s: float = 3600.0
+
+    #: A request goes over the network.
+    pace = Pace(poll_s=0.5, tidy_s=10.0)
+
+    def prepare(self) -> SupabaseSettings:
+        """Settings that `open` takes. Asks nobody: a project that is away is waited for.
+
+        Raises:
+            GlimpseError: URL or key cannot be right.
+        """
+        url = self.url.strip().rstrip("/")
+        if not re.fullmatch(r"https?://[^\s/?#]+", url):
+            raise GlimpseError(
+                f"SUPABASE_URL must be like https://abcd.supabase.co, not {self.url!r}."
+            )
+        if not self.key.strip():
+            raise GlimpseError("SUPABASE_URL is set, but SUPABASE_SERVICE_ROLE_KEY is not.")
+        if not self.key.strip().isascii() or re.search(r"\s", self.key.strip()):
+            raise GlimpseError("SUPABASE_SERVICE_ROLE_KEY holds characters that no key has.")
+        return replace(self, url=url, key=self.key.strip())
+
+    def stop(self) -> None:
+        """Nothing of ours runs."""
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[ServedStore]:
+        """See `StoreSource.open`. Does not fail when the project is away: its calls do."""
+        # Imported here: the client is large, and other stores do without it.
+        from supabase import AsyncClientOptions, create_async_client
+
+        from serve_app.stores.supabase.blobs import SupabaseBlobs
+        from serve_app.stores.supabase.records import SupabaseRecords
+        from serve_app.stores.supabase.resumable import Resumable
+        from serve_app.stores.supabase.transport import SteadyTransport
+
+        limits = httpx.Limits(max_connections=_MAX_CONNECTIONS, keepalive_expiry=60.0)
+        inner = httpx.AsyncHTTPTransport(http2=True, limits=limits)
+        async with httpx.AsyncClient(transport=SteadyTransport(inner)) as http:
+            client = await create_async_client(
+                self.url,
+                self.key,
+                AsyncClientOptions(
+                    httpx_client=http,
+                    # The transport repeats, once for all parts of the client.
+                    postgrest_client_retry=False,
+                    auto_refresh_token=False,
+                    persist_session=False,
+                ),
+            )
+            headers = {"apikey": self.key, "Authorization": f"Bearer {self.key}"}
+            blobs = SupabaseBlobs(
+                client,
+                Resumable(http, self.url, headers),
+                url=self.url,
+                key=self.key,
+                files_url=self.files_url,
+                url_lifetime_s=self.url_lifetime_s,
+            )
+            learning = asyncio.create_task(blobs.learn())
+            try:
+                yield ServedStore(SupabaseRecords(client), blobs, files=blobs)
+            finally:
+                learning.cancel()
+                await asyncio.gather(learning, return_exceptions=True)

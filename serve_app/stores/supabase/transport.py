@@ -1,0 +1,181 @@
+"""HTTP to Supabase that tries again where trying again is safe.
+
+It knows which requests may be repeated and what a gateway in front of the services answers; not
+what PostgREST and Storage say (`errors`), nor who asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import httpx
+
+from pipeline.errors import Unavailable
+
+__all__ = ["Patience", "SteadyTransport", "may_repeat"]
+
+log = logging.getLogger("ray.serve")
+
+#: Functions that add or take something each time they are called. All others may be repeated: they
+#: read, or they are told by job, fence and stage what is to be so.
+_ONCE = frozenset(
+    {
+        "begin_upload_v1",
+        "claim_job_v1",
+        "claim_webhook_v1",
+        "create_project_v1",
+        "release_job_v2",
+    }
+)
+#: May be repeated when the client named the request.
+_WITH_KEY = frozenset({"submit_job_v2"})
+
+_RPC = "/rest/v1/rpc/"
+_STORAGE = "/storage/v1/"
+
+#: Not done, whatever it was: the request was turned away at the door.
+_TURNED_AWAY = frozenset({429})
+#: Perhaps done. 52x are those of the network in front of hosted projects, 544 is Storage's.
+_PERHAPS_DONE = frozenset({408, 500, 502, 503, 504, 520, 521, 522, 523, 524, 544})
+
+
+def may_repeat(request: httpx.Request) -> bool:
+    """Whether a request that perhaps was carried out may be sent again."""
+    if request.method in ("GET", "HEAD"):
+        return True
+    _, is_rpc, function = request.url.path.partition(_RPC)
+    if is_rpc:
+        if function in _WITH_KEY:
+            return json.loads(request.content).get("p_idempotency_key") is not None
+        return function not in _ONCE
+    _, is_storage, action = request.url.path.partition(_STORAGE)
+    return bool(is_storage) and _may_repeat_on_files(request, action)
+
+
+def _may_repeat_on_files(request: httpx.Request, action: str) -> bool:
+    if request.method == "DELETE":
+        return True
+    # Lists and links read, and a second resumable upload that nobody fills expires.
+    harmless = action.startswith(("object/list", "object/sign", "upload/resumable"))
+    # An upload that replaces what is there may do so twice; a part of one has its place.
+    return request.method == "POST" and (harmless or request.headers.get("x-upsert") == "true")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long one request may take.
+
+    Attributes:
+        tries: how often it is sent at most.
+        pause_s: before the second try on average; it doubles with each.
+        longest_pause_s: also of what a server asks for with Retry-After; one that asks for more
+            is not asked again.
+        connect_s: for a connection.
+        rows_s: until an answer of PostgREST goes on.
+        files_s: until an answer of Storage goes on.
+    """
+
+    tries: int = 4
+    pause_s: float = 0.25
+    longest_pause_s: float = 5.0
+    connect_s: float = 5.0
+    rows_s: float = 8.0
+    files_s: float = 60.0
+
+
+class SteadyTransport(httpx.AsyncBaseTransport):
+    """Sends requests through another transport, again while that is safe and may help.
+
+    Answers of the gateway in front of Supabase (no service there, key refused, too many requests)
+    come out as `Unavailable`; those of PostgREST and Storage as they are.
+    """
+
+    def __init__(
+        self,
+        inner: httpx.AsyncBaseTransport,
+        patience: Patience | None = None,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._inner = inner
+        self._patience = patience or Patience()
+        self._sleep = sleep
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """See `httpx.AsyncBaseTransport`."""
+        patience = self._patience
+        on_files = _STORAGE in request.url.path
+        answer_s = patience.files_s if on_files else patience.rows_s
+        # No limit for a connection of the pool: who waits for one is not waiting for the server.
+        request.extensions["timeout"] = httpx.Timeout(
+            answer_s, connect=patience.connect_s, pool=None
+        ).as_dict()
+        repeatable = may_repeat(request)
+        for tried in range(1, patience.tries + 1):
+            pause_s = random.uniform(0.5, 1.5) * patience.pause_s * 2 ** (tried - 1)
+            try:
+                response = await self._inner.handle_async_request(request)
+            except httpx.TransportError as error:
+                # Without a connection nothing was sent.
+                unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+                if tried == patience.tries or not (unsent or repeatable):
+                    raise
+                reason = repr(error)
+            else:
+                status = response.status_code
+                again = status in _TURNED_AWAY or (repeatable and status in _PERHAPS_DONE)
+                if tried == patience.tries or not again:
+                    return await _explained(request, response)
+                asked_s = _retry_after(response)
+                if asked_s is not None and asked_s > patience.longest_pause_s:
+                    return await _explained(request, response)
+                pause_s = max(pause_s, asked_s or 0.0)
+                reason = f"HTTP {status}"
+                await response.aclose()
+            log.info("%s %s is sent again: %s", request.method, request.url.path, reason)
+            await self._sleep(min(pause_s, patience.longest_pause_s))
+        raise AssertionError("the last try returns or raises")
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._inner.aclose()
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds, where the server says so; a date counts as not said."""
+    try:
+        return max(float(response.headers["Retry-After"]), 0.0)
+    except (KeyError, ValueError):
+        return None
+
+
+async def _explained(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+    """The response, unless it is one of the gateway, which the client library cannot read."""
+    status = response.status_code
+    if status < 400:
+        return response
+    await response.aread()
+    try:
+        body = response.json()
+    except ValueError:
+        body = None
+    if isinstance(body, dict) and (body.get("code") or "statusCode" in body):
+        return response  # of PostgREST or Storage
+    told = str(body.get("message") or body) if isinstance(body, dict) else response.reason_phrase
+    if status in (401, 403):
+        raise Unavailable(
+            f"Supabase refuses the key ({told}). Set SUPABASE_SERVICE_ROLE_KEY to the secret key "
+            "of this project."
+        )
+    if status == 429:
+        raise Unavailable(f"Supabase has too many requests at the moment ({told}).")
+    if status == 404 and "/rest/v1/" in request.url.path:
+        raise Unavailable(f"There is no Supabase at SUPABASE_URL ({told}).")
+    if status >= 500:
+        raise Unavailable(f"Supabase does not answer now (HTTP {status}, {told}).")
+    return response

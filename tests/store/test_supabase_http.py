@@ -1,0 +1,294 @@
+"""HTTP to Supabase without a server: what is sent again, what errors become, names of objects."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from postgrest import APIError
+from storage3.exceptions import StorageApiError
+
+from pipeline.errors import (
+    Conflict,
+    GlimpseError,
+    InvalidInput,
+    NotFound,
+    StaleAttempt,
+    Unavailable,
+)
+from serve_app.stores import SupabaseSettings
+from serve_app.stores.supabase.blobs import object_name, object_path
+from serve_app.stores.supabase.errors import translated
+from serve_app.stores.supabase.transport import Patience, SteadyTransport, may_repeat
+
+URL = "http://project.test"
+
+Answer = httpx.Response | Exception
+
+
+class Scripted:
+    """Answers requests in turn, and remembers how long was waited between."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.answers = list(answers)
+        self.requests: list[httpx.Request] = []
+        self.pauses: list[float] = []
+
+    def handle(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+
+    def client(self, patience: Patience | None = None) -> httpx.AsyncClient:
+        inner = httpx.MockTransport(self.handle)
+        return httpx.AsyncClient(
+            transport=SteadyTransport(inner, patience, sleep=self.sleep), base_url=URL
+        )
+
+
+def answer(status: int, body: object = None, **headers: str) -> httpx.Response:
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx.Response(status, json=body, headers=names)
+
+
+def rpc(function: str, **arguments: object) -> httpx.Request:
+    return httpx.Request("POST", f"{URL}/rest/v1/rpc/{function}", json=arguments)
+
+
+def stored(method: str, path: str, **headers: str) -> httpx.Request:
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx.Request(method, f"{URL}/storage/v1/{path}", headers=names)
+
+
+@pytest.mark.parametrize(
+    ("request_", "safe"),
+    [
+        (rpc("get_job_v1", p_job_id="j"), True),
+        (rpc("heartbeat_v2", p_job_id="j"), True),
+        (rpc("commit_stage_v1"), True),
+        (rpc("finish_job_v1"), True),
+        (rpc("cancel_job_v1"), True),
+        (rpc("claim_job_v1"), False),
+        (rpc("claim_webhook_v1"), False),
+        (rpc("release_job_v2"), False),
+        (rpc("begin_upload_v1"), False),
+        (rpc("submit_job_v2", p_idempotency_key="k"), True),
+        (rpc("submit_job_v2", p_idempotency_key=None), False),
+        (rpc("submit_job_v2", p_options={"p_idempotency_key": "k"}), False),
+        (stored("GET", "object/3d-models/p/v0.ply"), True),
+        (stored("HEAD", "upload/resumable/u"), True),
+        (stored("DELETE", "object/3d-models"), True),
+        (stored("POST", "object/list-v2/3d-models"), True),
+        (stored("POST", "object/sign/3d-models/p"), True),
+        (stored("POST", "upload/resumable"), True),
+        (stored("PATCH", "upload/resumable/u", x_upsert="true"), False),
+        (stored("POST", "object/3d-models/p/v0.ply", x_upsert="true"), True),
+        (stored("POST", "object/3d-models/p/v0.ply"), False),
+        (httpx.Request("POST", f"{URL}/rest/v1/jobs"), False),
+    ],
+)
+def test_only_what_may_be_done_twice_is_repeated(request_: httpx.Request, safe: bool):
+    assert may_repeat(request_) is safe
+
+
+async def test_repeats_until_it_works():
+    script = Scripted(
+        httpx.ReadTimeout("late"), answer(503), answer(429, Retry_After="2"), answer(200, "done")
+    )
+    async with script.client() as http:
+        found = await http.post("/rest/v1/rpc/get_job_v1", json={})
+    assert found.json() == "done"
+    assert len(script.pauses) == 3
+    assert 0.1 <= script.pauses[0] <= 0.4
+    assert script.pauses[2] >= 2, "what the server asks for"
+    bodies = {request.content for request in script.requests}
+    assert bodies == {b"{}"}
+
+
+async def test_pauses_differ_between_clients():
+    scripts = [Scripted(answer(503), answer(200)) for _ in range(8)]
+    for script in scripts:
+        async with script.client() as http:
+            await http.get("/rest/v1/jobs")
+    assert len({script.pauses[0] for script in scripts}) > 1
+
+
+async def test_a_whole_file_is_sent_again():
+    script = Scripted(answer(502), answer(200))
+    async with script.client() as http:
+        await http.post(
+            "/storage/v1/object/3d-models/p",
+            files={"file": ("p", b"bytes" * 1000)},
+            headers={"x-upsert": "true"},
+        )
+    first, second = [request.read() for request in script.requests]
+    assert first == second
+    assert len(second) > 5000
+
+
+@pytest.mark.parametrize("fault", [httpx.ReadTimeout("late"), httpx.RemoteProtocolError("cut")])
+async def test_what_may_have_been_done_is_not_done_again(fault: Exception):
+    script = Scripted(fault)
+    async with script.client() as http:
+        with pytest.raises(type(fault)):
+            await http.post("/rest/v1/rpc/claim_job_v1", json={})
+    assert len(script.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "fault", [httpx.ConnectError("refused"), httpx.ConnectTimeout("late"), answer(429)]
+)
+async def test_what_was_turned_away_is_done_again_whatever_it_is(fault: Answer):
+    script = Scripted(fault, answer(200))
+    async with script.client() as http:
+        assert (await http.post("/rest/v1/rpc/claim_job_v1", json={})).status_code == 200
+
+
+async def test_gives_up_in_the_end():
+    script = Scripted(*[httpx.ConnectError("refused")] * 9)
+    async with script.client(Patience(tries=3)) as http:
+        with pytest.raises(httpx.ConnectError):
+            await http.get("/rest/v1/jobs")
+    assert len(script.requests) == 3
+
+
+async def test_does_not_wait_for_longer_than_it_has():
+    script = Scripted(answer(429, {"message": "slow down"}, Retry_After="120"))
+    async with script.client() as http:
+        with pytest.raises(Unavailable, match="too many requests"):
+            await http.get("/rest/v1/jobs")
+    assert script.pauses == []
+
+
+async def test_rows_and_files_have_their_own_patience():
+    script = Scripted(answer(200), answer(200))
+    async with script.client(Patience(rows_s=3, files_s=40, connect_s=2)) as http:
+        await http.post("/rest/v1/rpc/queue_v1", json={})
+        await http.get("/storage/v1/object/3d-models/p")
+    rows, files = [request.extensions["timeout"] for request in script.requests]
+    assert rows == {"connect": 2, "read": 3, "write": 3, "pool": None}
+    assert files == {"connect": 2, "read": 40, "write": 40, "pool": None}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "told"),
+    [
+        (401, {"message": "Invalid API key", "hint": "Double check."}, "SERVICE_ROLE_KEY"),
+        (403, {"message": "Forbidden"}, "SERVICE_ROLE_KEY"),
+        (404, {"message": "no Route matched with those values"}, "SUPABASE_URL"),
+        (503, None, "HTTP 503"),
+        (540, {"message": "Project paused"}, "Project paused"),
+        (429, {"message": "rate"}, "too many requests"),
+    ],
+)
+async def test_a_gateway_is_understood(status: int, body: object, told: str):
+    script = Scripted(*[answer(status, body) for _ in range(4)])
+    async with script.client() as http:
+        with pytest.raises(Unavailable, match=told):
+            await http.post("/rest/v1/rpc/queue_v1", json={})
+
+
+async def test_what_the_services_say_is_left_to_the_client():
+    for body in ({"code": "GL404", "message": "m"}, {"statusCode": "404", "error": "not_found"}):
+        script = Scripted(answer(401, body))
+        async with script.client() as http:
+            found = await http.get("/rest/v1/jobs")
+        assert found.json() == body
+
+
+def rest(code: str | None, message: str = "m", details: str | None = None) -> APIError:
+    return APIError({"code": code, "message": message, "details": details, "hint": None})
+
+
+def storage(status: int | str, word: str) -> StorageApiError:
+    return StorageApiError("told", word, status)
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "told"),
+    [
+        (rest("GL410"), StaleAttempt, "m"),
+        (rest("GL404"), NotFound, "m"),
+        (rest("PGRST202"), Unavailable, "migrations"),
+        (rest("PGRST301", "JWSError"), Unavailable, "SERVICE_ROLE_KEY"),
+        (rest("PGRST303", "JWT expired"), Unavailable, "JWT expired"),
+        (rest("PGRST003"), Unavailable, "database"),
+        (rest("42501", "permission denied for function"), Unavailable, "SERVICE_ROLE_KEY"),
+        (rest("23505"), Conflict, "m"),
+        (rest("57014"), Unavailable, "m"),
+        (rest("502"), Unavailable, "HTTP 502"),
+        (rest("418"), GlimpseError, "HTTP 418"),
+        (rest(None), GlimpseError, "m"),
+        (storage("404", "not_found"), NotFound, "a.png in 3d-models"),
+        (storage("404", "Bucket not found"), Unavailable, "bucket 3d-models.*supabase sql"),
+        (storage("413", "Payload too large"), InvalidInput, "larger"),
+        (storage("415", "invalid_mime_type"), InvalidInput, "type"),
+        (storage("409", "Duplicate"), Conflict, "3d-models"),
+        (storage("403", "Unauthorized"), Unavailable, "SERVICE_ROLE_KEY"),
+        (storage("400", "InvalidJWT"), Unavailable, "SERVICE_ROLE_KEY"),
+        (storage("400", "InvalidKey"), InvalidInput, "path"),
+        (storage("544", "DatabaseTimeout"), Unavailable, "544"),
+        (storage("503", "DatabaseReadOnly"), Unavailable, "503"),
+        (storage("what", "Odd"), Unavailable, "500"),
+        (storage(400, "Odd"), GlimpseError, "Odd"),
+        (httpx.ReadTimeout("late"), Unavailable, "in time"),
+        (httpx.ConnectError("refused"), Unavailable, "refused"),
+        (httpx.DecodingError("gzip"), GlimpseError, "gzip"),
+    ],
+)
+def test_every_error_of_the_client_is_ours(raised: Exception, kind: type[GlimpseError], told: str):
+    with (
+        pytest.raises(GlimpseError, match=f"(?s){told}") as caught,
+        translated("3d-models", "a.png"),
+    ):
+        raise raised
+    assert type(caught.value) is kind
+
+
+def test_mistakes_of_ours_are_not_hidden():
+    with pytest.raises(ZeroDivisionError), translated():
+        raise ZeroDivisionError
+
+
+@given(st.text(st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="\\"), min_size=1))
+def test_object_names_are_plain_and_lead_back(path: str):
+    try:
+        name = object_name(path)
+    except InvalidInput:
+        return
+    assert name.isascii()
+    assert set(name) <= set("=./_-") | set(map(chr, range(48, 123)))
+    assert object_path(name) == path
+
+
+def test_documented_paths_are_names_as_they_are():
+    for path in ("p-1/views/00.png", "p_1/models/final.splat.glb", "p/enhanced/1/00.after.png"):
+        assert object_name(path) == path
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "told"),
+    [
+        ("", "k", "SUPABASE_URL"),
+        ("abc.supabase.co", "k", "SUPABASE_URL"),
+        ("https://abc.supabase.co/rest/v1", "k", "SUPABASE_URL"),
+        ("https://abc.supabase.co", "", "SUPABASE_SERVICE_ROLE_KEY"),
+        ("https://abc.supabase.co", "two words", "SUPABASE_SERVICE_ROLE_KEY"),
+        ("https://abc.supabase.co", "schlüssel", "SUPABASE_SERVICE_ROLE_KEY"),
+    ],
+)
+def test_settings_that_cannot_be_right_are_refused(url: str, key: str, told: str):
+    with pytest.raises(GlimpseError, match=told):
+        SupabaseSettings(url, key).prepare()
+
+
+def test_settings_take_what_people_paste_and_keep_the_key_secret():
+    settings = SupabaseSettings(" https://abc.supabase.co/ ", " sb_secret_1234\n").prepare()
+    assert (settings.url, settings.key) == ("https://abc.supabase.co", "sb_secret_1234")
+    assert "sb_secret_1234" not in repr(settings)
