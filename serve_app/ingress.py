@@ -25,7 +25,7 @@ from serve_app.api import create_app
 from serve_app.services import Limits, Services
 from serve_app.stores import Stores
 
-__all__ = ["Ingress"]
+__all__ = ["Ingress", "store_state"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Ingress:
             hosts = {name: h for name, h in self._hosts.items() if states.get(name) == "ok"}
             told = await asyncio.gather(*(readiness_of(host) for host in hosts.values()))
             return {
-                "store": await _store_state(store),
+                "store": await store_state(store),
                 **states,
                 **dict(zip(hosts, told, strict=True)),
             }
@@ -93,7 +93,8 @@ class Ingress:
         await self._stack.aclose()
 
 
-async def _store_state(store: Store) -> str:
+async def store_state(store: Store) -> str:
+    """ "ok", or what keeps the store from working, for `/ready`."""
     try:
         await store.records.ping()
         await store.blobs.ping()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,10 +17,13 @@ from fastapi import FastAPI
 
 from deployments.driver import DriverSettings, JobRunner
 from deployments.store import Store
+from pipeline.errors import Unavailable
 from serve_app.api import create_app
 from serve_app.services import Limits, Services
-from serve_app.stores import StoreSettings
+from serve_app.stores import StoreSettings, SupabaseSettings
 from tests.fakes import FakeModels
+
+_DRIVER = DriverSettings(lease_s=30, heartbeat_s=0.05)
 
 
 @dataclass
@@ -46,7 +49,12 @@ class Service:
 
 @asynccontextmanager
 async def running(
-    settings: StoreSettings, models: FakeModels, limits: Limits, *, drivers: bool = True
+    settings: StoreSettings | SupabaseSettings,
+    models: FakeModels,
+    limits: Limits,
+    *,
+    drivers: bool = True,
+    driver: DriverSettings = _DRIVER,
 ) -> AsyncIterator[Service]:
     async with settings.open() as store:
         not_ready: dict[str, str] = {}
@@ -55,11 +63,13 @@ async def running(
             return {"store": "ok", **not_ready}
 
         app = create_app(Services(store, models, readiness, files=store.files, limits=limits))
-        runner = JobRunner(store, models.ports(), DriverSettings(lease_s=30, heartbeat_s=0.05))
+        runner = JobRunner(store, models.ports(), driver)
 
         async def work() -> None:
             while True:
-                lease = await store.records.claim_job("test", 30)
+                lease = None
+                with suppress(Unavailable):
+                    lease = await store.records.claim_job("test", driver.lease_s)
                 if lease is None:
                     await asyncio.sleep(0.02)
                 else:
@@ -68,7 +78,8 @@ async def running(
         task = asyncio.create_task(work()) if drivers else None
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
-            yield Service(http, store, models, app, settings.files_dir, not_ready)
+            files = settings.files_dir if isinstance(settings, StoreSettings) else Path()
+            yield Service(http, store, models, app, files, not_ready)
         if task is not None:
             task.cancel()
             await asyncio.wait({task})

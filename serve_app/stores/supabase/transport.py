@@ -72,6 +72,8 @@ class Patience:
 
     Attributes:
         tries: how often it is sent at most.
+        file_tries: the same for the bytes of files: nobody above tries them again, as they do
+            rows, and a project that is restarted is away for some ten seconds.
         pause_s: before the second try on average; it doubles with each.
         longest_pause_s: also of what a server asks for with Retry-After; one that asks for more
             is not asked again.
@@ -81,6 +83,7 @@ class Patience:
     """
 
     tries: int = 4
+    file_tries: int = 8
     pause_s: float = 0.25
     longest_pause_s: float = 5.0
     connect_s: float = 5.0
@@ -109,27 +112,29 @@ class SteadyTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """See `httpx.AsyncBaseTransport`."""
         patience = self._patience
-        on_files = _STORAGE in request.url.path
-        answer_s = patience.files_s if on_files else patience.rows_s
+        _, is_storage, action = request.url.path.partition(_STORAGE)
+        answer_s = patience.files_s if is_storage else patience.rows_s
+        brief = not is_storage or action.startswith(("bucket", "object/sign"))
+        tries = patience.tries if brief else patience.file_tries
         # No limit for a connection of the pool: who waits for one is not waiting for the server.
         request.extensions["timeout"] = httpx.Timeout(
             answer_s, connect=patience.connect_s, pool=None
         ).as_dict()
         repeatable = may_repeat(request)
-        for tried in range(1, patience.tries + 1):
+        for tried in range(1, tries + 1):
             pause_s = random.uniform(0.5, 1.5) * patience.pause_s * 2 ** (tried - 1)
             try:
                 response = await self._inner.handle_async_request(request)
             except httpx.TransportError as error:
                 # Without a connection nothing was sent.
                 unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-                if tried == patience.tries or not (unsent or repeatable):
+                if tried == tries or not (unsent or repeatable):
                     raise
                 reason = repr(error)
             else:
                 status = response.status_code
                 again = status in _TURNED_AWAY or (repeatable and status in _PERHAPS_DONE)
-                if tried == patience.tries or not again:
+                if tried == tries or not again:
                     return await _explained(request, response)
                 asked_s = _retry_after(response)
                 if asked_s is not None and asked_s > patience.longest_pause_s:
