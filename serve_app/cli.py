@@ -19,6 +19,7 @@ from rich.markup import escape
 
 from pipeline.options import Preset, random_seed
 from serve_app.console import errors_as_sentences
+from serve_app.doctor.command import doctor
 from serve_app.supabase_cli import supabase_app
 from serve_app.weights_cli import weights_app
 
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 app.add_typer(supabase_app, name="supabase")
 app.add_typer(weights_app, name="weights")
+app.command()(doctor)
 console = Console()
 
 PhotoArgument = Annotated[Path, typer.Argument(help="The photo.", exists=True, dir_okay=False)]

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -40,6 +41,9 @@ def errors_as_sentences(console: Console, stopped: str = "") -> Iterator[None]:
         for fault in error.errors():
             name = ".".join(map(str, fault["loc"])).upper()
             console.print(f"[red]{name}[/]: {escape(fault['msg'])}", soft_wrap=True)
+        raise typer.Exit(2) from None
+    except SettingsError as error:  # a variable that is to be JSON and is not
+        console.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
         raise typer.Exit(2) from None
     except GlimpseError as error:
         # A path or a line of a damaged file may look like markup.

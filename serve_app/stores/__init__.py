@@ -12,8 +12,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
-from pipeline.errors import Unavailable
+from pipeline.errors import GlimpseError, Unavailable
 from serve_app.stores.embedded import EmbeddedPostgres
 from serve_app.stores.files import FileBlobs, load_signing_key
 from serve_app.stores.postgres import PostgresRecords, migrate, open_pool
@@ -86,8 +87,10 @@ class StoreSettings:
 
         Raises:
             Unavailable: no server can be started or reached.
-            GlimpseError: the database was migrated by other files.
+            GlimpseError: the database was migrated by other files, or the URL is none.
         """
+        if self.database_url is not None:
+            _require_url(self.database_url)
         embedded = self.embedded or self.database_url is None
         url = self._server().start() if embedded else self.database_url
         assert url is not None
@@ -140,6 +143,19 @@ class StoreSettings:
 
     def _server(self) -> EmbeddedPostgres:
         return _servers.setdefault(self.data_dir.resolve(), self._new_server())
+
+
+def _require_url(url: str) -> None:
+    """Raise GlimpseError, without the password, when it is no URL of a PostgreSQL server."""
+    try:
+        parts = urlsplit(url)
+        is_one = parts.scheme in ("postgresql", "postgres") and (parts.port or 5432) > 0
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise GlimpseError(
+            "DATABASE_URL must be like postgresql://user:password@host:5432/database."
+        )
 
 
 def _run_apart(work: Coroutine[Any, Any, T]) -> T:

@@ -80,7 +80,10 @@ class FileBlobs:
         url_lifetime_s: float = 3600.0,
     ) -> None:
         self._links = LinkSigner(signing_key, base_url, lifetime_s=url_lifetime_s)
-        root.mkdir(parents=True, exist_ok=True)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Unavailable(f"{root} cannot be made: {error.strerror}.") from error
         self._root = root.resolve()
 
     async def put(self, bucket: Bucket, path: str, data: bytes, content_type: str) -> None:

@@ -3,7 +3,8 @@
 --
 -- Runs on any PostgreSQL >= 15; the roles of Supabase (anon, authenticated, service_role) are only
 -- spoken of where they are. Supabase grants every new table and function in `public` to all three,
--- so each later file ends with `guard_functions_v1` of what it adds, and `guard_tables_v1`.
+-- so each later file ends with `guard_functions_v1` of what it adds or replaces (which takes the
+-- owner's rights away again), and `guard_tables_v1`.
 
 create or replace function public.schema_version_v1() returns text
 language sql immutable parallel safe set search_path = public, pg_temp as $$
@@ -64,6 +65,7 @@ begin
         if (select relkind from pg_class where oid = format('public.%I', v_name)::regclass) = 'r'
         then
             execute format('alter table public.%I enable row level security', v_name);
+            execute format('drop policy if exists glimpse3d_demo_read on public.%I', v_name);
         end if;
         execute format('revoke all on public.%I from public', v_name);
         for v_role in select rolname from pg_roles where rolname in ('anon', 'authenticated') loop
@@ -112,9 +114,12 @@ begin
                        'row_security', c.relrowsecurity,
                        'anon', (
                             select coalesce(jsonb_agg(distinct p.name order by p.name), '[]')
-                              from unnest(array['select', 'insert', 'update']) p (name)
+                              from unnest(array[
+                                  'select', 'insert', 'update', 'delete', 'truncate']) p (name)
                               join pg_roles r on r.rolname in ('anon', 'authenticated')
-                             where has_any_column_privilege(r.oid, c.oid, p.name)),
+                             where has_table_privilege(r.oid, c.oid, p.name)
+                                or (p.name in ('select', 'insert', 'update')
+                                    and has_any_column_privilege(r.oid, c.oid, p.name))),
                        'service', (
                             select bool_and(has_table_privilege(r.oid, c.oid, p.name))
                               from unnest(array['select', 'insert', 'update', 'delete']) p (name)

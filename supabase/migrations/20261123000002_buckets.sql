@@ -48,6 +48,7 @@ begin
                 when 'update' then format('using %s with check %s', v_check, v_check)
                 else 'using ' || v_check end);
     end loop;
+    drop policy if exists glimpse3d_demo_read on storage.objects;
     drop policy if exists glimpse3d_no_buckets on storage.buckets;
     create policy glimpse3d_no_buckets on storage.buckets as restrictive for all
         to anon, authenticated

@@ -458,3 +458,12 @@ async def test_server_that_goes_away_is_unavailable_and_comes_back(embedded_dir:
     finally:
         await asyncio.to_thread(server.stop)
         settings.stop()
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://u:secret@host:port/d", "mysql://u:secret@host/d", "u:secret@host"]
+)
+def test_a_url_that_is_none_is_refused_without_its_password(tmp_path: Path, url: str) -> None:
+    with pytest.raises(GlimpseError, match="DATABASE_URL") as caught:
+        StoreSettings(tmp_path, url).prepare()
+    assert "secret" not in str(caught.value)

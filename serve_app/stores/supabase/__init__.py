@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import re
+import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from urllib.parse import urlsplit
 
 import httpx
 
 from pipeline.errors import GlimpseError
 from serve_app.stores.served import Pace, ServedStore
+from serve_app.stores.supabase.transport import Patience, SteadyTransport
 
 __all__ = ["SupabaseSettings"]
 
@@ -31,12 +34,14 @@ class SupabaseSettings:
         key: the secret key (`sb_secret_...`), or the old service role's JWT.
         files_url: prefix of links of files: a path of the service, or an absolute URL.
         url_lifetime_s: how long such a link works at most; at least half of it.
+        patience: how long requests may take.
     """
 
     url: str
     key: str = field(repr=False)
     files_url: str = "/files"
     url_lifetime_s: float = 3600.0
+    patience: Patience = field(default_factory=Patience)
 
     #: A request goes over the network.
     pace = Pace(poll_s=0.5, tidy_s=10.0)
@@ -70,11 +75,10 @@ class SupabaseSettings:
         from serve_app.stores.supabase.blobs import SupabaseBlobs
         from serve_app.stores.supabase.records import SupabaseRecords
         from serve_app.stores.supabase.resumable import Resumable
-        from serve_app.stores.supabase.transport import SteadyTransport
 
         limits = httpx.Limits(max_connections=_MAX_CONNECTIONS, keepalive_expiry=60.0)
-        inner = httpx.AsyncHTTPTransport(http2=True, limits=limits)
-        async with httpx.AsyncClient(transport=SteadyTransport(inner)) as http:
+        inner = httpx.AsyncHTTPTransport(http2=True, limits=limits, proxy=_proxy_for(self.url))
+        async with httpx.AsyncClient(transport=SteadyTransport(inner, self.patience)) as http:
             client = await create_async_client(
                 self.url,
                 self.key,
@@ -101,3 +105,11 @@ class SupabaseSettings:
             finally:
                 learning.cancel()
                 await asyncio.gather(learning, return_exceptions=True)
+
+
+def _proxy_for(url: str) -> str | None:
+    """What HTTPS_PROXY, HTTP_PROXY and NO_PROXY say; httpx leaves that to its own transports."""
+    parts = urlsplit(url)
+    if urllib.request.proxy_bypass(parts.hostname or ""):
+        return None
+    return urllib.request.getproxies().get(parts.scheme)
