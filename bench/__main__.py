@@ -21,11 +21,12 @@ BENCHES = {
     "exports": "Exports and previews",
     "service": "Service",
     "serving": "Serving many",
+    "store": "Supabase store",
     "gpu": "GPU engines",
 }
 
-#: These run only when they are named: one takes a quarter of an hour, the other needs a GPU.
-ON_DEMAND = ("serving", "gpu")
+#: These run only when they are named: they take minutes, or need a GPU.
+ON_DEMAND = ("serving", "store", "gpu")
 
 
 def _split(words: str) -> list[str]:
@@ -39,7 +40,7 @@ def main() -> None:
         "names",
         nargs="*",
         metavar="name",
-        help=f"of {', '.join(BENCHES)}; default: all but {' and '.join(ON_DEMAND)}",
+        help=f"of {', '.join(BENCHES)}; default: all but {', '.join(ON_DEMAND)}",
     )
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     parser.add_argument("--only", type=_split, metavar="PART,...", help="parts of serving")

@@ -18,7 +18,7 @@ from serve_app.demo import default_photo
 from serve_app.server import running_service
 from serve_app.settings import AppArgs
 
-__all__ = ["NAPS", "cancel", "overhead"]
+__all__ = ["NAPS", "cancel", "one_job", "overhead"]
 
 #: One generation renders seven times, one thumbnail, five parts of the film and the contact sheet,
 #: and is scored once: 20 s in all.
@@ -33,7 +33,7 @@ def overhead(*, quick: bool) -> list[Row]:
         photo = default_photo().read_bytes()
         # The first job of a process imports, compiles and connects; it does not count.
         for number in range(2 if quick else 4):
-            run = _one_job(app, app.upload(photo))
+            run = one_job(app, app.upload(photo))
             if number:
                 runs.append(run)
     names = [name for name in runs[0]["gaps"] if max(run["gaps"][name] for run in runs) >= 0.005]
@@ -50,7 +50,7 @@ def overhead(*, quick: bool) -> list[Row]:
     ]
 
 
-def _one_job(app: App, project: str) -> dict[str, Any]:
+def one_job(app: App, project: str) -> dict[str, Any]:
     """Seconds of a job that is waited for, and of the gaps between its engines' calls."""
     began = time.time()
     answer = app.http.post(f"{API}/generate/{project}", json={"seed": 1})
