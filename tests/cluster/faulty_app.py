@@ -5,6 +5,7 @@ from ray.serve import Application
 
 from serve_app.builder import Parts, compose
 from serve_app.settings import AppArgs
+from serve_app.stores import Stores
 from tests.fakes import FaultyStores, SleepingHost
 
 __all__ = ["build"]
@@ -16,6 +17,8 @@ def build(args: AppArgs) -> Application:
     return compose(args, Parts(SleepingHost, faulty_stores, driver))
 
 
-def faulty_stores(args: AppArgs) -> FaultyStores:
-    """The store that the arguments name, with faults."""
+def faulty_stores(args: AppArgs) -> Stores:
+    """The store that the arguments name; with faults, unless it is a project, which has its own."""
+    if args.supabase_url:
+        return args.stores()
     return FaultyStores(data_dir=args.asset_dir.resolve(), database_url=args.database_url)

@@ -49,8 +49,10 @@ class Faults:
     http: httpx.Client
     folder: Path
     args: AppArgs
-    server: EmbeddedPostgres
+    server: EmbeddedPostgres | None
     changed: dict[str, Any] = field(default_factory=dict)
+    name: str = NAME
+    prefix: str = PREFIX
 
     @property
     def data(self) -> Path:
@@ -68,8 +70,8 @@ class Faults:
         for name, more in options.items():
             deployments[name] |= more
         application = {
-            "name": NAME,
-            "route_prefix": PREFIX,
+            "name": self.name,
+            "route_prefix": self.prefix,
             "import_path": "tests.cluster.faulty_app:build",
             "args": self.args.model_dump(mode="json") | self.changed,
             "deployments": [
@@ -155,7 +157,7 @@ def eventually(look: Callable[[], Any], is_good: Callable[[Any], bool]) -> Any:
     raise AssertionError(f"it never came to be: {seen!r}")
 
 
-def replicas(name: str) -> list[psutil.Process]:
+def replicas(name: str, application: str = NAME) -> list[psutil.Process]:
     """The live processes of a deployment of the application under test."""
     found = []
     for process in psutil.Process().children(recursive=True):
@@ -163,7 +165,7 @@ def replicas(name: str) -> list[psutil.Process]:
             title = " ".join(process.cmdline())
         except psutil.Error:
             continue
-        if f"ServeReplica:{NAME}:{name}" in title:
+        if f"ServeReplica:{application}:{name}" in title:
             found.append(process)
     return found
 
@@ -217,13 +219,14 @@ def faults(application: Faults) -> Iterator[Faults]:
     all_replicas_run()
 
 
-def all_replicas_run() -> None:
+def all_replicas_run(application: str = NAME) -> None:
     def running() -> dict[str, int]:
-        return {name: len(replicas(name)) for name in REPLICAS}
+        return {name: len(replicas(name, application)) for name in REPLICAS}
 
     eventually(running, lambda counts: counts == REPLICAS)
     eventually(
-        lambda: serve.status().applications[NAME].status.value, lambda status: status == "RUNNING"
+        lambda: serve.status().applications[application].status.value,
+        lambda status: status == "RUNNING",
     )
 
 
@@ -545,6 +548,7 @@ def test_a_database_that_is_restarted_costs_a_pause(faults: Faults):
     faults.naps(splats=1.5)
     job_id = faults.start(faults.upload())
     faults.in_stage(job_id, "splats")
+    assert faults.server is not None
     faults.server.stop()
     faults.server.start()
     settled(faults, job_id, "succeeded")
@@ -554,6 +558,7 @@ def test_a_database_that_is_gone_for_ten_seconds_costs_no_job(faults: Faults):
     faults.naps(splats=1.5)
     job_id = faults.start(faults.upload())
     faults.in_stage(job_id, "splats")
+    assert faults.server is not None
     faults.server.stop()
     time.sleep(10)
     faults.server.start()
