@@ -128,7 +128,8 @@ def serve(
                 console.print(
                     f"Ray dashboard at {service.dashboard_url}, its token in ~/.ray/auth_token"
                 )
-            console.print(f"Data in {args.asset_dir.resolve()}. Ctrl-C stops the service.")
+            place = args.supabase_url or args.asset_dir.resolve()
+            console.print(f"Data in {place}. Ctrl-C stops the service.")
             _wait_for_signal()
             console.print("Stopping ...")
 

@@ -53,7 +53,8 @@ class Client:
     @classmethod
     def of(cls, url: str) -> Client:
         """A client of the service at `url`."""
-        return cls(httpx.Client(base_url=f"{url}/api/v1/", timeout=600.0))
+        # Files may be somewhere else: the service leads there.
+        return cls(httpx.Client(base_url=f"{url}/api/v1/", timeout=600.0, follow_redirects=True))
 
     def upload(self, photo: Path) -> Json:
         """Create a project from a photo."""

@@ -39,7 +39,7 @@ def errors_as_sentences(console: Console, stopped: str = "") -> Iterator[None]:
         yield
     except ValidationError as error:
         for fault in error.errors():
-            name = ".".join(map(str, fault["loc"])).upper()
+            name = ".".join(map(str, fault["loc"])).upper() or "settings"
             console.print(f"[red]{name}[/]: {escape(fault['msg'])}", soft_wrap=True)
         raise typer.Exit(2) from None
     except SettingsError as error:  # a variable that is to be JSON and is not

@@ -22,7 +22,9 @@ __all__ = ["AppArgs", "Environment"]
 class Environment(BaseSettings):
     """Environment variables (and `.env`). Field names are the variables' names."""
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
     #: Address to listen on; 0.0.0.0 opens the service to the network.
     api_host: str = "127.0.0.1"
@@ -31,8 +33,8 @@ class Environment(BaseSettings):
     #: A Supabase project, https://{ref}.supabase.co, for rows and files; empty: PostgreSQL and a
     #: directory.
     supabase_url: str = ""
-    #: Its secret key (sb_secret_...), or the service role's JWT of older projects. Also read by
-    #: `serve deploy`, so that it need not stand in a YAML file.
+    #: Its secret key (sb_secret_...), or the service role's JWT of older projects. Also read where
+    #: a cluster builds the application, so that it need not stand in a YAML file.
     supabase_service_role_key: str = Field(default="", repr=False)
     #: Its publishable key, or the anonymous JWT. The service does not need it; `glimpse3d doctor`
     #: checks with it that nobody else can read or write.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from pipeline.errors import GlimpseError, Unavailable
+from pipeline.errors import InvalidOption, Unavailable
 from serve_app.stores.embedded import EmbeddedPostgres
 from serve_app.stores.files import FileBlobs, load_signing_key
 from serve_app.stores.postgres import PostgresRecords, migrate, open_pool
@@ -87,7 +87,8 @@ class StoreSettings:
 
         Raises:
             Unavailable: no server can be started or reached.
-            GlimpseError: the database was migrated by other files, or the URL is none.
+            GlimpseError: the database was migrated by other files.
+            InvalidOption: the URL is none.
         """
         if self.database_url is not None:
             _require_url(self.database_url)
@@ -146,14 +147,14 @@ class StoreSettings:
 
 
 def _require_url(url: str) -> None:
-    """Raise GlimpseError, without the password, when it is no URL of a PostgreSQL server."""
+    """Raise InvalidOption, without the password, when it is no URL of a PostgreSQL server."""
     try:
         parts = urlsplit(url)
         is_one = parts.scheme in ("postgresql", "postgres") and (parts.port or 5432) > 0
     except ValueError:
         is_one = False
     if not is_one:
-        raise GlimpseError(
+        raise InvalidOption(
             "DATABASE_URL must be like postgresql://user:password@host:5432/database."
         )
 

@@ -83,7 +83,10 @@ _THEIR_STATES: dict[str, tuple[type[GlimpseError], str]] = {
     "42883": _NOT_MIGRATED,  # no such function
     "42P01": _NOT_MIGRATED,  # no such table
     "PGRST202": _NOT_MIGRATED,  # no such function
+    "PGRST106": (Unavailable, "The project's Data API does not expose the schema public"),
+    "PGRST0": _AWAY,  # PostgREST has no database
     "23505": (Conflict, "The records hold another row in its place"),
+    "25006": (Unavailable, "The database takes no writes now"),  # a standby, or over its limit
     "22": _REFUSED,  # not a number, out of range, NUL in a text
     "23": _REFUSED,  # a constraint, which the message names
     "08": _AWAY,  # connection lost

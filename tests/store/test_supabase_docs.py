@@ -229,10 +229,15 @@ def test_rows_and_files_move_by_way_of_a_backup(
 
 def test_variables_exist() -> None:
     named = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", PAGE)) - LOCAL_NAMES
-    fixtures = (ROOT / "tests/store/fixtures.py").read_text(encoding="utf-8")
     known = {name.upper() for name in Environment.model_fields}
-    for name in named:
-        assert name in known or (name.startswith("SUPABASE_TEST_") and name in fixtures), name
+    read_by = {
+        "SUPABASE_TEST_": ROOT / "tests/store/fixtures.py",
+        "HTTP": ROOT / "serve_app/stores/supabase/__init__.py",
+        "NO_PROXY": ROOT / "serve_app/stores/supabase/__init__.py",
+    }
+    for name in named - known:
+        (path,) = (path for start, path in read_by.items() if name.startswith(start))
+        assert name in path.read_text(encoding="utf-8"), name
     assert {"SUPABASE_URL", "SUPABASE_SERVICE_ROLE_KEY", "SUPABASE_ANON_KEY"} <= named
     for name in ("supabase_url", "supabase_key"):
         assert name in AppArgs.model_fields
@@ -316,8 +321,9 @@ def test_messages_are_those_of_the_code(message: str) -> None:
 def test_numbers_are_those_of_the_code() -> None:
     patience, driver = Patience(), DriverSettings()
     for told in (
-        f"at most {patience.tries} times, with pauses of {patience.pause_s} s on average",
-        f"`Retry-After` up to {patience.longest_pause_s:g} s",
+        f"at most {patience.tries} times, one for the bytes of a file {patience.file_tries} times, "
+        f"with pauses of {patience.pause_s} s on average",
+        f"`Retry-After`, up to {patience.longest_pause_s:g} s",
         f"A connection may take {patience.connect_s:g} s, an answer of the database "
         f"{patience.rows_s:g} s, of Storage {patience.files_s:g} s",
         f"brought again for {driver.patience_s:g} s",

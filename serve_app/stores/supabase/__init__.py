@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from pipeline.errors import GlimpseError
+from pipeline.errors import InvalidOption
 from serve_app.stores.served import Pace, ServedStore
 from serve_app.stores.supabase.transport import Patience, SteadyTransport
 
@@ -43,24 +43,24 @@ class SupabaseSettings:
     url_lifetime_s: float = 3600.0
     patience: Patience = field(default_factory=Patience)
 
-    #: A request goes over the network.
-    pace = Pace(poll_s=0.5, tidy_s=10.0)
+    #: A request goes over the network, and the plan counts its bytes.
+    pace = Pace(poll_s=1.0, tidy_s=10.0)
 
     def prepare(self) -> SupabaseSettings:
         """Settings that `open` takes. Asks nobody: a project that is away is waited for.
 
         Raises:
-            GlimpseError: URL or key cannot be right.
+            InvalidOption: URL or key cannot be right.
         """
         url = self.url.strip().rstrip("/")
         if not re.fullmatch(r"https?://[^\s/?#]+", url):
-            raise GlimpseError(
+            raise InvalidOption(
                 f"SUPABASE_URL must be like https://abcd.supabase.co, not {self.url!r}."
             )
         if not self.key.strip():
-            raise GlimpseError("SUPABASE_URL is set, but SUPABASE_SERVICE_ROLE_KEY is not.")
+            raise InvalidOption("SUPABASE_URL is set, but SUPABASE_SERVICE_ROLE_KEY is not.")
         if not self.key.strip().isascii() or re.search(r"\s", self.key.strip()):
-            raise GlimpseError("SUPABASE_SERVICE_ROLE_KEY holds characters that no key has.")
+            raise InvalidOption("SUPABASE_SERVICE_ROLE_KEY holds characters that no key has.")
         return replace(self, url=url, key=self.key.strip())
 
     def stop(self) -> None:

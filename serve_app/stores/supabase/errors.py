@@ -64,8 +64,6 @@ def _of_postgrest(error: APIError) -> GlimpseError:
         return Unavailable(f"Supabase refuses the key ({message}). {_SET_KEY}")
     if code == "42501":
         return Unavailable(f"The key may not do this ({message}). {_SET_KEY}")
-    if code.startswith("PGRST0"):  # PostgREST has no database
-        return Unavailable(f"The database does not answer now: {message}")
     if code.isdigit() and len(code) == 3:  # an HTTP status: the body was not PostgREST's
         status = int(code)
         if status == 429 or status >= 500:
@@ -98,6 +96,8 @@ def storage_error(response: httpx.Response, bucket: str, path: str) -> GlimpseEr
 
 def _storage_error(status: int, word: str, message: str, bucket: str, path: str) -> GlimpseError:
     where = f"{path} in {bucket}" if path else bucket
+    if word == "InternalError" and status == 404:  # not in Storage's words
+        return Unavailable(f"There is no Storage at SUPABASE_URL ({message}).")
     if word in ("Bucket not found", "NoSuchBucket"):
         # Storage says so, too, to who downloads with a key that has expired.
         return Unavailable(f"There is no bucket {bucket}, or the key may not see it. {_PASTE}")

@@ -179,6 +179,8 @@ async def _explained(request: httpx.Request, response: httpx.Response) -> httpx.
         )
     if status == 429:
         raise Unavailable(f"Supabase has too many requests at the moment ({told}).")
+    if status == 402:
+        raise Unavailable(f"Supabase has restricted the project: a limit of its plan ({told}).")
     if status == 404 and "/rest/v1/" in request.url.path:
         raise Unavailable(f"There is no Supabase at SUPABASE_URL ({told}).")
     if status >= 500:
