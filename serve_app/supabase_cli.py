@@ -26,6 +26,8 @@ _HEADER = """\
 -- brings a project of an older release up to date. Then: glimpse3d doctor
 begin;
 set local client_min_messages = warning;
+-- Rather stop than keep others waiting behind what waits here.
+set local lock_timeout = '10s';
 """
 
 

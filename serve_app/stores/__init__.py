@@ -122,7 +122,8 @@ class StoreSettings:
         blobs = await asyncio.to_thread(self.blobs)
         async with (
             self._held_server(),
-            open_pool(self.database_url, size=self.pool_size) as pool,
+            # A replica may start while the database is away: `/ready` says so, and jobs wait.
+            open_pool(self.database_url, size=self.pool_size, connect=False) as pool,
             PostgresRecords(pool) as records,
         ):
             yield ServedStore(records, blobs, files=blobs)

@@ -60,13 +60,16 @@ async def _keep_session(connection: asyncpg.Connection) -> None:
 
 
 @asynccontextmanager
-async def open_pool(dsn: str, *, size: int = 5) -> AsyncIterator[asyncpg.Pool]:
+async def open_pool(
+    dsn: str, *, size: int = 5, connect: bool = True
+) -> AsyncIterator[asyncpg.Pool]:
     """A pool for `PostgresRecords`; raises `Unavailable` at once when nobody answers.
 
     Args:
         dsn: a `postgresql://` URL; a socket directory goes into `?host=`.
         size: the most connections at once. Statements are not prepared by name, so the server may
             be a transaction pooler (then `wait_for_job` polls).
+        connect: false: the first call connects, and raises when nobody answers.
     """
     with translated():
         pool = await asyncpg.create_pool(
@@ -80,9 +83,10 @@ async def open_pool(dsn: str, *, size: int = 5) -> AsyncIterator[asyncpg.Pool]:
             server_settings=_SERVER_SETTINGS,
         )
     try:
-        with translated():
-            async with pool.acquire(timeout=_CONNECT_TIMEOUT_S):
-                pass
+        if connect:
+            with translated():
+                async with pool.acquire(timeout=_CONNECT_TIMEOUT_S):
+                    pass
         yield pool
     finally:
         try:

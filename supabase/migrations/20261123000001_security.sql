@@ -65,7 +65,11 @@ begin
         if (select relkind from pg_class where oid = format('public.%I', v_name)::regclass) = 'r'
         then
             execute format('alter table public.%I enable row level security', v_name);
-            execute format('drop policy if exists glimpse3d_demo_read on public.%I', v_name);
+            if exists (select 1 from pg_policies
+                        where schemaname = 'public' and tablename = v_name
+                          and policyname = 'glimpse3d_demo_read') then
+                execute format('drop policy glimpse3d_demo_read on public.%I', v_name);
+            end if;
         end if;
         execute format('revoke all on public.%I from public', v_name);
         for v_role in select rolname from pg_roles where rolname in ('anon', 'authenticated') loop

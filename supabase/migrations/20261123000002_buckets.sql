@@ -1,8 +1,12 @@
 -- The six buckets and their policies. Does nothing where there is no Supabase Storage.
 --
 -- Row-level security is on in `storage` from the beginning, and the service role passes it. Nobody
--- else may do anything here: policies that say no stand beside those that somebody wrote for other
+-- else may do anything here. Policies that say no stand beside those that somebody wrote for other
 -- buckets and made too wide (`using (true)`), and win. supabase/policies opens reading.
+--
+-- Policies are only touched where something is to change: on the platform each CREATE or DROP POLICY
+-- locks the tables of auth and storage against everybody until the transaction ends. So a policy
+-- that is to mean something else gets another name.
 
 create or replace function public.schema_version_v1() returns text
 language sql immutable parallel safe set search_path = public, pg_temp as $$
@@ -39,7 +43,9 @@ begin
            allowed_mime_types = excluded.allowed_mime_types;
 
     foreach v_command in array array['select', 'insert', 'update', 'delete'] loop
-        execute format('drop policy if exists %I on storage.objects', 'glimpse3d_no_' || v_command);
+        continue when exists (
+            select 1 from pg_policies where schemaname = 'storage' and tablename = 'objects'
+               and policyname = 'glimpse3d_no_' || v_command);
         execute format(
             'create policy %I on storage.objects as restrictive for %s to anon, authenticated %s',
             'glimpse3d_no_' || v_command, v_command,
@@ -48,12 +54,17 @@ begin
                 when 'update' then format('using %s with check %s', v_check, v_check)
                 else 'using ' || v_check end);
     end loop;
-    drop policy if exists glimpse3d_demo_read on storage.objects;
-    drop policy if exists glimpse3d_no_buckets on storage.buckets;
-    create policy glimpse3d_no_buckets on storage.buckets as restrictive for all
-        to anon, authenticated
-        using (id <> all (array[
-            'project-uploads', 'processed-images', 'multiview-images', 'depth-maps',
-            'enhanced-views', '3d-models']));
+    if exists (select 1 from pg_policies where schemaname = 'storage' and tablename = 'objects'
+                  and policyname = 'glimpse3d_demo_read') then
+        drop policy glimpse3d_demo_read on storage.objects;
+    end if;
+    if not exists (select 1 from pg_policies where schemaname = 'storage' and tablename = 'buckets'
+                      and policyname = 'glimpse3d_no_buckets') then
+        create policy glimpse3d_no_buckets on storage.buckets as restrictive for all
+            to anon, authenticated
+            using (id <> all (array[
+                'project-uploads', 'processed-images', 'multiview-images', 'depth-maps',
+                'enhanced-views', '3d-models']));
+    end if;
 end
 $do$;

@@ -565,6 +565,24 @@ def test_a_database_that_is_gone_for_ten_seconds_costs_no_job(faults: Faults):
     settled(faults, job_id, "succeeded")
 
 
+def test_processes_that_start_while_the_database_is_away_wait_for_it(faults: Faults):
+    project = faults.upload()
+    assert faults.server is not None
+    faults.server.stop()
+    try:
+        for name in ("Ingress", "Driver", "Dispatcher"):
+            kill(name)
+
+        def told() -> str:
+            return str(faults.http.get("/ready").json()["checks"]["store"])
+
+        eventually(told, lambda store: "database does not answer" in store)
+    finally:
+        faults.server.start()
+    eventually(told, lambda store: store == "ok")
+    settled(faults, faults.start(project), "succeeded", attempt=1)
+
+
 # --------------------------------------------------------------------------------------------
 # clients
 

@@ -426,8 +426,11 @@ async def test_nobody_at_the_socket_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(Unavailable):
         await migrate(nowhere)
     with pytest.raises(Unavailable):
-        async with StoreSettings(tmp_path, nowhere).open():
+        async with open_pool(nowhere):
             pass
+    async with StoreSettings(tmp_path, nowhere).open() as store:
+        with pytest.raises(Unavailable):
+            await store.records.ping()
     with pytest.raises(Unavailable, match="prepare"):
         async with StoreSettings(tmp_path).open():
             pass

@@ -242,8 +242,11 @@ async def test_one_paste_sets_an_empty_project_up_and_another_changes_nothing(
     await run_script(dsn, setup_sql())
     first = await described(dsn)
     assert {row["id"] for row in first["buckets"]} == {*Bucket}
+    policies = await sql(dsn, "select oid, polname from pg_policy order by oid")
     await run_script(dsn, setup_sql())
     assert await described(dsn) == first
+    again = await sql(dsn, "select oid, polname from pg_policy order by oid")
+    assert again == policies, "none was made anew: that locks the tables of auth and storage"
     assert await migrate(dsn), "whoever connects with DATABASE_URL may migrate it, too"
     after = await described(dsn)
     (books,) = [table for table in after["tables"] if table["name"] == "glimpse3d_migrations"]
