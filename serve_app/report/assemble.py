@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from deployments.journal import read_scores
+from deployments.score_documents import read_scores
 from deployments.store import (
     Bucket,
     EnhancedViewRow,

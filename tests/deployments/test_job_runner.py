@@ -12,8 +12,9 @@ from PIL import Image
 
 from deployments import driver, previews
 from deployments.driver import DriverSettings, JobRunner
-from deployments.journal import StoreJournal, StoreRefineJournal, read_scores, scores_document
+from deployments.journal import StoreJournal, StoreRefineJournal
 from deployments.paths import AttemptPaths
+from deployments.score_documents import read_scores, scores_document
 from deployments.store import (
     Bucket,
     Heartbeat,
