@@ -23,7 +23,11 @@ class Environment(BaseSettings):
     """Environment variables (and `.env`). Field names are the variables' names."""
 
     model_config = SettingsConfigDict(
-        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,  # it may be a key
     )
 
     #: Address to listen on; 0.0.0.0 opens the service to the network.
@@ -81,7 +85,7 @@ class AppArgs(BaseModel):
     What is true of the machine (GPUs, replicas, queues) stands in the `deployments:` of the YAML.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     #: Where the embedded database and the files live.
     asset_dir: Path = Path("data")

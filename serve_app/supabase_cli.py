@@ -5,6 +5,7 @@ It knows the files in `supabase/`; no project is asked, and nothing is changed.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,27 @@ begin;
 set local client_min_messages = warning;
 -- Rather stop than keep others waiting behind what waits here.
 set local lock_timeout = '10s';
+
+-- Names in `public` that another program has would be taken over.
+do $$
+declare
+    v_name text;
+begin
+    if to_regproc('public.schema_version_v1') is not null then
+        return;
+    end if;
+    foreach v_name in array array[{tables}] loop
+        if to_regclass('public.' || v_name) is not null then
+            raise exception 'There is a table % of another program in this project: use a project '
+                'of its own for Glimpse3D.', v_name;
+        end if;
+    end loop;
+    if to_regproc('public.touch_updated_at') is not null then
+        raise exception 'There is a function touch_updated_at() of another program in this '
+            'project: use a project of its own for Glimpse3D.';
+    end if;
+end
+$$;
 """
 
 
@@ -61,7 +83,10 @@ def setup_sql() -> str:
         f"\n-- {'=' * 93}\n-- {migration.version}_{migration.name}.sql\n\n{migration.sql}"
         for migration in migration_files()
     ]
-    return _HEADER.format(version=newest_version()) + "".join(files) + "\ncommit;\n"
+    made = re.findall(r"create table if not exists public\.(\w+)", "".join(files))
+    tables = ", ".join(f"'{name}'" for name in made)
+    header = _HEADER.format(version=newest_version(), tables=tables)
+    return header + "".join(files) + "\ncommit;\n"
 
 
 def demo_policies() -> str:

@@ -152,6 +152,8 @@ class CallRecords(ABC):
         """See `Records.ping`. Newer migrations than ours are fine: functions are versioned."""
         found = await self.call("schema_version_v1")
         wanted = newest_version()
+        if not (isinstance(found, str) and found.isdigit()):
+            raise Unavailable(f"The database answers with {found!r} when asked for its migrations.")
         if found < wanted:
             raise Unavailable(
                 f"The database is at migration {found}, this release needs {wanted}: migrate it."

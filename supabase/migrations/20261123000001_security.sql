@@ -64,7 +64,11 @@ begin
     foreach v_name in array p_names loop
         if (select relkind from pg_class where oid = format('public.%I', v_name)::regclass) = 'r'
         then
-            execute format('alter table public.%I enable row level security', v_name);
+            -- Only where it is off: it locks the table.
+            if not (select relrowsecurity from pg_class
+                     where oid = format('public.%I', v_name)::regclass) then
+                execute format('alter table public.%I enable row level security', v_name);
+            end if;
             if exists (select 1 from pg_policies
                         where schemaname = 'public' and tablename = v_name
                           and policyname = 'glimpse3d_demo_read') then

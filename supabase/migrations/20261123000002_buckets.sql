@@ -47,7 +47,7 @@ begin
             select 1 from pg_policies where schemaname = 'storage' and tablename = 'objects'
                and policyname = 'glimpse3d_no_' || v_command);
         execute format(
-            'create policy %I on storage.objects as restrictive for %s to anon, authenticated %s',
+            'create policy %I on storage.objects as restrictive for %s to public %s',
             'glimpse3d_no_' || v_command, v_command,
             case v_command
                 when 'insert' then 'with check ' || v_check
@@ -61,7 +61,7 @@ begin
     if not exists (select 1 from pg_policies where schemaname = 'storage' and tablename = 'buckets'
                       and policyname = 'glimpse3d_no_buckets') then
         create policy glimpse3d_no_buckets on storage.buckets as restrictive for all
-            to anon, authenticated
+            to public
             using (id <> all (array[
                 'project-uploads', 'processed-images', 'multiview-images', 'depth-maps',
                 'enhanced-views', '3d-models']));

@@ -246,6 +246,29 @@ def _create_project(dsn: str, name: str) -> None:
     on_server(_database(dsn, name), prepare)
     with ThreadPoolExecutor(1) as thread:
         thread.submit(asyncio.run, migrate(_database(dsn, name))).result()
+    on_server(_database(dsn, name), _hand_over)
+
+
+async def _hand_over(connection: asyncpg.Connection) -> None:
+    """Give what the migrations made to a role like the platform's: no superuser.
+
+    Steps run with their owner's rights; a superuser's would hide what they lack.
+    """
+    await connection.execute("create role project_owner nologin nosuperuser bypassrls")
+    await connection.execute("grant usage on schema storage to project_owner")
+    await connection.execute("grant all on all tables in schema storage to project_owner")
+    rows = await connection.fetch(
+        """
+        select format('alter %s public.%I owner to project_owner',
+                      case relkind when 'v' then 'view' else 'table' end, relname) as statement
+          from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'v')
+        union all
+        select format('alter function %s owner to project_owner', oid::regprocedure)
+          from pg_proc where pronamespace = 'public'::regnamespace
+        """
+    )
+    for row in rows:
+        await connection.execute(row["statement"])
 
 
 def _copy_template(dsn: str, name: str, template: str = _TEMPLATE) -> str:

@@ -195,6 +195,7 @@ async def test_demo_policies_open_reading_and_the_setup_closes_it(
         columns = "id,status,progress_percentage,created_at"
         assert (await anonymous.table("projects").select(columns).execute()).data
         assert await bucket.download("p/v0.ply") == b"ply"
+        assert [o.name for o in (await bucket.list_v2({"prefix": "p"})).objects] == ["p/v0.ply"]
         for table in ("webhooks", "job_events", "job_stages", "deletions"):
             with pytest.raises(APIError):
                 await anonymous.table(table).select("*").execute()
@@ -234,11 +235,7 @@ async def test_one_paste_sets_an_empty_project_up_and_another_changes_nothing(
     name = "test_pasted"
     await sql(postgres_dsn, f"create database {name}")
     dsn = postgres_dsn.replace("@/postgres?", f"@/{name}?")
-    connection = await asyncpg.connect(dsn)
-    try:
-        await prepare(connection)
-    finally:
-        await connection.close()
+    await run_prepare(dsn)
     await run_script(dsn, setup_sql())
     first = await described(dsn)
     assert {row["id"] for row in first["buckets"]} == {*Bucket}
@@ -253,6 +250,28 @@ async def test_one_paste_sets_an_empty_project_up_and_another_changes_nothing(
     assert (books["anon"], books["row_security"]) == ([], True)
     after["tables"].remove(books)
     assert after == first
+
+
+async def test_a_project_with_tables_of_another_program_is_left_alone(
+    supabase_dsn: str, postgres_dsn: str
+) -> None:
+    del supabase_dsn
+    await sql(postgres_dsn, "create database test_foreign")
+    dsn = postgres_dsn.replace("@/postgres?", "@/test_foreign?")
+    await run_prepare(dsn)
+    for make, drop in (
+        ("create table projects (id int)", "drop table projects"),
+        (
+            "create function touch_updated_at() returns trigger language plpgsql as "
+            "$$begin return new; end$$",
+            "drop function touch_updated_at()",
+        ),
+    ):
+        await sql(dsn, make)
+        with pytest.raises(asyncpg.RaiseError, match="another program"):
+            await run_script(dsn, setup_sql())
+        await sql(dsn, drop)
+    assert await sql(dsn, "select 1 from storage.buckets") == []
 
 
 async def described(dsn: str) -> dict[str, Any]:
@@ -294,13 +313,25 @@ async def test_large_file_whose_last_answer_is_lost_is_there(
     store: Store, quiet_gateway: Gateway
 ) -> None:
     data = random.Random(2).randbytes(7 * 2**20)
-
-    def lose_the_last() -> None:
-        quiet_gateway.faults.drop(path="/upload/resumable/", times=2, after_work=True)
-
-    lose_the_last()
+    quiet_gateway.faults.drop(path="/upload/resumable/", method="PATCH", times=2, after_work=True)
     await store.blobs.put(Bucket.MODELS, "p/v0.ply", data, "")
     assert await store.blobs.get(Bucket.MODELS, "p/v0.ply") == data
+    begun = [r for r in quiet_gateway.requests if r.path.endswith("/upload/resumable")]
+    assert len(begun) == 2, "that all bytes came does not say that the file is there"
+
+
+async def test_files_of_others_in_a_project_go_with_it(
+    store: Store, quiet_gateway: Gateway
+) -> None:
+    """Somebody put them there with the dashboard."""
+    async with client_of(quiet_gateway, quiet_gateway.keys.secret) as client:
+        for name in ("p/a b.png", "p/=FF.png"):
+            await client.storage.from_(Bucket.VIEWS).upload(
+                name, b"x", {"content-type": "image/png"}
+            )
+    assert await store.blobs.list_prefix(Bucket.VIEWS, "p") == ("p/=FF.png", "p/a b.png")
+    assert await store.blobs.delete_prefix(Bucket.VIEWS, "p") == 2
+    assert await store.blobs.list_prefix(Bucket.VIEWS, "p") == ()
 
 
 async def test_files_that_a_bucket_does_not_take_are_refused(store: Store) -> None:

@@ -321,8 +321,8 @@ def test_messages_are_those_of_the_code(message: str) -> None:
 def test_numbers_are_those_of_the_code() -> None:
     patience, driver = Patience(), DriverSettings()
     for told in (
-        f"at most {patience.tries} times, one for the bytes of a file {patience.file_tries} times, "
-        f"with pauses of {patience.pause_s} s on average",
+        f"at most {patience.tries} times, one that writes, reads, lists or deletes files "
+        f"{patience.file_tries} times, with pauses of {patience.pause_s} s on average",
         f"`Retry-After`, up to {patience.longest_pause_s:g} s",
         f"A connection may take {patience.connect_s:g} s, an answer of the database "
         f"{patience.rows_s:g} s, of Storage {patience.files_s:g} s",

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import nullcontext
+
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from postgrest import APIError
+from pydantic import ValidationError
 from storage3.exceptions import StorageApiError
 
 from pipeline.errors import (
     Conflict,
     GlimpseError,
     InvalidInput,
+    InvalidOption,
     NotFound,
     StaleAttempt,
     Unavailable,
 )
+from serve_app.settings import AppArgs
 from serve_app.stores import SupabaseSettings
+from serve_app.stores.supabase import proxy_for
 from serve_app.stores.supabase.blobs import object_name, object_path
 from serve_app.stores.supabase.errors import translated
 from serve_app.stores.supabase.transport import Patience, SteadyTransport, may_repeat
@@ -166,6 +175,66 @@ async def test_does_not_wait_for_longer_than_it_has():
     assert script.pauses == []
 
 
+class BrokenOff(httpx.AsyncByteStream):
+    """The head of an answer has come, and half of its body."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b"half"
+        raise httpx.ReadError("cut")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "sent"),
+    [
+        ("GET", "/storage/v1/object/3d-models/p", 2),
+        ("POST", "/rest/v1/rpc/get_job_v1", 2),
+        ("POST", "/rest/v1/rpc/claim_job_v1", 1),
+    ],
+)
+async def test_an_answer_that_breaks_off_counts_as_none(method: str, path: str, sent: int):
+    script = Scripted(httpx.Response(200, stream=BrokenOff()), answer(200, "whole"))
+    async with script.client() as http:
+        with pytest.raises(httpx.ReadError) if sent == 1 else nullcontext():
+            assert (await http.request(method, path, json={})).json() == "whole"
+    assert len(script.requests) == sent
+
+
+async def test_what_storage_means_counts_not_what_it_says():
+    """HTTP 400 with another status in its body."""
+    busy = {"statusCode": "503", "error": "SlowDown", "code": "SlowDown", "message": "m"}
+    wrong = {"statusCode": "404", "error": "not_found", "message": "m"}
+    script = Scripted(answer(400, busy), answer(400, wrong))
+    async with script.client() as http:
+        found = await http.get("/storage/v1/object/3d-models/p")
+    assert found.json() == wrong
+    assert len(script.requests) == 2
+
+
+async def test_a_server_that_accepts_and_is_silent_is_given_up_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    class Silent(Scripted):
+        def handle(self, request: httpx.Request) -> httpx.Response:
+            now[0] += 60
+            return super().handle(request)
+
+    script = Silent(*[httpx.ReadTimeout("late")] * 9)
+    async with script.client() as http:
+        with pytest.raises(httpx.ReadTimeout):
+            await http.get("/storage/v1/object/3d-models/p")
+    assert len(script.requests) == 3
+
+
+async def test_a_web_server_is_no_supabase():
+    page = httpx.Response(200, html="<!doctype html>")
+    async with Scripted(page).client() as http:
+        with pytest.raises(Unavailable, match="no Supabase"):
+            await http.post("/rest/v1/rpc/claim_job_v1", json={})
+
+
 async def test_rows_and_files_have_their_own_patience():
     script = Scripted(answer(200), answer(200))
     async with script.client(Patience(rows_s=3, files_s=40, connect_s=2)) as http:
@@ -240,6 +309,8 @@ def storage(status: int | str, word: str) -> StorageApiError:
         (httpx.ReadTimeout("late"), Unavailable, "in time"),
         (httpx.ConnectError("refused"), Unavailable, "refused"),
         (httpx.DecodingError("gzip"), GlimpseError, "gzip"),
+        (json.JSONDecodeError("m", "<!doctype", 0), GlimpseError, "cannot be read"),
+        (KeyError("Upload-Offset"), GlimpseError, "Upload-Offset"),
     ],
 )
 def test_every_error_of_the_client_is_ours(raised: Exception, kind: type[GlimpseError], told: str):
@@ -267,6 +338,11 @@ def test_object_names_are_plain_and_lead_back(path: str):
     assert object_path(name) == path
 
 
+@pytest.mark.parametrize("name", ["p/a b.png", "p/=FF.png", "p/=2E/x", "=", "a//b", "p/=zz"])
+def test_names_of_others_stay_as_they_are(name: str):
+    assert object_path(name) == name
+
+
 def test_documented_paths_are_names_as_they_are():
     for path in ("p-1/views/00.png", "p_1/models/final.splat.glb", "p/enhanced/1/00.after.png"):
         assert object_name(path) == path
@@ -278,17 +354,50 @@ def test_documented_paths_are_names_as_they_are():
         ("", "k", "SUPABASE_URL"),
         ("abc.supabase.co", "k", "SUPABASE_URL"),
         ("https://abc.supabase.co/rest/v1", "k", "SUPABASE_URL"),
+        ("https://user:hunter2@abc.supabase.co", "k", "SUPABASE_URL"),
+        ("postgresql://postgres:hunter2@db.abc.supabase.co", "k", "SUPABASE_URL"),
+        ("http://abc.supabase.co", "k", "https"),
         ("https://abc.supabase.co", "", "SUPABASE_SERVICE_ROLE_KEY"),
         ("https://abc.supabase.co", "two words", "SUPABASE_SERVICE_ROLE_KEY"),
         ("https://abc.supabase.co", "schlüssel", "SUPABASE_SERVICE_ROLE_KEY"),
     ],
 )
 def test_settings_that_cannot_be_right_are_refused(url: str, key: str, told: str):
-    with pytest.raises(GlimpseError, match=told):
+    with pytest.raises(InvalidOption, match=told) as caught:
         SupabaseSettings(url, key).prepare()
+    assert "hunter2" not in caught.value.detail
 
 
 def test_settings_take_what_people_paste_and_keep_the_key_secret():
     settings = SupabaseSettings(" https://abc.supabase.co/ ", " sb_secret_1234\n").prepare()
     assert (settings.url, settings.key) == ("https://abc.supabase.co", "sb_secret_1234")
     assert "sb_secret_1234" not in repr(settings)
+
+
+def test_faulty_arguments_are_told_without_the_keys_in_them():
+    for arguments in (
+        {"supabase_url": "https://a.supabase.co", "database_url": "postgresql://u:hunter2@h/d"},
+        {"supabase_service_role_key": "sb_secret_hunter2"},
+        {"supabase_url": "https://a.supabase.co", "supabase_key": ["sb_secret_hunter2"]},
+    ):
+        with pytest.raises(ValidationError) as caught:
+            AppArgs.model_validate(arguments)
+        assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("proxy", "no_proxy", "found"),
+    [
+        ("http://proxy:3128", "", "http://proxy:3128"),
+        ("proxy:3128", "", "http://proxy:3128"),
+        ("proxy:3128", "supabase.co", None),
+        ("", "", None),
+    ],
+)
+def test_a_proxy_is_taken_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, proxy: str, no_proxy: str, found: str | None
+):
+    for name, value in (("https_proxy", proxy), ("no_proxy", no_proxy)):
+        monkeypatch.setenv(name, value)
+        monkeypatch.delenv(name.upper(), raising=False)
+    assert proxy_for("https://abc.supabase.co") == found

@@ -20,7 +20,7 @@ from pipeline.errors import InvalidOption
 from serve_app.stores.served import Pace, ServedStore
 from serve_app.stores.supabase.transport import Patience, SteadyTransport
 
-__all__ = ["SupabaseSettings"]
+__all__ = ["SupabaseSettings", "proxy_for"]
 
 _MAX_CONNECTIONS = 32
 
@@ -53,10 +53,13 @@ class SupabaseSettings:
             InvalidOption: URL or key cannot be right.
         """
         url = self.url.strip().rstrip("/")
-        if not re.fullmatch(r"https?://[^\s/?#]+", url):
+        # What stands there instead may hold a password: it is not repeated.
+        if not re.fullmatch(r"https?://[^\s/?#@]+", url):
             raise InvalidOption(
-                f"SUPABASE_URL must be like https://abcd.supabase.co, not {self.url!r}."
+                "SUPABASE_URL must be like https://abcd.supabase.co, without anything behind it."
             )
+        if re.fullmatch(r"http://.*\.supabase\.(co|in)", url):
+            raise InvalidOption("SUPABASE_URL must begin with https: the key goes there.")
         if not self.key.strip():
             raise InvalidOption("SUPABASE_URL is set, but SUPABASE_SERVICE_ROLE_KEY is not.")
         if not self.key.strip().isascii() or re.search(r"\s", self.key.strip()):
@@ -77,7 +80,9 @@ class SupabaseSettings:
         from serve_app.stores.supabase.resumable import Resumable
 
         limits = httpx.Limits(max_connections=_MAX_CONNECTIONS, keepalive_expiry=60.0)
-        inner = httpx.AsyncHTTPTransport(http2=True, limits=limits, proxy=_proxy_for(self.url))
+        # Not HTTP/2: all of a process's requests would share one connection, where a download that
+        # is given up takes the window of the others, and one time-out ends them all.
+        inner = httpx.AsyncHTTPTransport(limits=limits, proxy=proxy_for(self.url))
         async with httpx.AsyncClient(transport=SteadyTransport(inner, self.patience)) as http:
             client = await create_async_client(
                 self.url,
@@ -107,9 +112,10 @@ class SupabaseSettings:
                 await asyncio.gather(learning, return_exceptions=True)
 
 
-def _proxy_for(url: str) -> str | None:
+def proxy_for(url: str) -> str | None:
     """What HTTPS_PROXY, HTTP_PROXY and NO_PROXY say; httpx leaves that to its own transports."""
     parts = urlsplit(url)
     if urllib.request.proxy_bypass(parts.hostname or ""):
         return None
-    return urllib.request.getproxies().get(parts.scheme)
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy

@@ -24,7 +24,7 @@ from storage3.types import SearchV2Options
 from supabase import AsyncClient
 
 from deployments.store import Bucket
-from pipeline.errors import GlimpseError, NotFound, Unavailable
+from pipeline.errors import GlimpseError, InvalidInput, NotFound, Unavailable
 from serve_app.stores.links import LinkSigner, check_path
 from serve_app.stores.served import SENT_ON_FOR_S
 from serve_app.stores.supabase.errors import translated
@@ -60,8 +60,12 @@ def object_name(path: str) -> str:
 
 
 def object_path(name: str) -> str:
-    """Inverse of `object_name`."""
-    return _ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), name.encode()).decode()
+    """Inverse of `object_name`; a name that is none of ours stays as it is."""
+    try:
+        path = _ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), name.encode()).decode()
+        return path if object_name(path) == name else name
+    except (UnicodeDecodeError, InvalidInput):
+        return name
 
 
 class SupabaseBlobs:
@@ -144,11 +148,14 @@ class SupabaseBlobs:
 
     async def delete_prefix(self, bucket: Bucket, prefix: str) -> int:
         """See `Blobs.delete_prefix`: the folder `prefix`, or the one file of that name."""
-        return await self.delete(bucket, await self.list_prefix(bucket, prefix))
+        return await self._remove(bucket, await self._names(bucket, prefix))
 
     async def delete(self, bucket: Bucket, paths: Sequence[str]) -> int:
         """See `Blobs.delete`."""
-        names = list(dict.fromkeys(object_name(path) for path in paths))
+        return await self._remove(bucket, [object_name(path) for path in paths])
+
+    async def _remove(self, bucket: Bucket, all_names: Sequence[str]) -> int:
+        names = list(dict.fromkeys(all_names))
         count = 0
         for start in range(0, len(names), _PAGE):
             async with self._travelling:
@@ -161,8 +168,11 @@ class SupabaseBlobs:
 
     async def list_prefix(self, bucket: Bucket, prefix: str) -> tuple[str, ...]:
         """See `Blobs.list_prefix`: of the folder `prefix`, or the one file of that name."""
-        folder = prefix.removesuffix("/")
-        name = object_name(folder)
+        return tuple(sorted(map(object_path, await self._names(bucket, prefix))))
+
+    async def _names(self, bucket: Bucket, prefix: str) -> list[str]:
+        """Names in Storage, also of files that somebody else put there."""
+        name = object_name(prefix.removesuffix("/"))
         found: list[str] = []
         cursor: str | None = None
         while True:
@@ -173,12 +183,12 @@ class SupabaseBlobs:
                 with translated(bucket):
                     page = await self._client.storage.from_(bucket).list_v2(options)
             # Without a delimiter `name` is the whole one.
-            found += [object_path(item.name) for item in page.objects]
+            found += [item.name for item in page.objects]
             cursor = page.nextCursor
             if not page.hasNext or not cursor:
                 break
         # Storage's prefix may end within a word: `p1` is one of `p10/a.png`, too.
-        return tuple(sorted(p for p in found if p == folder or p.startswith(f"{folder}/")))
+        return [other for other in found if other == name or other.startswith(f"{name}/")]
 
     async def tidy(self, older_than_s: float) -> int:
         """See `Blobs.tidy`: nothing to do, Storage forgets unfinished uploads after a day."""

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 
 import httpx
 from postgrest import APIError
-from pydantic import ValidationError
 from storage3.exceptions import StorageApiError
 from storage3.utils import StorageException
 
@@ -54,8 +53,9 @@ def translated(bucket: str = "", path: str = "") -> Iterator[None]:
         raise Unavailable("Supabase did not answer in time.") from error
     except httpx.TransportError as error:
         raise Unavailable(f"Supabase cannot be reached: {error or type(error).__name__}") from error
-    except (httpx.HTTPError, httpx.InvalidURL, StorageException, ValidationError) as error:
-        raise GlimpseError(f"Supabase gave an answer that cannot be read: {error}") from error
+    except (httpx.HTTPError, httpx.InvalidURL, StorageException, ValueError, KeyError) as error:
+        # Not JSON, or without what the protocol promises.
+        raise GlimpseError(f"Supabase gave an answer that cannot be read: {error!r}") from error
 
 
 def _of_postgrest(error: APIError) -> GlimpseError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import httpx
@@ -43,7 +43,7 @@ class Resumable:
 
     http: httpx.AsyncClient
     url: str
-    headers: dict[str, str]
+    headers: dict[str, str] = field(repr=False)
 
     async def upload(
         self, bucket: str, name: str, data: bytes, content_type: str, cache_s: int

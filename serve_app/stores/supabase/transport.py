@@ -10,8 +10,10 @@ import asyncio
 import json
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 
@@ -22,7 +24,9 @@ __all__ = ["Patience", "SteadyTransport", "may_repeat"]
 log = logging.getLogger("ray.serve")
 
 #: Functions that add or take something each time they are called. All others may be repeated: they
-#: read, or they are told by job, fence and stage what is to be so.
+#: read, or they are told by job, fence and stage what is to be so. (`finish_upload_v1` that gave an
+#: upload up, for its key was taken, says the second time that it is gone; who asks again with the
+#: key gets the project.)
 _ONCE = frozenset(
     {
         "begin_upload_v1",
@@ -40,8 +44,9 @@ _STORAGE = "/storage/v1/"
 
 #: Not done, whatever it was: the request was turned away at the door.
 _TURNED_AWAY = frozenset({429})
-#: Perhaps done. 52x are those of the network in front of hosted projects, 544 is Storage's.
-_PERHAPS_DONE = frozenset({408, 500, 502, 503, 504, 520, 521, 522, 523, 524, 544})
+#: Perhaps done. 52x are those of the network in front of hosted projects, 544 is Storage's, 423 too
+#: (another request holds the object).
+_PERHAPS_DONE = frozenset({408, 423, 500, 502, 503, 504, 520, 521, 522, 523, 524, 544})
 
 
 def may_repeat(request: httpx.Request) -> bool:
@@ -72,8 +77,9 @@ class Patience:
 
     Attributes:
         tries: how often it is sent at most.
-        file_tries: the same for the bytes of files: nobody above tries them again, as they do
-            rows, and a project that is restarted is away for some ten seconds.
+        file_tries: the same where files are written, read, listed or deleted: nobody above tries
+            that again, as they do rows, and a project that is restarted is away for ten seconds.
+        longest_s: no try begins later.
         pause_s: before the second try on average; it doubles with each.
         longest_pause_s: also of what a server asks for with Retry-After; one that asks for more
             is not asked again.
@@ -86,6 +92,7 @@ class Patience:
     file_tries: int = 8
     pause_s: float = 0.25
     longest_pause_s: float = 5.0
+    longest_s: float = 90.0
     connect_s: float = 5.0
     rows_s: float = 8.0
     files_s: float = 60.0
@@ -121,27 +128,28 @@ class SteadyTransport(httpx.AsyncBaseTransport):
             answer_s, connect=patience.connect_s, pool=None
         ).as_dict()
         repeatable = may_repeat(request)
+        give_up_at = time.monotonic() + patience.longest_s
         for tried in range(1, tries + 1):
+            is_last = tried == tries or time.monotonic() >= give_up_at
             pause_s = random.uniform(0.5, 1.5) * patience.pause_s * 2 ** (tried - 1)
             try:
                 response = await self._inner.handle_async_request(request)
+                # Here, for an answer may break off in its middle. The client reads all of it.
+                await response.aread()
             except httpx.TransportError as error:
                 # Without a connection nothing was sent.
                 unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-                if tried == tries or not (unsent or repeatable):
+                if is_last or not (unsent or repeatable):
                     raise
                 reason = repr(error)
             else:
-                status = response.status_code
+                status = _true_status(response) if is_storage else response.status_code
                 again = status in _TURNED_AWAY or (repeatable and status in _PERHAPS_DONE)
-                if tried == tries or not again:
-                    return await _explained(request, response)
                 asked_s = _retry_after(response)
-                if asked_s is not None and asked_s > patience.longest_pause_s:
-                    return await _explained(request, response)
-                pause_s = max(pause_s, asked_s or 0.0)
+                if is_last or not again or asked_s > patience.longest_pause_s:
+                    return _explained(request, response)
+                pause_s = max(pause_s, asked_s)
                 reason = f"HTTP {status}"
-                await response.aclose()
             log.info("%s %s is sent again: %s", request.method, request.url.path, reason)
             await self._sleep(min(pause_s, patience.longest_pause_s))
         raise AssertionError("the last try returns or raises")
@@ -151,24 +159,42 @@ class SteadyTransport(httpx.AsyncBaseTransport):
         await self._inner.aclose()
 
 
-def _retry_after(response: httpx.Response) -> float | None:
+def _retry_after(response: httpx.Response) -> float:
     """Seconds, where the server says so; a date counts as not said."""
     try:
         return max(float(response.headers["Retry-After"]), 0.0)
     except (KeyError, ValueError):
+        return 0.0
+
+
+def _body(response: httpx.Response) -> Any:
+    """Of an answer in JSON, else None."""
+    try:
+        return response.json()
+    except ValueError:
         return None
 
 
-async def _explained(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+def _true_status(response: httpx.Response) -> int:
+    """Storage says most of what it says with HTTP 400, and the status it means in the body."""
+    body = _body(response) if response.status_code == 400 else None
+    told = str(body.get("statusCode")) if isinstance(body, dict) else ""
+    return int(told) if told.isdigit() else response.status_code
+
+
+def _explained(request: httpx.Request, response: httpx.Response) -> httpx.Response:
     """The response, unless it is one of the gateway, which the client library cannot read."""
     status = response.status_code
+    is_rows = "/rest/v1/" in request.url.path
     if status < 400:
+        if (
+            is_rows
+            and response.content
+            and not response.headers.get("Content-Type", "").startswith("application/json")
+        ):
+            raise Unavailable("What answers at SUPABASE_URL is no Supabase.")
         return response
-    await response.aread()
-    try:
-        body = response.json()
-    except ValueError:
-        body = None
+    body = _body(response)
     if isinstance(body, dict) and (body.get("code") or "statusCode" in body):
         return response  # of PostgREST or Storage
     told = str(body.get("message") or body) if isinstance(body, dict) else response.reason_phrase
@@ -181,7 +207,7 @@ async def _explained(request: httpx.Request, response: httpx.Response) -> httpx.
         raise Unavailable(f"Supabase has too many requests at the moment ({told}).")
     if status == 402:
         raise Unavailable(f"Supabase has restricted the project: a limit of its plan ({told}).")
-    if status == 404 and "/rest/v1/" in request.url.path:
+    if status == 404 and is_rows:
         raise Unavailable(f"There is no Supabase at SUPABASE_URL ({told}).")
     if status >= 500:
         raise Unavailable(f"Supabase does not answer now (HTTP {status}, {told}).")
