@@ -16,11 +16,12 @@ demo: $(READY)
 	$(BIN)/glimpse3d demo $(if $(IMAGE),--image "$(IMAGE)") --out "$(OUT)"
 
 test: $(READY) $(TOOLS)
-	$(BIN)/pytest -m "not faults"
+	$(BIN)/pytest -m "not faults and not configurations"
 
-# What jobs survive: processes that are really killed, on a real cluster. Some five minutes.
+# What jobs survive: processes that are really killed and stores that are away, on a real cluster;
+# and whole configurations deployed. Some nine minutes.
 test-faults: $(READY)
-	$(BIN)/pytest -m faults
+	$(BIN)/pytest -m "faults or configurations"
 
 serve: $(READY)
 	$(BIN)/glimpse3d serve

@@ -25,7 +25,7 @@ from serve_app.stores import StoreSettings
 from tests.store.fixtures import server_directory
 from tests.tiny.model_dir import TINY_OPTIONS, write_tiny_models
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.configurations]
 
 ROOT = Path(__file__).parents[2]
 NAME, PREFIX = "gpu-engines", "/gpu"

@@ -87,6 +87,8 @@ async def test_status_costs_one_request(service, quiet_gateway: Gateway):
     assert asked == ["/rest/v1/rpc/project_detail_v1"]
 
 
+@pytest.mark.slow
+@pytest.mark.faults
 async def test_a_project_that_is_away_for_a_while_costs_a_pause(service, quiet_gateway: Gateway):
     service.models.hold_at = "splats"
     project = await upload(service)
@@ -101,6 +103,8 @@ async def test_a_project_that_is_away_for_a_while_costs_a_pause(service, quiet_g
     assert service.models.calls.count("splats") == 1
 
 
+@pytest.mark.slow
+@pytest.mark.faults
 async def test_a_project_that_is_away_for_long_costs_an_attempt_and_no_stage(
     small_pictures, store_settings, quiet_gateway: Gateway
 ):
@@ -128,6 +132,8 @@ async def test_a_project_that_is_away_for_long_costs_an_attempt_and_no_stage(
         }, "no file without a row, no row without a file"
 
 
+@pytest.mark.slow
+@pytest.mark.faults
 async def test_slow_and_busy_services_are_sat_out(service, quiet_gateway: Gateway):
     project = await upload(service)
     quiet_gateway.faults.fail(status=429, path="/storage/v1/object/", times=5, retry_after="0.1")
@@ -138,6 +144,8 @@ async def test_slow_and_busy_services_are_sat_out(service, quiet_gateway: Gatewa
     assert (job["state"], job["attempt"]) == ("succeeded", 1)
 
 
+@pytest.mark.slow
+@pytest.mark.faults
 async def test_a_job_whose_row_is_deleted_stops(service, quiet_gateway: Gateway):
     """Somebody cleans up in the table editor."""
     service.models.hold_at = "splats"
