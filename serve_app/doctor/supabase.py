@@ -23,6 +23,7 @@ from serve_app.doctor.checks import Finding, Status, Step, failed, ok, skipped, 
 from serve_app.settings import Environment
 from serve_app.stores import SupabaseSettings
 from serve_app.stores.served import ServedStore
+from serve_app.stores.supabase import proxy_for
 from serve_app.stores.supabase.transport import Patience
 
 __all__ = ["check_environment", "check_key_kind", "supabase_steps"]
@@ -254,7 +255,7 @@ class _Project:
             client = httpx.AsyncClient(
                 base_url=self._url,
                 timeout=httpx.Timeout(8.0, connect=5.0),
-                transport=httpx.AsyncHTTPTransport(http2=True, retries=1),
+                transport=httpx.AsyncHTTPTransport(retries=1, proxy=proxy_for(self._url)),
             )
             self._http = await self._stack.enter_async_context(client)
         key = key or self._key
