@@ -16,14 +16,14 @@ import trimesh
 
 from bench.table import Row
 from pipeline.control import Control
-from pipeline.engines import EngineChoice, PortName
-from pipeline.export import export_model
-from pipeline.formats import FORMATS
-from pipeline.local import build_ports
+from pipeline.engines.exporter import export_model
+from pipeline.engines.registry import EngineChoice, PortName
+from pipeline.file_types import FORMATS
+from pipeline.flow.local import build_ports
+from pipeline.flow.previews import make_turntable
 from pipeline.mesh.build import MeshRequest, build_mesh
-from pipeline.mesh.types import TexturedMesh
+from pipeline.mesh.mesh_types import TexturedMesh
 from pipeline.options import ExportOptions
-from pipeline.previews import make_turntable
 from tests.oracles import shells
 from tests.oracles.shells import Kind, shell
 

@@ -11,11 +11,11 @@ import time
 import numpy as np
 
 from bench.table import Row
-from pipeline.cameras import held_out_cameras, rig_cameras
 from pipeline.control import Control
-from pipeline.splats.fit import FitOptions, Targets, fit
-from pipeline.splats.initialise import splats_from_views
+from pipeline.geometry.cameras import held_out_cameras, rig_cameras
 from pipeline.splats.render import render_model
+from pipeline.splats.training.fit import FitOptions, Targets, fit
+from pipeline.splats.training.initialise import splats_from_views
 from pipeline.types import SplatModel, ViewSet
 from tests.oracles.objects import bumpy_sphere, photograph, torus
 

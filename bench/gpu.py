@@ -23,18 +23,18 @@ import numpy as np
 import torch
 
 from bench.table import Row, print_rows
-from pipeline.cameras import rig_cameras
 from pipeline.control import Control
-from pipeline.demands import DEMANDS
 from pipeline.device import Device, Precision
-from pipeline.models.midas import MidasDepth
-from pipeline.models.sdxl import SdxlEnhancer, SdxlOptions
-from pipeline.models.syncdreamer.config import SyncDreamerConfig
-from pipeline.models.syncdreamer.diffusion import sample_views
-from pipeline.models.syncdreamer.engine import SyncDreamerViews
-from pipeline.models.syncdreamer.sampler import SamplerSettings, seeded_noise
+from pipeline.engines.demands import DEMANDS
+from pipeline.engines.depth.midas import MidasDepth
+from pipeline.engines.enhance.sdxl import SdxlEnhancer, SdxlOptions
+from pipeline.engines.splats.gsplat_splats import GsplatSplats
+from pipeline.engines.views.syncdreamer.config import SyncDreamerConfig
+from pipeline.engines.views.syncdreamer.diffusion import sample_views
+from pipeline.engines.views.syncdreamer.sampler import SamplerSettings, seeded_noise
+from pipeline.engines.views.syncdreamer.syncdreamer_views import SyncDreamerViews
+from pipeline.geometry.cameras import rig_cameras
 from pipeline.ports import EnhanceSettings, FitRequest, RefineRequest, Renders, ViewRequest
-from pipeline.splats.gpu_engine import GsplatSplats
 from pipeline.types import Cutout, DepthMaps, ViewSet
 from tests.oracles.objects import photograph, torus
 from tests.tiny.depth import write_tiny_depth
@@ -258,7 +258,7 @@ def run(device: Device | None = None, size: Size | None = None) -> list[Row]:
 def measure(device: Device, size: Size) -> Found:
     """Rows, and seconds by stage."""
     # Random networks see no depth and draw no object, which the engines say in every run.
-    logging.getLogger("pipeline.models").setLevel(logging.ERROR)
+    logging.getLogger("pipeline.engines").setLevel(logging.ERROR)
     found = Found()
     views, depths = photograph(torus(), rig_cameras(size.views_px))
     _views(size, found, device)

@@ -16,20 +16,20 @@ import cv2
 import numpy as np
 
 from bench.table import Row
-from pipeline.cameras import held_out_cameras, photo_camera, rig_cameras
 from pipeline.control import Control
-from pipeline.engines import EngineChoice
-from pipeline.generate import generate
-from pipeline.local import build_ports
-from pipeline.models.lpips import find_lpips
+from pipeline.engines.perceptual.lpips import find_lpips
+from pipeline.engines.registry import EngineChoice
+from pipeline.flow.generate import generate
+from pipeline.flow.local import build_ports
+from pipeline.flow.refine import RefineResult, refine
+from pipeline.geometry.cameras import held_out_cameras, photo_camera, rig_cameras
 from pipeline.options import GenerateOptions, RefineOptions
 from pipeline.ports import Ports, RefineRequest
-from pipeline.refine import RefineResult, refine
-from pipeline.scores import summarise, view_scores
-from pipeline.splats.fit import FitOptions, Targets, fit
-from pipeline.splats.initialise import splats_from_views
-from pipeline.splats.polish import PolishSettings, improve_model
 from pipeline.splats.render import render_model
+from pipeline.splats.scores import summarise, view_scores
+from pipeline.splats.training.fit import FitOptions, Targets, fit
+from pipeline.splats.training.initialise import splats_from_views
+from pipeline.splats.training.polish import PolishSettings, improve_model
 from pipeline.types import (
     SH_C0,
     Cameras,

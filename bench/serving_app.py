@@ -27,7 +27,7 @@ from ray.serve.config import HTTPOptions
 
 from bench.serving_host import FullSizeHost
 from deployments.store import Store
-from pipeline.engines import PortName
+from pipeline.engines.registry import PortName
 from serve_app.builder import Parts, compose
 from serve_app.settings import AppArgs
 from serve_app.stores import EmbeddedPostgres, StoreSettings

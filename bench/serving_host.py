@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.cameras import VIEW_SIZE, rig_cameras
 from pipeline.control import Control, Report, ignore_progress
+from pipeline.flow.local import LocalPorts
+from pipeline.geometry.cameras import VIEW_SIZE, rig_cameras
 from pipeline.lane import Lane
-from pipeline.local import LocalPorts
 from pipeline.ports import FitRequest, Renders, ViewRequest
 from pipeline.types import Cameras, DepthMaps, SplatModel, UInt8Array, ViewSet
 from serve_app.demo import default_photo

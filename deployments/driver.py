@@ -53,13 +53,13 @@ from pipeline.errors import (
     TimedOut,
     Unavailable,
 )
-from pipeline.formats import find_format
-from pipeline.generate import generate
-from pipeline.images import decode_png, frame_object
-from pipeline.manifest import environment
+from pipeline.file_types import find_format
+from pipeline.flow.generate import generate
+from pipeline.flow.manifest import environment
+from pipeline.flow.refine import refine
+from pipeline.imaging.images import decode_png, frame_object
 from pipeline.options import SPLAT_LIMITS, ExportOptions, GenerateOptions, RefineOptions
 from pipeline.ports import IterationOutcome, Ports
-from pipeline.refine import refine
 from pipeline.types import Cutout
 
 __all__ = ["Driver", "DriverSettings", "JobRunner"]

@@ -30,18 +30,18 @@ from deployments.store import (
     Store,
     ViewRow,
 )
-from pipeline.artifacts import (
+from pipeline.control import Progress
+from pipeline.errors import GlimpseError, ModelFailed, NotFound, StaleAttempt, Unavailable
+from pipeline.flow.artifacts import (
     decode_depths,
     decode_views,
     encode_depths,
     encode_views,
 )
-from pipeline.cameras import VIEW_COUNT
-from pipeline.control import Progress
-from pipeline.errors import GlimpseError, ModelFailed, NotFound, StaleAttempt, Unavailable
+from pipeline.flow.manifest import content_hash
 from pipeline.formats.ply import read_ply, write_ply
-from pipeline.images import encode_png
-from pipeline.manifest import content_hash
+from pipeline.geometry.cameras import VIEW_COUNT
+from pipeline.imaging.images import encode_png
 from pipeline.media_types import media_type
 from pipeline.ports import Candidate, IterationOutcome
 from pipeline.types import DepthMaps, Scores, SplatModel, UInt8Array, ViewSet
@@ -107,7 +107,7 @@ class StoreJournal:
     _window: tuple[float, float] = (0.0, 1.0)
     #: Set when a stage begins, so that its name is published at once.
     entered: asyncio.Event = field(default_factory=asyncio.Event)
-    #: What the attempt runs on (`pipeline.manifest.environment`); its first commit keeps it.
+    #: What the attempt runs on (`pipeline.flow.manifest.environment`); its first commit keeps it.
     environment: Mapping[str, Any] = field(default_factory=dict)
     meters: Meters = field(default_factory=dict)
     #: Content hashes of what was stored since the last commit, by documented name.

@@ -20,10 +20,10 @@ import ray
 from deployments.batching import Batched, BatchSettings
 from deployments.memory import PeakMemory, resident_gauge
 from deployments.streaming import Streamed, stream
-from pipeline.engines import EngineChoice, PortName
+from pipeline.engines.registry import EngineChoice, PortName
 from pipeline.errors import ModelFailed, TooBusy, Unavailable
+from pipeline.flow.local import LocalPorts, build_ports
 from pipeline.lane import Lane
-from pipeline.local import LocalPorts, build_ports
 from pipeline.options import ExportOptions
 from pipeline.ports import (
     EnhancedImages,

@@ -20,13 +20,13 @@ from deployments.store import (
     SheetRow,
     StageCommit,
 )
-from pipeline.cameras import held_out_cameras
-from pipeline.contact_sheet import contact_sheet
 from pipeline.errors import InvalidInput, ModelFailed
-from pipeline.generate import STAGE_SPANS
-from pipeline.images import decode_png
+from pipeline.flow.generate import STAGE_SPANS
+from pipeline.flow.previews import Previews, make_previews
+from pipeline.geometry.cameras import held_out_cameras
+from pipeline.imaging.contact_sheet import contact_sheet
+from pipeline.imaging.images import decode_png
 from pipeline.ports import Ports, Renders
-from pipeline.previews import Previews, make_previews
 from pipeline.types import UInt8Array
 
 __all__ = ["PIPELINE_END", "PREVIEW_SPANS", "show_models"]

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import torch
 
-from pipeline.engines import DeviceName
+from pipeline.engines.registry import DeviceName
 from pipeline.errors import InvalidOption, OutOfMemory, Unavailable
 
 __all__ = ["CONTEXT_BYTES", "Device", "Precision", "halving"]

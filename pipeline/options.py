@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any, Self
 
-from pipeline.cameras import ELEVATION_DEG, HELD_OUT_VIEWS, VIEW_COUNT
 from pipeline.errors import InvalidOption
-from pipeline.formats import find_format
+from pipeline.file_types import find_format
+from pipeline.geometry.cameras import ELEVATION_DEG, HELD_OUT_VIEWS, VIEW_COUNT
 
 __all__ = [
     "FACE_LIMITS",
@@ -200,7 +200,7 @@ class ExportOptions(_Options):
     """Options of one export.
 
     Attributes:
-        format: a name in `pipeline.formats.FORMATS`.
+        format: a name in `pipeline.file_types.FORMATS`.
         optimize: leave out and round off what nobody sees.
         face_limit: most faces of a mesh, 100..200,000; formats of splats have no use for it.
         texture_size: of a mesh's texture, pixels along each side, 64..4096; the same holds.

@@ -1,6 +1,6 @@
 """What the pipeline asks of its neighbours, as Protocols.
 
-A model in this process (`pipeline.local`), an adapter of a Ray Serve handle
+A model in this process (`pipeline.flow.local`), an adapter of a Ray Serve handle
 (`deployments.handles`) and a test fake are three implementations of each. The ports do not know
 which of them they are. Cancelling the awaiting task stops the work behind the port within a step.
 """

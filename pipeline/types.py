@@ -80,7 +80,7 @@ class Cutout:
 
     Attributes:
         rgba: uint8 [S, S, 4], straight (not premultiplied) alpha; the object's longest side
-            is centred and scaled as `pipeline.images.frame_object` says.
+            is centred and scaled as `pipeline.imaging.images.frame_object` says.
         engine: name of the background remover, or "given" when the photo had its own alpha.
     """
 
@@ -230,7 +230,7 @@ class Scores:
         psnr: dB, higher is better.
         ssim: -1..1, higher is better.
         lpips: >= 0, lower is better; None without weights.
-        overall_quality: 0..1, higher is better (`pipeline.scores.overall_quality`).
+        overall_quality: 0..1, higher is better (`pipeline.splats.scores.overall_quality`).
         silhouette_iou: intersection over union of the outlines, 0..1, higher is better.
         consistency: how far apart neighbouring cameras see the same detail, pixels, lower is
             better.

@@ -28,8 +28,8 @@ from deployments.batching import BatchSettings
 from deployments.scaling import QueuedWork
 from deployments.store import JobKind
 from deployments.webhooks import WebhookRules
-from pipeline.demands import DEMANDS
-from pipeline.engines import ON_DEVICE, DeviceName
+from pipeline.engines.demands import DEMANDS
+from pipeline.engines.registry import ON_DEVICE, DeviceName
 from pipeline.errors import InvalidInput, InvalidOption
 from serve_app.builder import MODEL_ONGOING_REQUESTS
 from serve_app.settings import AppArgs

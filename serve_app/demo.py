@@ -17,9 +17,9 @@ from rich.console import Console
 
 from deployments.previews import PIPELINE_END, PREVIEW_SPANS
 from deployments.store import JobKind
-from pipeline.formats import FORMATS
-from pipeline.generate import STAGE_SPANS
-from pipeline.refine import ITERATION_SPANS
+from pipeline.file_types import FORMATS
+from pipeline.flow.generate import STAGE_SPANS
+from pipeline.flow.refine import ITERATION_SPANS
 from serve_app.client import Client
 from serve_app.console import StageBars, stage_bars, summary_table
 from serve_app.server import running_service

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.control import Control, Progress
-from pipeline.engines import EngineChoice, PortName
+from pipeline.engines.registry import EngineChoice, PortName
 from pipeline.errors import InvalidInput, InvalidModelFile, InvalidOption
-from pipeline.formats import FORMATS
+from pipeline.file_types import FORMATS
 from pipeline.formats.ply import read_ply
 from pipeline.formats.splat import read_splat
 from pipeline.options import ExportOptions
@@ -112,7 +112,7 @@ def export_file(
         Unavailable: the native library cannot be compiled.
     """
     # Imported here: the command line should answer --help without torch.
-    from pipeline.export import export_model
+    from pipeline.engines.exporter import export_model
 
     check_target(target)
     bars.enter("read")
@@ -145,8 +145,8 @@ def render_file(
         InvalidInput: a file cannot be read or written, or the model cannot be drawn.
         Unavailable: there is no ffmpeg, or the native library cannot be compiled.
     """
-    from pipeline.local import build_ports
-    from pipeline.previews import check_picture, make_thumbnail, make_turntable
+    from pipeline.flow.local import build_ports
+    from pipeline.flow.previews import check_picture, make_thumbnail, make_turntable
 
     check_picture(frames=frames, size=size)
     for target in pictures.values():

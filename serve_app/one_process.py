@@ -17,16 +17,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from pipeline.cameras import held_out_cameras
-from pipeline.contact_sheet import contact_sheet
 from pipeline.control import Progress, Report
-from pipeline.folder import FolderJournal, StageSeconds
-from pipeline.formats import FORMATS
-from pipeline.generate import GenerateResult, generate
-from pipeline.images import decode_png, frame_object
-from pipeline.intake import Upload, prepare_upload
-from pipeline.local import build_ports
-from pipeline.manifest import (
+from pipeline.file_types import FORMATS
+from pipeline.flow.folder_journal import FolderJournal, StageSeconds
+from pipeline.flow.generate import GenerateResult, generate
+from pipeline.flow.intake import Upload, prepare_upload
+from pipeline.flow.local import build_ports
+from pipeline.flow.manifest import (
     MANIFEST_FILE,
     ORIGINAL_FILE,
     PROCESSED_FILE,
@@ -36,10 +33,13 @@ from pipeline.manifest import (
     content_hash,
     environment,
 )
+from pipeline.flow.previews import make_previews
+from pipeline.flow.refine import RefineResult, refine
+from pipeline.geometry.cameras import held_out_cameras
+from pipeline.imaging.contact_sheet import contact_sheet
+from pipeline.imaging.images import decode_png, frame_object
 from pipeline.options import ExportOptions, GenerateOptions, RefineOptions
 from pipeline.ports import Candidate, IterationOutcome, Ports
-from pipeline.previews import make_previews
-from pipeline.refine import RefineResult, refine
 from pipeline.types import Cutout, SplatModel
 from serve_app.console import StageBars, stage_bars, summary_table
 from serve_app.settings import Environment

@@ -1,6 +1,7 @@
 """Which deployments fit on which GPUs, and how many projects an hour they finish.
 
-It knows what engines need (`pipeline.demands`) and what a bench measured; it asks no machine.
+It knows what engines need (`pipeline.engines.demands`) and what a bench measured; it asks no
+machine.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rich.table import Table
 
 from deployments.store import JobKind
-from pipeline.demands import DEMANDS
-from pipeline.engines import ON_DEVICE, PRESETS, PortName
+from pipeline.engines.demands import DEMANDS
+from pipeline.engines.registry import ON_DEVICE, PRESETS, PortName
 from pipeline.errors import InvalidInput, InvalidOption
 
 __all__ = ["Placement", "Plan", "StageTimes", "make_plan", "plan_table", "read_times", "scaling"]

@@ -18,13 +18,12 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from pipeline.engines import ENGINES, ON_DEVICE, EngineChoice, PortName
+from pipeline.engines.registry import ENGINES, ON_DEVICE, EngineChoice, PortName
 from pipeline.errors import InvalidInput, InvalidOption, Unavailable
-from pipeline.folder import FolderJournal
-from pipeline.images import GIVEN_ALPHA, decode_png, encode_png
-from pipeline.intake import WHOLE_PHOTO, Upload, prepare_upload
-from pipeline.local import LocalPorts, build_ports
-from pipeline.manifest import (
+from pipeline.flow.folder_journal import FolderJournal
+from pipeline.flow.intake import WHOLE_PHOTO, Upload, prepare_upload
+from pipeline.flow.local import LocalPorts, build_ports
+from pipeline.flow.manifest import (
     Difference,
     Manifest,
     State,
@@ -36,6 +35,7 @@ from pipeline.manifest import (
     environment,
     is_identical,
 )
+from pipeline.imaging.images import GIVEN_ALPHA, decode_png, encode_png
 from pipeline.options import GenerateOptions, RefineOptions
 from pipeline.ports import BackgroundRemover
 from serve_app.console import StageBars, stage_bars, summary_table

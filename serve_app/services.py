@@ -13,7 +13,7 @@ from fastapi import Request
 
 from deployments.store import Bucket, Store
 from deployments.webhooks import WebhookRules
-from pipeline.images import MAX_BYTES
+from pipeline.imaging.images import MAX_BYTES
 from pipeline.ports import BackgroundRemover
 from serve_app.shared import SharedCalls
 from serve_app.stores.served import FileSource

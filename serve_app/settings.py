@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from deployments.webhooks import WebhookRules
-from pipeline.engines import ENGINES, PRESETS, DeviceName, EngineChoice, PortName
+from pipeline.engines.registry import ENGINES, PRESETS, DeviceName, EngineChoice, PortName
 from serve_app.stores import Stores, StoreSettings, SupabaseSettings
 
 __all__ = ["AppArgs", "Environment"]
@@ -104,7 +104,7 @@ class AppArgs(BaseModel):
     device: DeviceName = DeviceName.AUTO
     #: Number format of their networks; None is bf16 on a GPU, else fp32.
     precision: Literal["fp32", "fp16", "bf16"] | None = None
-    #: Options of the engines by port (`pipeline.engines.EngineChoice.options`).
+    #: Options of the engines by port (`pipeline.engines.registry.EngineChoice.options`).
     engine_options: dict[PortName, dict[str, Any]] = Field(default_factory=dict)
     #: Share of a GPU by host, 1 for a whole one; a missing host uses none. In YAML the same is
     #: said by `num_gpus` in a deployment's `ray_actor_options`.

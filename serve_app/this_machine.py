@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 from dataclasses import dataclass
 
-from pipeline.engines import DeviceName, PortName
+from pipeline.engines.registry import DeviceName, PortName
 from pipeline.errors import Unavailable
 from serve_app.plan import make_plan
 from serve_app.settings import AppArgs, Environment

@@ -1,6 +1,6 @@
 """The `glimpse3d weights` commands: what there is, fetch it, verify it, convert a checkpoint.
 
-It turns arguments into calls of `pipeline.models` and errors into one sentence and an exit code.
+It turns arguments into calls of `pipeline.engines` and errors into one sentence and an exit code.
 """
 
 from __future__ import annotations
@@ -19,14 +19,7 @@ from rich.table import Table
 
 from pipeline.control import Control, Progress
 from pipeline.errors import InvalidOption, Unavailable
-from pipeline.models.bundle_folders import (
-    BundleState,
-    Condition,
-    adopt,
-    condition_of,
-    verify,
-)
-from pipeline.models.bundles import (
+from pipeline.weights.catalogue import (
     BUNDLES,
     ENGINE_NAMES,
     Bundle,
@@ -34,8 +27,15 @@ from pipeline.models.bundles import (
     bundles_of,
     size_for_people,
 )
-from pipeline.models.fetch import convert, fetch
-from pipeline.models.weights import WEIGHTS, locate
+from pipeline.weights.fetch import convert, fetch
+from pipeline.weights.folders import (
+    BundleState,
+    Condition,
+    adopt,
+    condition_of,
+    verify,
+)
+from pipeline.weights.single_files import WEIGHTS, locate
 from serve_app.console import StageBars, errors_as_sentences, stage_bars
 
 __all__ = ["DAMAGED_EXIT_CODE", "weights_app"]

@@ -23,11 +23,11 @@ import numpy as np
 
 from deployments.model_host import ModelHost
 from deployments.store import Records, StageCommit
-from pipeline.cameras import VIEW_COUNT, rig_cameras
 from pipeline.control import Control, Progress, Report, ignore_progress
 from pipeline.errors import Cancelled, InvalidImage, OutOfMemory
+from pipeline.flow.local import LocalPorts
+from pipeline.geometry.cameras import VIEW_COUNT, rig_cameras
 from pipeline.lane import Lane
-from pipeline.local import LocalPorts
 from pipeline.options import ExportOptions
 from pipeline.ports import (
     Candidate,

@@ -7,12 +7,12 @@ from pathlib import Path
 from fastapi.routing import APIRoute
 
 from pipeline import errors
-from pipeline.engines import ENGINES
-from pipeline.formats import FORMATS
+from pipeline.engines.enhance.sdxl import SdxlOptions
+from pipeline.engines.registry import ENGINES
+from pipeline.file_types import FORMATS
 from pipeline.media_types import media_type
 from pipeline.mesh.texture import UNWRAP_LIMIT
-from pipeline.models.bundles import BUNDLES
-from pipeline.models.sdxl import SdxlOptions
+from pipeline.weights.catalogue import BUNDLES
 from serve_app.report.assemble import IterationReport, JobReport, RefinementReport, Report
 from serve_app.routes import events, files, health, jobs, library, projects, reports, uploads
 from serve_app.schemas import (

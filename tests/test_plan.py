@@ -8,8 +8,8 @@ from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import DeploymentSchema
 from typer.testing import CliRunner
 
-from pipeline.demands import DEMANDS
-from pipeline.engines import PRESETS, PortName
+from pipeline.engines.demands import DEMANDS
+from pipeline.engines.registry import PRESETS, PortName
 from pipeline.errors import InvalidInput, InvalidOption
 from serve_app.cli import app
 from serve_app.plan import HOSTS, Plan, StageTimes, make_plan, read_times

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engines import PRESETS, PortName
+from pipeline.engines.registry import PRESETS, PortName
 from pipeline.errors import InvalidOption, Unavailable
 from serve_app.settings import Environment
 from serve_app.this_machine import Gpus, app_args, find_gpus

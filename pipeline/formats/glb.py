@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.formats.colors import encode_texture, linear_from_srgb
+from pipeline.formats.encoded_texture import encode_texture, linear_from_srgb
 from pipeline.formats.gltf import GlbBuilder
 from pipeline.formats.surface import to_gltf_axes
-from pipeline.mesh.types import TexturedMesh
+from pipeline.mesh.mesh_types import TexturedMesh
 from pipeline.types import FloatArray
 
 __all__ = ["write_glb"]
@@ -23,7 +23,7 @@ _QUANTIZATION = "KHR_mesh_quantization"
 
 
 def write_glb(mesh: TexturedMesh, *, compact: bool = False) -> bytes:
-    """The file's bytes, in the glTF frame of `pipeline.formats.frame`.
+    """The file's bytes, in the glTF frame of `pipeline.geometry.frames`.
 
     Colours per vertex become linear (glTF 2.0, 3.7.2.1: COLOR_0 is linear), in 16 bits, because
     8 linear bits show bands in dark tones. Indices have 16 bits where they suffice.

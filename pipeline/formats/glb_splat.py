@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import InvalidInput
-from pipeline.formats.colors import linear_from_srgb
-from pipeline.formats.frame import GLTF_FROM_WORLD, rotate_model
+from pipeline.formats.encoded_texture import linear_from_srgb
 from pipeline.formats.gltf import GlbBuilder
+from pipeline.geometry.frames import GLTF_FROM_WORLD, rotate_model
 from pipeline.types import SH_C0, SplatModel
 
 __all__ = ["write_glb_splat"]
@@ -24,7 +24,7 @@ _POINTS = 0
 
 
 def write_glb_splat(model: SplatModel, *, compact: bool = False) -> bytes:
-    """The file's bytes, in the glTF frame of `pipeline.formats.frame`, harmonics turned along.
+    """The file's bytes, in the glTF frame of `pipeline.geometry.frames`, harmonics turned along.
 
     Per splat, as the specification names them: POSITION; ROTATION, a unit quaternion xyzw; SCALE,
     the standard deviations themselves (not logarithms); OPACITY 0..1; SH_DEGREE_l_COEF_n, the

@@ -12,9 +12,9 @@ import zipfile
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.formats.colors import encode_texture
+from pipeline.formats.encoded_texture import encode_texture
 from pipeline.formats.surface import to_gltf_axes
-from pipeline.mesh.types import TexturedMesh
+from pipeline.mesh.mesh_types import TexturedMesh
 
 __all__ = ["write_obj"]
 

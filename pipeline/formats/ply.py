@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.errors import InvalidModelFile
-from pipeline.formats.frame import PLY_FROM_WORLD, rotate_model
+from pipeline.geometry.frames import PLY_FROM_WORLD, rotate_model
 from pipeline.types import FloatArray, SplatModel
 
 __all__ = ["read_ply", "write_ply"]
@@ -33,7 +33,7 @@ def _property_names(coefficients: int, *, normals: bool) -> list[str]:
 
 
 def write_ply(model: SplatModel, *, normals: bool = True) -> bytes:
-    """The file's bytes, in the file frame of `pipeline.formats.frame`.
+    """The file's bytes, in the file frame of `pipeline.geometry.frames`.
 
     Args:
         normals: with nx, ny, nz, which are zero. The paper's code writes them and no reader uses

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import InvalidModelFile
-from pipeline.formats.frame import PLY_FROM_WORLD, rotate_model
+from pipeline.geometry.frames import PLY_FROM_WORLD, rotate_model
 from pipeline.types import SH_C0, SplatModel, UInt8Array
 
 __all__ = ["read_splat", "write_splat"]
@@ -19,7 +19,7 @@ _ROW = np.dtype([("mean", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("q
 
 
 def write_splat(model: SplatModel) -> bytes:
-    """The file's bytes, in the file frame of `pipeline.formats.frame`.
+    """The file's bytes, in the file frame of `pipeline.geometry.frames`.
 
     Colour and opacity are rounded to 1/255, quaternion components to 1/128. Rows are sorted from
     large and opaque to small and faint, so that a viewer shows the shape while it still loads.

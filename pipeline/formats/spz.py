@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import InvalidInput
-from pipeline.formats.frame import PLY_FROM_WORLD, rotate_model
+from pipeline.geometry.frames import PLY_FROM_WORLD, rotate_model
 from pipeline.types import FloatArray, SplatModel, UInt8Array
 
 __all__ = ["RUB_FROM_WORLD", "write_spz"]

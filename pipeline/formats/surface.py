@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 
 from pipeline.errors import InvalidInput
-from pipeline.formats.frame import GLTF_FROM_WORLD
-from pipeline.mesh.types import TexturedMesh
+from pipeline.geometry.frames import GLTF_FROM_WORLD
+from pipeline.mesh.mesh_types import TexturedMesh
 
 __all__ = ["to_gltf_axes"]
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import ModelFailed
-from pipeline.formats.colors import encode_texture, linear_from_srgb
+from pipeline.formats.encoded_texture import encode_texture, linear_from_srgb
 from pipeline.formats.surface import to_gltf_axes
-from pipeline.mesh.types import TexturedMesh
+from pipeline.mesh.mesh_types import TexturedMesh
 
 __all__ = ["write_usdz"]
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import trimesh
 
-from pipeline.cameras import surround_cameras
 from pipeline.control import Control
 from pipeline.errors import InvalidInput
+from pipeline.geometry.cameras import surround_cameras
+from pipeline.geometry.unit_frame import CAMERA_RADIUS, UnitFrame
 from pipeline.mesh.extract import extract_surface
+from pipeline.mesh.mesh_types import TexturedMesh, TriangleMesh
 from pipeline.mesh.texture import UNWRAP_LIMIT, bake_colors, bake_texture
-from pipeline.mesh.types import TexturedMesh, TriangleMesh
 from pipeline.splats.floaters import VISIBLE_OPACITY, floating
-from pipeline.splats.unit_frame import CAMERA_RADIUS, UnitFrame
 from pipeline.types import FloatArray, SplatModel
 
 __all__ = ["BuiltMesh", "MeshRequest", "build_mesh"]

@@ -17,15 +17,15 @@ import trimesh
 from scipy import ndimage, special
 from skimage import measure
 
-from pipeline.cameras import surround_cameras
 from pipeline.control import Control
 from pipeline.errors import InvalidInput
-from pipeline.mesh.raster import rasterize_mesh
-from pipeline.mesh.types import TriangleMesh
+from pipeline.geometry.cameras import surround_cameras
+from pipeline.geometry.neighbours import neighbour_distance
+from pipeline.geometry.unit_frame import CAMERA_RADIUS
+from pipeline.mesh.mesh_raster import rasterize_mesh
+from pipeline.mesh.mesh_types import TriangleMesh
 from pipeline.mesh.volume import SurfaceViews, VoxelGrid, carve_hull, fuse_depth
-from pipeline.splats.neighbours import neighbour_distance
 from pipeline.splats.render import render_model
-from pipeline.splats.unit_frame import CAMERA_RADIUS
 from pipeline.types import Cameras, FloatArray, SplatModel
 
 __all__ = ["Surface", "extract_surface", "is_closed", "simplify_surface"]

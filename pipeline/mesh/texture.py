@@ -16,8 +16,8 @@ import xatlas
 
 from pipeline.control import Control
 from pipeline.errors import InvalidInput
-from pipeline.mesh.raster import rasterize_mesh
-from pipeline.mesh.types import IndexArray, TexturedMesh, TriangleMesh
+from pipeline.mesh.mesh_raster import rasterize_mesh
+from pipeline.mesh.mesh_types import IndexArray, TexturedMesh, TriangleMesh
 from pipeline.native import load_library, raise_on_failure
 from pipeline.splats.render import render_model
 from pipeline.types import Cameras, FloatArray, SplatModel, UInt8Array

@@ -5,7 +5,7 @@ It does not know tensors: `pipeline.splats` and `pipeline.mesh` declare the func
 
 from __future__ import annotations
 
-from pipeline.native.build import build_library, default_threads, load_library, set_threads
+from pipeline.native.compile import build_library, default_threads, load_library, set_threads
 from pipeline.native.status import raise_on_failure
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from pipeline.errors import Unavailable
-from pipeline.native.build import build_library
+from pipeline.native.compile import build_library
 
 
 def main() -> int:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.cameras import FOCAL_AT_256, RADIUS, turntable_cameras
 from pipeline.errors import InvalidInput
+from pipeline.geometry.cameras import FOCAL_AT_256, RADIUS, turntable_cameras
 from pipeline.types import FloatArray, SplatModel
 
 __all__ = ["Sphere", "bounding_sphere", "framed"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.splats.neighbours import neighbour_distance
+from pipeline.geometry.neighbours import neighbour_distance
 from pipeline.types import SplatModel
 
 __all__ = ["VISIBLE_OPACITY", "floater_share", "floating"]

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipeline.cameras import rig_cameras
+from pipeline.geometry.cameras import rig_cameras
 from pipeline.ports import References
-from pipeline.scores import LpipsLike, psnr, summarise, view_scores
 from pipeline.splats.floaters import floater_share
 from pipeline.splats.render import Rendering, render_model
+from pipeline.splats.scores import LpipsLike, psnr, summarise, view_scores
 from pipeline.splats.warp import cross_view_error, low_pass
 from pipeline.types import FloatArray, Scores, SplatModel, UInt8Array, ViewSet
 

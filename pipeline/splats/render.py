@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.splats._threads import one_torch_thread
-from pipeline.splats.rasterize import median_depth, rasterize
+from pipeline.splats.rasterize.rasterizer import median_depth, rasterize
+from pipeline.splats.torch_threads import one_torch_thread
 from pipeline.types import Cameras, FloatArray, SplatModel
 
 __all__ = ["Rendering", "render_model"]

@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from pipeline.cameras import surround_cameras
 from pipeline.control import Control
-from pipeline.splats.rasterize import rasterize
-from pipeline.splats.unit_frame import CAMERA_RADIUS, UnitFrame
+from pipeline.geometry.cameras import surround_cameras
+from pipeline.geometry.unit_frame import CAMERA_RADIUS, UnitFrame
+from pipeline.splats.rasterize.rasterizer import rasterize
 from pipeline.types import FloatArray, SplatModel
 
 __all__ = ["peak_contributions", "prune_invisible"]

@@ -9,8 +9,8 @@ import asyncio
 from typing import Any
 
 from deployments.store import Blobs, Bucket, JobKind, JobState, ProjectJob, Records
-from pipeline.intake import WHOLE_PHOTO
-from pipeline.manifest import (
+from pipeline.flow.intake import WHOLE_PHOTO
+from pipeline.flow.manifest import (
     ORIGINAL_FILE,
     Manifest,
     PhotoRecord,

@@ -16,7 +16,7 @@ from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
 from deployments.paths import original_path, processed_path
 from deployments.store import Bucket, Project, ProjectStatus, Store
 from pipeline.errors import GlimpseError, NotFound, Unavailable
-from pipeline.intake import Upload, prepare_upload
+from pipeline.flow.intake import Upload, prepare_upload
 from serve_app.jobs import idempotency_key
 from serve_app.problems import Problem
 from serve_app.removal import remove_project

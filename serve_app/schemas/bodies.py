@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from deployments.store import ProjectStatus
-from pipeline.cameras import VIEW_COUNT
-from pipeline.formats import FORMATS
+from pipeline.file_types import FORMATS
+from pipeline.geometry.cameras import VIEW_COUNT
 from pipeline.options import (
     FACE_LIMITS,
     MAX_CANDIDATES,

@@ -19,7 +19,7 @@ from deployments.store import (
     Project,
     ProjectDetail,
 )
-from pipeline.cameras import VIEW_COUNT
+from pipeline.geometry.cameras import VIEW_COUNT
 from serve_app.schemas.jobs import JobAnswer
 from serve_app.schemas.results import Url
 

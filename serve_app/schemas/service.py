@@ -28,7 +28,7 @@ class StepAnswer(BaseModel):
 
 
 class ManifestAnswer(BaseModel):
-    """What made a project's models (`pipeline.manifest`), and why a replay may differ."""
+    """What made a project's models (`pipeline.flow.manifest`), and why a replay may differ."""
 
     version: int
     project_id: str

@@ -6,7 +6,7 @@ from imageio_ffmpeg import count_frames_and_secs
 from PIL import Image
 from typer.testing import CliRunner
 
-from pipeline.formats import FORMATS
+from pipeline.file_types import FORMATS
 from pipeline.formats.ply import read_ply
 from pipeline.formats.splat import read_splat
 from serve_app.cli import app

@@ -16,7 +16,7 @@ from imageio_ffmpeg import count_frames_and_secs
 from PIL import Image
 from typer.testing import CliRunner
 
-from pipeline.formats import FORMATS
+from pipeline.file_types import FORMATS
 from pipeline.formats.ply import read_ply, write_ply
 from pipeline.formats.splat import read_splat, write_splat
 from pipeline.types import SplatModel

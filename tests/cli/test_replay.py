@@ -13,10 +13,10 @@ import pytest
 from PIL import ExifTags, Image
 from typer.testing import CliRunner
 
-import pipeline.local
-from pipeline.images import encode_png
-from pipeline.intake import prepare_upload
-from pipeline.manifest import Manifest, PhotoRecord, Step, StepKind, content_hash
+import pipeline.flow.local
+from pipeline.flow.intake import prepare_upload
+from pipeline.flow.manifest import Manifest, PhotoRecord, Step, StepKind, content_hash
+from pipeline.imaging.images import encode_png
 from serve_app.cli import app
 from serve_app.replay import DIFFERS_EXIT_CODE, stored_upload
 from tests.cli.conftest import FinishedRun
@@ -88,13 +88,13 @@ def test_a_replay_is_bit_identical(finished: Path, tmp_path: Path) -> None:
 def test_another_number_of_threads_gives_the_same_files(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual = pipeline.local.default_threads()
-    monkeypatch.setattr(pipeline.local, "default_threads", lambda: 1 if usual > 1 else 2)
+    usual = pipeline.flow.local.default_threads()
+    monkeypatch.setattr(pipeline.flow.local, "default_threads", lambda: 1 if usual > 1 else 2)
     try:
         code, said = replay(finished / "manifest.json")
     finally:
-        pipeline.local.torch.set_num_threads(usual)
-        pipeline.local.set_threads(usual)
+        pipeline.flow.local.torch.set_num_threads(usual)
+        pipeline.flow.local.set_threads(usual)
     assert code == 0, said
 
 

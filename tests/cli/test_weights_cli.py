@@ -17,14 +17,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from pipeline.models import bundles
-from pipeline.models.bundle_folders import LOCK_NAME
-from pipeline.models.bundles import (
+from pipeline.weights import catalogue as bundles
+from pipeline.weights.catalogue import (
     BUNDLES,
     Bundle,
     BundleFile,
 )
-from pipeline.models.weights import WEIGHTS, Weight
+from pipeline.weights.folders import LOCK_NAME
+from pipeline.weights.single_files import WEIGHTS, Weight
 from serve_app import weights_cli
 from serve_app.cli import app
 from serve_app.weights_cli import DAMAGED_EXIT_CODE
@@ -227,7 +227,7 @@ def test_a_checkpoint_is_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         folder.mkdir()
         (folder / "model.safetensors").write_bytes(str(options["dtype"]).encode())
 
-    module = types.ModuleType("pipeline.models.syncdreamer.checkpoint")
+    module = types.ModuleType("pipeline.engines.views.syncdreamer.checkpoint")
     module.convert_checkpoint = convert_checkpoint  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
     checkpoint = tmp_path / "own[1].ckpt"
@@ -253,7 +253,7 @@ def test_ctrl_c_keeps_what_has_arrived(hub: Hub, tmp_path: Path) -> None:
     # A shell may have told this process, and so its children, to ignore the signal.
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "from pipeline.models.bundles import BUNDLES;"
+        "from pipeline.weights.catalogue import BUNDLES;"
         "from tests.cli.test_weights_cli import TINY;"
         "from serve_app.cli import app; BUNDLES['tiny'] = TINY; app()"
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from pipeline.engines import PortName
+from pipeline.engines.registry import PortName
 from serve_app.server import RunningService, running_service
 from serve_app.settings import AppArgs
 from tests.store.fixtures import server_directory

@@ -13,7 +13,7 @@ import pytest
 import trimesh
 from PIL import Image
 
-from pipeline.formats import FORMATS
+from pipeline.file_types import FORMATS
 from pipeline.formats.ply import read_ply
 from serve_app.demo import default_photo
 

@@ -31,7 +31,7 @@ from deployments.store import (
 from pipeline.control import ignore_progress
 from pipeline.errors import ModelFailed, ReplicaDied, StaleAttempt, Unavailable
 from pipeline.formats.ply import read_ply
-from pipeline.images import encode_png
+from pipeline.imaging.images import encode_png
 from pipeline.options import ExportOptions
 from pipeline.ports import IterationOutcome
 from pipeline.types import Scores, ViewScore

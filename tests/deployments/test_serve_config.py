@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from pipeline.engines import ON_DEVICE, PRESETS, PortName
+from pipeline.engines.registry import ON_DEVICE, PRESETS, PortName
 from serve_app.builder import build
 from serve_app.cli import app
 from serve_app.config_check import config_faults, read_config

@@ -12,7 +12,7 @@ from PIL import Image
 
 from deployments.store import Bucket, JobKind, NewJob
 from pipeline.errors import InvalidInput, ModelFailed, Unavailable
-from pipeline.formats import FORMATS
+from pipeline.file_types import FORMATS
 from tests.http.test_contract import API, photo, upload
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.control import ignore_progress
 from pipeline.errors import ModelFailed
-from pipeline.manifest import Manifest, State, compare, is_identical
+from pipeline.flow.manifest import Manifest, State, compare, is_identical
 from serve_app.routes.reports import prefers_html
 from tests.fakes import FakeModels
 from tests.http.test_contract import API, upload

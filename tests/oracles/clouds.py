@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from pipeline.mesh.types import TexturedMesh
+from pipeline.mesh.mesh_types import TexturedMesh
 from pipeline.types import SH_C0, FloatArray, SplatModel, UInt8Array
 
 #: Where the three markers stand in the world, and their colours: the photographed side red, the

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.mesh.raster import rasterize_mesh
+from pipeline.mesh.mesh_raster import rasterize_mesh
 from pipeline.types import Cameras, DepthMaps, FloatArray, ViewSet
 
 Grid = npt.NDArray[np.float64]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.cameras import orbit_cameras
+from pipeline.geometry.cameras import orbit_cameras
 
 #: Arguments of `rasterize` in the order of a scene's values.
 NAMES = ("means", "quats", "scales", "opacities", "colors", "viewmats", "Ks")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.formats.frame import rotate_model
+from pipeline.geometry.frames import rotate_model
 from pipeline.types import FloatArray, SplatModel
 
 TOOLS = Path(__file__).parents[1] / "tools"

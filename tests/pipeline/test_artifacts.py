@@ -4,13 +4,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.artifacts import (
+from pipeline.errors import ModelFailed
+from pipeline.flow.artifacts import (
     decode_depths,
     decode_views,
     encode_depths,
     encode_views,
 )
-from pipeline.errors import ModelFailed
 from pipeline.media_types import media_type
 from pipeline.types import DepthMaps
 from tests.fakes import some_views

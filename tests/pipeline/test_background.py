@@ -11,18 +11,18 @@ from scipy import ndimage
 from skimage import data
 
 from pipeline.control import Control
-from pipeline.errors import Cancelled, InvalidImage, InvalidOption, Unavailable
-from pipeline.images import frame_object
-from pipeline.models import background
-from pipeline.models.background import (
+from pipeline.engines.background import removers as background
+from pipeline.engines.background.removers import (
     BackgroundEngine,
     GrabCut,
     U2Net,
     clean_mask,
     make_background_engine,
 )
-from pipeline.models.weights import U2NETP, locate
+from pipeline.errors import Cancelled, InvalidImage, InvalidOption, Unavailable
+from pipeline.imaging.images import frame_object
 from pipeline.types import UInt8Array
+from pipeline.weights.single_files import U2NETP, locate
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,19 @@ from typing import Any
 import pytest
 
 from pipeline.control import Control, Progress
-from pipeline.engines import ENGINES, PortName
+from pipeline.engines.registry import ENGINES, PortName
 from pipeline.errors import Cancelled, InvalidOption, Unavailable
-from pipeline.models import bundles
-from pipeline.models.bundle_folders import (
+from pipeline.weights import catalogue as bundles
+from pipeline.weights.catalogue import (
+    BUNDLES,
+    ENGINE_NAMES,
+    Bundle,
+    BundleFile,
+    bundle_named,
+    bundles_of,
+    size_for_people,
+)
+from pipeline.weights.folders import (
     LOCK_NAME,
     Condition,
     adopt,
@@ -25,15 +34,6 @@ from pipeline.models.bundle_folders import (
     found_bundles,
     read_lock,
     verify,
-)
-from pipeline.models.bundles import (
-    BUNDLES,
-    ENGINE_NAMES,
-    Bundle,
-    BundleFile,
-    bundle_named,
-    bundles_of,
-    size_for_people,
 )
 
 FILES = {"config.json": b"{}", "deep/weights.safetensors": b"seven layers" * 1000}

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.cameras import (
+from pipeline.geometry.cameras import (
     held_out_cameras,
     photo_camera,
     rig_cameras,

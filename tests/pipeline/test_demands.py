@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from pipeline.demands import CONTEXT_GIB, DEMANDS
 from pipeline.device import CONTEXT_BYTES
-from pipeline.models.midas import _full_size
-from pipeline.models.sdxl.networks import _CONTROLNET, _UNET, _VAE
-from pipeline.models.syncdreamer.config import SyncDreamerConfig
+from pipeline.engines.demands import CONTEXT_GIB, DEMANDS
+from pipeline.engines.depth.midas import _full_size
+from pipeline.engines.enhance.sdxl.sdxl_networks import _CONTROLNET, _UNET, _VAE
+from pipeline.engines.views.syncdreamer.config import SyncDreamerConfig
 
 
 def gib(*networks: torch.nn.Module) -> float:
@@ -17,7 +17,7 @@ def gib(*networks: torch.nn.Module) -> float:
 
 
 def test_syncdreamer():
-    from pipeline.models.syncdreamer.network import SyncDreamerNetwork
+    from pipeline.engines.views.syncdreamer.network import SyncDreamerNetwork
 
     with torch.device("meta"):
         network = SyncDreamerNetwork(SyncDreamerConfig.released())

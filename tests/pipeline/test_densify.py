@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from pipeline.splats.densify import DensifyOptions, GradientTracker, densify, prune
-from pipeline.splats.optimiser import LearningRates, Optimiser, StepResult
+from pipeline.splats.training.densify import DensifyOptions, GradientTracker, densify, prune
+from pipeline.splats.training.optimiser import LearningRates, Optimiser, StepResult
 from pipeline.types import SplatModel
 
 COUNT = 20

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from pipeline.cameras import rig_cameras
 from pipeline.control import Control, Progress
+from pipeline.engines.depth.alignment import AlignedDepth, align
 from pipeline.errors import Cancelled
-from pipeline.models.depth_alignment import AlignedDepth, align
+from pipeline.geometry.cameras import rig_cameras
 from pipeline.types import FloatArray, ViewSet
 from tests.oracles.objects import Object, bumpy_sphere, mug, photograph, printed_box, torus
 

@@ -11,14 +11,14 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from pipeline.cameras import HELD_OUT_VIEWS, orbit_cameras, rig_cameras, underside_cameras
 from pipeline.control import Control, Progress
+from pipeline.engines.splats.cpu_splats import CpuSplats
 from pipeline.errors import Cancelled
+from pipeline.geometry.cameras import HELD_OUT_VIEWS, orbit_cameras, rig_cameras, underside_cameras
 from pipeline.ports import FitRequest, References, RefineRequest
-from pipeline.splats.engine import CpuSplats
 from pipeline.splats.judge import judge_model
-from pipeline.splats.polish import PolishSettings, improve_model
 from pipeline.splats.render import render_model
+from pipeline.splats.training.polish import PolishSettings, improve_model
 from pipeline.types import Cameras, DepthMaps, SplatModel, UInt8Array, ViewSet
 from tests.oracles.objects import bumpy_sphere, photograph, torus
 

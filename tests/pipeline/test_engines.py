@@ -3,13 +3,13 @@
 import pytest
 
 from pipeline.device import Device
-from pipeline.engines import ENGINES, NATIVE, ON_DEVICE, PRESETS, EngineChoice, PortName
+from pipeline.engines.depth.depth_engines import make_depth_engine
+from pipeline.engines.engine_options import with_options
+from pipeline.engines.enhance.enhancer_engines import make_enhancer_engine
+from pipeline.engines.registry import ENGINES, NATIVE, ON_DEVICE, PRESETS, EngineChoice, PortName
+from pipeline.engines.views.view_engines import make_view_engine
 from pipeline.errors import InvalidOption, Unavailable
-from pipeline.local import build_ports
-from pipeline.models.depth import make_depth_engine
-from pipeline.models.engine_options import with_options
-from pipeline.models.enhance import make_enhancer_engine
-from pipeline.models.views import make_view_engine
+from pipeline.flow.local import build_ports
 from tests.tiny.model_dir import TINY_OPTIONS, write_tiny_bundle, write_tiny_models
 
 CPU = Device.choose("cpu")

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 import trimesh
 
-from pipeline.cameras import held_out_cameras
 from pipeline.control import Control, Progress
+from pipeline.engines.exporter import MeshMemory, export_model
 from pipeline.errors import Cancelled, InvalidInput, InvalidOption
-from pipeline.export import MeshMemory, export_model
-from pipeline.formats import FORMATS
+from pipeline.file_types import FORMATS
 from pipeline.formats.ply import read_ply
 from pipeline.formats.splat import read_splat
+from pipeline.geometry.cameras import held_out_cameras
 from pipeline.options import ExportOptions
 from pipeline.ports import ExportedFile
-from pipeline.scores import psnr
 from pipeline.splats.render import render_model
+from pipeline.splats.scores import psnr
 from pipeline.types import SplatModel
 from tests.fakes import some_model
 from tests.oracles.shells import shell

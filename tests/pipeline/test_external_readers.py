@@ -10,14 +10,14 @@ import pytest
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from pipeline.cameras import rig_cameras
-from pipeline.formats.colors import linear_from_srgb
-from pipeline.formats.frame import GLTF_FROM_WORLD, PLY_FROM_WORLD, rotate_model
+from pipeline.formats.encoded_texture import linear_from_srgb
 from pipeline.formats.glb import write_glb
 from pipeline.formats.glb_splat import write_glb_splat
 from pipeline.formats.ply import write_ply
 from pipeline.formats.splat import read_splat, write_splat
 from pipeline.formats.spz import RUB_FROM_WORLD, write_spz
+from pipeline.geometry.cameras import rig_cameras
+from pipeline.geometry.frames import GLTF_FROM_WORLD, PLY_FROM_WORLD, rotate_model
 from pipeline.splats.render import render_model
 from pipeline.types import SH_C0, SplatModel
 from tests.fakes import some_model

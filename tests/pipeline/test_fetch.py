@@ -19,9 +19,11 @@ import torch
 
 from pipeline.control import Control, Progress
 from pipeline.errors import Cancelled, Conflict, InvalidOption, Unavailable
-from pipeline.models import bundles
-from pipeline.models import fetch as fetch_module
-from pipeline.models.bundle_folders import (
+from pipeline.weights import catalogue as bundles
+from pipeline.weights import fetch as fetch_module
+from pipeline.weights.catalogue import Bundle, BundleFile
+from pipeline.weights.fetch import convert, fetch
+from pipeline.weights.folders import (
     LOCK_NAME,
     WORK_NAME,
     Condition,
@@ -29,8 +31,6 @@ from pipeline.models.bundle_folders import (
     find_bundle,
     read_lock,
 )
-from pipeline.models.bundles import Bundle, BundleFile
-from pipeline.models.fetch import convert, fetch
 from tests.hub import COMMIT, FILES, NEWEST, REPO, Hub, running_hub
 
 BIG = FILES["model.safetensors"]
@@ -326,7 +326,7 @@ def converter(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         (folder / "unet" / "weights.safetensors").write_bytes(source.read_bytes()[::-1])
         (folder / "config.json").write_bytes(b"{}")
 
-    module = types.ModuleType("pipeline.models.syncdreamer.checkpoint")
+    module = types.ModuleType("pipeline.engines.views.syncdreamer.checkpoint")
     module.convert_checkpoint = convert_checkpoint  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
     return calls

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.cameras import held_out_cameras, orbit_cameras, rig_cameras
 from pipeline.control import Control, Progress
 from pipeline.errors import Cancelled, InvalidInput, InvalidOption, ModelFailed
-from pipeline.splats.fit import START_SHARE, FitOptions, Targets, fit
-from pipeline.splats.initialise import splats_from_views
-from pipeline.splats.optimiser import LearningRates, Optimiser
+from pipeline.geometry.cameras import held_out_cameras, orbit_cameras, rig_cameras
 from pipeline.splats.render import render_model
+from pipeline.splats.training.fit import START_SHARE, FitOptions, Targets, fit
+from pipeline.splats.training.initialise import splats_from_views
+from pipeline.splats.training.optimiser import LearningRates, Optimiser
 from pipeline.types import Cameras, SplatModel, ViewSet
 from tests.oracles.objects import bumpy_sphere, photograph, torus
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.folder import FolderJournal
+from pipeline.flow.folder_journal import FolderJournal
+from pipeline.flow.manifest import StepKind, content_hash
 from pipeline.formats.ply import read_ply
-from pipeline.manifest import StepKind, content_hash
 from pipeline.ports import IterationOutcome
 from pipeline.types import Scores
 from tests.fakes import some_model, some_views

@@ -4,14 +4,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from pipeline.cameras import HELD_OUT_VIEWS, photo_camera
 from pipeline.errors import (
     Cancelled,
     ModelFailed,
     OutOfMemory,
     StaleAttempt,
 )
-from pipeline.generate import STAGE_SPANS, generate, photo_view
+from pipeline.flow.generate import STAGE_SPANS, generate, photo_view
+from pipeline.geometry.cameras import HELD_OUT_VIEWS, photo_camera
 from pipeline.options import SEED_LIMIT, GenerateOptions
 from pipeline.types import Cutout
 from tests.fakes import FakeModels, MemoryJournal, some_cutout, some_model, some_views

@@ -18,18 +18,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.cameras import rig_cameras
 from pipeline.control import Control
 from pipeline.device import Device, Precision
+from pipeline.engines.splats.gsplat_splats import GsplatSplats
 from pipeline.errors import Unavailable
+from pipeline.geometry.cameras import rig_cameras
 from pipeline.ports import FitRequest
-from pipeline.splats import _cpu, _gsplat
-from pipeline.splats import rasterize as front
-from pipeline.splats._median import median_depth as torch_median
-from pipeline.splats._request import RasterRequest
-from pipeline.splats.gpu_engine import GsplatSplats
-from pipeline.splats.losses import _l1_and_ssim, photometric_loss
-from pipeline.splats.rasterize import median_depth, rasterize
+from pipeline.splats.rasterize import cpu_backend, gsplat_backend
+from pipeline.splats.rasterize import rasterizer as front
+from pipeline.splats.rasterize.arguments import RasterRequest
+from pipeline.splats.rasterize.median_depth import median_depth as torch_median
+from pipeline.splats.rasterize.rasterizer import median_depth, rasterize
+from pipeline.splats.training.losses import _l1_and_ssim, photometric_loss
 from tests.oracles.objects import photograph, torus
 from tests.oracles.scenes import Scene, scene
 
@@ -92,7 +92,7 @@ class StandIn:
         assert N > 0 and C > 0, "its kernels are not launched for nothing"
         assert not packed and tile_size <= 32 and not viewmats.requires_grad
         names = inspect.signature(RasterRequest).parameters
-        image, alpha, meta = _cpu.rasterize(
+        image, alpha, meta = cpu_backend.rasterize(
             RasterRequest(**{name: given[name] for name in names if name in given})
         )
         hidden = (meta["radii"] == 0).all(-1)
@@ -113,7 +113,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     cuda = ModuleType("gsplat.cuda")
     for name, module in (("gsplat", package), ("gsplat.cuda", cuda), (backend.__name__, backend)):
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(front, "_backend", lambda _means: _gsplat)
+    monkeypatch.setattr(front, "_backend", lambda _means: gsplat_backend)
     yield fake
 
 
@@ -167,7 +167,7 @@ def test_calls_reach_gsplat_unchanged(stand_in: StandIn, mode: str, style: str) 
         assert call[name] == options[name], name
     assert (call["width"], call["height"]) == (WIDTH, HEIGHT)
     with pytest.MonkeyPatch.context() as monkey:
-        monkey.setattr(front, "_backend", lambda _means: _cpu)
+        monkey.setattr(front, "_backend", lambda _means: cpu_backend)
         straight = drawn(s, **options)
     for a, b in zip(through, straight, strict=True):
         assert torch.equal(a, b)
@@ -215,7 +215,7 @@ def test_meta_is_that_of_the_cpu_backend(stand_in: StandIn) -> None:
     s = scene(30, cameras=2)
     arguments = (*s.splats, s.viewmats, s.Ks, 48, 32)
     _, _, ours = rasterize(*arguments, tile_size=64)
-    _, _, cpu = _cpu.rasterize(RasterRequest(*arguments, tile_size=64))
+    _, _, cpu = cpu_backend.rasterize(RasterRequest(*arguments, tile_size=64))
     assert ours.keys() == cpu.keys()
     for name, value in cpu.items():
         if isinstance(value, Tensor):
@@ -248,7 +248,9 @@ def test_no_splats_show_the_background_and_never_reach_gsplat(stand_in: StandIn,
     ground = None if mode in ("D", "ED") else torch.rand(2, 3)
     options: dict[str, Any] = {"backgrounds": ground, "render_mode": mode, "absgrad": True}
     image, alpha, meta = rasterize(*splats, s.viewmats, s.Ks, 33, 21, **options)
-    wanted, _, cpu = _cpu.rasterize(RasterRequest(*s.splats, s.viewmats, s.Ks, 33, 21, **options))
+    wanted, _, cpu = cpu_backend.rasterize(
+        RasterRequest(*s.splats, s.viewmats, s.Ks, 33, 21, **options)
+    )
     assert torch.equal(image, wanted) and not alpha.any() and alpha.shape == (2, 21, 33, 1)
     for name in ("radii", "means2d", "depths", "conics", "opacities"):
         assert meta[name].shape == cpu[name].shape and meta[name].dtype == cpu[name].dtype
@@ -267,7 +269,7 @@ def test_missing_gsplat_is_unavailable_and_says_what_to_install(
     monkeypatch.setitem(sys.modules, "gsplat", None)  # the import fails
     s = scene(4)
     with pytest.raises(Unavailable, match=r"-e '\.\[gpu\]'.*nvcc.*deploy/Dockerfile"):
-        _gsplat.rasterize(RasterRequest(*s.splats, s.viewmats, s.Ks, 32, 32))
+        gsplat_backend.rasterize(RasterRequest(*s.splats, s.viewmats, s.Ks, 32, 32))
 
 
 def test_gsplat_that_was_not_compiled_is_unavailable(
@@ -288,9 +290,9 @@ import pipeline
 for module in pkgutil.walk_packages(pipeline.__path__, "pipeline."):
     importlib.import_module(module.name)
 assert "gsplat" not in sys.modules
-from pipeline.cameras import rig_cameras
+from pipeline.geometry.cameras import rig_cameras
 from pipeline.device import Device
-from pipeline.splats.gpu_engine import GsplatSplats
+from pipeline.engines.splats.gsplat_splats import GsplatSplats
 GsplatSplats(Device.choose("cpu")).warm_up()
 assert not [name for name in sys.modules if name.startswith("gsplat")]
 """
@@ -333,7 +335,7 @@ def test_median_depth_goes_through_gsplat_and_ignores_what_it_leaves_undefined(
     depth = median_depth(*s.splats[:4], s.viewmats, s.Ks, WIDTH, HEIGHT)
     request = RasterRequest(*s.splats[:4], None, s.viewmats, s.Ks, WIDTH, HEIGHT, render_mode="D")
     assert len(stand_in.calls) == 1
-    assert float(((depth - _cpu.median_depth(request)).abs() > 1e-6).float().mean()) < 1e-3
+    assert float(((depth - cpu_backend.median_depth(request)).abs() > 1e-6).float().mean()) < 1e-3
 
 
 # -- losses in torch -----------------------------------------------------------------------------

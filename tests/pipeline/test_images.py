@@ -16,7 +16,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from pipeline.errors import InvalidImage
-from pipeline.images import (
+from pipeline.imaging.images import (
     GIVEN_ALPHA,
     MAX_PIXELS,
     MAX_WEBP_PIXELS,
@@ -299,7 +299,7 @@ def test_a_huge_photo_is_reduced_for_the_work(kind: str) -> None:
 #: Prints the most memory this process ever held, MB. Not `ru_maxrss`: that one is inherited.
 PEAK_SCRIPT = """
 import pathlib, sys
-from pipeline.images import decode_photo
+from pipeline.imaging.images import decode_photo
 photo = decode_photo(pathlib.Path(sys.argv[1]).read_bytes())
 assert photo.rgb.shape == (2048, 2048, 3)
 status = pathlib.Path("/proc/self/status").read_text()

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from pipeline.cameras import rig_cameras
 from pipeline.control import Control, Progress
 from pipeline.errors import Cancelled, InvalidInput, ModelFailed
-from pipeline.splats.initialise import splats_from_views
+from pipeline.geometry.cameras import rig_cameras
+from pipeline.splats.training.initialise import splats_from_views
 from pipeline.types import SH_C0, DepthMaps, ViewSet
 from tests.oracles.objects import bumpy_sphere, photograph, torus
 

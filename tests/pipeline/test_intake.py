@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InvalidImage
-from pipeline.images import decode_png, encode_png
-from pipeline.intake import prepare_upload
+from pipeline.flow.intake import prepare_upload
+from pipeline.imaging.images import decode_png, encode_png
 from pipeline.types import UInt8Array
 from tests.fakes import FakeModels
 
@@ -103,7 +103,7 @@ async def test_a_thin_object_is_taken() -> None:
 
 def test_intake_loads_no_engine() -> None:
     script = (
-        "import sys, pipeline.intake; "
+        "import sys, pipeline.flow.intake; "
         "print([m for m in ('torch', 'cv2', 'onnxruntime') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)

@@ -15,10 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import native
-from pipeline.cameras import photo_camera, rig_cameras
 from pipeline.errors import InvalidInput
+from pipeline.geometry.cameras import photo_camera, rig_cameras
 from pipeline.ports import References
-from pipeline.scores import overall_quality, psnr
 from pipeline.splats.floaters import floater_share, floating
 from pipeline.splats.judge import (
     depth_error,
@@ -27,6 +26,7 @@ from pipeline.splats.judge import (
     rig_consistency,
 )
 from pipeline.splats.render import Rendering, render_model
+from pipeline.splats.scores import overall_quality, psnr
 from pipeline.types import SH_C0, Cameras, FloatArray, Scores, SplatModel, UInt8Array, ViewSet
 from tests.oracles.shells import shell
 

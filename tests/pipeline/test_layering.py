@@ -41,7 +41,7 @@ def test_only_these_modules_touch_the_environment():
         if "os.environ" in path.read_text() or "getenv" in path.read_text()
     ]
     assert sorted(readers) == [
-        "pipeline/native/build.py",  # build settings: compiler and cache folder
+        "pipeline/native/compile.py",  # build settings: compiler and cache folder
         "serve_app/server.py",  # what Ray and OpenMP must find set before they start
         "serve_app/stores/embedded.py",  # hands PATH and the like on to the server it starts
     ]

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from pipeline import native
-from pipeline.splats.losses import SSIM_WEIGHT, photometric_loss, silhouette_loss, ssim
+from pipeline.splats.training.losses import SSIM_WEIGHT, photometric_loss, silhouette_loss, ssim
 
 
 def pair(height: int = 47, width: int = 61, batch: int = 2) -> tuple[Tensor, Tensor]:

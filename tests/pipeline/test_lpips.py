@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.engines.perceptual import lpips as module
+from pipeline.engines.perceptual.lpips import Lpips, find_lpips
 from pipeline.errors import Unavailable
-from pipeline.models import lpips as module
-from pipeline.models.lpips import Lpips, find_lpips
-from pipeline.models.weights import LPIPS_ALEX, locate
+from pipeline.weights.single_files import LPIPS_ALEX, locate
 from tests.pipeline.references.make_lpips_reference import blurred, pairs, picture
 
 REFERENCE = json.loads((Path(__file__).parent / "references/lpips_reference.json").read_text())

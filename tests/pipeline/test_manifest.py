@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import manifest as manifest_module
 from pipeline.errors import InvalidInput
-from pipeline.manifest import (
+from pipeline.flow import manifest as manifest_module
+from pipeline.flow.manifest import (
     Difference,
     Manifest,
     PhotoRecord,
@@ -26,7 +26,7 @@ from pipeline.manifest import (
     environment,
     is_identical,
 )
-from pipeline.models.weights import U2NETP
+from pipeline.weights.single_files import U2NETP
 
 GENERATED = Step(
     StepKind.GENERATE,
@@ -215,7 +215,7 @@ def test_a_changed_source_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_asking_for_the_environment_loads_no_engine() -> None:
     code = (
-        "import sys; from pipeline.manifest import environment; environment(None); "
+        "import sys; from pipeline.flow.manifest import environment; environment(None); "
         "print(sorted({'torch', 'cv2', 'onnxruntime', 'rembg'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

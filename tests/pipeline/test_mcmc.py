@@ -17,22 +17,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.cameras import HELD_OUT_VIEWS, rig_cameras, underside_cameras
 from pipeline.control import Control, Progress
 from pipeline.device import Device, Precision
+from pipeline.engines.splats.cpu_splats import CpuSplats
+from pipeline.engines.splats.gsplat_splats import GsplatSplats
 from pipeline.errors import Cancelled, InvalidOption, ModelFailed, OutOfMemory
 from pipeline.formats.ply import read_ply, write_ply
+from pipeline.geometry.cameras import HELD_OUT_VIEWS, rig_cameras, underside_cameras
+from pipeline.geometry.rotation import rotate, rotate_back
 from pipeline.ports import FitRequest, References, RefineRequest
-from pipeline.splats import mcmc
-from pipeline.splats.batch_fit import STRATEGIES, BatchFitOptions, fit_in_batches
-from pipeline.splats.engine import CpuSplats
-from pipeline.splats.gpu_engine import GsplatSplats
-from pipeline.splats.initialise import splats_from_views
-from pipeline.splats.mcmc import McmcOptions
-from pipeline.splats.optimiser import LearningRates, Optimiser, StepResult
 from pipeline.splats.render import render_model
-from pipeline.splats.rotation import rotate, rotate_back
-from pipeline.splats.targets import Targets
+from pipeline.splats.training import mcmc
+from pipeline.splats.training.batch_fit import STRATEGIES, BatchFitOptions, fit_in_batches
+from pipeline.splats.training.initialise import splats_from_views
+from pipeline.splats.training.mcmc import McmcOptions
+from pipeline.splats.training.optimiser import LearningRates, Optimiser, StepResult
+from pipeline.splats.training.targets import Targets
 from pipeline.types import DepthMaps, SplatModel, ViewSet
 from tests.oracles.objects import bumpy_sphere, photograph, torus
 

@@ -12,8 +12,8 @@ import trimesh
 from pipeline.control import Control, Progress
 from pipeline.errors import Cancelled, InvalidInput
 from pipeline.mesh.build import BuiltMesh, MeshRequest, build_mesh
+from pipeline.mesh.mesh_types import TexturedMesh
 from pipeline.mesh.texture import UNWRAP_LIMIT
-from pipeline.mesh.types import TexturedMesh
 from pipeline.types import SplatModel
 from tests.oracles import shells
 from tests.oracles.shells import Flaws, Kind, shell

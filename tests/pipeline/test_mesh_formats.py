@@ -15,11 +15,11 @@ from PIL import Image
 from pxr import Usd, UsdGeom, UsdShade, UsdUtils, UsdValidation
 
 from pipeline.errors import InvalidInput
-from pipeline.formats.colors import linear_from_srgb
-from pipeline.formats.frame import GLTF_FROM_WORLD
+from pipeline.formats.encoded_texture import linear_from_srgb
 from pipeline.formats.glb import write_glb
 from pipeline.formats.obj import write_obj
 from pipeline.formats.usdz import write_usdz
+from pipeline.geometry.frames import GLTF_FROM_WORLD
 from tests.oracles.clouds import (
     MARKERS,
     MARKERS_IN_GLTF,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.cameras import surround_cameras
+from pipeline.geometry.cameras import surround_cameras
 from pipeline.mesh.texture import _colors_from_views, _Layout, _texels
 from pipeline.mesh.volume import SurfaceViews, VoxelGrid, carve_hull, fuse_depth
 from pipeline.native import default_threads, set_threads

@@ -12,9 +12,9 @@ import pytest
 import trimesh
 
 from pipeline import native
-from pipeline.cameras import rig_cameras
 from pipeline.errors import InvalidInput
-from pipeline.mesh.raster import rasterize_mesh
+from pipeline.geometry.cameras import rig_cameras
+from pipeline.mesh.mesh_raster import rasterize_mesh
 from pipeline.types import Cameras
 
 RADIUS = 0.4
@@ -207,9 +207,9 @@ def test_too_little_memory_is_an_error_and_not_the_end_of_the_process() -> None:
         import numpy as np
         from pathlib import Path
         from pipeline import native
-        from pipeline.cameras import orbit_cameras
+        from pipeline.geometry.cameras import orbit_cameras
         from pipeline.errors import OutOfMemory
-        from pipeline.mesh.raster import rasterize_mesh
+        from pipeline.mesh.mesh_raster import rasterize_mesh
 
         native.load_library()
         native.set_threads(2)

@@ -17,11 +17,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.cameras import rig_cameras
 from pipeline.control import Control, Progress
 from pipeline.device import Device, Precision
+from pipeline.engines.depth.midas import MidasDepth, Preparation
 from pipeline.errors import Cancelled, OutOfMemory, Unavailable
-from pipeline.models.midas import MidasDepth, Preparation
+from pipeline.geometry.cameras import rig_cameras
 from pipeline.types import FloatArray, ViewSet
 from tests.oracles.objects import bumpy_sphere, photograph
 from tests.tiny.depth import write_tiny_depth

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import OutOfMemory, Unavailable
-from pipeline.native import build, raise_on_failure
+from pipeline.native import compile as build
+from pipeline.native import raise_on_failure
 
 
 @pytest.fixture

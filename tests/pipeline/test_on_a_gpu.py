@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.cameras import HELD_OUT_VIEWS, rig_cameras
-from pipeline.engines import EngineChoice, PortName
-from pipeline.local import LocalPorts, build_ports
+from pipeline.engines.registry import EngineChoice, PortName
+from pipeline.flow.local import LocalPorts, build_ports
+from pipeline.geometry.cameras import HELD_OUT_VIEWS, rig_cameras
 from pipeline.ports import EnhanceSettings, FitRequest, ViewRequest
 from pipeline.types import Cutout, ViewSet
 from tests.oracles.objects import photograph, torus

@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.errors import InvalidOption
-from pipeline.formats import FORMATS
+from pipeline.file_types import FORMATS
 from pipeline.options import ExportOptions, GenerateOptions, RefineOptions
 
 

@@ -15,24 +15,24 @@ import pytest
 import torch
 
 from pipeline import native
-from pipeline.cameras import (
+from pipeline.control import Control, Progress
+from pipeline.errors import Cancelled, InvalidInput, ModelFailed
+from pipeline.geometry.cameras import (
     held_out_cameras,
     orbit_cameras,
     photo_camera,
     rig_cameras,
     underside_cameras,
 )
-from pipeline.control import Control, Progress
-from pipeline.errors import Cancelled, InvalidInput, ModelFailed
 from pipeline.ports import Improvement, RefineRequest
-from pipeline.scores import psnr
-from pipeline.splats import polish
-from pipeline.splats.fit import FitOptions, fit
-from pipeline.splats.initialise import splats_from_views
 from pipeline.splats.judge import depth_error
-from pipeline.splats.polish import PolishSettings, improve_model
 from pipeline.splats.render import render_model
-from pipeline.splats.targets import Targets
+from pipeline.splats.scores import psnr
+from pipeline.splats.training import polish
+from pipeline.splats.training.fit import FitOptions, fit
+from pipeline.splats.training.initialise import splats_from_views
+from pipeline.splats.training.polish import PolishSettings, improve_model
+from pipeline.splats.training.targets import Targets
 from pipeline.types import Cameras, DepthMaps, FloatArray, SplatModel, UInt8Array, ViewSet
 from tests.oracles.objects import photograph, printed_box, torus
 

@@ -21,18 +21,18 @@ import numpy.typing as npt
 import psutil
 import pytest
 
-from pipeline import previews
-from pipeline.cameras import thumbnail_camera, turntable_cameras
 from pipeline.control import Progress
-from pipeline.engines import EngineChoice, PortName
+from pipeline.engines.registry import EngineChoice, PortName
 from pipeline.errors import InvalidInput, InvalidOption, ModelFailed, Unavailable
-from pipeline.images import decode_png
-from pipeline.local import LocalSplats, build_ports
+from pipeline.flow import previews
+from pipeline.flow.local import LocalSplats, build_ports
+from pipeline.flow.previews import check_picture, make_previews, make_thumbnail, make_turntable
+from pipeline.geometry.cameras import thumbnail_camera, turntable_cameras
+from pipeline.imaging.images import decode_png
+from pipeline.imaging.video import VideoWriter, find_encoder
 from pipeline.ports import SplatEngine
-from pipeline.previews import check_picture, make_previews, make_thumbnail, make_turntable
 from pipeline.splats.bounds import bounding_sphere, framed
 from pipeline.types import SH_C0, SplatModel, UInt8Array
-from pipeline.video import VideoWriter, find_encoder
 from tests.fakes import FakeModels, some_model
 from tests.oracles.shells import Kind, shell
 

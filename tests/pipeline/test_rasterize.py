@@ -13,12 +13,12 @@ from scipy.special import sph_harm_y
 from torch import Tensor
 
 from pipeline import native
-from pipeline.cameras import rig_cameras
 from pipeline.errors import InvalidInput
-from pipeline.splats._request import MAX_EXTENT
-from pipeline.splats.rasterize import median_depth, rasterize
+from pipeline.geometry.cameras import rig_cameras
+from pipeline.geometry.spherical_harmonics import sh_basis
+from pipeline.splats.rasterize.arguments import MAX_EXTENT
+from pipeline.splats.rasterize.rasterizer import median_depth, rasterize
 from pipeline.splats.render import render_model
-from pipeline.splats.sh import sh_basis
 from pipeline.types import SplatModel
 from tests.oracles import torch_rasterizer
 from tests.oracles.scenes import NAMES, Scene, scene

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.errors import InvalidInput, Unavailable
-from pipeline.splats.rasterize import rasterize
+from pipeline.splats.rasterize.rasterizer import rasterize
 from tests.oracles.scenes import NAMES, scene
 
 

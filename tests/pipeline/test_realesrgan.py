@@ -11,13 +11,14 @@ import pytest
 from skimage import data
 
 from pipeline.control import Control, Progress
+from pipeline.engines.enhance import enhancer_engines as enhance
+from pipeline.engines.enhance import realesrgan
+from pipeline.engines.enhance.enhancer_engines import make_enhancer_engine
+from pipeline.engines.enhance.realesrgan import RealEsrgan
+from pipeline.engines.perceptual.lpips import find_lpips
 from pipeline.errors import Cancelled, InvalidOption, Unavailable
-from pipeline.models import enhance, realesrgan
-from pipeline.models.enhance import make_enhancer_engine
-from pipeline.models.lpips import find_lpips
-from pipeline.models.realesrgan import RealEsrgan
-from pipeline.models.weights import REALESRGAN_BIN, REALESRGAN_PARAM, locate
 from pipeline.types import UInt8Array
+from pipeline.weights.single_files import REALESRGAN_BIN, REALESRGAN_PARAM, locate
 from tests.pipeline.test_unsharp import SIZE, disc, distance, on_white
 
 

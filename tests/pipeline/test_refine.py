@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
-from pipeline.cameras import HELD_OUT_VIEWS, rig_cameras
 from pipeline.control import Control, Report, ignore_progress
+from pipeline.engines.splats.cpu_splats import CpuSplats
 from pipeline.errors import (
     Cancelled,
     GlimpseError,
@@ -20,6 +20,8 @@ from pipeline.errors import (
     ReplicaDied,
     Unavailable,
 )
+from pipeline.flow.refine import RefineResult, StopReason, refine
+from pipeline.geometry.cameras import HELD_OUT_VIEWS, rig_cameras
 from pipeline.options import RefineOptions
 from pipeline.ports import (
     EnhancedImages,
@@ -30,8 +32,6 @@ from pipeline.ports import (
     RefineRequest,
     Renders,
 )
-from pipeline.refine import RefineResult, StopReason, refine
-from pipeline.splats.engine import CpuSplats
 from pipeline.types import Cameras, DepthMaps, Scores, SplatModel
 from tests.fakes import FakeModels, MemoryJournal, some_model, some_views
 from tests.oracles.objects import photograph, torus

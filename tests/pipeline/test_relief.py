@@ -7,14 +7,19 @@ import pytest
 import trimesh
 from scipy import ndimage
 
-from pipeline.cameras import RADIUS, photo_camera, rig_cameras
 from pipeline.control import Control, Progress
+from pipeline.engines.depth.surface_depth import HEAT_GROUND, SurfaceDepth, heat_map
+from pipeline.engines.views.relief.relief_shape import inflate, local_half_width, silhouette
+from pipeline.engines.views.relief.relief_views import (
+    CAMERAS_PER_CALL,
+    Relief,
+    ReliefMesh,
+    relief_mesh,
+)
 from pipeline.errors import Cancelled, InvalidImage, InvalidOption, ModelFailed
-from pipeline.images import GIVEN_ALPHA, composite_on_white, frame_object
-from pipeline.mesh.raster import rasterize_mesh
-from pipeline.models.relief import CAMERAS_PER_CALL, Relief, ReliefMesh, relief_mesh
-from pipeline.models.relief_shape import inflate, local_half_width, silhouette
-from pipeline.models.surface_depth import HEAT_GROUND, SurfaceDepth, heat_map
+from pipeline.geometry.cameras import RADIUS, photo_camera, rig_cameras
+from pipeline.imaging.images import GIVEN_ALPHA, composite_on_white, frame_object
+from pipeline.mesh.mesh_raster import rasterize_mesh
 from pipeline.types import Cutout, UInt8Array, ViewSet
 
 SIZE = 256

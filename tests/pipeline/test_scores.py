@@ -17,7 +17,7 @@ from torchmetrics.functional.image import (
 )
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from pipeline.scores import (
+from pipeline.splats.scores import (
     QUALITY_WEIGHTS,
     overall_quality,
     psnr,

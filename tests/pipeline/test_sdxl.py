@@ -13,6 +13,7 @@ import torch
 
 from pipeline.control import Control, Progress
 from pipeline.device import Device, Precision
+from pipeline.engines.enhance.sdxl import DEFAULT_PROMPT, SdxlEnhancer, SdxlFolders, SdxlOptions
 from pipeline.errors import (
     Cancelled,
     InvalidInput,
@@ -20,7 +21,6 @@ from pipeline.errors import (
     ModelFailed,
     OutOfMemory,
 )
-from pipeline.models.sdxl import DEFAULT_PROMPT, SdxlEnhancer, SdxlFolders, SdxlOptions
 from pipeline.ports import EnhanceSettings, Renders
 from pipeline.types import FloatArray
 from tests.tiny.sdxl import TINY_RESOLUTION, write_tiny_sdxl

@@ -20,9 +20,10 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.control import Control
 from pipeline.device import Device, Precision
+from pipeline.engines.enhance.sdxl import DEFAULT_PROMPT, SdxlEnhancer, SdxlFolders, SdxlOptions
+from pipeline.engines.enhance.sdxl import sdxl_networks as networks
+from pipeline.engines.enhance.sdxl.sdxl_text import Embedding, Prompts, TextEncoders
 from pipeline.errors import InvalidOption, Unavailable
-from pipeline.models.sdxl import DEFAULT_PROMPT, SdxlEnhancer, SdxlFolders, SdxlOptions, networks
-from pipeline.models.sdxl.text import Embedding, Prompts, TextEncoders
 from pipeline.ports import EnhanceSettings
 from tests.pipeline.test_sdxl import draw, renders
 from tests.tiny import sdxl as tiny
@@ -324,7 +325,7 @@ def test_importing_is_light_and_working_is_quiet(folders: SdxlFolders, tmp_path:
     script.write_text(
         "import sys\n"
         "from pathlib import Path\n"
-        "from pipeline.models.sdxl import SdxlEnhancer, SdxlFolders, SdxlOptions\n"
+        "from pipeline.engines.enhance.sdxl import SdxlEnhancer, SdxlFolders, SdxlOptions\n"
         "assert not {'diffusers', 'transformers'} & set(sys.modules)\n"
         "from pipeline.device import Device, Precision\n"
         "import torch\n"

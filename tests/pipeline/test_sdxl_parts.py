@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.errors import InvalidOption
-from pipeline.models.sdxl import MIN_STRENGTH, SdxlOptions
-from pipeline.models.sdxl.memory import MemoryPlan, memory_plan
-from pipeline.models.sdxl.options import steps_for
-from pipeline.models.sdxl.pictures import (
+from pipeline.engines.enhance.sdxl import MIN_STRENGTH, SdxlOptions
+from pipeline.engines.enhance.sdxl.sdxl_memory import MemoryPlan, memory_plan
+from pipeline.engines.enhance.sdxl.sdxl_options import steps_for
+from pipeline.engines.enhance.sdxl.sdxl_pictures import (
     depth_pictures,
     keep_detail,
     pack_grids,
@@ -19,6 +18,7 @@ from pipeline.models.sdxl.pictures import (
     unpack_grids,
     work_size,
 )
+from pipeline.errors import InvalidOption
 from pipeline.types import FloatArray, UInt8Array
 
 

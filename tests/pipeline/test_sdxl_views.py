@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from pipeline.control import Control
+from pipeline.engines.enhance.sdxl import SdxlEnhancer, SdxlFolders, SdxlOptions
+from pipeline.engines.enhance.sdxl.sdxl_pictures import unpack_grids
 from pipeline.errors import InvalidOption
-from pipeline.models.sdxl import SdxlEnhancer, SdxlFolders, SdxlOptions
-from pipeline.models.sdxl.pictures import unpack_grids
 from pipeline.ports import Renders
 from pipeline.types import FloatArray
 from tests.pipeline.test_sdxl import CPU, CROSS, GRID, HALF, SINGLE, SIZE, draw, renders

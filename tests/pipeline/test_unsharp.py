@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from pipeline.control import Control
+from pipeline.engines.enhance.unsharp import Unsharp
 from pipeline.errors import Cancelled, InvalidOption
-from pipeline.models.unsharp import Unsharp
 from pipeline.types import UInt8Array
 
 SIZE = 128

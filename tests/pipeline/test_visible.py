@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.cameras import held_out_cameras, surround_cameras
 from pipeline.control import Control
 from pipeline.errors import Cancelled
-from pipeline.scores import psnr
-from pipeline.splats.neighbours import neighbour_distance
+from pipeline.geometry.cameras import held_out_cameras, surround_cameras
+from pipeline.geometry.neighbours import neighbour_distance
+from pipeline.geometry.unit_frame import CAMERA_RADIUS, UnitFrame
 from pipeline.splats.render import render_model
-from pipeline.splats.unit_frame import CAMERA_RADIUS, UnitFrame
+from pipeline.splats.scores import psnr
 from pipeline.splats.visible import peak_contributions, prune_invisible
 from pipeline.types import SplatModel
 from tests.fakes import some_model

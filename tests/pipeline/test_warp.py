@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pipeline.cameras import orbit_cameras, rig_cameras
+from pipeline.geometry.cameras import orbit_cameras, rig_cameras
 from pipeline.splats.warp import Agreement, cross_view_error, low_pass
 from pipeline.types import Cameras, FloatArray
 from tests.oracles.objects import bumpy_sphere, photograph, torus

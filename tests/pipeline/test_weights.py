@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import Unavailable
-from pipeline.models.weights import U2NETP, WEIGHTS, Weight, locate
+from pipeline.weights.single_files import U2NETP, WEIGHTS, Weight, locate
 
 CONTENT = b"seven layers of weights"
 WEIGHT = Weight(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.control import Control
-from pipeline.models.bundle_folders import record, write_lock
-from pipeline.models.bundles import bundle_named
+from pipeline.weights.catalogue import bundle_named
+from pipeline.weights.folders import record, write_lock
 from tests.tiny.depth import write_tiny_depth
 from tests.tiny.sdxl import TINY_RESOLUTION, write_tiny_sdxl
 from tests.tiny.syncdreamer import write_tiny_syncdreamer

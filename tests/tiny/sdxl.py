@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from pipeline.models.sdxl import SdxlFolders
+from pipeline.engines.enhance.sdxl import SdxlFolders
 
 __all__ = ["TINY_RESOLUTION", "write_tiny_sdxl"]
 

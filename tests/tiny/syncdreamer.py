@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from pipeline.models.syncdreamer.checkpoint import random_network, save_network
-from pipeline.models.syncdreamer.config import SyncDreamerConfig
-from pipeline.models.syncdreamer.network import SyncDreamerNetwork
+from pipeline.engines.views.syncdreamer.checkpoint import random_network, save_network
+from pipeline.engines.views.syncdreamer.config import SyncDreamerConfig
+from pipeline.engines.views.syncdreamer.network import SyncDreamerNetwork
 
 #: Norm groups of the tiny autoencoder hold one or two channels: the shape about keeps its scale.
 _SHAPE = 0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.device import Device
-from pipeline.models.syncdreamer.engine import SyncDreamerViews
+from pipeline.engines.views.syncdreamer.syncdreamer_views import SyncDreamerViews
 from pipeline.ports import ViewRequest
 from pipeline.types import Cutout
 from tests.tiny.syncdreamer import write_tiny_syncdreamer

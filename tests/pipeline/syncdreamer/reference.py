@@ -15,11 +15,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from pipeline.models.syncdreamer.checkpoint import check_names
-from pipeline.models.syncdreamer.config import SyncDreamerConfig
-from pipeline.models.syncdreamer.names import IGNORED, SCHEDULE
-from pipeline.models.syncdreamer.network import SyncDreamerNetwork
-from pipeline.models.syncdreamer.sampler import alphas_cumprod
+from pipeline.engines.views.syncdreamer.checkpoint import check_names
+from pipeline.engines.views.syncdreamer.config import SyncDreamerConfig
+from pipeline.engines.views.syncdreamer.names import IGNORED, SCHEDULE
+from pipeline.engines.views.syncdreamer.network import SyncDreamerNetwork
+from pipeline.engines.views.syncdreamer.sampler import alphas_cumprod
 
 DATA = Path(__file__).parents[2] / "data" / "syncdreamer"
 

@@ -14,9 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.control import Control
-from pipeline.errors import Cancelled, InvalidOption, Unavailable
-from pipeline.models.syncdreamer import checkpoint
-from pipeline.models.syncdreamer.checkpoint import (
+from pipeline.engines.views.syncdreamer import checkpoint
+from pipeline.engines.views.syncdreamer.checkpoint import (
     CONFIG_FILE,
     INDEX_FILE,
     check_cameras,
@@ -26,8 +25,9 @@ from pipeline.models.syncdreamer.checkpoint import (
     random_network,
     save_network,
 )
-from pipeline.models.syncdreamer.config import SyncDreamerConfig
-from pipeline.models.syncdreamer.names import IGNORED, SCHEDULE
+from pipeline.engines.views.syncdreamer.config import SyncDreamerConfig
+from pipeline.engines.views.syncdreamer.names import IGNORED, SCHEDULE
+from pipeline.errors import Cancelled, InvalidOption, Unavailable
 
 from . import reference
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.cameras import rig_cameras
 from pipeline.control import Control
 from pipeline.device import Device
+from pipeline.engines.views.syncdreamer.config import SyncDreamerConfig
+from pipeline.engines.views.syncdreamer.syncdreamer_views import SyncDreamerViews
 from pipeline.errors import Cancelled, InvalidOption, ModelFailed, OutOfMemory, Unavailable
-from pipeline.models.syncdreamer.config import SyncDreamerConfig
-from pipeline.models.syncdreamer.engine import SyncDreamerViews
+from pipeline.geometry.cameras import rig_cameras
 from pipeline.types import Cutout
 from tests.tiny.syncdreamer import tiny_network
 

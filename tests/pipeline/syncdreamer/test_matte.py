@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pipeline.models.syncdreamer.matte import GROUND_TOLERANCE, mattes
+from pipeline.engines.views.syncdreamer.matte import GROUND_TOLERANCE, mattes
 
 SIZE = 128
 

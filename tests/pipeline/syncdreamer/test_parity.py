@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from pipeline.control import Control
-from pipeline.models.syncdreamer.diffusion import decode_views, sample_views
-from pipeline.models.syncdreamer.network import SyncDreamerNetwork
-from pipeline.models.syncdreamer.sampler import SamplerSettings
+from pipeline.engines.views.syncdreamer.diffusion import decode_views, sample_views
+from pipeline.engines.views.syncdreamer.network import SyncDreamerNetwork
+from pipeline.engines.views.syncdreamer.sampler import SamplerSettings
 
 from . import reference
 

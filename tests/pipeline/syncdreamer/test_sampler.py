@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from pipeline.control import Control
-from pipeline.errors import Cancelled, InvalidOption
-from pipeline.models.syncdreamer.sampler import (
+from pipeline.engines.views.syncdreamer.sampler import (
     Sampler,
     SamplerSettings,
     alphas_cumprod,
@@ -15,6 +14,7 @@ from pipeline.models.syncdreamer.sampler import (
     sample,
     seeded_noise,
 )
+from pipeline.errors import Cancelled, InvalidOption
 
 CPU = torch.device("cpu")
 MEAN, STD = 0.7, 0.4

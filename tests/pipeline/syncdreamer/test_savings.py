@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from pipeline.control import Control
-from pipeline.models.syncdreamer.checkpoint import random_network
-from pipeline.models.syncdreamer.config import SyncDreamerConfig
-from pipeline.models.syncdreamer.depth_attention import DepthTransformer
-from pipeline.models.syncdreamer.diffusion import decode_views, sample_views
-from pipeline.models.syncdreamer.network import SyncDreamerNetwork
-from pipeline.models.syncdreamer.sampler import SamplerSettings, seeded_noise
+from pipeline.engines.views.syncdreamer.checkpoint import random_network
+from pipeline.engines.views.syncdreamer.config import SyncDreamerConfig
+from pipeline.engines.views.syncdreamer.depth_attention import DepthTransformer
+from pipeline.engines.views.syncdreamer.diffusion import decode_views, sample_views
+from pipeline.engines.views.syncdreamer.network import SyncDreamerNetwork
+from pipeline.engines.views.syncdreamer.sampler import SamplerSettings, seeded_noise
 
 CPU = torch.device("cpu")
 

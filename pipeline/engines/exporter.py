@@ -1,0 +1,135 @@
+"""A model to a file: prune or mesh it, then write it in the format asked for.
+
+It knows which writer and which preparation a format needs; not how a surface is found, how bytes
+are laid out, or where the file goes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pipeline.control import Control
+from pipeline.errors import InvalidInput
+from pipeline.file_types import find_format
+from pipeline.formats.glb import write_glb
+from pipeline.formats.glb_splat import write_glb_splat
+from pipeline.formats.obj import write_obj
+from pipeline.formats.ply import write_ply
+from pipeline.formats.splat import write_splat
+from pipeline.formats.spz import write_spz
+from pipeline.formats.usdz import write_usdz
+from pipeline.mesh.build import BuiltMesh, MeshRequest, build_mesh
+from pipeline.mesh.mesh_types import TexturedMesh
+from pipeline.options import ExportOptions
+from pipeline.ports import ExportedFile
+from pipeline.splats.visible import prune_invisible
+from pipeline.types import SplatModel
+
+__all__ = ["MeshMemory", "export_model"]
+
+#: Write a model; the second argument asks for the smaller of two encodings where there are two.
+_SPLAT_WRITERS: dict[str, Callable[[SplatModel, bool], bytes]] = {
+    "ply": lambda model, compact: write_ply(model, normals=not compact),
+    "splat": lambda model, _compact: write_splat(model),
+    "spz": lambda model, _compact: write_spz(model),
+    "glb-splat": lambda model, compact: write_glb_splat(model, compact=compact),
+}
+
+_MESH_WRITERS: dict[str, Callable[[TexturedMesh, bool], bytes]] = {
+    "glb": lambda mesh, compact: write_glb(mesh, compact=compact),
+    "obj": lambda mesh, compact: write_obj(mesh, compact=compact),
+    "usdz": lambda mesh, compact: write_usdz(mesh, compact=compact),
+}
+
+
+@dataclass
+class MeshMemory:
+    """The meshes made last: whoever asks for .glb often asks for .usdz next.
+
+    A mesh takes seconds to make and a few megabytes to keep. Safe to use from several threads.
+    """
+
+    capacity: int = 2
+    _meshes: OrderedDict[tuple[bytes, MeshRequest], BuiltMesh] = field(default_factory=OrderedDict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def build(self, model: SplatModel, request: MeshRequest, control: Control) -> BuiltMesh:
+        """`build_mesh`, or what it answered to the same question."""
+        digest = hashlib.blake2b()
+        for values in (model.means, model.quats, model.log_scales, model.logit_opacities, model.sh):
+            digest.update(np.ascontiguousarray(values).data)
+        key = (digest.digest(), request)
+        with self._lock:
+            known = self._meshes.get(key)
+        built = known or build_mesh(model, request, control)
+        with self._lock:
+            self._meshes[key] = built
+            self._meshes.move_to_end(key)
+            while len(self._meshes) > self.capacity:
+                self._meshes.popitem(last=False)
+        return built
+
+
+def export_model(
+    model: SplatModel,
+    options: ExportOptions,
+    control: Control | None = None,
+    memory: MeshMemory | None = None,
+) -> ExportedFile:
+    """The file of a model.
+
+    Args:
+        memory: where meshes of earlier calls are looked for.
+
+    Raises:
+        InvalidInput: the model holds NaN, or nothing that can be seen.
+        Cancelled: a stop was asked for.
+        Unavailable: the native library cannot be compiled.
+    """
+    control = control or Control()
+    for name in ("means", "quats", "log_scales", "logit_opacities", "sh"):
+        if not np.isfinite(getattr(model, name)).all():
+            raise InvalidInput(f"The model holds NaN or infinity in its {name}.")
+    if find_format(options.format).is_mesh:
+        return _export_mesh(model, options, control, memory or MeshMemory())
+    return _export_splats(model, options, control)
+
+
+def _export_splats(model: SplatModel, options: ExportOptions, control: Control) -> ExportedFile:
+    write = _SPLAT_WRITERS[options.format]
+    if not options.optimize:
+        control.step(0.0, "write")
+        return ExportedFile(write(model, False), {"splats": len(model)})
+    seen = prune_invisible(model, control.part(0.0, 0.8))
+    control.step(0.8, "write")
+    data = write(seen, True)
+    saved = {"splats": len(model) - len(seen), "bytes": len(write(model, False)) - len(data)}
+    return ExportedFile(data, {"splats": len(seen)}, saved)
+
+
+def _export_mesh(
+    model: SplatModel, options: ExportOptions, control: Control, memory: MeshMemory
+) -> ExportedFile:
+    faces = options.face_limit // 2 if options.optimize else options.face_limit
+    request = MeshRequest(faces, options.texture_size)
+    built = memory.build(model, request, control.part(0.0, 0.9))
+    mesh = built.mesh
+    control.step(0.9, "write")
+    write = _MESH_WRITERS[options.format]
+    data = write(mesh, options.optimize)
+    contents = {"vertices": len(mesh.vertices), "faces": len(mesh.faces)}
+    if mesh.texture is not None:
+        contents["texture_size"] = len(mesh.texture)
+    saved: dict[str, int] = {}
+    if options.optimize:
+        saved = {
+            "faces": min(options.face_limit, built.surface_faces) - len(mesh.faces),
+            "bytes": len(write(mesh, False)) - len(data),
+        }
+    return ExportedFile(data, contents, saved, built.notes)

@@ -1,0 +1,177 @@
+"""The splat engine: first fit, refinement rounds, renders and scores on one rasteriser.
+
+It turns the pipeline's requests into calls of the fit and knows nothing of stages, stores or how
+targets were enhanced. `pipeline.engines.splats.gsplat_splats` has the one for GPUs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from pipeline.control import Control
+from pipeline.device import Device, Precision
+from pipeline.geometry.frames import settle
+from pipeline.ports import FitRequest, Improvement, References, RefineRequest, Renders
+from pipeline.splats.judge import LpipsLike, judge_model
+from pipeline.splats.render import render_model
+from pipeline.splats.training.fit import FitOptions, fit
+from pipeline.splats.training.initialise import splats_from_views
+from pipeline.splats.training.polish import improve_model
+from pipeline.splats.training.targets import Targets
+from pipeline.types import Cameras, DepthMaps, FloatArray, Scores, SplatModel, UInt8Array, ViewSet
+
+__all__ = ["CpuSplats", "SplatsOnDevice"]
+
+#: Where placing the first splats ends in the progress of a reconstruction; it takes .5 s where the
+#: fits of the presets take 2 to 20 s.
+_PLACED = 0.1
+
+
+class SplatsOnDevice(ABC):
+    """What the engines have in common: everything but the first fit, on any device."""
+
+    def __init__(self, device: Device, lpips: LpipsLike | None = None) -> None:
+        """Without `lpips` no score has an LPIPS."""
+        self._device = device
+        self._lpips = lpips
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """For manifests and logs."""
+
+    @abstractmethod
+    def _start_count(self, request: FitRequest) -> int:
+        """How many splats the fit wants to begin with."""
+
+    @abstractmethod
+    def _fit(
+        self, initial: SplatModel, targets: Targets, request: FitRequest, control: Control
+    ) -> SplatModel: ...
+
+    def reconstruct(self, request: FitRequest, control: Control) -> SplatModel:
+        """Place splats on the depth maps of the shown views and fit them to these views.
+
+        Reports and checks for a stop from the start on.
+
+        Raises:
+            ModelFailed: there is nothing to place splats on, or the fit diverged.
+            OutOfMemory: the device is too small.
+            Cancelled: `control` asked for it.
+        """
+        shown = [i for i in range(len(request.views)) if i not in request.held_out]
+        depths = DepthMaps(
+            request.depths.depth[shown], request.depths.confidence[shown], request.depths.engine
+        )
+        views, depths = _with_auxiliary(
+            replace(request.views.select(shown), auxiliary=request.views.auxiliary), depths
+        )
+        initial = splats_from_views(
+            views,
+            depths,
+            count=self._start_count(request),
+            seed=request.seed,
+            control=control.part(0.0, _PLACED),
+        )
+        targets = Targets.of_views(views)
+        with self._device.reporting_full_memory("The splat fit"):
+            return settle(self._fit(initial, targets, request, control.part(_PLACED, 1.0)))
+
+    def improve(self, request: RefineRequest, control: Control) -> Improvement:
+        """One refinement round; see `pipeline.splats.training.polish.improve_model`.
+
+        Raises:
+            OutOfMemory: the device is too small.
+        """
+        with self._device.reporting_full_memory("A refinement round"):
+            improvement = improve_model(request, control, device=self._device.torch_device)
+        return replace(improvement, model=settle(improvement.model))
+
+    def render(self, model: SplatModel, cameras: Cameras, *, with_depth: bool = False) -> Renders:
+        """Pictures on white; with the median depth where it is asked for.
+
+        Raises:
+            OutOfMemory: the device is too small.
+        """
+        with self._device.reporting_full_memory("Drawing splats"):
+            rendering = render_model(
+                model, cameras, with_depth=with_depth, device=self._device.torch_device
+            )
+        return Renders(
+            _to_bytes(rendering.images), _to_bytes(rendering.alphas), rendering.median_depth
+        )
+
+    def evaluate(self, model: SplatModel, references: References) -> Scores:
+        """See `pipeline.splats.judge.judge_model`.
+
+        Raises:
+            OutOfMemory: the device is too small.
+        """
+        with self._device.reporting_full_memory("Judging a model"):
+            return judge_model(model, references, self._lpips, device=self._device.torch_device)
+
+
+class CpuSplats(SplatsOnDevice):
+    """Engine "cpu": the C++ rasteriser, every core of the process, one view per step."""
+
+    name = "cpu-rasteriser"
+
+    def __init__(self, lpips: LpipsLike | None = None) -> None:
+        """Without `lpips` no score has an LPIPS."""
+        super().__init__(Device(torch.device("cpu"), Precision.FP32), lpips)
+
+    def _start_count(self, request: FitRequest) -> int:
+        return self._options(request).start_count
+
+    def _fit(
+        self, initial: SplatModel, targets: Targets, request: FitRequest, control: Control
+    ) -> SplatModel:
+        return fit(initial, targets, self._options(request), control).model
+
+    @staticmethod
+    def _options(request: FitRequest) -> FitOptions:
+        return FitOptions(
+            num_gaussians=request.num_gaussians, iterations=request.iterations, seed=request.seed
+        )
+
+
+def _joined(views: ViewSet) -> ViewSet:
+    """The views and behind them the auxiliary ones, as one set."""
+    extra = views.auxiliary
+    if extra is None:
+        return views
+    cameras = Cameras(
+        np.concatenate([views.cameras.viewmats, extra.cameras.viewmats]),
+        np.concatenate([views.cameras.intrinsics, extra.cameras.intrinsics]),
+        views.cameras.width,
+        views.cameras.height,
+    )
+    return ViewSet(
+        np.concatenate([views.images, extra.images]),
+        np.concatenate([views.alphas, extra.alphas]),
+        cameras,
+        views.engine,
+    )
+
+
+def _with_auxiliary(views: ViewSet, depths: DepthMaps) -> tuple[ViewSet, DepthMaps]:
+    """The same with the auxiliary views, whose depth the engine that made them knows."""
+    extra = views.auxiliary
+    if extra is None:
+        return views, depths
+    surface = extra.surface_depth
+    depth = np.zeros(extra.alphas.shape, np.float32) if surface is None else surface
+    confidence = (depth > 0).astype(np.float32)
+    return _joined(views), DepthMaps(
+        np.concatenate([depths.depth, depth]),
+        np.concatenate([depths.confidence, confidence]),
+        depths.engine,
+    )
+
+
+def _to_bytes(values: FloatArray) -> UInt8Array:
+    return np.round(255 * values).astype(np.uint8)

@@ -1,0 +1,96 @@
+"""The splat engine for GPUs, which draws with gsplat and fits to all views in every step.
+
+It does not know whether there is a GPU: on a CPU device the same code draws with the C++ of the CPU
+engine.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.control import Control
+from pipeline.device import Device
+from pipeline.engines.splats.cpu_splats import SplatsOnDevice
+from pipeline.errors import InvalidOption
+from pipeline.geometry.cameras import rig_cameras
+from pipeline.ports import FitRequest
+from pipeline.splats.judge import LpipsLike
+from pipeline.splats.render import render_model
+from pipeline.splats.training.batch_fit import STRATEGIES, BatchFitOptions, fit_in_batches
+from pipeline.splats.training.optimiser import LearningRates, Optimiser
+from pipeline.splats.training.targets import Targets
+from pipeline.types import SplatModel
+
+__all__ = ["GsplatSplats"]
+
+_WARM_UP_SIZE = 32
+
+
+class GsplatSplats(SplatsOnDevice):
+    """Engine "gsplat": all views in every step, on a GPU; on a CPU the same code draws in C++.
+
+    The same request gives the same model, bit by bit, on a CPU. On a GPU gradients are sums of
+    atomics: two runs are close, not equal.
+    """
+
+    def __init__(
+        self, device: Device, lpips: LpipsLike | None = None, *, strategy: str = "mcmc"
+    ) -> None:
+        """
+        Args:
+            device: splats are optimised in fp32, whatever its precision.
+            lpips: without one no score has an LPIPS.
+            strategy: how splats come and go, one of
+            `pipeline.splats.training.batch_fit.STRATEGIES`.
+
+        Raises:
+            InvalidOption: there is no such strategy.
+        """
+        super().__init__(device, lpips)
+        if strategy not in STRATEGIES:
+            raise InvalidOption(f"strategy must be one of {STRATEGIES}, got {strategy!r}")
+        self._strategy = strategy
+
+    @property
+    def name(self) -> str:
+        return "gsplat" if self._device.is_cuda else "gsplat-on-cpu"
+
+    def warm_up(self) -> None:
+        """Loads the rasteriser, compiles it where that was not done yet (gsplat: minutes, once per
+        machine) and takes one small step.
+
+        Raises:
+            Unavailable: it is not installed or cannot be compiled.
+        """
+        cameras = rig_cameras(_WARM_UP_SIZE)
+        shape = (len(cameras), _WARM_UP_SIZE, _WARM_UP_SIZE)
+        white = Targets(np.full((*shape, 3), 255, np.uint8), np.zeros(shape, np.uint8), cameras)
+        splat = SplatModel(
+            means=np.zeros((1, 3), np.float32),
+            quats=np.array([[1, 0, 0, 0]], np.float32),
+            log_scales=np.full((1, 3), -3, np.float32),
+            logit_opacities=np.zeros(1, np.float32),
+            sh=np.zeros((1, 1, 3), np.float32),
+        )
+        place = self._device.torch_device
+        with self._device.reporting_full_memory("The splat engine"):
+            optimiser = Optimiser(splat, LearningRates(), device=place, fused=True)
+            optimiser.step(white.tensors(place), list(range(len(cameras))))
+            render_model(splat, cameras, with_depth=True, device=place)
+
+    def _start_count(self, request: FitRequest) -> int:
+        return self._options(request).start_count
+
+    def _fit(
+        self, initial: SplatModel, targets: Targets, request: FitRequest, control: Control
+    ) -> SplatModel:
+        options = self._options(request)
+        return fit_in_batches(initial, targets, options, control, self._device).model
+
+    def _options(self, request: FitRequest) -> BatchFitOptions:
+        return BatchFitOptions(
+            num_gaussians=request.num_gaussians,
+            iterations=request.iterations,
+            seed=request.seed,
+            strategy=self._strategy,
+        )

@@ -1,0 +1,304 @@
+"""View synthesiser "syncdreamer": 16 views of the rig from one cut-out, by diffusion.
+
+It does not know who asks, where the cut-out came from or how the views are used. Method and
+weights: SyncDreamer, arXiv 2309.03453, (c) 2023 Yuan Liu, MIT.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pipeline.control import Control
+from pipeline.device import Device, halving
+from pipeline.engines.views.syncdreamer.config import (
+    IMAGE_SIZE,
+    LATENT_CHANNELS,
+    LATENT_SIZE,
+    SyncDreamerConfig,
+)
+from pipeline.engines.views.syncdreamer.matte import mattes
+from pipeline.engines.views.syncdreamer.sampler import (
+    DEFAULT_GUIDANCE,
+    DEFAULT_STEPS,
+    Sampler,
+    SamplerSettings,
+    seeded_noise,
+)
+from pipeline.errors import ModelFailed, Unavailable
+from pipeline.geometry.cameras import VIEW_COUNT, rig_cameras
+from pipeline.imaging.images import composite_on_white
+from pipeline.ports import ViewRequest
+from pipeline.types import UInt8Array, ViewSet
+
+if TYPE_CHECKING:
+    from pipeline.engines.views.syncdreamer.network import SyncDreamerNetwork
+
+__all__ = ["SyncDreamerViews"]
+
+#: Where sampling ends in the progress of a request; decoding and mattes are the rest.
+_SAMPLED = 0.96
+
+
+class SyncDreamerViews:
+    """The loaded network and how much of it runs at once. One call at a time.
+
+    Args:
+        network: with 16 views; its cameras must be the product's rig.
+        device: where the network is.
+        views_at_once: views per run of the UNet; None takes as many of the 16 as free memory is
+            estimated to hold. Halved once for good when the device is full all the same.
+        channels_last: store convolution weights with channels last.
+        compile: run UNet and volume networks through torch.compile; the first run takes minutes.
+
+    Raises:
+        Unavailable: the cameras are not the rig.
+    """
+
+    name: str = "syncdreamer"
+
+    def __init__(
+        self,
+        network: SyncDreamerNetwork,
+        device: Device,
+        *,
+        views_at_once: int | None = None,
+        channels_last: bool = False,
+        compile: bool = False,
+    ) -> None:
+        from pipeline.engines.views.syncdreamer.checkpoint import check_cameras
+
+        if network.config.views != VIEW_COUNT:
+            raise Unavailable(
+                f"The SyncDreamer model makes {network.config.views} views, not {VIEW_COUNT}."
+            )
+        check_cameras(network.poses, network.Ks, network.azimuth)
+        self.network = network
+        self.device = device
+        if channels_last:
+            network.use_channels_last()
+        if compile:
+            network.compile_parts()
+        wanted = _estimated_fit(network.config, device) if views_at_once is None else views_at_once
+        self._views_at_once = min(max(wanted, 1), VIEW_COUNT)
+
+    @property
+    def views_at_once(self) -> int:
+        """Views per run of the UNet, now."""
+        return self._views_at_once
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        device: Device,
+        *,
+        views_at_once: int | None = None,
+        channels_last: bool = False,
+        compile: bool = False,
+    ) -> SyncDreamerViews:
+        """The engine from a folder that `checkpoint.convert_checkpoint` wrote.
+
+        Raises:
+            Unavailable: a package, file or tensor is missing or broken; the text says which.
+        """
+        _need_packages()
+        from pipeline.engines.views.syncdreamer.checkpoint import load_network
+
+        with device.reporting_full_memory("loading SyncDreamer"):
+            network = load_network(folder, device.torch_device, device.dtype)
+        return cls(
+            network,
+            device,
+            views_at_once=views_at_once,
+            channels_last=channels_last,
+            compile=compile,
+        )
+
+    @classmethod
+    def random(
+        cls,
+        config: SyncDreamerConfig,
+        device: Device,
+        seed: int = 0,
+        *,
+        views_at_once: int | None = None,
+        channels_last: bool = False,
+        compile: bool = False,
+    ) -> SyncDreamerViews:
+        """The engine with random weights, drawn on the device: its cost is the true one."""
+        _need_packages()
+        from pipeline.engines.views.syncdreamer.checkpoint import random_network
+
+        with device.reporting_full_memory("building SyncDreamer"):
+            network = random_network(config, device.torch_device, device.dtype, seed)
+        return cls(
+            network,
+            device,
+            views_at_once=views_at_once,
+            channels_last=channels_last,
+            compile=compile,
+        )
+
+    def synthesize(self, request: ViewRequest, control: Control) -> ViewSet:
+        """The 16 views of the rig; the same seed gives the same views on the same machine.
+
+        Raises:
+            InvalidOption: steps, sampler or guidance scale cannot be used.
+            ModelFailed: the network returned numbers that are not finite.
+            OutOfMemory: the device was too small for half of `views_at_once`, too.
+            Cancelled: a stop was asked for.
+        """
+        settings = SamplerSettings.choose(request.sampler, request.steps, request.guidance_scale)
+        image = _as_input(request.cutout.rgba).to(self.device.torch_device)
+        elevation_rad = math.radians(request.elevation_deg)
+        pictures = self._run(image, elevation_rad, settings, request.seed, control)
+        alphas = mattes(pictures)
+        # Ground is exactly white, as everywhere in the product.
+        pictures[alphas == 0] = 255
+        control.step(1.0, "views")
+        return ViewSet(
+            images=pictures,
+            alphas=alphas,
+            cameras=rig_cameras(IMAGE_SIZE),
+            engine=self.name,
+            notes=_notes(settings),
+        )
+
+    def warm_up(self) -> None:
+        """Every network once at the shapes of a request, and the views at once that fit.
+
+        Raises:
+            OutOfMemory: see `synthesize`.
+        """
+        image = torch.ones(1, 3, IMAGE_SIZE, IMAGE_SIZE, device=self.device.torch_device)
+
+        def work(views_at_once: int) -> None:
+            network = self.network
+            with torch.inference_mode(), _repeatable():
+                photo, _ = network.encode(image)
+                conditions = network.condition(photo, network.embed_image(image), 0.0)
+                latents = torch.zeros(VIEW_COUNT, LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE)
+                network.predict_noise(
+                    latents.to(image.device),
+                    1,
+                    conditions,
+                    guidance_scale=DEFAULT_GUIDANCE,
+                    views_at_once=views_at_once,
+                )
+                network.decode(latents[:views_at_once].to(image.device))
+            self._views_at_once = views_at_once
+
+        halving(work, self._views_at_once, self.device, "view synthesis")
+
+    def _run(
+        self,
+        image: Tensor,
+        elevation_rad: float,
+        settings: SamplerSettings,
+        seed: int,
+        control: Control,
+    ) -> UInt8Array:
+        """Sample and decode: uint8 [16, 256, 256, 3]."""
+        from pipeline.engines.views.syncdreamer.diffusion import decode_views, sample_views
+
+        def work(views_at_once: int) -> UInt8Array:
+            with _repeatable():
+                latents = sample_views(
+                    self.network,
+                    image,
+                    elevation_rad,
+                    seeded_noise(seed, image.device),
+                    settings,
+                    control.part(0.0, _SAMPLED),
+                    views_at_once=views_at_once,
+                )
+                images = decode_views(self.network, latents, views_at_once=views_at_once)
+            if not torch.isfinite(images).all():
+                raise ModelFailed(
+                    f"SyncDreamer returned numbers that are not finite in {self.device.precision}; "
+                    "bf16 and fp32 have a wider range than fp16."
+                )
+            self._views_at_once = views_at_once
+            pixels = ((images + 1) * 127.5).round().to(torch.uint8)
+            array: UInt8Array = pixels.permute(0, 2, 3, 1).cpu().numpy().copy()
+            return array
+
+        return halving(work, self._views_at_once, self.device, "view synthesis")
+
+
+def _need_packages() -> None:
+    try:
+        import diffusers  # noqa: F401
+        import safetensors  # noqa: F401
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise Unavailable(
+            f"The syncdreamer engine needs {error.name}: run `pip install -e '.[models]'` in the "
+            "project's folder."
+        ) from error
+
+
+@contextmanager
+def _repeatable() -> Iterator[None]:
+    """cuDNN takes only algorithms that give the same bits each time; no effect on the CPU."""
+    before = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic = before
+
+
+def _as_input(rgba: UInt8Array) -> Tensor:
+    """uint8 [S, S, 4] -> the object on white at the network's size, float32 [1, 3, 256, 256].
+
+    Framing scales with the cut-out (`pipeline.imaging.images.frame_object`), so a larger one only
+    shrinks. Values -1..1.
+    """
+    if rgba.shape[0] != rgba.shape[1]:
+        raise ValueError(f"the cut-out must be square, got {rgba.shape}")
+    on_white = composite_on_white(rgba)
+    if len(on_white) != IMAGE_SIZE:
+        # Area averages; on white, so that colour and alpha shrink in step.
+        size = (IMAGE_SIZE, IMAGE_SIZE)
+        on_white = np.array(Image.fromarray(on_white).resize(size, Image.Resampling.BOX))
+    pixels = on_white.astype(np.float32) / 127.5 - 1
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
+
+
+def _notes(settings: SamplerSettings) -> tuple[str, ...]:
+    if settings.sampler is not Sampler.DPM:
+        return ()
+    return (
+        f"The views were drawn with DPM-Solver++ in {settings.steps} steps, faster than the "
+        f"{DEFAULT_STEPS[Sampler.DDIM]} steps of DDIM that SyncDreamer was published with; they "
+        "differ from DDIM's for the same seed.",
+    )
+
+
+def _estimated_fit(config: SyncDreamerConfig, device: Device) -> int:
+    """Views whose activations free memory holds: 16, 8, 4, 2 or 1.
+
+    Counted from the layers' sizes, not measured: at the finest level a view holds about ten frustum
+    volumes, or in the autoencoder's last level about four images of its second width; what is
+    shared by the views is under 1 GB.
+    """
+    free = device.free_bytes()
+    if free is None:
+        return VIEW_COUNT
+    frustum = config.frustum_dims[0] * config.frustum_depths * LATENT_SIZE**2
+    decoder = config.vae_channels[1] * IMAGE_SIZE**2
+    per_view = max(10 * frustum, 4 * decoder) * max(device.dtype.itemsize, 2)
+    fit = VIEW_COUNT
+    while fit > 1 and fit * per_view + 10**9 > free:
+        fit //= 2
+    return fit

@@ -1,0 +1,50 @@
+"""File formats of a model: which there are and what they are called.
+
+It does not know how they are written (`pipeline.engines.exporter` does) nor where files are kept,
+and it imports nothing heavy: the HTTP ingress and the driver read it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.errors import InvalidOption
+
+__all__ = ["FORMATS", "Format", "find_format"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A way to write a model.
+
+    Attributes:
+        name: what users call it.
+        suffix: of the file's name, without the leading dot.
+        is_mesh: a surface is made of the splats first.
+    """
+
+    name: str
+    suffix: str
+    is_mesh: bool
+
+
+#: Every format, by name.
+FORMATS = {
+    f.name: f
+    for f in (
+        Format("ply", "ply", is_mesh=False),
+        Format("splat", "splat", is_mesh=False),
+        Format("spz", "spz", is_mesh=False),
+        Format("glb", "glb", is_mesh=True),
+        Format("obj", "obj.zip", is_mesh=True),
+        Format("usdz", "usdz", is_mesh=True),
+        Format("glb-splat", "splat.glb", is_mesh=False),
+    )
+}
+
+
+def find_format(name: str) -> Format:
+    """The format called `name`. Raises InvalidOption, which lists those that exist."""
+    if name not in FORMATS:
+        raise InvalidOption(f"format must be one of {', '.join(FORMATS)}; got {name!r}.")
+    return FORMATS[name]

@@ -1,0 +1,151 @@
+"""How views and depth maps become files and come back, bit for bit; equal ones make equal files.
+
+It knows file names relative to a project and their bytes, not where they are stored.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.engines.depth.surface_depth import heat_map
+from pipeline.errors import ModelFailed
+from pipeline.imaging.images import decode_png, encode_png
+from pipeline.types import Cameras, DepthMaps, UInt8Array, ViewSet
+
+__all__ = [
+    "decode_depths",
+    "decode_views",
+    "encode_depths",
+    "encode_views",
+]
+
+_AUXILIARY = "auxiliary.npz"
+_PHOTO = "photo.npz"
+
+#: Of every entry of an .npz: the first moment that a zip can hold.
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+
+
+def encode_views(views: ViewSet) -> dict[str, bytes]:
+    """`00.png`.. (on white), `geometry.npz` (alphas, cameras, surface depth), and `auxiliary.npz`
+    and `photo.npz` (the same with images, of the auxiliary views and the photo, where there are
+    any)."""
+    files = {f"{i:02d}.png": encode_png(image) for i, image in enumerate(views.images)}
+    files["geometry.npz"] = _npz(
+        **_geometry(views), engine=np.array(views.engine), notes=np.array(views.notes, np.str_)
+    )
+    for name, extra in ((_AUXILIARY, views.auxiliary), (_PHOTO, views.photo)):
+        if extra is not None:
+            files[name] = _npz(**_geometry(extra), images=extra.images)
+    return files
+
+
+def decode_views(files: Mapping[str, bytes]) -> ViewSet:
+    """Inverse of `encode_views`. Raises ModelFailed when a file is missing or damaged."""
+    geometry = _load_npz(files, "geometry.npz")
+    count = len(geometry["alphas"])
+    missing = [f"{i:02d}.png" for i in range(count) if f"{i:02d}.png" not in files]
+    if missing:
+        raise ModelFailed(f"The stored views are incomplete: {missing[0]} is missing.")
+    images = np.stack([decode_png(files[f"{i:02d}.png"]) for i in range(count)])
+    engine = str(geometry["engine"])
+    return replace(
+        _views(images, geometry, engine),
+        notes=tuple(str(note) for note in geometry["notes"]),
+        auxiliary=_further(files, _AUXILIARY, engine),
+        photo=_further(files, _PHOTO, engine),
+    )
+
+
+def _further(files: Mapping[str, bytes], name: str, engine: str) -> ViewSet | None:
+    """Views that only some projects have."""
+    if name not in files:
+        return None
+    extra = _load_npz(files, name)
+    return _views(extra["images"].astype(np.uint8), extra, engine)
+
+
+def _geometry(views: ViewSet) -> dict[str, npt.NDArray[Any]]:
+    surface = {} if views.surface_depth is None else {"surface_depth": views.surface_depth}
+    return {
+        "alphas": views.alphas,
+        "viewmats": views.cameras.viewmats,
+        "intrinsics": views.cameras.intrinsics,
+        "size": np.array([views.cameras.width, views.cameras.height]),
+        **surface,
+    }
+
+
+def _views(images: UInt8Array, geometry: dict[str, npt.NDArray[Any]], engine: str) -> ViewSet:
+    width, height = (int(v) for v in geometry["size"])
+    surface = geometry.get("surface_depth")
+    return ViewSet(
+        images=images,
+        alphas=geometry["alphas"].astype(np.uint8),
+        cameras=Cameras(
+            geometry["viewmats"].astype(np.float32),
+            geometry["intrinsics"].astype(np.float32),
+            width,
+            height,
+        ),
+        engine=engine,
+        surface_depth=None if surface is None else surface.astype(np.float32),
+    )
+
+
+def encode_depths(depths: DepthMaps) -> dict[str, bytes]:
+    """`00.npy` (float32, world units), `00.png` (heat map) per view, `confidence.npz`."""
+    files: dict[str, bytes] = {}
+    for i, depth in enumerate(depths.depth):
+        buffer = io.BytesIO()
+        np.save(buffer, _in_c_order(depth), allow_pickle=False)
+        files[f"{i:02d}.npy"] = buffer.getvalue()
+        known = np.where(depths.confidence[i] > 0, 255, 0).astype(np.uint8)
+        files[f"{i:02d}.png"] = encode_png(heat_map(depth, known))
+    files["confidence.npz"] = _npz(confidence=depths.confidence, engine=np.array(depths.engine))
+    return files
+
+
+def decode_depths(files: Mapping[str, bytes]) -> DepthMaps:
+    """Inverse of `encode_depths`. Raises ModelFailed when a file is missing or damaged."""
+    extra = _load_npz(files, "confidence.npz")
+    names = [f"{i:02d}.npy" for i in range(len(extra["confidence"]))]
+    missing = [name for name in names if name not in files]
+    if missing:
+        raise ModelFailed(f"The stored depth maps are incomplete: {missing[0]} is missing.")
+    depth = np.stack([np.load(io.BytesIO(files[name]), allow_pickle=False) for name in names])
+    return DepthMaps(depth, extra["confidence"].astype(np.float32), str(extra["engine"]))
+
+
+def _npz(**arrays: npt.NDArray[Any]) -> bytes:
+    """What `np.savez_compressed` writes, with nothing in it of the clock or the machine."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            entry = zipfile.ZipInfo(f"{name}.npy", _ZIP_TIME)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.create_system = 3  # Unix, wherever this runs
+            entry.external_attr = 0o600 << 16
+            member = io.BytesIO()
+            np.lib.format.write_array(member, _in_c_order(array), allow_pickle=False)
+            archive.writestr(entry, member.getvalue())
+    return buffer.getvalue()
+
+
+def _in_c_order(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The format keeps the order in memory, which is no part of the content."""
+    return np.asarray(array, order="C")
+
+
+def _load_npz(files: Mapping[str, bytes], name: str) -> dict[str, npt.NDArray[Any]]:
+    if name not in files:
+        raise ModelFailed(f"The stored artefacts are incomplete: {name} is missing.")
+    with np.load(io.BytesIO(files[name]), allow_pickle=False) as archive:
+        return {key: archive[key] for key in archive.files}

@@ -1,0 +1,351 @@
+"""One cut-out photo to the first splat model: views, depth, splats, or the best of several.
+
+It reads like the description of the method and knows its neighbours only as ports: not where
+models run, not where results are kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image
+
+from pipeline.control import Progress, Report
+from pipeline.errors import Cancelled, GlimpseError, ModelFailed, StaleAttempt
+from pipeline.flow.references import held_out_references
+from pipeline.geometry.cameras import HELD_OUT_VIEWS, photo_camera
+from pipeline.imaging.images import composite_on_white
+from pipeline.options import SEED_LIMIT, GenerateOptions
+from pipeline.ports import (
+    Candidate,
+    FitRequest,
+    GenerateJournal,
+    Ports,
+    ViewRequest,
+)
+from pipeline.types import Cutout, DepthMaps, Scores, SplatModel, UInt8Array, ViewSet
+
+__all__ = [
+    "CANDIDATES_SPAN",
+    "STAGE_SPANS",
+    "GenerateResult",
+    "generate",
+    "photo_view",
+]
+
+log = logging.getLogger(__name__)
+
+#: Where each stage begins and ends in the progress of the whole job; from stage seconds measured
+#: on two cores with the embedded engines. What is left is for the previews, which others make.
+STAGE_SPANS = {"views": (0.0, 0.10), "depth": (0.10, 0.12), "splats": (0.12, 0.75)}
+
+#: The same of the stage that makes and compares several candidates; what follows it only saves.
+CANDIDATES_SPAN = (0.0, 0.75)
+
+#: Candidates under way at once. Engines in one process share a lane and gain nothing from more;
+#: on a cluster one candidate's views are made while another is fitted. Each holds its views.
+_SIDE_BY_SIDE = 2
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class GenerateResult:
+    """What a generation made.
+
+    Attributes:
+        scores: on the held-out views.
+        ranking: best first, empty where there was one candidate.
+    """
+
+    views: ViewSet
+    depths: DepthMaps
+    model: SplatModel
+    scores: Scores
+    ranking: tuple[Candidate, ...] = ()
+
+
+def photo_view(cutout: Cutout, elevation_deg: float, views: ViewSet) -> ViewSet:
+    """The cut-out on white as one view from the camera that took it, as large as `views`."""
+    size = views.cameras.width
+    return ViewSet(
+        images=_resized(composite_on_white(cutout.rgba), size)[None],
+        alphas=_resized(cutout.rgba[..., 3], size)[None],
+        cameras=photo_camera(elevation_deg, size),
+        engine=views.engine,
+    )
+
+
+def _resized(image: UInt8Array, size: int) -> UInt8Array:
+    """Area averages where it shrinks. Neither way overshoots: colour and alpha stay in step."""
+    shrinks = size <= image.shape[0]
+    method = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
+    return np.array(Image.fromarray(np.ascontiguousarray(image)).resize((size, size), method))
+
+
+async def generate(
+    cutout: Cutout, options: GenerateOptions, ports: Ports, journal: GenerateJournal
+) -> GenerateResult:
+    """Views, depth, splats; each stage is saved before the next begins and skipped when saved.
+
+    Several candidates are made and compared before anything is saved: first the ranking, then
+    the stages of the best one. An attempt that is interrupted before the ranking is saved begins
+    anew; one that is interrupted after it goes on with the chosen seed alone.
+
+    Raises:
+        ModelFailed: an engine raised or returned something that cannot be used.
+        Cancelled: the engines were stopped.
+        StaleAttempt: the journal belongs to a newer attempt.
+    """
+    if options.candidates == 1:
+        return await _stages(cutout, options, ports, journal)
+    ranking = await journal.load_ranking()
+    if ranking is None:
+        (ranking, best), seconds = await _timed(_best_of(cutout, options, ports, journal))
+        await journal.save_ranking(ranking, seconds)
+        result = await _save(best, ports, journal)
+    else:
+        seed = next(candidate.seed for candidate in ranking if candidate.chosen)
+        chosen = replace(options, seed=seed, candidates=1)
+        result = await _stages(cutout, chosen, ports, journal)
+    return replace(result, ranking=ranking)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """One candidate with everything that the journal wants to know; seconds by stage."""
+
+    views: ViewSet
+    depths: DepthMaps
+    model: SplatModel
+    scores: Scores
+    seconds: dict[str, float]
+
+
+async def _stages(
+    cutout: Cutout, options: GenerateOptions, ports: Ports, journal: GenerateJournal
+) -> GenerateResult:
+    """One model; each stage is saved before the next begins and skipped when saved."""
+    views = await _views(cutout, options, ports, journal)
+    depths = await _depths(views, ports, journal)
+
+    await journal.enter("splats", *STAGE_SPANS["splats"])
+    saved = await journal.load_model()
+    if saved is not None:
+        scores = await ports.splats.evaluate(saved, held_out_references(views, depths))
+        return GenerateResult(views, depths, saved, scores)
+    made = _make_model(views, depths, options, ports, journal.report)
+    (model, scores), seconds = await _timed(made)
+    await journal.save_model(model, scores, await ports.splats.engine_name(), seconds)
+    return GenerateResult(views, depths, model, scores)
+
+
+async def _views(
+    cutout: Cutout, options: GenerateOptions, ports: Ports, journal: GenerateJournal
+) -> ViewSet:
+    await journal.enter("views", *STAGE_SPANS["views"])
+    saved = await journal.load_views()
+    if saved is not None:
+        return saved
+    views, seconds = await _timed(_make_views(cutout, options, ports, journal.report))
+    await journal.save_views(views, seconds)
+    return views
+
+
+async def _depths(views: ViewSet, ports: Ports, journal: GenerateJournal) -> DepthMaps:
+    await journal.enter("depth", *STAGE_SPANS["depth"])
+    saved = await journal.load_depths()
+    if saved is not None:
+        return saved
+    depths, seconds = await _timed(_make_depths(views, ports, journal.report))
+    await journal.save_depths(depths, seconds)
+    return depths
+
+
+async def _save(made: _Made, ports: Ports, journal: GenerateJournal) -> GenerateResult:
+    """The stages of the chosen candidate; none of them can be there before the ranking is."""
+    end = CANDIDATES_SPAN[1]
+    await journal.enter("views", end, end)
+    await journal.save_views(made.views, made.seconds["views"])
+    await journal.enter("depth", end, end)
+    await journal.save_depths(made.depths, made.seconds["depth"])
+    await journal.enter("splats", end, end)
+    engine = await ports.splats.engine_name()
+    await journal.save_model(made.model, made.scores, engine, made.seconds["splats"])
+    return GenerateResult(made.views, made.depths, made.model, made.scores)
+
+
+async def _timed(work: Awaitable[T]) -> tuple[T, float]:
+    """A result and the seconds it took."""
+    started = time.perf_counter()
+    result = await work
+    return result, time.perf_counter() - started
+
+
+async def _make_views(
+    cutout: Cutout, options: GenerateOptions, ports: Ports, report: Report
+) -> ViewSet:
+    request = ViewRequest(
+        cutout,
+        options.elevation_deg,
+        options.seed,
+        options.steps,
+        options.guidance_scale,
+        options.sampler,
+    )
+    views = await ports.views.synthesize_views(request, report)
+    if not (views.alphas > 127).any(axis=(1, 2)).all():
+        raise ModelFailed(f"The {views.engine} engine returned an empty view.")
+    return replace(views, photo=photo_view(cutout, options.elevation_deg, views))
+
+
+async def _make_depths(views: ViewSet, ports: Ports, report: Report) -> DepthMaps:
+    depths = await ports.depth.estimate_depth(views, report)
+    if not (depths.confidence > 0).any():
+        # No reason to fail: the first splats stand on the silhouettes then.
+        log.warning("the %s engine found no depth in any view", depths.engine)
+    return depths
+
+
+async def _make_model(
+    views: ViewSet, depths: DepthMaps, options: GenerateOptions, ports: Ports, report: Report
+) -> tuple[SplatModel, Scores]:
+    request = FitRequest(
+        views=views,
+        depths=depths,
+        held_out=HELD_OUT_VIEWS,
+        num_gaussians=options.splat_count,
+        iterations=options.fit_iterations,
+        seed=options.seed,
+    )
+    model = await ports.splats.reconstruct(request, report)
+    return model, await ports.splats.evaluate(model, held_out_references(views, depths))
+
+
+async def _make(cutout: Cutout, options: GenerateOptions, ports: Ports, report: Report) -> _Made:
+    """All stages of one candidate, saved nowhere. `report` hears of the whole of it."""
+    end = STAGE_SPANS["splats"][1]
+
+    def within(stage: str) -> Report:
+        start, stop = (share / end for share in STAGE_SPANS[stage])
+
+        def relay(progress: Progress) -> None:
+            report(replace(progress, fraction=start + (stop - start) * progress.fraction))
+
+        return relay
+
+    views, views_s = await _timed(_make_views(cutout, options, ports, within("views")))
+    depths, depth_s = await _timed(_make_depths(views, ports, within("depth")))
+    fit = _make_model(views, depths, options, ports, within("splats"))
+    (model, scores), splats_s = await _timed(fit)
+    seconds = {"views": views_s, "depth": depth_s, "splats": splats_s}
+    return _Made(views, depths, model, scores, seconds)
+
+
+async def _best_of(
+    cutout: Cutout, options: GenerateOptions, ports: Ports, journal: GenerateJournal
+) -> tuple[tuple[Candidate, ...], _Made]:
+    """Candidates with consecutive seeds, side by side; the ranking and the best of them.
+
+    Raises:
+        GlimpseError: of the first candidate, where every one failed.
+        Cancelled, StaleAttempt: of any of them; the others are stopped.
+    """
+    await journal.enter("candidates", *CANDIDATES_SPAN)
+    contest = _Contest(options, journal.report)
+    waiting = iter(range(options.candidates))
+
+    async def work() -> None:
+        for index in waiting:
+            mine = replace(options, seed=contest.seed(index), candidates=1)
+            try:
+                # Not by a name of its own here, which would keep it until the next is made.
+                contest.finished(index, await _make(cutout, mine, ports, contest.report_of(index)))
+            except (Cancelled, StaleAttempt):
+                raise
+            except GlimpseError as error:
+                contest.failed(index, error)
+
+    tasks = [asyncio.ensure_future(work()) for _ in range(_SIDE_BY_SIDE)]
+    try:
+        # Not a TaskGroup: callers want the error itself, not a group of them.
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return contest.ranking(), contest.best()
+
+
+class _Contest:
+    """Scores of all candidates, and everything of the best so far; the others are let go."""
+
+    def __init__(self, options: GenerateOptions, report: Report) -> None:
+        self._options = options
+        self._report = report
+        self._fractions = [0.0] * options.candidates
+        self._scores: dict[int, Scores] = {}
+        self._errors: dict[int, GlimpseError] = {}
+        self._best: _Made | None = None
+
+    def seed(self, index: int) -> int:
+        return (self._options.seed + index) % SEED_LIMIT
+
+    def report_of(self, index: int) -> Report:
+        """Progress of all as the mean of each."""
+
+        def relay(progress: Progress) -> None:
+            self._advance(index, progress)
+
+        return relay
+
+    def _advance(self, index: int, progress: Progress) -> None:
+        self._fractions[index] = max(self._fractions[index], progress.fraction)
+        count = len(self._fractions)
+        message = f"candidate {index + 1} of {count}: {progress.message}".rstrip(": ")
+        self._report(replace(progress, fraction=sum(self._fractions) / count, message=message))
+
+    def failed(self, index: int, error: GlimpseError) -> None:
+        self._errors[index] = error
+        self._advance(index, Progress(1.0, "failed"))
+
+    def finished(self, index: int, made: _Made) -> None:
+        self._scores[index] = made.scores
+        if self._order()[0] == index:
+            self._best = made
+        self._advance(index, Progress(1.0, f"quality {made.scores.overall_quality:.4f}"))
+
+    def _order(self) -> list[int]:
+        """Best first; of equals the one with the lower index."""
+        return sorted(self._scores, key=lambda i: (-self._scores[i].overall_quality, i))
+
+    def best(self) -> _Made:
+        if self._best is None:
+            raise self._errors[min(self._errors)]
+        return self._best
+
+    def ranking(self) -> tuple[Candidate, ...]:
+        """Those that failed come last."""
+        order = self._order()
+        scored = [
+            Candidate(
+                seed=self.seed(i),
+                overall_quality=self._scores[i].overall_quality,
+                psnr=self._scores[i].psnr,
+                ssim=self._scores[i].ssim,
+                lpips=self._scores[i].lpips,
+                chosen=i == order[0],
+            )
+            for i in order
+        ]
+        failed = [
+            Candidate(self.seed(i), None, None, None, None, False, f"{error.code}: {error.detail}")
+            for i, error in sorted(self._errors.items())
+        ]
+        return tuple(scored + failed)

