@@ -25,9 +25,9 @@ import skimage.data
 import typer.main
 from typer.testing import CliRunner
 
-from serve_app.api import create_app
-from serve_app.cli import app as command_line
-from serve_app.services import Services
+from serve_app.cli.main import app as command_line
+from serve_app.http.app import create_app
+from serve_app.http.dependencies import Services
 from serve_app.stores import StoreSettings
 
 #: Photos that an installed package carries: one is cut out by a network, one has a plain ground.
@@ -43,7 +43,7 @@ _UNSTABLE = ("manifest.json",)
 def artefacts(photo: str, out: Path) -> dict[str, str]:
     """SHA-256 of every file that `glimpse3d run` leaves, by its path."""
     source = Path(skimage.data.__file__).parent / photo
-    command = [sys.executable, "-c", "from serve_app.cli import app; app()"]
+    command = [sys.executable, "-c", "from serve_app.cli.main import app; app()"]
     command += ["run", str(source), "--out", str(out), *RUN]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     files = sorted(path for path in out.rglob("*") if path.is_file())

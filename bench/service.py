@@ -21,7 +21,7 @@ import numpy as np
 from bench.serving_growth import growth_rows, memory_by_process
 from bench.table import Row
 from pipeline.file_types import FORMATS
-from serve_app.demo import default_photo
+from serve_app.cli.demo import default_photo
 from serve_app.server import running_service
 from serve_app.settings import AppArgs
 

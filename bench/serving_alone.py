@@ -14,7 +14,7 @@ import httpx
 
 from bench.serving_app import API, App, sleeping_app
 from bench.table import Row
-from serve_app.demo import default_photo
+from serve_app.cli.demo import default_photo
 from serve_app.server import running_service
 from serve_app.settings import AppArgs
 

@@ -26,7 +26,7 @@ from ray import serve
 from ray.serve.config import HTTPOptions
 
 from bench.serving_host import FullSizeHost
-from deployments.store import Store
+from deployments.jobs.store import Store
 from pipeline.engines.registry import PortName
 from serve_app.builder import Parts, compose
 from serve_app.settings import AppArgs

@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 
 from bench.table import Row
-from serve_app.demo import default_photo
+from serve_app.cli.demo import default_photo
 from serve_app.server import running_service
 from serve_app.settings import AppArgs
 

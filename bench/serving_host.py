@@ -20,7 +20,7 @@ from pipeline.geometry.cameras import VIEW_SIZE, rig_cameras
 from pipeline.lane import Lane
 from pipeline.ports import FitRequest, Renders, ViewRequest
 from pipeline.types import Cameras, DepthMaps, SplatModel, UInt8Array, ViewSet
-from serve_app.demo import default_photo
+from serve_app.cli.demo import default_photo
 from tests.fakes import SleepingHost, SleepingPorts, some_model
 
 __all__ = ["FullSizeHost", "LoggingHost"]

@@ -17,7 +17,7 @@ from bench.serving_alone import NAPS
 from bench.serving_app import ONE_HOST, App, sleeping_app
 from bench.serving_clients import Load, Seen, clients
 from bench.table import Row
-from serve_app.demo import default_photo
+from serve_app.cli.demo import default_photo
 
 __all__ = ["status"]
 

@@ -19,9 +19,9 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.draining import is_draining
 from deployments.handles import translate
-from deployments.janitor import Janitor, JanitorSettings
-from deployments.store import JobError, JobState, Lease, Store, StoreSource
-from deployments.webhooks import WebhookRules, WebhookSender, send_due
+from deployments.jobs.janitor import Janitor, JanitorSettings
+from deployments.jobs.store import JobError, JobState, Lease, Store, StoreSource
+from deployments.jobs.webhooks import WebhookRules, WebhookSender, send_due
 from pipeline.errors import GlimpseError, Unavailable
 
 __all__ = ["Dispatcher", "DispatcherSettings"]

@@ -20,17 +20,17 @@ from typing import Any
 
 from deployments.draining import is_draining
 from deployments.handles import HandlePorts
-from deployments.journal import (
+from deployments.jobs.journal import (
     Meters,
     StoreGenerateJournal,
     StoreJournal,
     StoreRefineJournal,
     steadily,
 )
-from deployments.memory import PeakMemory
-from deployments.paths import AttemptPaths
-from deployments.previews import PIPELINE_END, show_models
-from deployments.store import (
+from deployments.jobs.model_pictures import PIPELINE_END, show_models
+from deployments.jobs.paths import AttemptPaths
+from deployments.jobs.peak_memory import PeakMemory
+from deployments.jobs.store import (
     Bucket,
     ExportRow,
     Job,

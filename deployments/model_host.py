@@ -18,7 +18,7 @@ from typing import Any, ClassVar, TypeVar
 import ray
 
 from deployments.batching import Batched, BatchSettings
-from deployments.memory import PeakMemory, resident_gauge
+from deployments.jobs.peak_memory import PeakMemory, resident_gauge
 from deployments.streaming import Streamed, stream
 from pipeline.engines.registry import EngineChoice, PortName
 from pipeline.errors import ModelFailed, TooBusy, Unavailable

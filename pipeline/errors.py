@@ -1,7 +1,7 @@
 """Every error the product raises on purpose, in one tree.
 
 It does not know HTTP or Ray: `deployments.handles` maps Ray's errors into it and
-`serve_app.problems` maps it to HTTP answers.
+`serve_app.http.problems` maps it to HTTP answers.
 
     GlimpseError
      ├── InvalidInput            the caller must change something

@@ -15,11 +15,11 @@ from ray.serve import Application
 from deployments.dispatcher import Dispatcher, DispatcherSettings
 from deployments.driver import Driver, DriverSettings
 from deployments.handles import HandlePorts
-from deployments.janitor import JanitorSettings
+from deployments.jobs.janitor import JanitorSettings
 from deployments.model_host import ModelHost
 from pipeline.engines.registry import PortName
+from serve_app.http.dependencies import Limits
 from serve_app.ingress import Ingress, IngressSettings
-from serve_app.services import Limits
 from serve_app.settings import AppArgs
 from serve_app.stores import Stores
 

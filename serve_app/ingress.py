@@ -18,11 +18,11 @@ from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus
 
 from deployments.handles import HandleBackground, readiness_of
-from deployments.store import Store
-from deployments.webhooks import WebhookRules
+from deployments.jobs.store import Store
+from deployments.jobs.webhooks import WebhookRules
 from pipeline.errors import GlimpseError
-from serve_app.api import create_app
-from serve_app.services import Limits, Services
+from serve_app.http.app import create_app
+from serve_app.http.dependencies import Limits, Services
 from serve_app.stores import Stores
 
 __all__ = ["Ingress", "store_state"]

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from deployments.webhooks import WebhookRules
+from deployments.jobs.webhooks import WebhookRules
 from pipeline.engines.registry import ENGINES, PRESETS, DeviceName, EngineChoice, PortName
 from serve_app.stores import Stores, StoreSettings, SupabaseSettings
 

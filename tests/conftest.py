@@ -15,7 +15,7 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 @pytest.fixture
 def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drivers in this process make films of two frames of 64 pixels."""
-    from deployments import previews
+    from deployments.jobs import model_pictures as previews
 
     small = functools.partial(previews.make_previews, frames=2, size=64)
     monkeypatch.setattr(previews, "make_previews", small)

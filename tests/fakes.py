@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from deployments.jobs.store import Records, StageCommit
 from deployments.model_host import ModelHost
-from deployments.store import Records, StageCommit
 from pipeline.control import Control, Progress, Report, ignore_progress
 from pipeline.errors import Cancelled, InvalidImage, OutOfMemory
 from pipeline.flow.local import LocalPorts

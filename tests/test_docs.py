@@ -13,9 +13,8 @@ from pipeline.file_types import FORMATS
 from pipeline.media_types import media_type
 from pipeline.mesh.texture import UNWRAP_LIMIT
 from pipeline.weights.catalogue import BUNDLES
-from serve_app.report.assemble import IterationReport, JobReport, RefinementReport, Report
-from serve_app.routes import events, files, health, jobs, library, projects, reports, uploads
-from serve_app.schemas import (
+from serve_app.http.routes import events, files, health, jobs, library, projects, reports, uploads
+from serve_app.http.schemas import (
     ExportAnswer,
     ExportQuery,
     GenerateAnswer,
@@ -34,6 +33,7 @@ from serve_app.schemas import (
     ReportQuery,
     StatusAnswer,
 )
+from serve_app.report.assemble import IterationReport, JobReport, RefinementReport, Report
 from serve_app.settings import AppArgs, Environment
 
 ROOT = Path(__file__).parents[1]

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from pipeline.engines.demands import DEMANDS
 from pipeline.engines.registry import PRESETS, PortName
 from pipeline.errors import InvalidInput, InvalidOption
-from serve_app.cli import app
-from serve_app.plan import HOSTS, Plan, StageTimes, make_plan, read_times
+from serve_app.cli.main import app
+from serve_app.cli.plan import HOSTS, Plan, StageTimes, make_plan, read_times
 
 TIMES = StageTimes(device="a card", views=4, depth=0.2, fit=5, enhance=2, improve=1)
 

@@ -8,8 +8,8 @@ import pytest
 
 from pipeline.engines.registry import PRESETS, PortName
 from pipeline.errors import InvalidOption, Unavailable
+from serve_app.cli.this_machine import Gpus, app_args, find_gpus
 from serve_app.settings import Environment
-from serve_app.this_machine import Gpus, app_args, find_gpus
 
 
 @pytest.fixture

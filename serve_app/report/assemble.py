@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from deployments.score_documents import read_scores
-from deployments.store import (
+from deployments.jobs.score_documents import read_scores
+from deployments.jobs.store import (
     Bucket,
     EnhancedViewRow,
     IterationRow,

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from PIL import Image
 
-from deployments.store import Blobs
+from deployments.jobs.store import Blobs
 from pipeline.errors import NotFound
 from serve_app.report.assemble import Picture
 

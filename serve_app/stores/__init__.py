@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 
 from pipeline.errors import InvalidOption, Unavailable
 from serve_app.stores.embedded import EmbeddedPostgres
-from serve_app.stores.files import FileBlobs, load_signing_key
+from serve_app.stores.file_blobs import FileBlobs, load_signing_key
+from serve_app.stores.opened import Pace, ServedStore, Stores
 from serve_app.stores.postgres import PostgresRecords, migrate, open_pool
-from serve_app.stores.served import Pace, ServedStore, Stores
 from serve_app.stores.supabase import SupabaseSettings
 
 __all__ = [
@@ -40,7 +40,7 @@ _servers: dict[Path, EmbeddedPostgres] = {}
 
 @dataclass(frozen=True)
 class StoreSettings:
-    """Which stores to use: plain values, picklable, a `deployments.store.StoreSource`.
+    """Which stores to use: plain values, picklable, a `deployments.jobs.store.StoreSource`.
 
         settings = StoreSettings(data_dir=Path("data")).prepare()
         async with settings.open() as store:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import asyncpg
 
-from deployments.store import Changed
+from deployments.jobs.store import Changed
 from pipeline.errors import GlimpseError, InvalidInput, Unavailable
 from serve_app.stores.migrations import apply_migrations
 from serve_app.stores.records import CallRecords, error_for_sqlstate
@@ -117,7 +117,7 @@ async def migrate(dsn: str) -> tuple[str, ...]:
 
 
 class PostgresRecords(CallRecords):
-    """`deployments.store.Records` on a pool of connections.
+    """`deployments.jobs.store.Records` on a pool of connections.
 
     Use it as an asynchronous context manager, inside the pool's: entering it starts the listener
     that wakes `wait_for_job`; without it waiting polls.

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any, ClassVar
 
-from deployments.store import (
+from deployments.jobs.store import (
     Bucket,
     Changed,
     Heartbeat,
@@ -119,7 +119,7 @@ def error_for_sqlstate(sqlstate: str, message: str, detail: str | None = None) -
 
 
 class CallRecords(ABC):
-    """`deployments.store.Records` in terms of named SQL functions."""
+    """`deployments.jobs.store.Records` in terms of named SQL functions."""
 
     #: How often a waiter looks when nothing announces changes to it.
     poll_s: ClassVar[float] = 0.5

@@ -1,4 +1,4 @@
-"""Turns the rows of `deployments.store` into the JSON of the SQL functions, and back.
+"""Turns the rows of `deployments.jobs.store` into the JSON of the SQL functions, and back.
 
 It does not know who carries the JSON: asyncpg and PostgREST give and take the same documents.
 """
@@ -12,7 +12,7 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from deployments.store import (
+from deployments.jobs.store import (
     Bucket,
     DepthRow,
     EnhancedViewRow,

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from serve_app.cli import app
-from serve_app.demo import default_photo
+from serve_app.cli.demo import default_photo
+from serve_app.cli.main import app
 from serve_app.settings import Environment
 
 

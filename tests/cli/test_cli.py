@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 from pipeline.file_types import FORMATS
 from pipeline.formats.ply import read_ply
 from pipeline.formats.splat import read_splat
-from serve_app.cli import app
-from serve_app.demo import default_photo
+from serve_app.cli.demo import default_photo
+from serve_app.cli.main import app
 
 RUNNER = CliRunner()
 

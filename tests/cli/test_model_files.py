@@ -20,7 +20,7 @@ from pipeline.file_types import FORMATS
 from pipeline.formats.ply import read_ply, write_ply
 from pipeline.formats.splat import read_splat, write_splat
 from pipeline.types import SplatModel
-from serve_app.cli import app
+from serve_app.cli.main import app
 from tests.fakes import some_model
 from tests.oracles.shells import shell
 
@@ -196,7 +196,7 @@ def test_ctrl_c_leaves_an_old_file_and_nothing_else(model_file: Path, tmp_path: 
     # A shell may have told this process, and so its children, to ignore the signal.
     code = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "from serve_app.cli import app; app()"
+        "from serve_app.cli.main import app; app()"
     )
     process = subprocess.Popen(
         [sys.executable, "-u", "-c", code, "export", model_file, target],

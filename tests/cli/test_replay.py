@@ -17,8 +17,8 @@ import pipeline.flow.local
 from pipeline.flow.intake import prepare_upload
 from pipeline.flow.manifest import Manifest, PhotoRecord, Step, StepKind, content_hash
 from pipeline.imaging.images import encode_png
-from serve_app.cli import app
-from serve_app.replay import DIFFERS_EXIT_CODE, stored_upload
+from serve_app.cli.main import app
+from serve_app.cli.replay import DIFFERS_EXIT_CODE, stored_upload
 from tests.cli.conftest import FinishedRun
 from tests.fakes import FakeModels
 

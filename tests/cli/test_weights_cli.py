@@ -25,9 +25,9 @@ from pipeline.weights.catalogue import (
 )
 from pipeline.weights.folders import LOCK_NAME
 from pipeline.weights.single_files import WEIGHTS, Weight
-from serve_app import weights_cli
-from serve_app.cli import app
-from serve_app.weights_cli import DAMAGED_EXIT_CODE
+from serve_app.cli import weights_command as weights_cli
+from serve_app.cli.main import app
+from serve_app.cli.weights_command import DAMAGED_EXIT_CODE
 from tests.hub import COMMIT, FILES, REPO, Hub, running_hub
 
 RUNNER = CliRunner()
@@ -255,7 +255,7 @@ def test_ctrl_c_keeps_what_has_arrived(hub: Hub, tmp_path: Path) -> None:
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "from pipeline.weights.catalogue import BUNDLES;"
         "from tests.cli.test_weights_cli import TINY;"
-        "from serve_app.cli import app; BUNDLES['tiny'] = TINY; app()"
+        "from serve_app.cli.main import app; BUNDLES['tiny'] = TINY; app()"
     )
     arguments = ["weights", "fetch", "tiny", "--allow", "tiny", "--endpoint", hub.endpoint]
     process = subprocess.Popen(

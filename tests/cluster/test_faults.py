@@ -25,8 +25,8 @@ from ray import serve
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
-from deployments.store import Bucket, JobState, ProjectDetail, Store
-from serve_app.demo import default_photo
+from deployments.jobs.store import Bucket, JobState, ProjectDetail, Store
+from serve_app.cli.demo import default_photo
 from serve_app.server import RunningService
 from serve_app.settings import AppArgs
 from serve_app.stores import EmbeddedPostgres, StoreSettings

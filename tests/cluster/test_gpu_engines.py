@@ -19,7 +19,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from pipeline.formats.ply import read_ply
 from pipeline.formats.splat import read_splat
-from serve_app.demo import default_photo
+from serve_app.cli.demo import default_photo
 from serve_app.server import RunningService
 from serve_app.stores import StoreSettings
 from tests.store.fixtures import server_directory

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pipeline.file_types import FORMATS
 from pipeline.formats.ply import read_ply
-from serve_app.demo import default_photo
+from serve_app.cli.demo import default_photo
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -132,7 +132,7 @@ def test_what_the_service_made_is_made_again_bit_by_bit(http, tmp_path):
     manifest = tmp_path / "manifest.json"
     manifest.write_bytes(http.get(f"{API}/projects/{project_id}/manifest").content)
     replayed = subprocess.run(
-        [sys.executable, "-m", "serve_app.cli", "replay", str(manifest)],
+        [sys.executable, "-m", "serve_app.cli.main", "replay", str(manifest)],
         capture_output=True,
         text=True,
         timeout=250,

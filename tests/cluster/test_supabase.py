@@ -8,9 +8,9 @@ import httpx
 import pytest
 from ray import serve
 
+from serve_app.cli.supabase_command import setup_sql
 from serve_app.server import RunningService
 from serve_app.settings import AppArgs
-from serve_app.supabase_cli import setup_sql
 from tests.cluster.test_faults import API, LEASE_S, Faults, all_replicas_run, eventually
 from tests.gateway import Gateway
 from tests.store.fixtures import on_server

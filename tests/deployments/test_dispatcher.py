@@ -12,8 +12,8 @@ import standardwebhooks
 
 from deployments import dispatcher
 from deployments.dispatcher import Dispatcher, DispatcherSettings
-from deployments.store import JobKind, JobState, Lease, NewJob, Store
-from deployments.webhooks import WebhookRules
+from deployments.jobs.store import JobKind, JobState, Lease, NewJob, Store
+from deployments.jobs.webhooks import WebhookRules
 from serve_app.stores import StoreSettings
 from tests.deployments.test_webhooks import SECRET, receiving
 

@@ -3,8 +3,8 @@
 import asyncpg
 import pytest
 
-from deployments.janitor import Janitor, JanitorSettings
-from deployments.store import Bucket, JobError, JobKind, JobState, Store
+from deployments.jobs.janitor import Janitor, JanitorSettings
+from deployments.jobs.store import Bucket, JobError, JobKind, JobState, Store
 from pipeline.errors import NotFound
 from tests.deployments.test_job_runner import PROJECT, generated, lease_of, new_project, run
 from tests.fakes import FakeModels

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deployments import driver, previews
+from deployments import driver
 from deployments.driver import DriverSettings, JobRunner
-from deployments.journal import StoreJournal, StoreRefineJournal
-from deployments.paths import AttemptPaths
-from deployments.score_documents import read_scores, scores_document
-from deployments.store import (
+from deployments.jobs import model_pictures as previews
+from deployments.jobs.journal import StoreJournal, StoreRefineJournal
+from deployments.jobs.paths import AttemptPaths
+from deployments.jobs.score_documents import read_scores, scores_document
+from deployments.jobs.store import (
     Bucket,
     Heartbeat,
     IterationRow,
@@ -35,7 +36,7 @@ from pipeline.imaging.images import encode_png
 from pipeline.options import ExportOptions
 from pipeline.ports import IterationOutcome
 from pipeline.types import Scores, ViewScore
-from serve_app.demo import _stage_fraction
+from serve_app.cli.demo import _stage_fraction
 from tests.fakes import FakeModels, some_cutout, some_model, some_views
 
 pytestmark = pytest.mark.usefixtures("small_pictures")

@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 from pipeline.engines.registry import ON_DEVICE, PRESETS, PortName
 from serve_app.builder import build
-from serve_app.cli import app
-from serve_app.config_check import config_faults, read_config
-from serve_app.plan import HOSTS, make_plan, scaling
+from serve_app.cli.check_config import config_faults, read_config
+from serve_app.cli.main import app
+from serve_app.cli.plan import HOSTS, make_plan, scaling
 from serve_app.settings import AppArgs
 
 ROOT = Path(__file__).parents[2]

@@ -5,10 +5,11 @@ import dataclasses
 
 import pytest
 
-from deployments import driver, journal
+from deployments import driver
 from deployments.driver import JobRunner
-from deployments.memory import PeakMemory
-from deployments.store import Bucket, Heartbeat, JobKind, JobState, Store
+from deployments.jobs import journal
+from deployments.jobs.peak_memory import PeakMemory
+from deployments.jobs.store import Bucket, Heartbeat, JobKind, JobState, Store
 from pipeline.errors import OutOfMemory, ReplicaDied, TimedOut, Unavailable
 from tests.deployments.test_job_runner import (
     PROJECT,

@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 import pytest
 import standardwebhooks
 
-from deployments.store import Job, JobError, JobKind, JobState, Webhook
-from deployments.webhooks import RETRY_AFTER_S, WebhookRules, WebhookSender, send_due
+from deployments.jobs.store import Job, JobError, JobKind, JobState, Webhook
+from deployments.jobs.webhooks import RETRY_AFTER_S, WebhookRules, WebhookSender, send_due
 from pipeline.errors import InvalidOption, Unavailable
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()

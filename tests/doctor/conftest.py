@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from serve_app.doctor.command import doctor
+from serve_app.cli.doctor.doctor_command import doctor
 from serve_app.settings import Environment
 
 _APP = typer.Typer()

@@ -9,10 +9,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from deployments.store import Bucket
+from deployments.jobs.store import Bucket
 from pipeline.errors import Unavailable
-from serve_app.doctor.checks import Check, Finding, Step, ok, run_steps, skipped, warning
-from serve_app.doctor.schema import promised
+from serve_app.cli.doctor.checks import Check, Finding, Step, ok, run_steps, skipped, warning
+from serve_app.cli.doctor.schema_checks import promised
 from tests.store.fixtures import on_server
 
 _CONFIG = Path(__file__).resolve().parents[2] / "supabase" / "config.toml"

@@ -8,13 +8,14 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from deployments.store import Bucket
-from serve_app.doctor import cycles, postgres
-from serve_app.doctor.checks import run_steps
-from serve_app.doctor.postgres import check_disk, postgres_steps
+from deployments.jobs.store import Bucket
+from serve_app.cli.doctor import cycles
+from serve_app.cli.doctor import postgres_checks as postgres
+from serve_app.cli.doctor.checks import run_steps
+from serve_app.cli.doctor.postgres_checks import check_disk, postgres_steps
+from serve_app.cli.supabase_command import setup_sql
 from serve_app.settings import Environment
 from serve_app.stores import EmbeddedPostgres, StoreSettings
-from serve_app.supabase_cli import setup_sql
 from tests.doctor.conftest import Examined
 from tests.store.fixtures import on_server
 

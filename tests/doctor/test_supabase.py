@@ -11,12 +11,12 @@ import asyncpg
 import jwt
 import pytest
 
-from deployments.store import Bucket
-from serve_app.doctor import cycles
-from serve_app.doctor.supabase import check_environment, check_key_kind
+from deployments.jobs.store import Bucket
+from serve_app.cli.doctor import cycles
+from serve_app.cli.doctor.supabase_checks import check_environment, check_key_kind
+from serve_app.cli.supabase_command import demo_policies, setup_sql
 from serve_app.settings import Environment
 from serve_app.stores.migrations import newest_version
-from serve_app.supabase_cli import demo_policies, setup_sql
 from tests.doctor.conftest import Examined
 from tests.gateway import Gateway, prepare
 from tests.store.fixtures import on_server

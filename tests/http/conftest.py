@@ -16,10 +16,10 @@ import pytest
 from fastapi import FastAPI
 
 from deployments.driver import DriverSettings, JobRunner
-from deployments.store import Store
+from deployments.jobs.store import Store
 from pipeline.errors import Unavailable
-from serve_app.api import create_app
-from serve_app.services import Limits, Services
+from serve_app.http.app import create_app
+from serve_app.http.dependencies import Limits, Services
 from serve_app.stores import StoreSettings, SupabaseSettings
 from tests.fakes import FakeModels
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import uvicorn
 
-from deployments.store import JobKind, JobState, NewJob
+from deployments.jobs.store import JobKind, JobState, NewJob
 from pipeline.errors import Unavailable
-from serve_app import sse
-from serve_app.client import Client, ServiceError
+from serve_app.cli.client import Client, ServiceError
+from serve_app.http import event_stream as sse
 from tests.http.streams import streaming
 from tests.http.test_contract import API, upload
 

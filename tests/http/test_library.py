@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from deployments.janitor import Janitor, JanitorSettings
-from deployments.store import JobKind, NewJob
+from deployments.jobs.janitor import Janitor, JanitorSettings
+from deployments.jobs.store import JobKind, NewJob
 from pipeline.errors import InvalidOption, Unavailable
-from serve_app.routes.library import read_cursor, write_cursor
+from serve_app.http.routes.library import read_cursor, write_cursor
 from tests.http.test_contract import API, upload
 
 

@@ -1,10 +1,10 @@
 import pytest
 
-from deployments.store import JobKind
+from deployments.jobs.store import JobKind
 from pipeline import errors
 from pipeline.errors import GlimpseError
-from serve_app.jobs import Preference, fingerprint, parse_prefer
-from serve_app.problems import status_of
+from serve_app.http.problems import status_of
+from serve_app.http.waiting import Preference, fingerprint, parse_prefer
 
 
 def tree(root: type[GlimpseError]) -> list[type[GlimpseError]]:

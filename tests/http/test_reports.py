@@ -11,7 +11,7 @@ import pytest
 from pipeline.control import ignore_progress
 from pipeline.errors import ModelFailed
 from pipeline.flow.manifest import Manifest, State, compare, is_identical
-from serve_app.routes.reports import prefers_html
+from serve_app.http.routes.reports import prefers_html
 from tests.fakes import FakeModels
 from tests.http.test_contract import API, upload
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from pipeline.errors import NotFound
-from serve_app.shared import SharedCalls
+from serve_app.http.single_flight import SharedCalls
 
 
 class Counter:

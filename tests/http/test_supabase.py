@@ -7,10 +7,10 @@ import httpx
 import pytest
 
 from deployments.driver import DriverSettings
-from deployments.store import Bucket, JobState
+from deployments.jobs.store import Bucket, JobState
 from pipeline.formats.ply import read_ply
+from serve_app.http.dependencies import Limits
 from serve_app.ingress import store_state
-from serve_app.services import Limits
 from tests.fakes import FakeModels
 from tests.gateway import Gateway
 from tests.http.conftest import Service, running

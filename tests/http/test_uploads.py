@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from deployments.store import ProjectStatus
+from deployments.jobs.store import ProjectStatus
 from pipeline.errors import NotFound, Unavailable
 from tests.http.test_bad_input import left_behind
 from tests.http.test_contract import API, photo

@@ -1,1 +1,1 @@
-"""Contract of the stores: one suite for every implementation of `deployments.store`."""
+"""Contract of the stores: one suite for every implementation of `deployments.jobs.store`."""

@@ -27,8 +27,8 @@ from typing import TypeVar
 import asyncpg
 import pytest
 
-from deployments.janitor import delete_files
-from deployments.store import Store
+from deployments.jobs.janitor import delete_files
+from deployments.jobs.store import Store
 from serve_app.stores import EmbeddedPostgres, StoreSettings, SupabaseSettings, migrate
 from tests.gateway import Gateway, prepare
 

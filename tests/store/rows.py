@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 
-from deployments.store import (
+from deployments.jobs.store import (
     DepthRow,
     EnhancedViewRow,
     ExportRow,

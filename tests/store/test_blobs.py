@@ -15,11 +15,11 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from deployments.janitor import delete_files
-from deployments.store import Bucket, Store
+from deployments.jobs.janitor import delete_files
+from deployments.jobs.store import Bucket, Store
 from pipeline.errors import GlimpseError, InvalidInput, NotFound, Unavailable
 from pipeline.media_types import media_type
-from serve_app.stores.files import FileBlobs, load_signing_key
+from serve_app.stores.file_blobs import FileBlobs, load_signing_key
 
 KEY = b"k" * 32
 

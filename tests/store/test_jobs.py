@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from deployments.store import JobError, JobKind, JobState, NewJob, ProjectStatus, Store
+from deployments.jobs.store import JobError, JobKind, JobState, NewJob, ProjectStatus, Store
 from pipeline.errors import (
     InvalidInput,
     NotFound,

@@ -11,7 +11,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from deployments.store import JobKind, JobState, StageCommit, Store
+from deployments.jobs.store import JobKind, JobState, StageCommit, Store
 from pipeline.errors import (
     Conflict,
     GlimpseError,

@@ -8,7 +8,15 @@ from datetime import datetime
 
 import pytest
 
-from deployments.store import JobKind, JobState, Lease, ProjectStatus, Records, StageCommit, Store
+from deployments.jobs.store import (
+    JobKind,
+    JobState,
+    Lease,
+    ProjectStatus,
+    Records,
+    StageCommit,
+    Store,
+)
 from pipeline.errors import (
     Conflict,
     IdempotencyMismatch,

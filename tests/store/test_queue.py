@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from deployments.store import (
+from deployments.jobs.store import (
     EventKind,
     Job,
     JobError,

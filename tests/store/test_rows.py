@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from deployments.store import JobKind, JobState, ProjectStatus, StageCommit, Store
+from deployments.jobs.store import JobKind, JobState, ProjectStatus, StageCommit, Store
 from pipeline.errors import Conflict, InvalidInput, NotFound
 
 from .rows import (

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from deployments.store import JobKind, JobState, NewJob, ProjectStatus, Store
+from deployments.jobs.store import JobKind, JobState, NewJob, ProjectStatus, Store
 from pipeline.errors import (
     Conflict,
     IdempotencyMismatch,

@@ -19,12 +19,12 @@ from postgrest import APIError
 from storage3.exceptions import StorageApiError
 from supabase import AsyncClient, AsyncClientOptions, create_async_client
 
-from deployments.janitor import delete_files
-from deployments.store import Bucket, JobState, Store
+from deployments.jobs.janitor import delete_files
+from deployments.jobs.store import Bucket, JobState, Store
 from pipeline.errors import InvalidInput, NotFound, StaleAttempt, Unavailable
+from serve_app.cli.supabase_command import demo_policies, setup_sql
 from serve_app.stores import SupabaseSettings, migrate
-from serve_app.stores.supabase import blobs as blobs_module
-from serve_app.supabase_cli import demo_policies, setup_sql
+from serve_app.stores.supabase import supabase_blobs as blobs_module
 from tests.gateway import Gateway, prepare
 
 from .rows import LEASE_S, VIEWS, claim, claimed, generated, project, sql, submit

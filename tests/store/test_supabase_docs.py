@@ -17,8 +17,8 @@ import pytest
 import typer
 
 from deployments.driver import DriverSettings
-from deployments.store import Bucket, JobError, JobKind, JobState, StageCommit, Store
-from serve_app.cli import app
+from deployments.jobs.store import Bucket, JobError, JobKind, JobState, StageCommit, Store
+from serve_app.cli.main import app
 from serve_app.settings import AppArgs, Environment
 from serve_app.stores import StoreSettings, SupabaseSettings
 from serve_app.stores.supabase.resumable import PART_BYTES
@@ -281,7 +281,7 @@ def test_functions_and_policies_exist() -> None:
 
 
 def test_checks_of_the_doctor_exist() -> None:
-    code = (ROOT / "serve_app/doctor/supabase.py").read_text(encoding="utf-8")
+    code = (ROOT / "serve_app/cli/doctor/supabase_checks.py").read_text(encoding="utf-8")
     rows = PAGE.partition("| check |")[2].partition("\n\n")[0].splitlines()[2:]
     told = re.findall(r"`([a-z ]+)`", "".join(row.split("|")[1] for row in rows))
     steps = re.findall(r"Step\(\s*f?\"([a-z ]+)", code)

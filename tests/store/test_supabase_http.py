@@ -27,8 +27,8 @@ from pipeline.errors import (
 from serve_app.settings import AppArgs
 from serve_app.stores import SupabaseSettings
 from serve_app.stores.supabase import proxy_for
-from serve_app.stores.supabase.blobs import object_name, object_path
-from serve_app.stores.supabase.errors import translated
+from serve_app.stores.supabase.supabase_blobs import object_name, object_path
+from serve_app.stores.supabase.supabase_errors import translated
 from serve_app.stores.supabase.transport import Patience, SteadyTransport, may_repeat
 
 URL = "http://project.test"

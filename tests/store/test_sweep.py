@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from deployments.store import Bucket, JobKind, JobState, Lease, Records, StageCommit, Store
+from deployments.jobs.store import Bucket, JobKind, JobState, Lease, Records, StageCommit, Store
 from pipeline.errors import InvalidInput
 
 from .rows import (

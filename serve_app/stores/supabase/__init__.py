@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from pipeline.errors import InvalidOption
-from serve_app.stores.served import Pace, ServedStore
+from serve_app.stores.opened import Pace, ServedStore
 from serve_app.stores.supabase.transport import Patience, SteadyTransport
 
 __all__ = ["SupabaseSettings", "proxy_for"]
@@ -27,7 +27,8 @@ _MAX_CONNECTIONS = 32
 
 @dataclass(frozen=True)
 class SupabaseSettings:
-    """Which Supabase project to use: plain values, picklable, a `deployments.store.StoreSource`.
+    """Which Supabase project to use: plain values, picklable, a
+    `deployments.jobs.store.StoreSource`.
 
     Attributes:
         url: of the project, `https://{ref}.supabase.co`.
@@ -75,9 +76,9 @@ class SupabaseSettings:
         # Imported here: the client is large, and other stores do without it.
         from supabase import AsyncClientOptions, create_async_client
 
-        from serve_app.stores.supabase.blobs import SupabaseBlobs
-        from serve_app.stores.supabase.records import SupabaseRecords
         from serve_app.stores.supabase.resumable import Resumable
+        from serve_app.stores.supabase.supabase_blobs import SupabaseBlobs
+        from serve_app.stores.supabase.supabase_records import SupabaseRecords
 
         limits = httpx.Limits(max_connections=_MAX_CONNECTIONS, keepalive_expiry=60.0)
         # Not HTTP/2: all of a process's requests would share one connection, where a download that

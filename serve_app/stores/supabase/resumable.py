@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from pipeline.errors import GlimpseError, Unavailable
-from serve_app.stores.supabase.errors import storage_error
+from serve_app.stores.supabase.supabase_errors import storage_error
 
 __all__ = ["PART_BYTES", "Resumable"]
 

@@ -1,0 +1,147 @@
+"""The last stage of generate and refine: pictures of the models, and one of the whole project.
+
+It asks for what is missing, whoever left it out: versions without previews, and a contact sheet
+when there is none of the newest version. It knows rows and blobs, not how pictures are drawn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from deployments.jobs.journal import StoreJournal
+from deployments.jobs.store import (
+    Bucket,
+    JobKind,
+    ModelRow,
+    PreviewRow,
+    ProjectDetail,
+    SheetRow,
+    StageCommit,
+)
+from pipeline.errors import InvalidInput, ModelFailed
+from pipeline.flow.generate import STAGE_SPANS
+from pipeline.flow.previews import Previews, make_previews
+from pipeline.geometry.cameras import held_out_cameras
+from pipeline.imaging.contact_sheet import contact_sheet
+from pipeline.imaging.images import decode_png
+from pipeline.ports import Ports, Renders
+from pipeline.types import UInt8Array
+
+__all__ = ["PIPELINE_END", "PREVIEW_SPANS", "show_models"]
+
+log = logging.getLogger("ray.serve")
+
+#: Where the pipeline's own stages end in the progress of the whole job.
+PIPELINE_END = {JobKind.GENERATE: STAGE_SPANS["splats"][1], JobKind.REFINE: 0.85}
+
+#: Stages of this module, and where each begins and ends.
+PREVIEW_SPANS = {
+    kind: {"previews": (end, 0.98), "contact-sheet": (0.98, 1.0)}
+    for kind, end in PIPELINE_END.items()
+}
+
+
+async def show_models(
+    journal: StoreJournal, ports: Ports, pictures: tuple[int, int] | None = None
+) -> None:
+    """Thumbnail and turntable of every version that has none, then the contact sheet.
+
+    Every version is a commit of its own: an attempt that follows goes on with the next one. An
+    older version that cannot be drawn is logged and stays without, or no job of the project would
+    ever succeed again.
+
+    Args:
+        pictures: frames of a turntable, and pixels along each side; None: the pipeline's own.
+
+    Raises:
+        ModelFailed: the newest version cannot be drawn, or an engine or ffmpeg failed. The models
+            are kept.
+        Unavailable: a file or row cannot be stored, or there is no ffmpeg.
+        StaleAttempt: the journal belongs to a newer attempt.
+    """
+    wanted = {} if pictures is None else dict(zip(("frames", "size"), pictures, strict=True))
+    spans = PREVIEW_SPANS[journal.lease.job.kind]
+    detail = await journal.read_detail()
+    newest = detail.newest_model
+    shown = {row.version for row in detail.previews}
+    missing = [row for row in detail.models if row.version not in shown]
+    start, end = spans["previews"]
+    for i, row in enumerate(missing):
+        share = (end - start) / len(missing)
+        await journal.enter("previews", start + i * share, start + (i + 1) * share)
+        started = time.perf_counter()
+        try:
+            model = await journal.get_model(row.model_path)
+            previews = await make_previews(model, ports.splats, journal.report, **wanted)
+        except InvalidInput as error:
+            told = f"Version {row.version} cannot be drawn: {error}"
+            if row == newest:
+                # Not an error of the client, as its class says: the model is ours.
+                raise ModelFailed(told) from error
+            log.warning("project %s: %s", detail.project.id, told)
+        else:
+            await _keep(previews, row.version, started, journal)
+
+    sheet = detail.contact_sheet
+    if newest is not None and (sheet is None or sheet.model_version != newest.version):
+        await journal.enter("contact-sheet", *spans["contact-sheet"])
+        await _draw_sheet(await journal.read_detail(), newest, journal, ports)
+
+
+async def _keep(previews: Previews, version: int, started: float, journal: StoreJournal) -> None:
+    """Store both pictures, then their row."""
+    thumbnail, turntable = journal.paths.thumbnail(version), journal.paths.turntable(version)
+    await journal.put_all(
+        Bucket.MODELS, {thumbnail: previews.thumbnail, turntable: previews.turntable}
+    )
+    await journal.commit(
+        StageCommit(
+            f"previews-v{version}",
+            time.perf_counter() - started,
+            previews=(PreviewRow(version, thumbnail, turntable),),
+        )
+    )
+
+
+async def _draw_sheet(
+    detail: ProjectDetail, newest: ModelRow, journal: StoreJournal, ports: Ports
+) -> None:
+    started = time.perf_counter()
+    project = detail.project
+    wanted = {
+        "photo": (Bucket.UPLOADS, [project.original_path]),
+        "cut-out": (Bucket.PROCESSED, [project.processed_path]),
+        "views": (Bucket.VIEWS, [row.image_path for row in detail.views]),
+        "depth": (Bucket.DEPTH, [row.heat_map_path for row in detail.depths[::2]]),
+        "versions": (Bucket.MODELS, [row.thumbnail_path for row in detail.previews]),
+    }
+    files = {
+        kind: list((await journal.get_all(bucket, {path: path for path in paths})).values())
+        for kind, (bucket, paths) in wanted.items()
+    }
+    model = await journal.get_model(newest.model_path)
+    renders = await ports.splats.render(model, held_out_cameras())
+    title = f"version {newest.version}: {len(model):,} splats, from cameras that were never fitted"
+    versions = "versions " + ", ".join(str(row.version) for row in detail.previews)
+    data = await asyncio.to_thread(_sheet, files, title, renders, versions)
+    path = journal.paths.contact_sheet()
+    await journal.put_all(Bucket.MODELS, {path: data})
+    seconds = time.perf_counter() - started
+    row = SheetRow(newest.version, path)
+    await journal.commit(StageCommit("contact-sheet", seconds, sheets=(row,)))
+
+
+def _sheet(files: dict[str, list[bytes]], title: str, renders: Renders, versions: str) -> bytes:
+    def pictures(kind: str) -> list[UInt8Array]:
+        return [decode_png(data) for data in files[kind]]
+
+    rows: list[tuple[str, list[UInt8Array]]] = [
+        ("photo and cut-out", [p[..., :3] for p in pictures("photo")] + pictures("cut-out")),
+        (f"{len(files['views'])} views", pictures("views")),
+        ("depth", pictures("depth")),
+        (title, list(renders.images)),
+        (versions, pictures("versions")),
+    ]
+    return contact_sheet([(label, images) for label, images in rows if images])

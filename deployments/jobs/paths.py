@@ -1,0 +1,109 @@
+"""Object paths in the buckets.
+
+The first attempt of a project's first generation and refinement uses the documented names; every
+other attempt, and every export, gets a folder of its own, so that nothing written is ever
+overwritten and a stale attempt cannot damage what a newer one committed. Pictures of models get
+one in refinements, too: any job may make those that are missing. Rows hold the paths; nobody
+rebuilds them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deployments.jobs.store import Job, JobKind
+
+__all__ = ["AttemptPaths", "original_path", "processed_path", "sibling"]
+
+
+def original_path(project_id: str) -> str:
+    """In UPLOADS: the photo as PNG, upright, before background removal."""
+    return f"{project_id}/original.png"
+
+
+def processed_path(project_id: str) -> str:
+    """In PROCESSED: RGBA PNG."""
+    return f"{project_id}/processed.png"
+
+
+def sibling(path: str, name: str) -> str:
+    """The path of `name` in the folder of `path`."""
+    return f"{path.rpartition('/')[0]}/{name}"
+
+
+@dataclass(frozen=True)
+class AttemptPaths:
+    """Where one attempt of one job writes.
+
+    Attributes:
+        tag: names the attempt's folder; empty for documented names.
+        picture_tag: the same for thumbnails, turntables and contact sheets.
+    """
+
+    project_id: str
+    tag: str
+    picture_tag: str
+
+    @classmethod
+    def of(cls, job: Job, fence: int) -> AttemptPaths:
+        """The paths of the attempt that holds `fence`."""
+        own = f"{job.id[:8]}-{fence}"
+        first = job.ordinal == 1 and fence == 1
+        return cls(
+            job.project_id,
+            tag="" if first and job.kind is not JobKind.EXPORT else own,
+            picture_tag="" if first and job.kind is JobKind.GENERATE else own,
+        )
+
+    def _folder(self, *parts: str) -> str:
+        return self._tagged(self.tag, *parts)
+
+    def _tagged(self, tag: str, *parts: str) -> str:
+        return "/".join([self.project_id, *parts[:1], *([tag] if tag else []), *parts[1:]])
+
+    def view(self, name: str) -> str:
+        """In VIEWS."""
+        return f"{self._folder('views')}/{name}"
+
+    def depth(self, name: str) -> str:
+        """In DEPTH."""
+        return f"{self._folder('depth')}/{name}"
+
+    def model(self, version: int) -> str:
+        """In MODELS."""
+        return f"{self._folder('models')}/v{version}.ply"
+
+    def enhanced(self, iteration: int, view: int) -> str:
+        """In ENHANCED."""
+        return f"{self._folder('enhanced', str(iteration))}/{view:02d}.png"
+
+    def render_before(self, iteration: int, view: int) -> str:
+        """In ENHANCED: the model before the round, from the view's camera."""
+        return f"{self._folder('enhanced', str(iteration))}/{view:02d}.before.png"
+
+    def render_after(self, iteration: int, view: int) -> str:
+        """In ENHANCED: the model after the round, kept or not."""
+        return f"{self._folder('enhanced', str(iteration))}/{view:02d}.after.png"
+
+    def documented(self, path: str) -> str:
+        """The name of one of these paths in every attempt, relative to the project."""
+        _project, folder, *rest = path.split("/")
+        if rest[0] in (self.tag, self.picture_tag):
+            rest = rest[1:]
+        return "/".join([folder, *rest])
+
+    def thumbnail(self, version: int) -> str:
+        """In MODELS."""
+        return f"{self._tagged(self.picture_tag, 'models')}/v{version}.png"
+
+    def turntable(self, version: int) -> str:
+        """In MODELS."""
+        return f"{self._tagged(self.picture_tag, 'models')}/v{version}.mp4"
+
+    def contact_sheet(self) -> str:
+        """In MODELS."""
+        return f"{self._tagged(self.picture_tag, 'models')}/contact_sheet.png"
+
+    def export(self, suffix: str) -> str:
+        """In MODELS; `suffix` is a format's."""
+        return f"{self._folder('models')}/final.{suffix}"

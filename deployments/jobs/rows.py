@@ -1,0 +1,490 @@
+"""The rows a store keeps, and the few words they are made of: buckets, states, kinds.
+
+Plain frozen values. Who moves them stands in `deployments.jobs.store`; which column or JSON field
+each becomes stands in `serve_app.stores.rows` and `supabase/migrations`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+__all__ = [
+    "Bucket",
+    "DepthRow",
+    "EnhancedViewRow",
+    "EventKind",
+    "ExportRow",
+    "Heartbeat",
+    "IterationRow",
+    "Job",
+    "JobError",
+    "JobEvent",
+    "JobKind",
+    "JobState",
+    "Lease",
+    "ModelRow",
+    "NewJob",
+    "PreviewRow",
+    "Project",
+    "ProjectDetail",
+    "ProjectJob",
+    "ProjectPage",
+    "ProjectStatus",
+    "Queue",
+    "SheetRow",
+    "StageCommit",
+    "Submitted",
+    "Uploaded",
+    "ViewRow",
+    "Webhook",
+]
+
+
+class Bucket(StrEnum):
+    """Where blobs live; the names are part of the documented contract."""
+
+    UPLOADS = "project-uploads"
+    PROCESSED = "processed-images"
+    VIEWS = "multiview-images"
+    DEPTH = "depth-maps"
+    ENHANCED = "enhanced-views"
+    MODELS = "3d-models"
+
+
+class JobKind(StrEnum):
+    """What a job does."""
+
+    GENERATE = "generate"
+    REFINE = "refine"
+    EXPORT = "export"
+
+
+class JobState(StrEnum):
+    """Where a job stands."""
+
+    #: Waiting for a driver.
+    QUEUED = "queued"
+    #: An attempt holds the lease.
+    RUNNING = "running"
+    #: Ended well; `result` is set.
+    SUCCEEDED = "succeeded"
+    #: Ended badly; `error` is set.
+    FAILED = "failed"
+    #: Ended because somebody asked for it.
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """No attempt will touch the job again."""
+        return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+
+
+class ProjectStatus(StrEnum):
+    """Documented status words of a project."""
+
+    UPLOADING = "uploading"
+    PREPROCESSING = "preprocessing"
+    READY = "ready"
+    MULTIVIEW_GENERATING = "multiview_generating"
+    DEPTH_ESTIMATING = "depth_estimating"
+    RECONSTRUCTING = "reconstructing"
+    ENHANCING = "enhancing"
+    REFINING = "refining"
+    EXPORTING = "exporting"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True)
+class Project:
+    """One uploaded photo. `*_path` are object paths in the buckets UPLOADS and PROCESSED."""
+
+    id: str
+    status: ProjectStatus
+    current_step: str
+    progress_percentage: float
+    original_path: str
+    processed_path: str
+    background_engine: str
+    error: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A request for work.
+
+    Attributes:
+        fingerprint: digest of kind, project and what the client asked for.
+        max_queued: the job is refused when so many are queued; None: never.
+        client: who asked, an opaque word: queued jobs of different clients take turns.
+        shape: what the job's time depends on (preset, iterations, format), one word; its time is
+            foretold from jobs of the same kind and shape.
+        webhook_url: told when the job has ended; None: nobody.
+    """
+
+    project_id: str
+    kind: JobKind
+    options: Mapping[str, Any]
+    fingerprint: str
+    idempotency_key: str | None = None
+    max_attempts: int = 3
+    max_queued: int | None = None
+    client: str = ""
+    shape: str = ""
+    webhook_url: str | None = None
+
+
+@dataclass(frozen=True)
+class JobError:
+    """Why a job failed: the stage it was in and the error's code and sentence."""
+
+    code: str
+    detail: str
+    stage: str
+    retryable: bool
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row of `jobs`.
+
+    Attributes:
+        step: what the stage is doing, a few words for people; empty when it does not say.
+        progress: 0..1 over the whole job; never falls, not even with a new attempt.
+        fence: number of the newest claim; 0 before the first.
+        timings: seconds per stage that ended.
+        memory: peak memory in bytes per stage that ended, by process: "Driver" and the model
+            deployments that answered.
+        expected: mean seconds per stage in the newest similar jobs that succeeded, by the stage's
+            name without its number ("iteration", "previews"); empty when there are none, and of
+            ended jobs.
+        last_error: why the newest attempt that gave the job back did so.
+        queue_position: 1 for the next one to be claimed; None when not queued.
+        ordinal: 1 for the project's first job of this kind.
+        number: position among all jobs ever submitted.
+        step_started_at: when the stage under way began, or the newest commit if that is later.
+    """
+
+    id: str
+    project_id: str
+    kind: JobKind
+    state: JobState
+    options: Mapping[str, Any]
+    stage: str
+    step: str
+    progress: float
+    attempt: int
+    max_attempts: int
+    fence: int
+    cancel_requested: bool
+    timings: Mapping[str, float]
+    memory: Mapping[str, Mapping[str, int]]
+    expected: Mapping[str, float]
+    error: JobError | None
+    last_error: JobError | None
+    result: Mapping[str, Any] | None
+    queue_position: int | None
+    ordinal: int
+    number: int
+    created_at: datetime
+    step_started_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """Answer to `submit_job`; `created` is False when the idempotency key was known."""
+
+    job: Job
+    created: bool
+
+
+@dataclass(frozen=True)
+class Uploaded:
+    """Answer to `finish_upload`; `created` is False when the idempotency key was known: then
+    `project` is the one that has it, and the one just uploaded is gone."""
+
+    project: Project
+    created: bool
+
+
+@dataclass(frozen=True)
+class ProjectPage:
+    """Some projects, newest first, and where the next page begins; None: this is the last."""
+
+    projects: tuple[Project, ...]
+    next_after: tuple[datetime, str] | None
+
+
+@dataclass(frozen=True)
+class Queue:
+    """Jobs that wait and jobs under way, by kind; a kind without any may be missing."""
+
+    queued: Mapping[JobKind, int]
+    running: Mapping[JobKind, int]
+
+
+class EventKind(StrEnum):
+    """What a job event tells."""
+
+    #: The job's state changed, or a new attempt began.
+    STATE = "state"
+    #: A stage began.
+    STAGE = "stage"
+    #: The job came at least one percent further.
+    PROGRESS = "progress"
+    #: A stage was committed.
+    COMMIT = "commit"
+    #: Somebody asked a running job to stop.
+    CANCEL = "cancel"
+
+
+@dataclass(frozen=True)
+class JobEvent:
+    """One row of `job_events`.
+
+    Attributes:
+        seq: 1, 2, 3... within the job, without gaps.
+        job_number: `Job.number`; (job_number, seq) orders the events of a project, because it has
+            one job at a time.
+        data: JSON-ready: `state`, `stage`, `step`, `progress`, `attempt`, `error`, `seconds`, as
+            far as the kind has them.
+    """
+
+    job_id: str
+    job_number: int
+    seq: int
+    at: datetime
+    kind: EventKind
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """The message about one ended job that is due, leased to who claimed it.
+
+    Attributes:
+        attempt: 1 for the first try.
+    """
+
+    job: Job
+    url: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to work on a job until it expires or a newer fence exists."""
+
+    job: Job
+    fence: int
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """Answer to a heartbeat: is the lease still ours, and did somebody ask to stop."""
+
+    owned: bool
+    cancel_requested: bool
+
+
+@dataclass(frozen=True)
+class ViewRow:
+    """One synthesised view: a row of `multiview_generation`."""
+
+    view_index: int
+    image_path: str
+    azimuth_deg: float
+    elevation_deg: float
+    engine: str
+
+
+@dataclass(frozen=True)
+class DepthRow:
+    """Depth of one view: a row of `depth_maps`."""
+
+    view_index: int
+    depth_path: str
+    heat_map_path: str
+    engine: str
+    min_depth: float
+    max_depth: float
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One version of the splat model: a row of `gaussian_splat_models`.
+
+    Attributes:
+        scores: the scores without a column of their own, JSON-ready: `silhouette_iou`,
+            `consistency`, `floaters`, `views`, `extra`. Empty in rows of releases without them.
+    """
+
+    version: int
+    model_path: str
+    engine: str
+    origin: str
+    splat_count: int
+    file_size_bytes: int
+    psnr: float | None = None
+    ssim: float | None = None
+    lpips: float | None = None
+    overall_quality: float | None = None
+    scores: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class IterationRow:
+    """One refinement iteration, accepted or not.
+
+    It fills a row of `enhancement_iterations` (what ran) and one of `refinement_metrics` (what
+    came out). `model_version` is None when the iteration was rolled back. Iteration 0 is the
+    model before refinement.
+
+    Attributes:
+        scores: as in `ModelRow`.
+        detail: `parameters`, `view_weights` (view to trust) and `guards`, JSON-ready. Empty in
+            rows of releases without them.
+    """
+
+    iteration_number: int
+    accepted: bool
+    model_version: int | None
+    enhance_engine: str
+    strength: float
+    learning_rate: float
+    seconds: float
+    overall_quality: float
+    psnr: float
+    ssim: float
+    lpips: float | None
+    note: str = ""
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EnhancedViewRow:
+    """One enhanced target view: a row of `enhanced_views`.
+
+    Attributes:
+        before_path, after_path: renders of the model before and after the round, in ENHANCED.
+        weight: how far the target was trusted, 0..1.
+    """
+
+    iteration_number: int
+    view_index: int
+    image_path: str
+    engine: str
+    before_path: str | None = None
+    after_path: str | None = None
+    weight: float | None = None
+
+
+@dataclass(frozen=True)
+class ExportRow:
+    """One exported file: a row of `export_history`.
+
+    Attributes:
+        options: every option with its value, canonical: equal options make equal files. Empty in
+            rows of releases that had but `format` and `optimize`.
+        contents, saved, notes: of `pipeline.ports.ExportedFile`.
+    """
+
+    model_version: int
+    format: str
+    optimize: bool
+    file_path: str
+    file_size_bytes: int
+    seconds: float
+    options: Mapping[str, Any] = field(default_factory=dict)
+    contents: Mapping[str, int] = field(default_factory=dict)
+    saved: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PreviewRow:
+    """Pictures of one model version: a row of `model_previews`; PNG and MP4 in MODELS."""
+
+    version: int
+    thumbnail_path: str
+    turntable_path: str
+
+
+@dataclass(frozen=True)
+class SheetRow:
+    """One picture of the whole project with renders of one model version: `contact_sheets`."""
+
+    model_version: int
+    image_path: str
+
+
+@dataclass(frozen=True)
+class StageCommit:
+    """Everything a stage adds to the records, committed in one atomic step under the fence.
+
+    Committing a stage of a job a second time with the same or a newer fence replaces what the
+    stage had committed (the rows are keyed by job and stage).
+
+    Attributes:
+        stage: name of the stage; an iteration of refine is a stage of its own.
+        seconds: how long the stage took; added to `Job.timings`.
+        detail: JSON-ready facts: what the stage needs to be resumed (file names), `hashes` of its
+            artefacts, peak memory.
+    """
+
+    stage: str
+    seconds: float
+    views: tuple[ViewRow, ...] = ()
+    depths: tuple[DepthRow, ...] = ()
+    models: tuple[ModelRow, ...] = ()
+    iterations: tuple[IterationRow, ...] = ()
+    enhanced: tuple[EnhancedViewRow, ...] = ()
+    exports: tuple[ExportRow, ...] = ()
+    previews: tuple[PreviewRow, ...] = ()
+    sheets: tuple[SheetRow, ...] = ()
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ProjectDetail:
+    """A project with all its rows, read in one snapshot.
+
+    `views` and `depths` are those of the generate job under way, else of the one that made the
+    newest generated model, else of the newest. `iterations` are ordered by
+    `iteration_number` and belong to the newest refine job. `previews` are ordered by version;
+    `contact_sheet` is the newest one. `job` is the queued or running job, else the newest one,
+    else None.
+    """
+
+    project: Project
+    views: tuple[ViewRow, ...]
+    depths: tuple[DepthRow, ...]
+    models: tuple[ModelRow, ...]
+    iterations: tuple[IterationRow, ...]
+    exports: tuple[ExportRow, ...]
+    previews: tuple[PreviewRow, ...]
+    contact_sheet: SheetRow | None
+    job: Job | None
+
+    @property
+    def newest_model(self) -> ModelRow | None:
+        """The model with the highest version."""
+        return max(self.models, key=lambda row: row.version, default=None)
+
+
+@dataclass(frozen=True)
+class ProjectJob:
+    """One job of a project with everything its attempts committed, in order of commit."""
+
+    job: Job
+    commits: tuple[StageCommit, ...]

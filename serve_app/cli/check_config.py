@@ -1,0 +1,305 @@
+"""What is wrong with a `serve_config.yaml`, in sentences, before a cluster is asked.
+
+Ray Serve takes unknown keys in silence, and it knows neither engines nor what they need. This knows
+the file and no machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
+from ray.serve.schema import (
+    DeploymentSchema,
+    HTTPOptionsSchema,
+    LoggingConfig,
+    RayActorOptionsSchema,
+    ServeApplicationSchema,
+    ServeDeploySchema,
+)
+
+from deployments.batching import BatchSettings
+from deployments.jobs.store import JobKind
+from deployments.jobs.webhooks import WebhookRules
+from deployments.scaling import QueuedWork
+from pipeline.engines.demands import DEMANDS
+from pipeline.engines.registry import ON_DEVICE, DeviceName
+from pipeline.errors import InvalidInput, InvalidOption
+from serve_app.builder import MODEL_ONGOING_REQUESTS
+from serve_app.settings import AppArgs
+
+__all__ = ["config_faults", "read_config"]
+
+_OURS = ("Ingress", "Dispatcher", "Driver")
+
+#: Serve takes 0 for some of them: a replica that is stopped would be killed at once.
+_DURATIONS = (
+    "graceful_shutdown_timeout_s",
+    "graceful_shutdown_wait_loop_s",
+    "health_check_period_s",
+    "health_check_timeout_s",
+)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The file as Serve reads it. Raises InvalidInput where it is no mapping in YAML."""
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{path} is not YAML: {error}") from error
+    if not isinstance(config, dict):
+        raise InvalidInput(f"{path} holds no keys.")
+    return config
+
+
+def config_faults(
+    config: Mapping[str, Any], *, gpus: int | None = None, memory_gib: float | None = None
+) -> list[str]:
+    """Everything that is wrong; empty for a file that can be deployed.
+
+    Args:
+        gpus: cards of the cluster; None does not compare the shares with them.
+        memory_gib: of one card; None does not compare the shares with what engines need.
+    """
+    unknown = [*_unknown_keys(config)]
+    # Serve imports policies while it validates, and fails with the error of the import.
+    absent = [*_absent_policies(config)]
+    if absent:
+        return [*unknown, *absent]
+    try:
+        ServeDeploySchema.model_validate(config)
+    except ValidationError as error:
+        return [*unknown, *_told(error, "")]
+    faults = unknown
+    applications = config.get("applications", [])
+    if len(applications) != 1:
+        return [*faults, f"There must be one application, there are {len(applications)}."]
+    (application,) = applications
+    try:
+        args = AppArgs.model_validate(application.get("args") or {})
+    except ValidationError as error:
+        return [*faults, *_told(error, "args.")]
+    deployments = {d["name"]: d for d in application.get("deployments") or []}
+    wrong = [*_wrong_scaling(deployments)]
+    if wrong:
+        return [*faults, *wrong]
+    faults += _names(deployments, args)
+    faults += _batches(deployments, args)
+    faults += _jobs(deployments, args)
+    faults += _scaling(deployments, config)
+    faults += _durations(deployments)
+    faults += _timeouts(config, args)
+    faults += _webhooks(args)
+    faults += _shares(deployments, args, gpus, memory_gib)
+    return faults
+
+
+def _told(error: ValidationError, prefix: str) -> Iterator[str]:
+    for fault in error.errors():
+        place = (prefix + ".".join(map(str, fault["loc"]))).rstrip(".")
+        yield f"{place}: {fault['msg']}."
+
+
+def _unknown_keys(config: Mapping[str, Any]) -> Iterator[str]:
+    def unknown(found: object, model: type[BaseModel], place: str) -> Iterator[str]:
+        if isinstance(found, Mapping):
+            for key in sorted(set(map(str, found)) - set(model.model_fields)):
+                yield f"{place}{key}: there is no such key."
+
+    yield from unknown(config, ServeDeploySchema, "")
+    yield from unknown(config.get("http_options"), HTTPOptionsSchema, "http_options.")
+    yield from unknown(config.get("logging_config"), LoggingConfig, "logging_config.")
+    for application in _mappings(config.get("applications")):
+        yield from unknown(application, ServeApplicationSchema, "application.")
+        for deployment in _mappings(application.get("deployments")):
+            place = f"{deployment.get('name', 'a deployment')}."
+            yield from unknown(deployment, DeploymentSchema, place)
+            parts: tuple[tuple[str, type[BaseModel]], ...] = (
+                ("ray_actor_options", RayActorOptionsSchema),
+                ("autoscaling_config", AutoscalingConfig),
+                ("user_config", BatchSettings),
+            )
+            for key, model in parts:
+                yield from unknown(deployment.get(key), model, f"{place}{key}.")
+            policy = f"{place}autoscaling_config.policy."
+            yield from unknown(_policy(deployment), AutoscalingPolicy, policy)
+
+
+def _mappings(found: object) -> list[Mapping[str, Any]]:
+    """The mappings of a list, whatever it is: what is wrong with the rest is told elsewhere."""
+    if not isinstance(found, Sequence) or isinstance(found, str):
+        return []
+    return [one for one in found if isinstance(one, Mapping)]
+
+
+def _names(deployments: Mapping[str, Any], args: AppArgs) -> Iterator[str]:
+    wanted = {*_OURS, *args.hosts}
+    for name in sorted(wanted - set(deployments)):
+        yield f"{name}: the deployment is missing; it would run with the defaults of the code."
+    for name in sorted(set(deployments) - wanted):
+        yield f"{name}: there is no such deployment; hosts are {sorted(args.hosts)}."
+
+
+def _batches(deployments: Mapping[str, Any], args: AppArgs) -> Iterator[str]:
+    for name in sorted(set(deployments) & set(args.hosts)):
+        deployment = deployments[name]
+        try:
+            settings = BatchSettings.model_validate(deployment.get("user_config") or {})
+        except ValidationError as error:
+            yield from _told(error, f"{name}.user_config.")
+            continue
+        ongoing = deployment.get("max_ongoing_requests", MODEL_ONGOING_REQUESTS)
+        if settings.max_batch_size > ongoing:
+            yield (
+                f"{name}: a batch of {settings.max_batch_size} never fills with "
+                f"max_ongoing_requests {ongoing}."
+            )
+
+
+def _jobs(deployments: Mapping[str, Any], args: AppArgs) -> Iterator[str]:
+    driver = deployments.get("Driver", {})
+    each = driver.get("max_ongoing_requests", args.max_running_jobs)
+    if each < args.max_running_jobs and _most_replicas(driver) * each < args.max_running_jobs:
+        yield (
+            f"Driver: {_most_replicas(driver)} replicas with max_ongoing_requests {each} never "
+            f"run max_running_jobs {args.max_running_jobs}."
+        )
+
+
+def _most_replicas(deployment: Mapping[str, Any]) -> int:
+    scaling = deployment.get("autoscaling_config")
+    number = deployment.get("num_replicas")
+    most: int = 1 if number is None else number
+    if number == "auto":
+        usual = AutoscalingConfig.default()  # type: ignore[no-untyped-call]
+        most = (scaling or {}).get("max_replicas", usual.max_replicas)
+    elif scaling is not None:
+        most = AutoscalingConfig.model_validate(scaling).max_replicas
+    return most
+
+
+def _policy(deployment: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`autoscaling_config.policy`; empty where there is none or it is no mapping."""
+    scaling = deployment.get("autoscaling_config")
+    policy = scaling.get("policy") if isinstance(scaling, Mapping) else None
+    return policy if isinstance(policy, Mapping) else {}
+
+
+def _imported(name: str) -> object:
+    """What an import path means to Serve: `module:name`, or with a dot in place of the colon."""
+    module, _, attribute = name.partition(":") if ":" in name else name.rpartition(".")
+    return getattr(import_module(module), attribute)
+
+
+def _absent_policies(config: Mapping[str, Any]) -> Iterator[str]:
+    for application in _mappings(config.get("applications")):
+        for deployment in _mappings(application.get("deployments")):
+            name = _policy(deployment).get("policy_function")
+            try:
+                if name is not None:
+                    _imported(str(name))
+            except (ImportError, AttributeError, TypeError, ValueError) as error:
+                place = f"{deployment.get('name', 'a deployment')}.autoscaling_config.policy"
+                yield f"{place}: {name} cannot be imported: {error}."
+
+
+def _wrong_scaling(deployments: Mapping[str, Any]) -> Iterator[str]:
+    """Values that Serve's schema lets through: where they are wrong, it takes a plain mapping."""
+    for name, deployment in deployments.items():
+        try:
+            AutoscalingConfig.model_validate(deployment.get("autoscaling_config") or {})
+        except ValidationError as error:
+            yield from _told(error, f"{name}.autoscaling_config.")
+
+
+def _scaling(deployments: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]:
+    port = HTTPOptionsSchema.model_validate(config.get("http_options") or {}).port
+    for name, deployment in deployments.items():
+        policy = _policy(deployment)
+        place = f"{name}.autoscaling_config.policy.policy_kwargs"
+        function = policy.get("policy_function")
+        if function is None or _imported(function) is not QueuedWork:
+            continue
+        arguments = policy.get("policy_kwargs") or {}
+        try:
+            QueuedWork(**arguments)
+            url = urlsplit(arguments["url"])
+            asked = url.port or {"http": 80, "https": 443}[url.scheme]
+        except (TypeError, ValueError) as error:
+            # In the controller nobody would catch it.
+            yield f"{place}: {error}."
+            continue
+        for kind in arguments.get("kinds") or []:
+            if kind not in [*JobKind]:
+                kinds = ", ".join(JobKind)
+                yield f"{place}.kinds: there are no {kind} jobs; there are {kinds}."
+        if asked != port:
+            yield f"{place}.url: port {asked} is not http_options.port {port}."
+
+
+def _durations(deployments: Mapping[str, Any]) -> Iterator[str]:
+    for name, deployment in deployments.items():
+        for key in _DURATIONS:
+            value = deployment.get(key)
+            if value is not None and value <= 0:
+                yield f"{name}.{key}: must be above 0 s, not {value:g}."
+
+
+def _timeouts(config: Mapping[str, Any], args: AppArgs) -> Iterator[str]:
+    limit = (config.get("http_options") or {}).get("request_timeout_s")
+    if limit is None:
+        return
+    if limit <= args.max_wait_s:
+        yield (
+            f"http_options.request_timeout_s: {limit:g} s cut off a request that waits for its job "
+            f"(max_wait_s {args.max_wait_s:g})."
+        )
+    if limit <= args.max_stream_s:
+        yield (
+            f"http_options.request_timeout_s: {limit:g} s cut off an event stream "
+            f"(max_stream_s {args.max_stream_s:g})."
+        )
+
+
+def _webhooks(args: AppArgs) -> Iterator[str]:
+    if args.webhook_secret is None:
+        return
+    try:
+        WebhookRules(args.webhook_secret, args.webhook_networks)
+    except InvalidOption as error:
+        yield f"args.webhook_secret, args.webhook_networks: {error}"
+
+
+def _shares(
+    deployments: Mapping[str, Any], args: AppArgs, gpus: int | None, memory_gib: float | None
+) -> Iterator[str]:
+    choice = args.engine_choice()
+    total = 0.0
+    for name, ports in args.hosts.items():
+        deployment = deployments.get(name, {})
+        actor = deployment.get("ray_actor_options") or {}
+        share = actor.get("num_gpus", args.gpu_shares.get(name, 0))
+        total += share * _most_replicas(deployment)
+        engines = [choice.engine(port) for port in ports if choice.engine(port) in ON_DEVICE]
+        if share > 1:
+            yield f"{name}: num_gpus {share:g}, but no engine uses more than one GPU."
+        if engines and not share and args.device == DeviceName.CUDA:
+            yield f"{name}: {', '.join(engines)} need a GPU (device: cuda), and num_gpus is 0."
+        if share and not engines:
+            yield f"{name}: num_gpus {share:g}, but its engines compute on the CPU."
+        needs = sum(DEMANDS[engine].total for engine in engines)
+        if share and memory_gib is not None and min(share, 1) * memory_gib < needs:
+            yield (
+                f"{name}: {', '.join(engines)} need {needs:.1f} GiB, and num_gpus {share:g} of "
+                f"{memory_gib:g} GiB are {share * memory_gib:.1f}."
+            )
+    if gpus is not None and total > gpus + 1e-9:
+        yield f"With all replicas up, {total:.2f} GPUs are lent; there are {gpus}."

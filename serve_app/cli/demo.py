@@ -1,0 +1,191 @@
+"""The demo: the whole product over HTTP, on this machine, in one command.
+
+It uses the service as any client would and knows nothing of what is behind its URLs.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from rich.console import Console
+
+from deployments.jobs.model_pictures import PIPELINE_END, PREVIEW_SPANS
+from deployments.jobs.store import JobKind
+from pipeline.file_types import FORMATS
+from pipeline.flow.generate import STAGE_SPANS
+from pipeline.flow.refine import ITERATION_SPANS
+from serve_app.cli.client import Client
+from serve_app.cli.console import StageBars, stage_bars, summary_table
+from serve_app.server import running_service
+from serve_app.settings import AppArgs
+
+__all__ = ["default_photo", "run_demo"]
+
+Json = Mapping[str, Any]
+
+
+def default_photo() -> Path:
+    """A real photo that an installed package carries: scikit-image's cup of coffee."""
+    import skimage.data
+
+    return Path(skimage.data.__file__).parent / "coffee.png"
+
+
+@dataclass
+class _Run:
+    """Jobs of one client, shown as bars."""
+
+    client: Client
+    bars: StageBars
+
+    def job(self, kind: str, project_id: str, body: Json) -> Json:
+        def watch(job: Json) -> None:
+            if job["stage"] in ("", "start"):
+                return
+            self.bars.enter(job["stage"])
+            eta = "" if job["eta_s"] is None else f"{job['eta_s']:.0f} s left"
+            self.bars.update(_stage_fraction(job, body), eta)
+
+        job = self.client.run_job(kind, project_id, body, watch)
+        self.bars.finish("")
+        return job
+
+
+def run_demo(photo: Path, out: Path, console: Console, *, seed: int, iterations: int) -> None:
+    """Upload, generate, refine, export, and download everything there is.
+
+    Raises:
+        GlimpseError: whatever went wrong, in one sentence. Nothing is left running.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="glimpse3d-demo-") as assets:
+        console.print("Starting the service on this machine ...")
+        with running_service(AppArgs(asset_dir=Path(assets))) as service:
+            console.print(f"Ready at {service.url} after {service.started_in_s:.1f} s.")
+            client = Client.of(service.url)
+            with stage_bars(console) as bars:
+                run = _Run(client, bars)
+                bars.enter("upload")
+                started = time.perf_counter()
+                project = client.upload(photo)
+                upload_s = time.perf_counter() - started
+                project_id = project["project_id"]
+                bars.finish(project["background_engine"])
+                generated = run.job("generate", project_id, {"seed": seed})
+                refined = run.job(
+                    "refine", project_id, {"seed": seed, "num_iterations": iterations}
+                )
+                bars.enter("export")
+                exports = [client.export(project_id, name) for name in FORMATS]
+                bars.finish()
+                bars.enter("download")
+                status = client.status(project_id)
+                files = _download(client, status, exports, out)
+                bars.finish()
+    shown = [*files["models"], *files["exports"], *files["pictures"]]
+    _print_tables(console, status, (generated, refined), upload_s, shown)
+    for export in exports:
+        for note in export["notes"]:
+            console.print(f"[yellow]Note:[/] {export['file_name']}: {note}")
+
+
+def _stage_fraction(job: Json, body: Json) -> float:
+    """How far the job's stage is, 0..1, from the progress of the whole job."""
+    progress, stage, kind = float(job["progress"]), job["stage"], JobKind(job["kind"])
+    if stage in PREVIEW_SPANS[kind]:
+        start, end = PREVIEW_SPANS[kind][stage]
+    elif stage in STAGE_SPANS:
+        start, end = STAGE_SPANS[stage]
+    else:
+        progress = progress / PIPELINE_END[kind] * int(body["num_iterations"]) % 1.0
+        start, end = ITERATION_SPANS.get(stage, (0.0, 1.0))
+    return min(max((progress - start) / (end - start), 0.0), 1.0)
+
+
+def _download(
+    client: Client, status: Json, exports: list[Json], out: Path
+) -> dict[str, list[Path]]:
+    """Save every file of the project under `out`; what was saved, by kind."""
+    wanted = {
+        "input": [status["project"]["original_url"]],
+        "cut-out": [status["project"]["processed_url"]],
+        "views": status["view_urls"],
+        "depth": status["depth_urls"],
+        "models": [model["model_url"] for model in status["models"]],
+    }
+    saved = {kind: [_save(client, url, out) for url in urls] for kind, urls in wanted.items()}
+    # The object paths of these have a folder of the attempt in them.
+    newest = status["models"][-1]
+    renamed = {
+        "exports": {export["file_name"]: export["download_url"] for export in exports},
+        "pictures": {
+            f"models/v{newest['version']}.png": newest["thumbnail_url"],
+            f"models/v{newest['version']}.mp4": newest["turntable_url"],
+            "contact_sheet.png": status["contact_sheet_url"],
+        },
+    }
+    for kind, urls in renamed.items():
+        saved[kind] = [_save_as(client, url, out / name) for name, url in urls.items()]
+    return saved
+
+
+def _save(client: Client, url: str, out: Path) -> Path:
+    """Under the object path without bucket and project: `views/00.png`, `models/v0.ply`."""
+    parts = Path(urlsplit(url).path).parts
+    return _save_as(client, url, out.joinpath(*parts[4:]))  # after /, files, bucket, project
+
+
+def _save_as(client: Client, url: str, target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(client.download(url))
+    return target
+
+
+def _print_tables(
+    console: Console,
+    status: Json,
+    jobs: tuple[Json, Json],
+    upload_s: float,
+    listed: list[Path],
+) -> None:
+    generated, _ = jobs
+    engines = generated["result"]["engines"]
+    rows = [("upload", f"{upload_s:.1f}", engines["background"])]
+    rows += [
+        (stage, f"{generated['timings'][stage]:.1f}", engines[stage])
+        for stage in ("views", "depth", "splats")
+    ]
+    rows += [
+        (f"iteration {i['iteration_number']}", f"{i['seconds']:.1f}", i["engine"] or "scores only")
+        for i in status["iterations"]
+    ]
+    pictures_s = sum(
+        seconds
+        for job in jobs
+        for stage, seconds in job["timings"].items()
+        if stage.startswith(("previews", "contact-sheet"))
+    )
+    rows.append(("previews", f"{pictures_s:.1f}", engines["splats"]))
+    console.print(summary_table("Stages", ("stage", "seconds:", "engine"), rows))
+    metrics = [
+        (
+            str(m["iteration_number"]),
+            f"{m['psnr']:.2f}",
+            f"{m['ssim']:.4f}",
+            f"{m['overall_quality']:.4f}",
+            "accepted" if m["accepted"] else "rolled back",
+        )
+        for m in status["iterations"]
+    ]
+    columns = ("iteration", "PSNR dB:", "SSIM:", "quality:", "")
+    console.print(summary_table("Scores on held-out views", columns, metrics))
+    for note in generated["result"]["notes"]:
+        console.print(f"[yellow]Note:[/] {note}")
+    rows_of_files = [(str(p), f"{p.stat().st_size / 1e6:.2f}") for p in listed]
+    console.print(summary_table("Files", ("file", "MB:"), rows_of_files))

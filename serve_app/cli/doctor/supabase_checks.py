@@ -1,0 +1,289 @@
+"""The checks of a Supabase project.
+
+Rows and files go through the store's own classes; what those hide (who answers, which role a key
+has, what the anonymous key may do) is asked over plain HTTP.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import jwt
+
+from deployments.jobs.store import Bucket
+from pipeline.errors import GlimpseError, Unavailable
+from serve_app.cli.doctor import cycles, schema_checks
+from serve_app.cli.doctor.checks import Finding, Status, Step, failed, ok, skipped, warning
+from serve_app.settings import Environment
+from serve_app.stores import SupabaseSettings
+from serve_app.stores.opened import ServedStore
+from serve_app.stores.supabase import proxy_for
+from serve_app.stores.supabase.transport import Patience
+
+__all__ = ["check_environment", "check_key_kind", "supabase_steps"]
+
+_DASHBOARD = "the dashboard under Project Settings, API Keys"
+_SET_KEY = f"Set SUPABASE_SERVICE_ROLE_KEY to the secret key (sb_secret_...) from {_DASHBOARD}."
+_SET_ANON = f"Set SUPABASE_ANON_KEY to the publishable key (sb_publishable_...) from {_DASHBOARD}."
+_SET_URL = "Set SUPABASE_URL to the project's URL, https://{ref}.supabase.co."
+_RUNNING = (
+    "Compare SUPABASE_URL with the dashboard, look there whether the project is paused, and check "
+    "this machine's network and the certificates it trusts."
+)
+_LOGS = "Correct the crosses above; without any, look at the project's logs in the dashboard."
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+_SOON_S = 30 * 24 * 3600
+#: The service waits longer; here somebody sits in front of it.
+_PATIENCE = Patience(tries=2, file_tries=2, files_s=20.0)
+
+#: PostgREST's word for a function that is not there, and PostgreSQL's for a missing right.
+_NO_FUNCTION, _NO_RIGHTS = "PGRST202", "42501"
+
+
+@asynccontextmanager
+async def supabase_steps(env: Environment) -> AsyncIterator[Sequence[Step]]:
+    """The steps in order; leaving the context closes what they opened."""
+    async with AsyncExitStack() as stack:
+        yield _Project(env, stack).steps()
+
+
+def check_environment(env: Environment) -> Finding:
+    """URL and key are there and look right."""
+    if env.database_url:
+        return failed(
+            "both SUPABASE_URL and DATABASE_URL are set",
+            "Unset DATABASE_URL to use the project, or SUPABASE_URL to use the database.",
+        )
+    for key, fix in (("any", _SET_URL), (env.supabase_service_role_key, _SET_KEY)):
+        try:
+            url = SupabaseSettings(env.supabase_url, key).prepare().url
+        except GlimpseError as error:
+            return failed(error.detail, fix)
+    if url.startswith("http:") and urlsplit(url).hostname not in _LOCAL:
+        return warning(f"{url} is not encrypted", "Use https: the key travels with every request.")
+    return ok(url)
+
+
+def check_key_kind(key: str, url: str) -> Finding:
+    """What the key itself says: its kind, and of a JWT the role, the project and the expiry."""
+    key = key.strip()
+    length = f"{len(key)} characters"
+    if key.startswith("sb_secret_"):
+        return ok(f"secret key (sb_secret_..., {length})")
+    if key.startswith("sb_publishable_"):
+        return failed(f"publishable key (sb_publishable_..., {length}): it cannot write", _SET_KEY)
+    try:
+        claims = jwt.decode(key, options={"verify_signature": False})
+    except jwt.InvalidTokenError:
+        return failed(f"{key[:4]}... ({length}) is no key of Supabase", _SET_KEY)
+    return _check_claims(claims, url)
+
+
+def _check_claims(claims: Mapping[str, Any], url: str) -> Finding:
+    role, project = claims.get("role"), claims.get("ref")
+    if role != "service_role":
+        return failed(f"JWT of the role {role}: it cannot write", _SET_KEY)
+    label, _, domain = (urlsplit(url).hostname or "").partition(".")
+    if project and domain.startswith("supabase.") and project != label:
+        return failed(
+            f"JWT of the project {project}, and SUPABASE_URL names {label}",
+            f"{_SET_KEY} Or correct SUPABASE_URL.",
+        )
+    expires = float(claims.get("exp", "inf"))
+    if expires < time.time() + _SOON_S:
+        date = time.strftime("%Y-%m-%d", time.gmtime(expires))
+        if expires < time.time():
+            return failed(f"JWT that expired on {date}", _SET_KEY)
+        return warning(f"JWT that expires on {date}", _SET_KEY)
+    return ok("JWT of the service role")
+
+
+class _Project:
+    """One round of checks; what a step has learnt, later ones use."""
+
+    def __init__(self, env: Environment, stack: AsyncExitStack) -> None:
+        self._env = env
+        self._stack = stack
+        self._key = env.supabase_service_role_key.strip()
+        self._url = env.supabase_url.strip().rstrip("/")
+        #: The answer of `inspect_v1`, and our clock before and after it.
+        self._seen: Mapping[str, Any] = {}
+        self._asked = (0.0, 0.0)
+        self._http: httpx.AsyncClient | None = None
+        self._store: ServedStore | None = None
+
+    def steps(self) -> Sequence[Step]:
+        """In order."""
+        environment, known = ("environment",), ("migrations",)
+        return (
+            Step("environment", lambda: check_environment(self._env)),
+            Step("key kind", lambda: check_key_kind(self._key, self._url), environment),
+            Step("reachability", self._reachability, environment, _RUNNING),
+            Step("key", self._accepted, ("key kind", "reachability"), _RUNNING),
+            Step("migrations", self._migrations, ("key",), _RUNNING),
+            Step("tables", lambda: schema_checks.check_tables(self._seen), known),
+            Step("functions", lambda: schema_checks.check_functions(self._seen), known),
+            Step("policies", lambda: schema_checks.check_policies(self._seen), known),
+            Step("buckets", lambda: schema_checks.check_buckets(self._seen), known),
+            Step("rows", self._rows, known, _LOGS, None),
+            *(
+                Step(f"files in {bucket}", partial(self._files, bucket), known, _LOGS, None)
+                for bucket in Bucket
+            ),
+            Step("anonymous key", self._anonymous, known, _LOGS, None),
+            Step("clock", lambda: cycles.check_clock(self._seen["now"], *self._asked), known),
+        )
+
+    async def _reachability(self) -> Finding:
+        """Somebody answers as Supabase does; whether the key is right is the next question."""
+        response = await self._rpc("schema_version_v1")
+        status, body = response.status_code, _json(response)
+        if status >= 500:
+            return failed(f"HTTP {status} ({_message(body)})", _RUNNING)
+        # The gateway says `message`, PostgREST `code` too; a 404 of others looks like the former.
+        if not isinstance(body, str) and not (
+            _code(body) or ("message" in (body or {}) and status != 404)
+        ):
+            return failed(f"{self._url} answers, and is no Supabase (HTTP {status})", _SET_URL)
+        ms = await cycles.latency(partial(self._rpc, "schema_version_v1"))
+        return cycles.check_latency(self._url, ms)
+
+    async def _accepted(self) -> Finding:
+        before = time.time()
+        response = await self._rpc("inspect_v1")
+        self._asked = before, time.time()
+        body = _json(response)
+        if response.status_code == 200:
+            self._seen = body
+            if body["role"] != "service_role":
+                return failed(f"the key has the role {body['role']}", _SET_KEY)
+            return ok("accepted, role service_role")
+        if _code(body) == _NO_FUNCTION:
+            return ok("accepted")
+        return failed(f"refused: {_message(body)}", _SET_KEY)
+
+    async def _migrations(self) -> Finding:
+        if self._seen:
+            return schema_checks.check_version(self._seen["schema_version"], schema_checks.PASTE)
+        body = _json(await self._rpc("schema_version_v1"))
+        told = f"at migration {body}" if isinstance(body, str) else "there are none"
+        return failed(f"{told}; there is no function inspect_v1", schema_checks.PASTE)
+
+    async def _rows(self) -> Finding:
+        return await cycles.check_rows((await self._opened()).records)
+
+    async def _files(self, bucket: Bucket) -> Finding:
+        store = await self._opened()
+        large = bucket is Bucket.MODELS
+        return await cycles.check_files(store.blobs, store.files, bucket, large=large)
+
+    async def _anonymous(self) -> Finding:
+        key = self._env.supabase_anon_key.strip()
+        if not key:
+            return skipped("SUPABASE_ANON_KEY is not set")
+        if key == self._key or check_key_kind(key, self._url).status is not Status.FAILED:
+            return failed("SUPABASE_ANON_KEY holds a key that may do everything", _SET_ANON)
+        asked = await self._rpc("inspect_v1", key)
+        if asked.status_code in (401, 403) and _code(_json(asked)) != _NO_RIGHTS:
+            return failed(f"refused: {_message(_json(asked))}", _SET_ANON)
+        store, bucket, project_id = await self._opened(), Bucket.UPLOADS, cycles.new_id()
+        path = f"{project_id}/private.png"
+        async with cycles.removing_files(store.blobs, bucket, project_id):
+            await store.blobs.put(bucket, path, b"private", "image/png")
+            never, reads = await self._probe(key, bucket, path)
+        found = f"anybody who has the key can {', '.join([*never, *reads])}"
+        if never or (reads and not schema_checks.has_demo(self._seen)):
+            return failed(found, schema_checks.PASTE_AGAIN)
+        if reads:
+            return warning(f"{found}: the demo policies are in force", schema_checks.CLOSE_DEMO)
+        return ok("it can neither read nor write")
+
+    async def _probe(self, key: str, bucket: Bucket, path: str) -> tuple[list[str], list[str]]:
+        """What the key can do that it never should, and what the demo policies open.
+
+        Nothing changes where it can: a row and a lease are such as the database refuses by itself.
+        """
+        folder, _, name = path.partition("/")
+        send = partial(self._send, key=key)
+        ids = await send("GET", "/rest/v1/jobs?select=id&limit=1")
+        options = await send("GET", "/rest/v1/jobs?select=options&limit=1")
+        written = await send("POST", "/rest/v1/jobs", json={"id": folder})
+        claimed = await self._rpc("claim_job_v1", key, p_worker="doctor", p_lease_s=0)
+        buckets = _json(await send("GET", "/storage/v1/bucket"))
+        png = {"Content-Type": "image/png"}
+        place = f"/storage/v1/object/{bucket}/{folder}/anonymous.png"
+        uploaded = await send("POST", place, content=b"anonymous", headers=png)
+        asked = {"prefix": folder, "limit": 10}
+        listed = _json(await send("POST", f"/storage/v1/object/list/{bucket}", json=asked))
+        read = await send("GET", f"/storage/v1/object/authenticated/{bucket}/{path}")
+        never = {
+            "read options of jobs": options.is_success,
+            "write jobs": written.is_success or _code(_json(written)).startswith("23"),
+            "call claim_job_v1": claimed.is_success or _code(_json(claimed)).startswith("GL"),
+            "list buckets": bool({*Bucket} & _named("id", buckets)),
+            "upload files": uploaded.is_success,
+        }
+        reads = {
+            "read jobs": ids.is_success,
+            "list files": name in _named("name", listed),
+            "read files": read.is_success,
+        }
+        return [what for what, can in never.items() if can], [w for w, can in reads.items() if can]
+
+    # --- asking ----------------------------------------------------------------------------------
+
+    async def _opened(self) -> ServedStore:
+        if self._store is None:
+            settings = SupabaseSettings(self._url, self._key, patience=_PATIENCE)
+            self._store = await self._stack.enter_async_context(settings.open())
+        return self._store
+
+    async def _rpc(self, function: str, key: str = "", **arguments: Any) -> httpx.Response:
+        return await self._send("POST", f"/rest/v1/rpc/{function}", key=key, json=arguments)
+
+    async def _send(
+        self, method: str, path: str, *, key: str = "", **options: Any
+    ) -> httpx.Response:
+        """One request; another connection is tried where none came about."""
+        if self._http is None:
+            client = httpx.AsyncClient(
+                base_url=self._url,
+                timeout=httpx.Timeout(8.0, connect=5.0),
+                transport=httpx.AsyncHTTPTransport(retries=1, proxy=proxy_for(self._url)),
+            )
+            self._http = await self._stack.enter_async_context(client)
+        key = key or self._key
+        headers = {"apikey": key, "Authorization": f"Bearer {key}", **options.pop("headers", {})}
+        try:
+            return await self._http.request(method, path, headers=headers, **options)
+        except httpx.TimeoutException as error:
+            raise Unavailable(f"{self._url} does not answer in time.") from error
+        except httpx.TransportError as error:
+            raise Unavailable(f"{self._url} cannot be reached: {error or repr(error)}") from error
+
+
+def _json(response: httpx.Response) -> Any:
+    """The body, None where it is not JSON."""
+    try:
+        return response.json()
+    except ValueError:
+        return None
+
+
+def _code(body: Any) -> str:
+    return str(body.get("code", "")) if isinstance(body, dict) else ""
+
+
+def _message(body: Any) -> str:
+    return str(body.get("message", "no reason")) if isinstance(body, dict) else "no reason"
+
+
+def _named(field: str, rows: Any) -> set[str]:
+    """A field of the rows of a listing; nothing of an error."""
+    return {str(row.get(field)) for row in rows} if isinstance(rows, list) else set()

@@ -1,0 +1,288 @@
+"""`glimpse3d replay`: the steps of a manifest again in one process, compared artefact by artefact.
+
+It needs the project's photo and the engines that the manifest names; there is no service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from pipeline.engines.registry import ENGINES, ON_DEVICE, EngineChoice, PortName
+from pipeline.errors import InvalidInput, InvalidOption, Unavailable
+from pipeline.flow.folder_journal import FolderJournal
+from pipeline.flow.intake import WHOLE_PHOTO, Upload, prepare_upload
+from pipeline.flow.local import LocalPorts, build_ports
+from pipeline.flow.manifest import (
+    Difference,
+    Manifest,
+    State,
+    Step,
+    StepKind,
+    Subject,
+    compare,
+    content_hash,
+    environment,
+    is_identical,
+)
+from pipeline.imaging.images import GIVEN_ALPHA, decode_png, encode_png
+from pipeline.options import GenerateOptions, RefineOptions
+from pipeline.ports import BackgroundRemover
+from serve_app.cli.console import StageBars, stage_bars, summary_table
+from serve_app.cli.run import (
+    StepRunner,
+    begin_folder,
+    now,
+    photo_record,
+    shown_on,
+    write_manifest,
+)
+from serve_app.settings import Environment
+
+__all__ = ["DIFFERS_EXIT_CODE", "read_manifest", "replay_manifest", "stored_upload"]
+
+#: The replay went through and something is not what the manifest says. 1 and 2 are errors.
+DIFFERS_EXIT_CODE = 3
+
+#: Artefacts that are named one by one.
+_SHOWN = 12
+
+_StepOptions = GenerateOptions | RefineOptions
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Raises InvalidInput when the file cannot be read or is no manifest."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise InvalidInput(f"{path} is no JSON: {error}.") from error
+    return Manifest.from_json(values)
+
+
+async def replay_manifest(
+    path: Path, console: Console, *, photo: Path | None = None, out: Path | None = None
+) -> bool:
+    """Run a manifest's steps again and print how the results compare; whether all are equal.
+
+    Args:
+        path: the manifest.
+        photo: the photo that the project stored; None takes it from beside the manifest.
+        out: where the new files stay; None compares and drops them.
+
+    Raises:
+        InvalidInput: the manifest is damaged, the photo is missing or another one.
+        Unavailable: an engine that the manifest names is not here.
+    """
+    expected = read_manifest(path)
+    if not expected.steps or expected.steps[0].kind is not StepKind.GENERATE:
+        raise InvalidInput("The manifest has no generation to begin with.")
+    _check_out(out, path)
+    data = _read_photo(expected, photo or path.parent / Path(expected.photo.file).name)
+    # All of it is checked before anything is loaded or written.
+    options = [_options(step) for step in expected.steps]
+    here = Environment().engine_choice()
+    choices = _choices(expected.steps, here)
+
+    with ExitStack() as stack:
+        bars = stack.enter_context(stage_bars(console))
+        folder = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="glimpse3d-")))
+        found = await _run(expected, options, choices, data, folder, bars)
+        if out is not None:
+            write_manifest(out, found)
+    differences = compare(expected, found)
+    _print(console, expected, differences)
+    if out is not None:
+        console.print(f"Files under {escape(str(out))}.", soft_wrap=True)
+    return is_identical(differences)
+
+
+def _check_out(out: Path | None, manifest: Path) -> None:
+    if out is not None and out.resolve() == manifest.resolve().parent:
+        raise InvalidOption("out must not be the manifest's own folder: it would be overwritten.")
+
+
+def _read_photo(expected: Manifest, path: Path) -> bytes:
+    """Raises InvalidInput unless it is the manifest's photo."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InvalidInput(
+            f"The photo {path} cannot be read: {error.strerror}. "
+            f"Name the project's {expected.photo.file} with --photo."
+        ) from error
+    if content_hash(data) != expected.photo.sha256:
+        raise InvalidInput(
+            f"{path} is another photo: its hash is {content_hash(data)}, the manifest has "
+            f"{expected.photo.sha256}. It must be the {expected.photo.file} that the project "
+            "stored, not the file that was uploaded."
+        )
+    return data
+
+
+def _options(step: Step) -> _StepOptions:
+    """Raises InvalidOption for unknown names and values out of range, InvalidInput for others."""
+    kind = GenerateOptions if step.kind is StepKind.GENERATE else RefineOptions
+    try:
+        return kind.from_json(step.options)
+    except TypeError as error:  # missing, or text where a number belongs
+        raise InvalidInput(f"The manifest's {step.kind.value} options are damaged: {error}.") from (
+            error
+        )
+
+
+def _choices(steps: Sequence[Step], here: EngineChoice) -> list[EngineChoice]:
+    """The engines that each step names, on this machine's device.
+
+    Equal where they can be, so that they are built once.
+
+    Raises:
+        Unavailable: there is no such engine in this release.
+    """
+    first_named: dict[str, str] = {}
+    for step in reversed(steps):
+        first_named |= step.engines
+    return [_choice({**first_named, **step.engines}, here) for step in steps]
+
+
+def _choice(named: dict[str, str], here: EngineChoice) -> EngineChoice:
+    if named.get(PortName.BACKGROUND) in (GIVEN_ALPHA, WHOLE_PHOTO):
+        del named[PortName.BACKGROUND]  # nobody looked for the object
+    chosen: dict[str, Any] = {
+        port.value: _configured(port, named[port]) for port in _PORTS if named.get(port)
+    }
+    options = {
+        port: given
+        for port, given in here.options.items()
+        if chosen.get(port.value, here.engine(port)) in ON_DEVICE
+    }
+    return replace(here, options=options, **chosen)
+
+
+_PORTS = (
+    PortName.BACKGROUND,
+    PortName.VIEWS,
+    PortName.DEPTH,
+    PortName.SPLATS,
+    PortName.ENHANCER,
+)
+
+
+def _configured(port: PortName, engine: str) -> str:
+    """The name to choose an engine by: its own, or what stands before its first hyphen."""
+    for name in ENGINES[port]:
+        if engine == name or engine.startswith(f"{name}-"):
+            return name
+    raise Unavailable(
+        f"The manifest was made with the {port.value} engine {engine!r}, which is not available "
+        f"here; there are {[name for name in ENGINES[port] if name != 'auto']}."
+    )
+
+
+def _check_engines(step: Step, local: LocalPorts) -> None:
+    """Raises Unavailable when an engine was built that has another name than the manifest's."""
+    for port in _PORTS:
+        wanted, adapter = step.engines.get(port, ""), getattr(local, port.value)
+        if wanted in ("", GIVEN_ALPHA, WHOLE_PHOTO) or adapter is None:
+            continue
+        if adapter.engine.name != wanted:
+            raise Unavailable(
+                f"The manifest was made with the {port.value} engine {wanted!r}, which is not "
+                f"available here; it would be {adapter.engine.name!r}."
+            )
+
+
+async def stored_upload(
+    png: bytes, background: BackgroundRemover, *, remove_background: bool
+) -> Upload:
+    """What intake made of an upload, from the photo that it stored.
+
+    A stored alpha was given and is taken as it is: in a photo that was scaled down it may look
+    like none. Without one, the stored photo takes the way of an upload.
+
+    Raises:
+        InvalidImage: the photo holds no object.
+    """
+    pixels = await asyncio.to_thread(decode_png, png)
+    if pixels.ndim == 3 and pixels.shape[-1] == 4:
+        whole = await asyncio.to_thread(encode_png, pixels)
+        return Upload(whole, whole, GIVEN_ALPHA)
+    return await prepare_upload(png, background, remove_background=remove_background)
+
+
+async def _run(
+    expected: Manifest,
+    options: list[_StepOptions],
+    choices: list[EngineChoice],
+    photo: bytes,
+    folder: Path,
+    bars: StageBars,
+) -> Manifest:
+    """Everything again, from the stored photo on, into `folder`."""
+    wanted = expected.photo.remove_background
+    local = await asyncio.to_thread(build_ports, choices[0])
+    bars.enter("background")
+    upload = await stored_upload(photo, local.complete().background, remove_background=wanted)
+    begin_folder(folder, upload)
+    journal = FolderJournal(folder, on_enter=bars.enter, on_progress=shown_on(bars))
+    built = choices[0]
+    for step, chosen, choice in zip(expected.steps, options, choices, strict=True):
+        if choice != built:
+            local, built = await asyncio.to_thread(build_ports, choice), choice
+        _check_engines(step, local)
+        runner = StepRunner(upload, local.complete(), journal)
+        if isinstance(chosen, GenerateOptions):
+            await runner.generate(chosen)
+        else:
+            await runner.refine(chosen)
+    bars.finish()
+    return Manifest(
+        project_id=expected.project_id,
+        created_at=now(),
+        photo=photo_record(upload, remove_background=wanted),
+        environment=await asyncio.to_thread(environment, built.model_dir),
+        steps=tuple(journal.steps),
+    )
+
+
+def _print(console: Console, expected: Manifest, differences: list[Difference]) -> None:
+    """A table of counts, the first artefacts that differ, and what else is not the same."""
+    artefacts = [line for line in differences if line.subject is Subject.ARTEFACT]
+    names: Mapping[int | None, str] = {
+        None: "photo",
+        **{i: f"{i + 1} {step.kind.value}" for i, step in enumerate(expected.steps)},
+    }
+    rows = []
+    for step, name in names.items():
+        counts = Counter(line.state for line in artefacts if line.step == step)
+        rows.append((name, *(str(counts[state]) for state in State)))
+    console.print(summary_table("Artefacts", ("step", *(f"{state}:" for state in State)), rows))
+
+    unequal = [line for line in artefacts if line.state is not State.EQUAL]
+    for line in unequal[:_SHOWN]:
+        console.print(f"[red]{line.state}[/] {names[line.step]}: {escape(line.name)}")
+    if len(unequal) > _SHOWN:
+        console.print(f"... and {len(unequal) - _SHOWN} more")
+    for line in differences:
+        if line.subject is not Subject.ARTEFACT:
+            where = "" if line.step is None else f" of step {names[line.step]}"
+            console.print(
+                f"[yellow]{line.subject} {escape(line.name)}{where}[/]: "
+                f"{escape(line.expected) or 'none'} then, {escape(line.found) or 'none'} now",
+                soft_wrap=True,
+            )
+    if unequal:
+        console.print(f"[red]{len(unequal)} of {len(artefacts)} artefacts are not the same.[/]")
+    else:
+        console.print(f"[green]Bit-identical: all {len(artefacts)} artefacts.[/]")

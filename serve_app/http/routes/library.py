@@ -1,0 +1,104 @@
+"""The projects there are: list them, look at one, take one away.
+
+It reads and writes committed state only; running jobs are asked to stop through their rows.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.encoders import jsonable_encoder
+from fastapi.responses import JSONResponse
+
+from pipeline.errors import InvalidOption, NotFound, Unavailable
+from serve_app.http.dependencies import Services
+from serve_app.http.removal import remove_project
+from serve_app.http.schemas import (
+    DeletionAnswer,
+    ProjectPageAnswer,
+    ProjectResource,
+    ProjectsQuery,
+)
+
+__all__ = ["read_cursor", "router", "write_cursor"]
+
+router = APIRouter(prefix="/api/v1/projects", tags=["projects"])
+
+Wired = Annotated[Services, Depends(Services.wired)]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_CURSOR = re.compile(rb"([0-9]{1,16})\.([!-~]{1,100})")
+
+
+def write_cursor(after: tuple[datetime, str]) -> str:
+    """A place in the list as one word of a URL; its inside is nobody's business."""
+    created_at, project_id = after
+    micros = (created_at - _EPOCH) // timedelta(microseconds=1)
+    return base64.urlsafe_b64encode(f"{micros}.{project_id}".encode()).decode().rstrip("=")
+
+
+def read_cursor(cursor: str) -> tuple[datetime, str]:
+    """What `write_cursor` wrote. Raises InvalidOption for anything else."""
+    try:
+        padded = cursor.encode() + b"=" * (-len(cursor) % 4)
+        found = _CURSOR.fullmatch(base64.b64decode(padded, altchars=b"-_", validate=True))
+    except (binascii.Error, UnicodeEncodeError):
+        found = None
+    if found is None:
+        raise InvalidOption("cursor: take it from next_cursor of the page before, unchanged.")
+    return _EPOCH + timedelta(microseconds=int(found[1])), found[2].decode()
+
+
+@router.get("", response_model=ProjectPageAnswer)
+async def list_projects(
+    request: Request, services: Wired, query: Annotated[ProjectsQuery, Query()]
+) -> ProjectPageAnswer:
+    """Projects, newest first, page by page."""
+    after = None if query.cursor is None else read_cursor(query.cursor)
+    page = await services.store.records.list_projects(
+        status=query.status, after=after, limit=query.limit
+    )
+    url = services.url_maker(request)
+    return ProjectPageAnswer(
+        projects=[ProjectResource.of(project, url) for project in page.projects],
+        next_cursor=None if page.next_after is None else write_cursor(page.next_after),
+    )
+
+
+@router.get("/{project_id}", response_model=ProjectResource)
+async def get_project(request: Request, services: Wired, project_id: str) -> ProjectResource:
+    """How a project stands, and where the rest of it is told."""
+    project = await services.store.records.get_project(project_id)
+    return ProjectResource.of(project, services.url_maker(request))
+
+
+_DELETED: dict[int | str, dict[str, Any]] = {
+    202: {"model": DeletionAnswer, "description": "The rest goes on in the background."},
+    204: {"description": "Rows and files are gone."},
+}
+
+
+@router.delete("/{project_id}", status_code=204, response_class=Response, responses=_DELETED)
+async def delete_project(services: Wired, project_id: str) -> Response:
+    """Stop what runs, then remove the project with every row and every file."""
+    records = services.store.records
+    job = await records.delete_project(project_id)
+    try:
+        if job is not None:
+            # Gone already: another replica was faster.
+            with suppress(NotFound):
+                await records.wait_for_job(job.id, services.limits.delete_wait_s)
+        if await remove_project(services.store, project_id):
+            return Response(status_code=204)
+        detail = "Its job has not stopped yet; the service removes the rest in the background."
+    except Unavailable as away:
+        # It is marked, so it will go; only this answer comes too early to say that it has gone.
+        detail = f"The service removes the rest in the background: {away.detail}"
+    body = DeletionAnswer(project_id=project_id, detail=detail)
+    return JSONResponse(jsonable_encoder(body), status_code=202)

@@ -1,0 +1,73 @@
+"""What a project says about itself: the quality report and the manifest.
+
+Both are read from committed rows and files; nothing is computed by a model here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import HTMLResponse
+
+from serve_app.http.dependencies import Services
+from serve_app.http.schemas import ManifestAnswer, ReportQuery
+from serve_app.report.assemble import Report, assemble
+from serve_app.report.page import render_html, wanted_pictures
+from serve_app.report.pictures import data_uris
+from serve_app.report.project_manifest import manifest_document
+
+__all__ = ["prefers_html", "router"]
+
+router = APIRouter(prefix="/api/v1/projects", tags=["reports"])
+
+Wired = Annotated[Services, Depends(Services.wired)]
+
+#: The page asks nobody for anything, and a browser sees to it.
+_PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'",
+    "Vary": "Accept",
+}
+
+
+def prefers_html(accept: str) -> bool:
+    """Whether an `Accept` header names HTML and puts JSON behind it."""
+    quality = {"text/html": 0.0, "application/json": 0.0}
+    for part in accept.lower().split(","):
+        media_type, *parameters = (piece.strip() for piece in part.split(";"))
+        if media_type in quality:
+            weights = [p.removeprefix("q=") for p in parameters if p.startswith("q=")]
+            try:
+                quality[media_type] = float(weights[0]) if weights else 1.0
+            except ValueError:
+                quality[media_type] = 0.0
+    return quality["text/html"] > quality["application/json"]
+
+
+@router.get(
+    "/{project_id}/report",
+    response_model=Report,
+    responses={200: {"content": {"text/html": {}}}},
+)
+async def report(
+    request: Request,
+    services: Wired,
+    project_id: str,
+    query: Annotated[ReportQuery, Query()],
+) -> Report | HTMLResponse:
+    """Scores, iterations, timings and pictures of a project; as a page for people."""
+    found = await assemble(
+        services.store.records, project_id, services.url_maker(request), query.version
+    )
+    accept = request.headers.get("accept", "")
+    if query.format == "json" or (query.format is None and not prefers_html(accept)):
+        return found
+    pictures = await data_uris(services.store.blobs, wanted_pictures(found))
+    return HTMLResponse(render_html(found, pictures), headers=_PAGE_HEADERS)
+
+
+@router.get("/{project_id}/manifest", response_model=ManifestAnswer)
+async def manifest(services: Wired, project_id: str) -> dict[str, Any]:
+    """What made the models, and the hash of every file: input of `glimpse3d replay`."""
+    store = services.store
+    return await manifest_document(store.records, store.blobs, project_id)

@@ -1,0 +1,136 @@
+"""`POST /upload`: a photo becomes a project, whole or not at all.
+
+The only model it knows is background removal; everything else is the store's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import uuid
+from contextlib import suppress
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
+
+from deployments.jobs.paths import original_path, processed_path
+from deployments.jobs.store import Bucket, Project, ProjectStatus, Store
+from pipeline.errors import GlimpseError, NotFound, Unavailable
+from pipeline.flow.intake import Upload, prepare_upload
+from serve_app.http.dependencies import Services
+from serve_app.http.problems import Problem
+from serve_app.http.removal import remove_project
+from serve_app.http.schemas import UploadAnswer
+from serve_app.http.waiting import idempotency_key
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/api/v1", tags=["projects"])
+
+
+def _require_multipart(request: Request) -> None:
+    """Runs before the body is parsed."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "multipart/form-data":
+        raise Problem(
+            415,
+            "unsupported_media_type",
+            "Unsupported media type",
+            "Send the photo as multipart/form-data with a part named file.",
+        )
+
+
+@router.post("/upload", response_model=UploadAnswer, dependencies=[Depends(_require_multipart)])
+async def upload(
+    request: Request,
+    services: Annotated[Services, Depends(Services.wired)],
+    file: Annotated[UploadFile, File()],
+    remove_bg: Annotated[bool, Form()] = True,
+) -> UploadAnswer:
+    """Check a photo, cut its background out and create a project.
+
+    A photo with transparency keeps it. With `remove_bg=false` the whole photo is the object. With
+    an `Idempotency-Key` the same photo is the same project, however often it is sent.
+    """
+    data = await file.read()
+    if len(data) > services.limits.max_upload_bytes:
+        limit_mb = services.limits.max_upload_bytes / 1024 / 1024
+        raise Problem(
+            413, "too_large", "The file is too large", f"The file is larger than {limit_mb:.0f} MB."
+        )
+    url = services.url_maker(request)
+    key, fingerprint = idempotency_key(request), ""
+    if key is not None:
+        fingerprint = await asyncio.to_thread(_fingerprint, data, remove_bg)
+        known = await services.store.records.find_upload(key, fingerprint)
+        if known is not None:
+            return UploadAnswer.of(known, url)
+    try:
+        async with asyncio.timeout(services.limits.upload_timeout_s), services.decoding:
+            photo = await prepare_upload(data, services.background, remove_background=remove_bg)
+    except TimeoutError:
+        raise Unavailable("The photo could not be prepared in time; try again.") from None
+    # Shielded: a client that goes away must not leave half a project behind.
+    keeping = asyncio.ensure_future(_keep(services.store, photo, key, fingerprint))
+    return UploadAnswer.of(await asyncio.shield(keeping), url)
+
+
+def _fingerprint(data: bytes, remove_bg: bool) -> str:
+    """Digest of what the client sent, equal for equal requests."""
+    return hashlib.sha256(b"%d:" % remove_bg + data).hexdigest()
+
+
+async def _keep(store: Store, photo: Upload, key: str | None, fingerprint: str) -> Project:
+    """Store both pictures and the project's row, or nothing.
+
+    The row comes first, as one that is uploading: should this process die in between, it says
+    which files nobody will ever ask for.
+    """
+    records, project_id = store.records, str(uuid.uuid4())
+    original, processed = original_path(project_id), processed_path(project_id)
+    try:
+        await records.begin_upload(
+            project_id,
+            original_path=original,
+            processed_path=processed,
+            background_engine=photo.engine,
+        )
+        # Both have ended when one fails: what is deleted then is not written again.
+        puts = await asyncio.gather(
+            store.blobs.put(Bucket.UPLOADS, original, photo.original_png, "image/png"),
+            store.blobs.put(Bucket.PROCESSED, processed, photo.processed_png, "image/png"),
+            return_exceptions=True,
+        )
+        for failure in puts:
+            if failure is not None:
+                raise failure
+        uploaded = await records.finish_upload(
+            project_id, idempotency_key=key, fingerprint=fingerprint
+        )
+    except Exception as error:
+        kept = None
+        # With a store that is away the janitor does it later: the row is uploading or marked.
+        with suppress(Unavailable):
+            kept = await _give_up_unless_kept(store, project_id)
+        if kept is not None:
+            return kept
+        if isinstance(error, NotFound):
+            raise Unavailable("Storing the photo took too long; try again.") from error
+        raise
+    if not uploaded.created:
+        # Somebody sent the same photo with the same key at the same time, and was first.
+        with suppress(GlimpseError):
+            await remove_project(store, project_id)
+    return uploaded.project
+
+
+async def _give_up_unless_kept(store: Store, project_id: str) -> Project | None:
+    """Remove what there is of a project; but when only the answer was lost, it is the project."""
+    with suppress(NotFound):
+        project = await store.records.get_project(project_id)
+        if project.status is not ProjectStatus.UPLOADING:
+            return project
+    with suppress(NotFound):
+        await store.records.delete_project(project_id)
+    await remove_project(store, project_id)
+    return None

@@ -1,0 +1,106 @@
+"""The manifest of a project from its rows: what made it, with the hashes to compare with.
+
+It knows which jobs are steps of the way to the models; not how a step is made again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from deployments.jobs.store import Blobs, Bucket, JobKind, JobState, ProjectJob, Records
+from pipeline.flow.intake import WHOLE_PHOTO
+from pipeline.flow.manifest import (
+    ORIGINAL_FILE,
+    Manifest,
+    PhotoRecord,
+    Step,
+    StepKind,
+    content_hash,
+)
+
+__all__ = ["manifest_document"]
+
+_KINDS = {JobKind.GENERATE: StepKind.GENERATE, JobKind.REFINE: StepKind.REFINE}
+
+#: Stages of generate and refine that make models; the others draw pictures of them, which a
+#: replay leaves out.
+_STAGES = ("candidates", "views", "depth", "splats", "iteration-")
+
+
+async def manifest_document(records: Records, blobs: Blobs, project_id: str) -> dict[str, Any]:
+    """The manifest as JSON, and `notes`: why a replay may make something else.
+
+    Raises:
+        NotFound: no such project.
+    """
+    project = await records.get_project(project_id)
+    jobs = await records.project_jobs(project_id)
+    original, processed = await asyncio.gather(
+        blobs.get(Bucket.UPLOADS, project.original_path),
+        blobs.get(Bucket.PROCESSED, project.processed_path),
+    )
+    done = [one for one in jobs if one.job.kind in _KINDS and one.job.state is JobState.SUCCEEDED]
+    environments = [found for one in done if (found := _environment(one))]
+    finished = [one.job.finished_at for one in done if one.job.finished_at is not None]
+    manifest = Manifest(
+        project_id=project.id,
+        created_at=max(finished, default=project.created_at).isoformat(),
+        photo=PhotoRecord(
+            file=ORIGINAL_FILE,
+            sha256=await asyncio.to_thread(content_hash, original),
+            processed_sha256=await asyncio.to_thread(content_hash, processed),
+            remove_background=project.background_engine != WHOLE_PHOTO,
+        ),
+        environment=environments[-1] if environments else {},
+        steps=tuple(_step(one, project.background_engine) for one in done),
+    )
+    return {**manifest.to_json(), "notes": _notes(jobs, done, environments)}
+
+
+def _environment(one: ProjectJob) -> dict[str, Any]:
+    """Of the newest attempt of a job."""
+    found: dict[str, Any] = {}
+    for commit in one.commits:
+        found = dict(commit.detail.get("environment", found))
+    return found
+
+
+def _step(one: ProjectJob, background_engine: str) -> Step:
+    engines = {name: engine for name, engine in _result(one).get("engines", {}).items() if engine}
+    if one.job.kind is JobKind.GENERATE:
+        engines["background"] = background_engine
+    return Step(
+        kind=_KINDS[one.job.kind],
+        options=dict(one.job.options),
+        engines=engines,
+        artefacts={
+            name: sha256
+            for commit in one.commits
+            if commit.stage.startswith(_STAGES)
+            for name, sha256 in commit.detail.get("hashes", {}).items()
+        },
+    )
+
+
+def _result(one: ProjectJob) -> dict[str, Any]:
+    return dict(one.job.result or {})
+
+
+def _notes(
+    jobs: tuple[ProjectJob, ...], done: list[ProjectJob], environments: list[dict[str, Any]]
+) -> list[str]:
+    notes = []
+    for one in jobs:
+        versions = [row.version for commit in one.commits for row in commit.models]
+        if versions and one not in done:
+            named = ", ".join(str(version) for version in versions)
+            notes.append(
+                f"Model version {named} comes from a job that is {one.job.state.value}: it is no "
+                "step, and later refinements may have begun with it."
+            )
+    if any(environment != environments[0] for environment in environments):
+        notes.append("The steps ran in different environments; the one of the newest is given.")
+    if any(not _step(one, "").artefacts for one in done):
+        notes.append("A step was made by a release that kept no hashes.")
+    return notes

@@ -1,0 +1,281 @@
+"""The blobs port as files below one directory, with URLs that are signed and expire.
+
+It does not know HTTP: a route checks a URL with `verify` and serves what `locate` names.
+
+    {root}/{bucket}/{path}      one file per blob; its suffix says its content type
+    {root}/.incoming/           half-written files; one rename makes a file appear, whole
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from deployments.jobs.store import Bucket
+from pipeline.errors import GlimpseError, InvalidInput, NotFound, Unavailable
+from serve_app.stores.links import KEY_BYTES, LinkSigner, check_path
+
+__all__ = ["FileBlobs", "load_signing_key"]
+
+_INCOMING = ".incoming"
+#: How often a file is moved into a folder that somebody else deletes at the same time.
+_MOVES = 20
+
+T = TypeVar("T")
+
+
+def load_signing_key(path: Path) -> bytes:
+    """The key in a file, made on first use; processes that race for it get the same one.
+
+    Raises:
+        GlimpseError: the file is too short to be a key.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        return _read_key(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # mode 0600
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_hex(KEY_BYTES).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            # A link, unlike a rename, leaves the key that another process put there first.
+            os.link(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return _read_key(path)
+
+
+def _read_key(path: Path) -> bytes:
+    key = path.read_bytes().strip()
+    if len(key) < KEY_BYTES:
+        raise GlimpseError(f"{path} holds no signing key: delete it, and a new one is made.")
+    return key
+
+
+class FileBlobs:
+    """`deployments.jobs.store.Blobs` on a file system that all replicas see.
+
+    Args:
+        root: created when missing.
+        signing_key: at least 32 bytes; who has it can read every blob.
+        base_url: prefix of the URLs, without a slash at its end.
+        url_lifetime_s: how long a URL works at most; at least half of it.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        signing_key: bytes,
+        base_url: str = "/files",
+        *,
+        url_lifetime_s: float = 3600.0,
+    ) -> None:
+        self._links = LinkSigner(signing_key, base_url, lifetime_s=url_lifetime_s)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Unavailable(f"{root} cannot be made: {error.strerror}.") from error
+        self._root = root.resolve()
+
+    async def put(self, bucket: Bucket, path: str, data: bytes, content_type: str) -> None:
+        """See `Blobs.put`. The suffix keeps the content type; `content_type` is not stored."""
+        del content_type
+        target = self._locate(bucket, path)
+        await asyncio.to_thread(self._write, target, data)
+
+    async def get(self, bucket: Bucket, path: str) -> bytes:
+        """See `Blobs.get`."""
+
+        def read() -> bytes:
+            try:
+                return self.open_path(bucket, path).read_bytes()
+            except FileNotFoundError as error:
+                raise NotFound(f"There is no {path} in {bucket}.") from error
+            except OSError as error:
+                raise Unavailable(f"{path} in {bucket} cannot be read: {error}") from error
+
+        return await asyncio.to_thread(read)
+
+    async def delete_prefix(self, bucket: Bucket, prefix: str) -> int:
+        """See `Blobs.delete_prefix`: the folder `prefix`, or the one file of that name."""
+        target = self._locate(bucket, prefix.removesuffix("/"))
+        home = self._root / Bucket(bucket)
+        return await asyncio.to_thread(_told, _delete_folder, target, home)
+
+    async def delete(self, bucket: Bucket, paths: Sequence[str]) -> int:
+        """See `Blobs.delete`. Folders that are empty then go too."""
+        home = self._root / Bucket(bucket)
+
+        def delete() -> int:
+            targets = [self._locate(bucket, path) for path in paths]  # all, or nothing is deleted
+            return _told(lambda: sum(_delete_file(target, home) for target in targets))
+
+        return await asyncio.to_thread(delete)
+
+    async def list_prefix(self, bucket: Bucket, prefix: str) -> tuple[str, ...]:
+        """See `Blobs.list_prefix`: of the folder `prefix`, or the one file of that name."""
+        home = self._root / Bucket(bucket)
+
+        def find() -> tuple[str, ...]:
+            target = self._locate(bucket, prefix.removesuffix("/"))
+            found = [target] if target.is_file() else _files(target)
+            return tuple(sorted(path.relative_to(home).as_posix() for path in found))
+
+        return await asyncio.to_thread(_told, find)
+
+    async def tidy(self, older_than_s: float) -> int:
+        """See `Blobs.tidy`: what lies in `.incoming`."""
+        before = time.time() - older_than_s
+
+        def tidy() -> int:
+            count = 0
+            for path in _files(self._root / _INCOMING):
+                with contextlib.suppress(FileNotFoundError):
+                    if path.stat().st_mtime <= before:
+                        path.unlink()
+                        count += 1
+            return count
+
+        return await asyncio.to_thread(_told, tidy)
+
+    async def ping(self) -> None:
+        """See `Blobs.ping`: the directory is there and can be written to."""
+        if not await asyncio.to_thread(os.access, self._root, os.W_OK):
+            raise Unavailable(f"{self._root} is not there, or cannot be written to.")
+
+    def url(self, bucket: Bucket, path: str) -> str:
+        """See `Blobs.url`: signed, of the service's own route, which asks `verify`."""
+        return self._links.url(bucket, path)
+
+    def verify(
+        self, bucket: str, path: str, expires: str, signature: str, now: float | None = None
+    ) -> bool:
+        """See `LinkSigner.verify`."""
+        return self._links.verify(bucket, path, expires, signature, now)
+
+    async def locate(self, bucket: Bucket, path: str) -> Path:
+        """See `FileSource.locate`: always a file."""
+        return self.open_path(bucket, path)
+
+    def open_path(self, bucket: Bucket, path: str) -> Path:
+        """Where the file is, for a route to serve.
+
+        Raises:
+            NotFound: there is no such file.
+            InvalidInput: the path is malformed or leaves the bucket.
+        """
+        target = self._locate(bucket, path)
+        if not target.is_file():
+            raise NotFound(f"There is no {path} in {bucket}.")
+        return target
+
+    def _locate(self, bucket: Bucket, path: str) -> Path:
+        check_path(path)
+        home = self._root / Bucket(bucket)
+        target = home / path
+        # Nothing of ours makes links, but somebody may have put one there.
+        if not target.resolve().is_relative_to(home):
+            raise InvalidInput(f"The path leaves the bucket {bucket}: {path!r}.")
+        return target
+
+    def _write(self, target: Path, data: bytes) -> None:
+        incoming = self._root / _INCOMING
+        try:
+            incoming.mkdir(exist_ok=True)
+            descriptor, name = tempfile.mkstemp(dir=incoming)
+        except OSError as error:
+            raise Unavailable(f"Nothing can be written to {incoming}: {error}") from error
+        temporary = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                # A committed row must never name a file that a power cut emptied.
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            _move(temporary, target)
+        except OSError as error:
+            raise Unavailable(f"{target.name} cannot be written: {error}") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _told(work: Callable[..., T], *arguments: Path) -> T:
+    """What the file system refuses is `Unavailable`."""
+    try:
+        return work(*arguments)
+    except OSError as error:
+        raise Unavailable(f"The files cannot be read or deleted: {error}") from error
+
+
+def _move(temporary: Path, target: Path) -> None:
+    """Let the file appear; its folders may be deleted at the same time."""
+    for _ in range(_MOVES):
+        with contextlib.suppress(FileNotFoundError):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary.replace(target)
+            return
+    temporary.replace(target)
+
+
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
+
+
+def _files(folder: Path) -> list[Path]:
+    """Files at any depth, none when there is no such folder; links are not followed nor named."""
+    found = (
+        Path(parent) / name
+        for parent, _, names in os.walk(folder, onerror=_unless_gone)
+        for name in names
+    )
+    return [path for path in found if not path.is_symlink()]
+
+
+def _delete_file(target: Path, home: Path) -> int:
+    if not target.is_file():
+        return 0
+    try:
+        target.unlink()
+    except FileNotFoundError:
+        return 0  # somebody else was faster
+    _prune(target.parent, home)
+    return 1
+
+
+def _delete_folder(target: Path, home: Path) -> int:
+    """Delete a folder with all that is in it, or the one file."""
+    if target.is_file():
+        return _delete_file(target, home)
+    count = 0
+    for parent, folders, names in os.walk(target, topdown=False, onerror=_unless_gone):
+        links = [name for name in folders if (Path(parent) / name).is_symlink()]
+        for name in (*names, *links):
+            (Path(parent) / name).unlink(missing_ok=True)
+        count += len(names)
+        with contextlib.suppress(OSError):  # a file was put there meanwhile
+            Path(parent).rmdir()
+    _prune(target.parent, home)
+    return count
+
+
+def _prune(folder: Path, home: Path) -> None:
+    """Delete a folder of a bucket and its parents as far as they are empty."""
+    while folder != home:
+        try:
+            folder.rmdir()
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return  # not empty
+        folder = folder.parent

@@ -1,0 +1,61 @@
+"""What the application asks of a store beyond the two ports of `deployments.jobs.store`."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from deployments.jobs.store import Bucket, Store
+
+__all__ = ["SENT_ON_FOR_S", "FileSource", "Pace", "ServedStore", "Stores"]
+
+#: A client that was sent on to another URL of a file may remember it for so long.
+SENT_ON_FOR_S = 600
+
+
+class FileSource(Protocol):
+    """What is behind signed URLs of this service."""
+
+    def verify(self, bucket: str, path: str, expires: str, signature: str) -> bool:
+        """Whether a URL was signed by us for this file and has not expired."""
+
+    async def locate(self, bucket: Bucket, path: str) -> Path | str:
+        """The file on disk, or a URL that works for `SENT_ON_FOR_S` at least. Raises NotFound."""
+
+
+@dataclass(frozen=True)
+class ServedStore(Store):
+    """An opened store with what the `/files` route hands out."""
+
+    files: FileSource
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often a store is asked by those who ask for ever.
+
+    Attributes:
+        poll_s: whether there is a job.
+        tidy_s: pause between two rounds of the janitor.
+    """
+
+    poll_s: float
+    tidy_s: float
+
+
+class Stores(Protocol):
+    """Settings of a store: plain values, picklable, a `deployments.jobs.store.StoreSource`."""
+
+    @property
+    def pace(self) -> Pace: ...
+
+    def prepare(self) -> Stores:
+        """Start and migrate what needs it; settings that `open` takes, in any process. Blocks."""
+
+    def stop(self) -> None:
+        """Give up what `prepare` started; harmless when it started nothing."""
+
+    def open(self) -> AbstractAsyncContextManager[ServedStore]:
+        """Connect; leaving the context closes every connection."""

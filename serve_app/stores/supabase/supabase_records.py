@@ -1,0 +1,40 @@
+"""The records port over PostgREST: the same SQL functions, called by name."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, ClassVar
+
+from supabase import AsyncClient
+
+from pipeline.errors import InvalidInput
+from serve_app.stores.records import CallRecords
+from serve_app.stores.supabase.supabase_errors import translated
+
+__all__ = ["SupabaseRecords"]
+
+
+class SupabaseRecords(CallRecords):
+    """`deployments.jobs.store.Records` on a Supabase project. Waiting polls."""
+
+    #: A request each; events wait no longer than this.
+    poll_s: ClassVar[float] = 1.0
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+
+    async def call(self, function: str, **arguments: Any) -> Any:
+        """See `CallRecords.call`."""
+        # JSON has no infinities; PostgreSQL reads a number from its text, too.
+        arguments = {
+            name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in arguments.items()
+        }
+        try:
+            # As httpx is going to, whose error would not be told from those of an answer.
+            json.dumps(arguments, ensure_ascii=False, allow_nan=False).encode()
+        except (TypeError, ValueError) as error:  # NaN, bytes, half of a surrogate pair
+            raise InvalidInput(f"The records take plain JSON values: {error}") from error
+        with translated():
+            return (await self._client.rpc(function, arguments).execute()).data
