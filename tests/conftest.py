@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-pytest_plugins = ["tests.store.fixtures"]
+pytest_plugins = ["tests.serve_app.stores.fixtures"]
 
 # Some tests import ray before `serve_app.server` could say this: see there.
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"

@@ -21,7 +21,8 @@ class Demand:
     """Memory of one replica of an engine, GiB.
 
     Attributes:
-        weights: in bf16 or fp16; counted from the networks (`tests/pipeline/test_demands.py`).
+        weights: in bf16 or fp16; counted from the networks
+        (`tests/pipeline/engines/test_demands.py`).
         working: most that activations may take beside them.
     """
 

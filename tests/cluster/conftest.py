@@ -12,7 +12,7 @@ import pytest
 from pipeline.engines.registry import PortName
 from serve_app.server import RunningService, running_service
 from serve_app.settings import AppArgs
-from tests.store.fixtures import server_directory
+from tests.serve_app.stores.fixtures import server_directory
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from serve_app.cli.demo import default_photo
 from serve_app.server import RunningService
 from serve_app.settings import AppArgs
 from serve_app.stores import EmbeddedPostgres, StoreSettings
-from tests.store.fixtures import server_directory
+from tests.serve_app.stores.fixtures import server_directory
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.faults]
 

@@ -22,7 +22,7 @@ from pipeline.formats.splat import read_splat
 from serve_app.cli.demo import default_photo
 from serve_app.server import RunningService
 from serve_app.stores import StoreSettings
-from tests.store.fixtures import server_directory
+from tests.serve_app.stores.fixtures import server_directory
 from tests.tiny.model_dir import TINY_OPTIONS, write_tiny_models
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.configurations]

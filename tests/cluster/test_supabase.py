@@ -13,7 +13,7 @@ from serve_app.server import RunningService
 from serve_app.settings import AppArgs
 from tests.cluster.test_faults import API, LEASE_S, Faults, all_replicas_run, eventually
 from tests.gateway import Gateway
-from tests.store.fixtures import on_server
+from tests.serve_app.stores.fixtures import on_server
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.faults]
 

@@ -15,7 +15,7 @@ from deployments.dispatcher import Dispatcher, DispatcherSettings
 from deployments.jobs.store import JobKind, JobState, Lease, NewJob, Store
 from deployments.jobs.webhooks import WebhookRules
 from serve_app.stores import StoreSettings
-from tests.deployments.test_webhooks import SECRET, receiving
+from tests.deployments.jobs.test_webhooks import SECRET, receiving
 
 SETTINGS = DispatcherSettings(max_running_jobs=2, poll_s=0.01, lease_s=5)
 

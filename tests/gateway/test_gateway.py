@@ -22,7 +22,7 @@ from supabase import AsyncClientOptions, create_async_client
 from serve_app.stores import EmbeddedPostgres
 from tests.gateway import Gateway, prepare
 from tests.gateway.resumable import PIECE
-from tests.store.fixtures import on_server
+from tests.serve_app.stores.fixtures import on_server
 
 _names = (f"test_gateway_{number}" for number in count(1))
 

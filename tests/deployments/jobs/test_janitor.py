@@ -1,0 +1,134 @@
+"""What the janitor removes, and what it leaves alone, on a real store."""
+
+import asyncpg
+import pytest
+
+from deployments.jobs.janitor import Janitor, JanitorSettings
+from deployments.jobs.store import Bucket, JobError, JobKind, JobState, Store
+from pipeline.errors import NotFound
+from tests.deployments.jobs.test_job_runner import PROJECT, generated, lease_of, new_project, run
+from tests.fakes import FakeModels
+from tests.serve_app.stores.fixtures import on_server
+
+pytestmark = pytest.mark.usefixtures("small_pictures")
+
+FAILED = JobError("model_failed", "It failed.", "views", False)
+
+
+def janitor(store: Store, **settings) -> Janitor:
+    return Janitor(store, JanitorSettings(**settings))
+
+
+async def files_of(store: Store, project: str = PROJECT) -> set[str]:
+    return {
+        f"{bucket}/{path}"
+        for bucket in Bucket
+        for path in await store.blobs.list_prefix(bucket, f"{project}/")
+    }
+
+
+def long_ago(dsn: str, *changes: str) -> None:
+    """Run updates that make something old."""
+
+    async def change(connection: asyncpg.Connection) -> None:
+        for sql in changes:
+            await connection.execute(sql)
+
+    on_server(dsn, change)
+
+
+async def test_files_of_an_attempt_that_was_killed_go_when_its_job_has_ended(store: Store):
+    await new_project(store)
+    lease = await lease_of(store, JobKind.GENERATE)
+    left = f"{PROJECT}/views/00.png"
+    await store.blobs.put(Bucket.VIEWS, left, b"of the first attempt", "image/png")
+    await store.records.release_job(lease.job.id, lease.fence)
+    again = await store.records.claim_job("test", 30)
+    assert again is not None
+    await janitor(store).tidy()
+    assert f"{Bucket.VIEWS}/{left}" in await files_of(store), "the job still runs"
+
+    await run(store, FakeModels(), again)
+    before = await files_of(store)
+    await janitor(store).tidy()
+    assert await files_of(store) == before - {f"{Bucket.VIEWS}/{left}"}
+    assert await store.records.jobs_to_sweep() == ()
+
+
+async def test_nothing_that_a_row_names_is_removed(store: Store):
+    await generated(store)
+    await run(store, FakeModels(qualities=[0.5, 0.6]), await lease_of(store, JobKind.REFINE))
+    await run(store, FakeModels(), await lease_of(store, JobKind.EXPORT, format="glb"))
+    lease = await lease_of(store, JobKind.EXPORT, format="ply")
+    await store.records.finish_job(lease.job.id, lease.fence, state=JobState.FAILED, error=FAILED)
+    before = await files_of(store)
+    assert any("enhanced" in path for path in before)
+    assert [job.id for job in await store.records.jobs_to_sweep()] == [lease.job.id]
+    await janitor(store).tidy()
+    assert await files_of(store) == before
+    assert await store.records.jobs_to_sweep() == ()
+
+
+async def test_a_deleted_project_goes_with_every_byte(store: Store):
+    await generated(store)
+    assert await store.records.delete_project(PROJECT) is None
+    await janitor(store).tidy()
+    assert await files_of(store) == set()
+    with pytest.raises(NotFound):
+        await store.records.get_project(PROJECT)
+
+
+async def test_a_deleted_project_waits_for_its_running_job(store: Store):
+    await generated(store)
+    lease = await lease_of(store, JobKind.REFINE)
+    await store.records.delete_project(PROJECT)
+    await janitor(store).tidy()
+    assert await files_of(store) != set()
+    await store.records.finish_job(lease.job.id, lease.fence, state=JobState.CANCELLED)
+    await janitor(store).tidy()
+    assert await files_of(store) == set()
+
+
+async def test_what_a_frozen_driver_wrote_after_the_deletion_goes_later(
+    store: Store, clean_dsn: str
+):
+    await generated(store)
+    await store.records.delete_project(PROJECT)
+    await janitor(store).tidy()
+    await store.blobs.put(Bucket.MODELS, f"{PROJECT}/models/late.ply", b"late", "x/y")
+    await janitor(store).tidy()
+    assert len(await files_of(store)) == 1, "not looked for at once"
+    long_ago(clean_dsn, "update deletions set purged_at = purged_at - interval '1 hour'")
+    await janitor(store).tidy()
+    assert await files_of(store) == set()
+    assert await store.records.due_deletions(0) == (), "the mark is gone, too"
+
+
+async def test_projects_expire_after_their_last_job(store: Store, clean_dsn: str):
+    await generated(store)
+    hour_ago = "now() - interval '1 hour'"
+    long_ago(clean_dsn, f"update projects set created_at = {hour_ago}, updated_at = {hour_ago}")
+    await janitor(store, project_ttl_s=1800).tidy()
+    assert (await store.records.get_project(PROJECT)).id == PROJECT, "its job ended just now"
+    long_ago(
+        clean_dsn,
+        f"update jobs set finished_at = {hour_ago}",
+        f"update projects set updated_at = {hour_ago}",
+    )
+    await janitor(store).tidy()
+    assert (await store.records.get_project(PROJECT)).id == PROJECT, "nothing expires by default"
+    await janitor(store, project_ttl_s=1800).tidy()
+    assert await files_of(store) == set()
+
+
+async def test_an_upload_that_broke_off_goes_after_a_while(store: Store, clean_dsn: str):
+    await store.blobs.put(Bucket.UPLOADS, "half/original.png", b"x", "image/png")
+    await store.records.begin_upload(
+        "half", original_path="half/original.png", processed_path="p", background_engine="none"
+    )
+    await janitor(store).tidy()
+    assert len(await files_of(store, "half")) == 1
+    ago = "now() - interval '1 hour'"
+    long_ago(clean_dsn, f"update projects set created_at = {ago}, updated_at = {ago}")
+    await janitor(store).tidy()
+    assert await files_of(store, "half") == set()

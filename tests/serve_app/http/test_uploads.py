@@ -1,0 +1,152 @@
+"""Uploads with an Idempotency-Key, and uploads that break off: one project, or nothing."""
+
+import asyncio
+
+import pytest
+
+from deployments.jobs.store import ProjectStatus
+from pipeline.errors import NotFound, Unavailable
+from tests.serve_app.http.test_bad_input import left_behind
+from tests.serve_app.http.test_contract import API, photo
+from tests.serve_app.http.test_library import rows
+
+
+async def sent(service, data: bytes, key: str | None = "key-1", **form):
+    headers = {} if key is None else {"Idempotency-Key": key}
+    return await service.http.post(
+        f"{API}/upload", files={"file": ("p", data)}, data=form, headers=headers
+    )
+
+
+async def test_the_same_key_and_photo_are_the_same_project(idle_service):
+    first = await sent(idle_service, photo())
+    assert first.status_code == 200
+    again = await sent(idle_service, photo())
+    assert again.status_code == 200
+    assert again.json()["project_id"] == first.json()["project_id"]
+    assert again.json()["background_engine"] == first.json()["background_engine"]
+    assert (await idle_service.http.get(again.json()["original_url"])).status_code == 200
+    assert idle_service.models.calls.count("background") == 1, "no work is done twice"
+    assert (await left_behind(idle_service))[0] == 1
+
+
+async def test_the_same_key_with_something_else_is_422(idle_service):
+    await sent(idle_service, photo())
+    for other in (
+        await sent(idle_service, photo((80, 80))),
+        await sent(idle_service, photo(), remove_bg="false"),
+    ):
+        assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+    projects, files = await left_behind(idle_service)
+    assert (projects, len(files)) == (1, 2)
+    assert (await sent(idle_service, photo((80, 80)), "key-2")).status_code == 200
+
+
+async def test_without_a_key_every_upload_is_a_project(idle_service):
+    for _ in range(2):
+        assert (await sent(idle_service, photo(), None)).status_code == 200
+    assert (await left_behind(idle_service))[0] == 2
+
+
+@pytest.mark.parametrize("key", ["", "a b", "k" * 256])
+async def test_a_malformed_key_is_422(idle_service, key):
+    answer = await sent(idle_service, photo(), key)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_option")
+    assert await left_behind(idle_service) == (0, [])
+
+
+async def both_prepared(service, *photos: bytes):
+    """Uploads with one key that all get past the look for the key before any is finished."""
+    service.models.hold_at = "background"
+    requests = [asyncio.create_task(sent(service, data)) for data in photos]
+    async with asyncio.timeout(20):
+        while service.models.calls.count("background") < len(photos):
+            await asyncio.sleep(0.01)
+    service.models.release.set()
+    return await asyncio.gather(*requests)
+
+
+async def test_the_same_photo_sent_twice_at_once_is_one_project(idle_service):
+    answers = await both_prepared(idle_service, photo(), photo())
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert len({answer.json()["project_id"] for answer in answers}) == 1
+    projects, files = await left_behind(idle_service)
+    assert (projects, len(files)) == (1, 2)
+    for name in ("original_url", "processed_url"):
+        assert (await idle_service.http.get(answers[1].json()[name])).status_code == 200
+
+
+async def test_two_photos_with_one_key_at_once_are_one_project_and_a_422(idle_service):
+    answers = await both_prepared(idle_service, photo(), photo((80, 80)))
+    assert sorted(answer.status_code for answer in answers) == [200, 422]
+    projects, files = await left_behind(idle_service)
+    assert (projects, len(files)) == (1, 2)
+
+
+async def test_a_project_that_was_deleted_does_not_keep_its_key(idle_service):
+    first = (await sent(idle_service, photo())).json()["project_id"]
+    assert (await idle_service.http.delete(f"{API}/projects/{first}")).status_code == 204
+    again = await sent(idle_service, photo())
+    assert again.status_code == 200
+    assert again.json()["project_id"] != first
+
+
+@pytest.mark.parametrize("step", ["begin_upload", "finish_upload"])
+async def test_a_store_that_is_away_in_an_upload_leaves_nothing(idle_service, monkeypatch, step):
+    async def away(*_args, **_kwargs):
+        raise Unavailable("The database does not answer now.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(type(idle_service.store.records), step, away)
+        answer = await sent(idle_service, photo())
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert (await rows(idle_service), (await left_behind(idle_service))[1]) == ({}, [])
+    assert (await sent(idle_service, photo())).status_code == 200, "the key is free"
+
+
+@pytest.mark.parametrize("step", ["begin_upload", "finish_upload"])
+async def test_an_answer_that_was_lost_leaves_all_or_nothing(idle_service, monkeypatch, step):
+    done = getattr(type(idle_service.store.records), step)
+
+    async def lost(self, *args, **kwargs):
+        await done(self, *args, **kwargs)
+        raise Unavailable("The connection was lost.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(type(idle_service.store.records), step, lost)
+        answer = await sent(idle_service, photo())
+    projects, files = await left_behind(idle_service)
+    if step == "begin_upload":
+        assert (answer.status_code, projects, files) == (503, 0, [])
+    else:
+        assert (answer.status_code, projects, len(files)) == (200, 1, 2), "all had been done"
+        again = await sent(idle_service, photo())
+        assert again.json()["project_id"] == answer.json()["project_id"]
+
+
+async def test_a_store_that_goes_away_and_stays_away_leaves_an_upload_that_expires(
+    idle_service, monkeypatch
+):
+    async def away(*_args, **_kwargs):
+        raise Unavailable("The database does not answer now.")
+
+    with monkeypatch.context() as broken:
+        for step in ("finish_upload", "get_project", "delete_project"):
+            broken.setattr(type(idle_service.store.records), step, away)
+        assert (await sent(idle_service, photo())).status_code == 503
+    listed = (await idle_service.http.get(f"{API}/projects")).json()
+    assert listed["projects"] == []
+    (project_id,) = await idle_service.store.records.expire_uploads(0)
+    project = await idle_service.store.records.get_project(project_id)
+    assert project.status is ProjectStatus.UPLOADING
+
+
+async def test_an_upload_that_was_given_up_meanwhile_may_be_repeated(idle_service, monkeypatch):
+    async def expired(*_args, **_kwargs):
+        raise NotFound("There is no upload any more.")
+
+    with monkeypatch.context() as slow:
+        slow.setattr(type(idle_service.store.records), "finish_upload", expired)
+        answer = await sent(idle_service, photo())
+    assert (answer.status_code, answer.json()["retryable"]) == (503, True)
+    assert (await rows(idle_service), (await left_behind(idle_service))[1]) == ({}, [])
