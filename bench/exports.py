@@ -17,13 +17,14 @@ import trimesh
 from bench.table import Row
 from pipeline.control import Control
 from pipeline.engines.exporter import export_model
-from pipeline.engines.registry import EngineChoice, PortName
+from pipeline.engines.registry import EngineChoice
 from pipeline.file_types import FORMATS
 from pipeline.flow.local import build_ports
 from pipeline.flow.previews import make_turntable
 from pipeline.mesh.build import MeshRequest, build_mesh
 from pipeline.mesh.mesh_types import TexturedMesh
 from pipeline.options import ExportOptions
+from pipeline.ports import PortName
 from tests.oracles import shells
 from tests.oracles.shells import Kind, shell
 

@@ -34,7 +34,7 @@ from pipeline.engines.views.syncdreamer.diffusion import sample_views
 from pipeline.engines.views.syncdreamer.sampler import SamplerSettings, seeded_noise
 from pipeline.engines.views.syncdreamer.syncdreamer_views import SyncDreamerViews
 from pipeline.geometry.cameras import rig_cameras
-from pipeline.ports import EnhanceSettings, FitRequest, RefineRequest, Renders, ViewRequest
+from pipeline.requests import EnhanceSettings, FitRequest, RefineRequest, Renders, ViewRequest
 from pipeline.types import Cutout, DepthMaps, ViewSet
 from tests.oracles.objects import photograph, torus
 from tests.tiny.depth import write_tiny_depth

@@ -24,7 +24,8 @@ from pipeline.flow.local import build_ports
 from pipeline.flow.refine import RefineResult, refine
 from pipeline.geometry.cameras import held_out_cameras, photo_camera, rig_cameras
 from pipeline.options import GenerateOptions, RefineOptions
-from pipeline.ports import Ports, RefineRequest
+from pipeline.ports import Ports
+from pipeline.requests import RefineRequest
 from pipeline.splats.render import render_model
 from pipeline.splats.scores import summarise, view_scores
 from pipeline.splats.training.fit import FitOptions, Targets, fit

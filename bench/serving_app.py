@@ -27,7 +27,7 @@ from ray.serve.config import HTTPOptions
 
 from bench.serving_host import FullSizeHost
 from deployments.jobs.store import Store
-from pipeline.engines.registry import PortName
+from pipeline.ports import PortName
 from serve_app.builder import Parts, compose
 from serve_app.settings import AppArgs
 from serve_app.stores import EmbeddedPostgres, StoreSettings

@@ -16,9 +16,10 @@ from PIL import Image
 
 from pipeline.control import Control, Report, ignore_progress
 from pipeline.flow.local import LocalPorts
-from pipeline.geometry.cameras import VIEW_SIZE, rig_cameras
+from pipeline.geometry.cameras import rig_cameras
 from pipeline.lane import Lane
-from pipeline.ports import FitRequest, Renders, ViewRequest
+from pipeline.requests import FitRequest, Renders, ViewRequest
+from pipeline.rig import VIEW_SIZE
 from pipeline.types import Cameras, DepthMaps, SplatModel, UInt8Array, ViewSet
 from serve_app.cli.demo import default_photo
 from tests.fakes import SleepingHost, SleepingPorts, some_model

@@ -58,8 +58,9 @@ from pipeline.flow.generate import generate
 from pipeline.flow.manifest import environment
 from pipeline.flow.refine import refine
 from pipeline.imaging.images import decode_png, frame_object
+from pipeline.journals import IterationOutcome
 from pipeline.options import SPLAT_LIMITS, ExportOptions, GenerateOptions, RefineOptions
-from pipeline.ports import IterationOutcome, Ports
+from pipeline.ports import Ports
 from pipeline.types import Cutout
 
 __all__ = ["Driver", "DriverSettings", "JobRunner"]

@@ -28,14 +28,14 @@ from pipeline.errors import (
     Unavailable,
 )
 from pipeline.options import ExportOptions
-from pipeline.ports import (
+from pipeline.ports import Ports
+from pipeline.requests import (
     EnhancedImages,
     EnhanceSettings,
     ExportedFile,
     FitRequest,
     Foreground,
     Improvement,
-    Ports,
     References,
     RefineRequest,
     Renders,

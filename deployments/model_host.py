@@ -20,12 +20,13 @@ import ray
 from deployments.batching import Batched, BatchSettings
 from deployments.jobs.peak_memory import PeakMemory, resident_gauge
 from deployments.streaming import Streamed, stream
-from pipeline.engines.registry import EngineChoice, PortName
+from pipeline.engines.registry import EngineChoice
 from pipeline.errors import ModelFailed, TooBusy, Unavailable
 from pipeline.flow.local import LocalPorts, build_ports
 from pipeline.lane import Lane
 from pipeline.options import ExportOptions
-from pipeline.ports import (
+from pipeline.ports import PortName
+from pipeline.requests import (
     EnhancedImages,
     EnhanceSettings,
     ExportedFile,

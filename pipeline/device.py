@@ -16,8 +16,8 @@ from typing import TypeVar
 
 import torch
 
-from pipeline.engines.registry import DeviceName
 from pipeline.errors import InvalidOption, OutOfMemory, Unavailable
+from pipeline.options import DeviceName
 
 __all__ = ["CONTEXT_BYTES", "Device", "Precision", "halving"]
 

@@ -1,7 +1,7 @@
-"""File formats of a model: which there are and what they are called.
+"""File formats of a model, and the media types of all files that the product writes.
 
-It does not know how they are written (`pipeline.engines.exporter` does) nor where files are kept,
-and it imports nothing heavy: the HTTP ingress and the driver read it.
+It does not know how they are written (`pipeline.formats` does) nor where files are kept, and it
+imports nothing heavy: the HTTP ingress and the driver read it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import InvalidOption
 
-__all__ = ["FORMATS", "Format", "find_format"]
+__all__ = ["FORMATS", "Format", "find_format", "media_type"]
 
 
 @dataclass(frozen=True)
@@ -48,3 +48,24 @@ def find_format(name: str) -> Format:
     if name not in FORMATS:
         raise InvalidOption(f"format must be one of {', '.join(FORMATS)}; got {name!r}.")
     return FORMATS[name]
+
+
+_BINARY = "application/octet-stream"
+
+# Not `mimetypes`: what it answers depends on tables of the system.
+_BY_SUFFIX = {
+    "glb": "model/gltf-binary",
+    "jpg": "image/jpeg",
+    "json": "application/json",
+    "mp4": "video/mp4",
+    "obj": "model/obj",
+    "png": "image/png",
+    "usdz": "model/vnd.usdz+zip",
+    "webp": "image/webp",
+    "zip": "application/zip",
+}
+
+
+def media_type(path: str) -> str:
+    """The media type of a file by its name; unknown suffixes are plain bytes."""
+    return _BY_SUFFIX.get(path.rpartition(".")[2].lower(), _BINARY)

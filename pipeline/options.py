@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from pipeline.errors import InvalidOption
 from pipeline.file_types import find_format
-from pipeline.geometry.cameras import ELEVATION_DEG, HELD_OUT_VIEWS, VIEW_COUNT
+from pipeline.rig import ELEVATION_DEG, HELD_OUT_VIEWS, VIEW_COUNT
 
 __all__ = [
     "FACE_LIMITS",
@@ -22,6 +22,7 @@ __all__ = [
     "SEED_LIMIT",
     "SPLAT_LIMITS",
     "TEXTURE_SIZES",
+    "DeviceName",
     "ExportOptions",
     "GenerateOptions",
     "Preset",
@@ -47,6 +48,14 @@ FACE_LIMITS = (100, 200_000)
 
 #: Smallest and largest texture of an exported mesh, pixels along each side.
 TEXTURE_SIZES = (64, 4096)
+
+
+class DeviceName(StrEnum):
+    """Where the engines that can use a GPU compute; `auto` takes a GPU where torch can use one."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
 
 
 class Preset(StrEnum):

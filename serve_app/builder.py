@@ -17,7 +17,7 @@ from deployments.driver import Driver, DriverSettings
 from deployments.handles import HandlePorts
 from deployments.jobs.janitor import JanitorSettings
 from deployments.model_host import ModelHost
-from pipeline.engines.registry import PortName
+from pipeline.ports import PortName
 from serve_app.http.dependencies import Limits
 from serve_app.ingress import Ingress, IngressSettings
 from serve_app.settings import AppArgs

@@ -13,7 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from deployments.jobs.webhooks import WebhookRules
-from pipeline.engines.registry import ENGINES, PRESETS, DeviceName, EngineChoice, PortName
+from pipeline.engines.registry import ENGINES, PRESETS, EngineChoice
+from pipeline.options import DeviceName
+from pipeline.ports import PortName
 from serve_app.stores import Stores, StoreSettings, SupabaseSettings
 
 __all__ = ["AppArgs", "Environment"]

@@ -26,24 +26,24 @@ from deployments.model_host import ModelHost
 from pipeline.control import Control, Progress, Report, ignore_progress
 from pipeline.errors import Cancelled, InvalidImage, OutOfMemory
 from pipeline.flow.local import LocalPorts
-from pipeline.geometry.cameras import VIEW_COUNT, rig_cameras
+from pipeline.geometry.cameras import rig_cameras
+from pipeline.journals import Candidate, IterationOutcome
 from pipeline.lane import Lane
 from pipeline.options import ExportOptions
-from pipeline.ports import (
-    Candidate,
+from pipeline.ports import Ports
+from pipeline.requests import (
     EnhancedImages,
     EnhanceSettings,
     ExportedFile,
     FitRequest,
     Foreground,
     Improvement,
-    IterationOutcome,
-    Ports,
     References,
     RefineRequest,
     Renders,
     ViewRequest,
 )
+from pipeline.rig import VIEW_COUNT
 from pipeline.types import (
     Cameras,
     Cutout,

@@ -9,8 +9,7 @@ from fastapi.routing import APIRoute
 from pipeline import errors
 from pipeline.engines.enhance.sdxl import SdxlOptions
 from pipeline.engines.registry import ENGINES
-from pipeline.file_types import FORMATS
-from pipeline.media_types import media_type
+from pipeline.file_types import FORMATS, media_type
 from pipeline.mesh.texture import UNWRAP_LIMIT
 from pipeline.weights.catalogue import BUNDLES
 from serve_app.http.routes import events, files, health, jobs, library, projects, reports, uploads

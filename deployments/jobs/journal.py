@@ -32,6 +32,7 @@ from deployments.jobs.store import (
 )
 from pipeline.control import Progress
 from pipeline.errors import GlimpseError, ModelFailed, NotFound, StaleAttempt, Unavailable
+from pipeline.file_types import media_type
 from pipeline.flow.artifacts import (
     decode_depths,
     decode_views,
@@ -40,10 +41,9 @@ from pipeline.flow.artifacts import (
 )
 from pipeline.flow.manifest import content_hash
 from pipeline.formats.ply import read_ply, write_ply
-from pipeline.geometry.cameras import VIEW_COUNT
 from pipeline.imaging.images import encode_png
-from pipeline.media_types import media_type
-from pipeline.ports import Candidate, IterationOutcome
+from pipeline.journals import Candidate, IterationOutcome
+from pipeline.rig import VIEW_COUNT
 from pipeline.types import DepthMaps, Scores, SplatModel, UInt8Array, ViewSet
 
 __all__ = [

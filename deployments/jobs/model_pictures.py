@@ -26,7 +26,8 @@ from pipeline.flow.previews import Previews, make_previews
 from pipeline.geometry.cameras import held_out_cameras
 from pipeline.imaging.contact_sheet import contact_sheet
 from pipeline.imaging.images import decode_png
-from pipeline.ports import Ports, Renders
+from pipeline.ports import Ports
+from pipeline.requests import Renders
 from pipeline.types import UInt8Array
 
 __all__ = ["PIPELINE_END", "PREVIEW_SPANS", "show_models"]

@@ -396,7 +396,7 @@ class ExportRow:
     Attributes:
         options: every option with its value, canonical: equal options make equal files. Empty in
             rows of releases that had but `format` and `optimize`.
-        contents, saved, notes: of `pipeline.ports.ExportedFile`.
+        contents, saved, notes: of `pipeline.requests.ExportedFile`.
     """
 
     model_version: int

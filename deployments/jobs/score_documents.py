@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from deployments.jobs.store import EnhancedViewRow, IterationRow, ModelRow
-from pipeline.ports import IterationOutcome
+from pipeline.journals import IterationOutcome
 from pipeline.types import Scores, ViewScore
 
 __all__ = ["iteration_document", "read_outcome", "read_scores", "scores_document"]

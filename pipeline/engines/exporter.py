@@ -27,7 +27,7 @@ from pipeline.formats.usdz import write_usdz
 from pipeline.mesh.build import BuiltMesh, MeshRequest, build_mesh
 from pipeline.mesh.mesh_types import TexturedMesh
 from pipeline.options import ExportOptions
-from pipeline.ports import ExportedFile
+from pipeline.requests import ExportedFile
 from pipeline.splats.visible import prune_invisible
 from pipeline.types import SplatModel
 

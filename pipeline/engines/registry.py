@@ -8,32 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InvalidOption
+from pipeline.ports import PortName
 
-__all__ = ["ENGINES", "NATIVE", "ON_DEVICE", "PRESETS", "DeviceName", "EngineChoice", "PortName"]
-
-
-class PortName(StrEnum):
-    """The ports of the pipeline, one engine each."""
-
-    BACKGROUND = "background"
-    VIEWS = "views"
-    DEPTH = "depth"
-    SPLATS = "splats"
-    ENHANCER = "enhancer"
-    EXPORTER = "exporter"
-
-
-class DeviceName(StrEnum):
-    """Where the engines of `ON_DEVICE` compute; `auto` takes a GPU where torch can use one."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
+__all__ = ["ENGINES", "NATIVE", "ON_DEVICE", "PRESETS", "EngineChoice"]
 
 
 #: Engines of each port; the first is the default.

@@ -19,7 +19,7 @@ from pipeline.flow.artifacts import encode_depths, encode_views
 from pipeline.flow.manifest import Step, StepKind, content_hash
 from pipeline.formats.ply import write_ply
 from pipeline.imaging.images import encode_png
-from pipeline.ports import Candidate, IterationOutcome
+from pipeline.journals import Candidate, IterationOutcome
 from pipeline.types import DepthMaps, Scores, SplatModel, ViewSet
 
 __all__ = ["FolderJournal", "StageSeconds"]

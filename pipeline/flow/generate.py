@@ -19,16 +19,13 @@ from PIL import Image
 from pipeline.control import Progress, Report
 from pipeline.errors import Cancelled, GlimpseError, ModelFailed, StaleAttempt
 from pipeline.flow.references import held_out_references
-from pipeline.geometry.cameras import HELD_OUT_VIEWS, photo_camera
+from pipeline.geometry.cameras import photo_camera
 from pipeline.imaging.images import composite_on_white
+from pipeline.journals import Candidate, GenerateJournal
 from pipeline.options import SEED_LIMIT, GenerateOptions
-from pipeline.ports import (
-    Candidate,
-    FitRequest,
-    GenerateJournal,
-    Ports,
-    ViewRequest,
-)
+from pipeline.ports import Ports
+from pipeline.requests import FitRequest, ViewRequest
+from pipeline.rig import HELD_OUT_VIEWS
 from pipeline.types import Cutout, DepthMaps, Scores, SplatModel, UInt8Array, ViewSet
 
 __all__ = [

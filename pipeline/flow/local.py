@@ -21,20 +21,20 @@ from pipeline.engines.engine_options import with_options
 from pipeline.engines.enhance.enhancer_engines import EnhancerEngine, make_enhancer_engine
 from pipeline.engines.exporter import MeshMemory, export_model
 from pipeline.engines.perceptual.lpips import find_lpips
-from pipeline.engines.registry import NATIVE, ON_DEVICE, DeviceName, EngineChoice, PortName
+from pipeline.engines.registry import NATIVE, ON_DEVICE, EngineChoice
 from pipeline.engines.splats.cpu_splats import CpuSplats
 from pipeline.engines.views.view_engines import ViewEngine, make_view_engine
 from pipeline.lane import Lane
 from pipeline.native import default_threads, load_library, set_threads
-from pipeline.options import ExportOptions
-from pipeline.ports import (
+from pipeline.options import DeviceName, ExportOptions
+from pipeline.ports import PortName, Ports
+from pipeline.requests import (
     EnhancedImages,
     EnhanceSettings,
     ExportedFile,
     FitRequest,
     Foreground,
     Improvement,
-    Ports,
     References,
     RefineRequest,
     Renders,

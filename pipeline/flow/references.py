@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.geometry.cameras import HELD_OUT_VIEWS
-from pipeline.ports import References
+from pipeline.requests import References
+from pipeline.rig import HELD_OUT_VIEWS
 from pipeline.types import DepthMaps, ViewSet
 
 __all__ = ["held_out_references"]

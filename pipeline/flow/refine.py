@@ -18,18 +18,11 @@ import numpy as np
 from pipeline.control import ignore_progress
 from pipeline.errors import ModelFailed, OutOfMemory, ReplicaDied
 from pipeline.flow.references import held_out_references
-from pipeline.geometry.cameras import HELD_OUT_VIEWS, VIEW_COUNT
+from pipeline.journals import IterationOutcome, RefineJournal
 from pipeline.options import RefineOptions
-from pipeline.ports import (
-    EnhancedImages,
-    EnhanceSettings,
-    IterationOutcome,
-    Ports,
-    References,
-    RefineJournal,
-    RefineRequest,
-    Renders,
-)
+from pipeline.ports import Ports
+from pipeline.requests import EnhancedImages, EnhanceSettings, References, RefineRequest, Renders
+from pipeline.rig import HELD_OUT_VIEWS, VIEW_COUNT
 from pipeline.types import DepthMaps, FloatArray, Scores, SplatModel, ViewSet
 
 __all__ = ["CONVERGENCE_GAIN", "ITERATION_SPANS", "RefineResult", "StopReason", "refine"]

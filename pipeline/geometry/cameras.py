@@ -7,15 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from pipeline.rig import ELEVATION_DEG, FOCAL_AT_256, RADIUS, VIEW_COUNT, VIEW_SIZE
 from pipeline.types import Cameras, FloatArray
 
 __all__ = [
-    "ELEVATION_DEG",
-    "FOCAL_AT_256",
-    "HELD_OUT_VIEWS",
-    "RADIUS",
-    "VIEW_COUNT",
-    "VIEW_SIZE",
     "held_out_cameras",
     "orbit_cameras",
     "photo_camera",
@@ -25,18 +20,6 @@ __all__ = [
     "turntable_cameras",
     "underside_cameras",
 ]
-
-# Read from the camera file released with SyncDreamer (arXiv 2309.03453): 16 cameras at one
-# elevation and radius, 22.5 degrees apart, focal length 280 px for a 256 px image.
-VIEW_COUNT = 16
-VIEW_SIZE = 256
-ELEVATION_DEG = 30.0
-RADIUS = 1.5
-FOCAL_AT_256 = 280.0
-
-#: Views of the rig the optimiser never sees: rear left and rear right, where a single photo is
-#: most a guess. Scores come only from these.
-HELD_OUT_VIEWS = (5, 11)
 
 # The front stays in sight while one flank and the top show that there is a third dimension.
 THUMBNAIL_AZIMUTH_DEG = 15.0

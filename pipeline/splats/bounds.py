@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import InvalidInput
-from pipeline.geometry.cameras import FOCAL_AT_256, RADIUS, turntable_cameras
+from pipeline.geometry.cameras import turntable_cameras
+from pipeline.rig import FOCAL_AT_256, RADIUS
 from pipeline.types import FloatArray, SplatModel
 
 __all__ = ["Sphere", "bounding_sphere", "framed"]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from pipeline.geometry.cameras import rig_cameras
-from pipeline.ports import References
+from pipeline.requests import References
 from pipeline.splats.floaters import floater_share
 from pipeline.splats.render import Rendering, render_model
 from pipeline.splats.scores import LpipsLike, psnr, summarise, view_scores

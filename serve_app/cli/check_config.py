@@ -29,8 +29,9 @@ from deployments.jobs.store import JobKind
 from deployments.jobs.webhooks import WebhookRules
 from deployments.scaling import QueuedWork
 from pipeline.engines.demands import DEMANDS
-from pipeline.engines.registry import ON_DEVICE, DeviceName
+from pipeline.engines.registry import ON_DEVICE
 from pipeline.errors import InvalidInput, InvalidOption
+from pipeline.options import DeviceName
 from serve_app.builder import MODEL_ONGOING_REQUESTS
 from serve_app.settings import AppArgs
 

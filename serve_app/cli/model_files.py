@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.control import Control, Progress
-from pipeline.engines.registry import EngineChoice, PortName
+from pipeline.engines.registry import EngineChoice
 from pipeline.errors import InvalidInput, InvalidModelFile, InvalidOption
 from pipeline.file_types import FORMATS
 from pipeline.formats.ply import read_ply
 from pipeline.formats.splat import read_splat
 from pipeline.options import ExportOptions
-from pipeline.ports import ExportedFile
+from pipeline.ports import PortName
+from pipeline.requests import ExportedFile
 from pipeline.types import SplatModel
 from serve_app.cli.console import StageBars
 

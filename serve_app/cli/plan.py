@@ -18,8 +18,9 @@ from rich.table import Table
 
 from deployments.jobs.store import JobKind
 from pipeline.engines.demands import DEMANDS
-from pipeline.engines.registry import ON_DEVICE, PRESETS, PortName
+from pipeline.engines.registry import ON_DEVICE, PRESETS
 from pipeline.errors import InvalidInput, InvalidOption
+from pipeline.ports import PortName
 
 __all__ = ["Placement", "Plan", "StageTimes", "make_plan", "plan_table", "read_times", "scaling"]
 

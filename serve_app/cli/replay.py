@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from pipeline.engines.registry import ENGINES, ON_DEVICE, EngineChoice, PortName
+from pipeline.engines.registry import ENGINES, ON_DEVICE, EngineChoice
 from pipeline.errors import InvalidInput, InvalidOption, Unavailable
 from pipeline.flow.folder_journal import FolderJournal
 from pipeline.flow.intake import WHOLE_PHOTO, Upload, prepare_upload
@@ -37,7 +37,7 @@ from pipeline.flow.manifest import (
 )
 from pipeline.imaging.images import GIVEN_ALPHA, decode_png, encode_png
 from pipeline.options import GenerateOptions, RefineOptions
-from pipeline.ports import BackgroundRemover
+from pipeline.ports import BackgroundRemover, PortName
 from serve_app.cli.console import StageBars, stage_bars, summary_table
 from serve_app.cli.run import (
     StepRunner,

@@ -38,8 +38,9 @@ from pipeline.flow.refine import RefineResult, refine
 from pipeline.geometry.cameras import held_out_cameras
 from pipeline.imaging.contact_sheet import contact_sheet
 from pipeline.imaging.images import decode_png, frame_object
+from pipeline.journals import Candidate, IterationOutcome
 from pipeline.options import ExportOptions, GenerateOptions, RefineOptions
-from pipeline.ports import Candidate, IterationOutcome, Ports
+from pipeline.ports import Ports
 from pipeline.types import Cutout, SplatModel
 from serve_app.cli.console import StageBars, stage_bars, summary_table
 from serve_app.settings import Environment

@@ -8,8 +8,9 @@ from __future__ import annotations
 import subprocess
 from dataclasses import dataclass
 
-from pipeline.engines.registry import DeviceName, PortName
 from pipeline.errors import Unavailable
+from pipeline.options import DeviceName
+from pipeline.ports import PortName
 from serve_app.cli.plan import make_plan
 from serve_app.settings import AppArgs, Environment
 

@@ -27,7 +27,7 @@ from deployments.jobs.store import (
     StageCommit,
 )
 from pipeline.errors import NotFound
-from pipeline.ports import Candidate
+from pipeline.journals import Candidate
 from pipeline.types import Scores
 
 __all__ = [

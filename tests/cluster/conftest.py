@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from pipeline.engines.registry import PortName
+from pipeline.ports import PortName
 from serve_app.server import RunningService, running_service
 from serve_app.settings import AppArgs
 from tests.serve_app.stores.fixtures import server_directory

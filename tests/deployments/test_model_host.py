@@ -8,12 +8,13 @@ from deployments import model_host
 from deployments.model_host import ModelHost
 from deployments.streaming import Finished, stream
 from pipeline.control import Control, Progress
-from pipeline.engines.registry import EngineChoice, PortName
+from pipeline.engines.registry import EngineChoice
 from pipeline.errors import Cancelled, ModelFailed, Unavailable
 from pipeline.flow.local import LocalPorts, LocalViews, build_ports
 from pipeline.formats.ply import read_ply
 from pipeline.lane import Lane
 from pipeline.options import ExportOptions
+from pipeline.ports import PortName
 from tests.fakes import some_model, some_views
 from tests.tiny.model_dir import write_tiny_bundle
 

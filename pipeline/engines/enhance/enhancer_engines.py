@@ -16,7 +16,7 @@ from pipeline.engines.engine_options import with_options
 from pipeline.engines.enhance.realesrgan import RealEsrgan
 from pipeline.engines.enhance.unsharp import Unsharp
 from pipeline.errors import InvalidOption, Unavailable
-from pipeline.ports import EnhancedImages, EnhanceSettings, Renders
+from pipeline.requests import EnhancedImages, EnhanceSettings, Renders
 from pipeline.types import UInt8Array
 from pipeline.weights.folders import find_bundles
 from pipeline.weights.single_files import REALESRGAN_BIN, REALESRGAN_PARAM, locate

@@ -15,7 +15,7 @@ import torch
 from pipeline.control import Control
 from pipeline.device import Device, Precision
 from pipeline.geometry.frames import settle
-from pipeline.ports import FitRequest, Improvement, References, RefineRequest, Renders
+from pipeline.requests import FitRequest, Improvement, References, RefineRequest, Renders
 from pipeline.splats.judge import LpipsLike, judge_model
 from pipeline.splats.render import render_model
 from pipeline.splats.training.fit import FitOptions, fit

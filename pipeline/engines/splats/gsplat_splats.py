@@ -13,7 +13,7 @@ from pipeline.device import Device
 from pipeline.engines.splats.cpu_splats import SplatsOnDevice
 from pipeline.errors import InvalidOption
 from pipeline.geometry.cameras import rig_cameras
-from pipeline.ports import FitRequest
+from pipeline.requests import FitRequest
 from pipeline.splats.judge import LpipsLike
 from pipeline.splats.render import render_model
 from pipeline.splats.training.batch_fit import STRATEGIES, BatchFitOptions, fit_in_batches

@@ -15,7 +15,7 @@ from pipeline.device import Device
 from pipeline.engines.engine_options import with_options
 from pipeline.engines.views.relief.relief_views import Relief
 from pipeline.errors import InvalidOption
-from pipeline.ports import ViewRequest
+from pipeline.requests import ViewRequest
 from pipeline.types import ViewSet
 from pipeline.weights.folders import find_bundle
 

@@ -15,7 +15,7 @@ from torch.nn.functional import avg_pool2d
 
 from pipeline.control import Control
 from pipeline.errors import InvalidInput, ModelFailed
-from pipeline.ports import Improvement, RefineRequest
+from pipeline.requests import Improvement, RefineRequest
 from pipeline.splats.render import Rendering, render_model
 from pipeline.splats.torch_threads import one_torch_thread
 from pipeline.splats.training.losses import photometric_loss, silhouette_loss

@@ -12,7 +12,7 @@ from fastapi.responses import FileResponse, RedirectResponse
 
 from deployments.jobs.store import Bucket
 from pipeline.errors import NotFound
-from pipeline.media_types import media_type
+from pipeline.file_types import media_type
 from serve_app.http.dependencies import Services
 from serve_app.http.problems import Problem
 from serve_app.stores.opened import SENT_ON_FOR_S

@@ -19,7 +19,7 @@ from deployments.jobs.store import (
     Project,
     ProjectDetail,
 )
-from pipeline.geometry.cameras import VIEW_COUNT
+from pipeline.rig import VIEW_COUNT
 from serve_app.http.schemas.job_answers import JobAnswer
 from serve_app.http.schemas.result_answers import Url
 

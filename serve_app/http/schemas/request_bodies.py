@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from deployments.jobs.store import ProjectStatus
 from pipeline.file_types import FORMATS
-from pipeline.geometry.cameras import VIEW_COUNT
 from pipeline.options import (
     FACE_LIMITS,
     MAX_CANDIDATES,
@@ -22,6 +21,7 @@ from pipeline.options import (
     RefineOptions,
     random_seed,
 )
+from pipeline.rig import VIEW_COUNT
 
 __all__ = ["ExportQuery", "GenerateBody", "ProjectsQuery", "RefineBody", "ReportQuery"]
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from deployments.jobs.store import Bucket, ExportRow, Job, JobKind, Project
-from pipeline.media_types import media_type
+from pipeline.file_types import media_type
 
 __all__ = [
     "CandidateAnswer",

@@ -33,8 +33,8 @@ from pipeline.control import ignore_progress
 from pipeline.errors import ModelFailed, ReplicaDied, StaleAttempt, Unavailable
 from pipeline.formats.ply import read_ply
 from pipeline.imaging.images import encode_png
+from pipeline.journals import IterationOutcome
 from pipeline.options import ExportOptions
-from pipeline.ports import IterationOutcome
 from pipeline.types import Scores, ViewScore
 from serve_app.cli.demo import _stage_fraction
 from tests.fakes import FakeModels, some_cutout, some_model, some_views

@@ -14,8 +14,9 @@ import pytest
 from pipeline.control import Control, Progress
 from pipeline.engines.splats.cpu_splats import CpuSplats
 from pipeline.errors import Cancelled
-from pipeline.geometry.cameras import HELD_OUT_VIEWS, orbit_cameras, rig_cameras, underside_cameras
-from pipeline.ports import FitRequest, References, RefineRequest
+from pipeline.geometry.cameras import orbit_cameras, rig_cameras, underside_cameras
+from pipeline.requests import FitRequest, References, RefineRequest
+from pipeline.rig import HELD_OUT_VIEWS
 from pipeline.splats.judge import judge_model
 from pipeline.splats.render import render_model
 from pipeline.splats.training.polish import PolishSettings, improve_model

@@ -6,10 +6,11 @@ from pipeline.device import Device
 from pipeline.engines.depth.depth_engines import make_depth_engine
 from pipeline.engines.engine_options import with_options
 from pipeline.engines.enhance.enhancer_engines import make_enhancer_engine
-from pipeline.engines.registry import ENGINES, NATIVE, ON_DEVICE, PRESETS, EngineChoice, PortName
+from pipeline.engines.registry import ENGINES, NATIVE, ON_DEVICE, PRESETS, EngineChoice
 from pipeline.engines.views.view_engines import make_view_engine
 from pipeline.errors import InvalidOption, Unavailable
 from pipeline.flow.local import build_ports
+from pipeline.ports import PortName
 from tests.tiny.model_dir import TINY_OPTIONS, write_tiny_bundle, write_tiny_models
 
 CPU = Device.choose("cpu")

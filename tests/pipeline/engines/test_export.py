@@ -19,7 +19,7 @@ from pipeline.formats.ply import read_ply
 from pipeline.formats.splat import read_splat
 from pipeline.geometry.cameras import held_out_cameras
 from pipeline.options import ExportOptions
-from pipeline.ports import ExportedFile
+from pipeline.requests import ExportedFile
 from pipeline.splats.render import render_model
 from pipeline.splats.scores import psnr
 from pipeline.types import SplatModel

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.engines.registry import EngineChoice, PortName
+from pipeline.engines.registry import EngineChoice
 from pipeline.flow.local import LocalPorts, build_ports
-from pipeline.geometry.cameras import HELD_OUT_VIEWS, rig_cameras
-from pipeline.ports import EnhanceSettings, FitRequest, ViewRequest
+from pipeline.geometry.cameras import rig_cameras
+from pipeline.ports import PortName
+from pipeline.requests import EnhanceSettings, FitRequest, ViewRequest
+from pipeline.rig import HELD_OUT_VIEWS
 from pipeline.types import Cutout, ViewSet
 from tests.oracles.objects import photograph, torus
 from tests.tiny.model_dir import TINY_OPTIONS, write_tiny_models

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ModelFailed
+from pipeline.file_types import media_type
 from pipeline.flow.artifacts import (
     decode_depths,
     decode_views,
     encode_depths,
     encode_views,
 )
-from pipeline.media_types import media_type
 from pipeline.types import DepthMaps
 from tests.fakes import some_views
 

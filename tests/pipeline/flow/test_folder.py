@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.flow.folder_journal import FolderJournal
 from pipeline.flow.manifest import StepKind, content_hash
 from pipeline.formats.ply import read_ply
-from pipeline.ports import IterationOutcome
+from pipeline.journals import IterationOutcome
 from pipeline.types import Scores
 from tests.fakes import some_model, some_views
 

@@ -11,8 +11,9 @@ from pipeline.errors import (
     StaleAttempt,
 )
 from pipeline.flow.generate import STAGE_SPANS, generate, photo_view
-from pipeline.geometry.cameras import HELD_OUT_VIEWS, photo_camera
+from pipeline.geometry.cameras import photo_camera
 from pipeline.options import SEED_LIMIT, GenerateOptions
+from pipeline.rig import HELD_OUT_VIEWS
 from pipeline.types import Cutout
 from tests.fakes import FakeModels, MemoryJournal, some_cutout, some_model, some_views
 

@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from pipeline.control import Progress
-from pipeline.engines.registry import EngineChoice, PortName
+from pipeline.engines.registry import EngineChoice
 from pipeline.errors import InvalidInput, InvalidOption, ModelFailed, Unavailable
 from pipeline.flow import previews
 from pipeline.flow.local import LocalSplats, build_ports
@@ -30,7 +30,7 @@ from pipeline.flow.previews import check_picture, make_previews, make_thumbnail,
 from pipeline.geometry.cameras import thumbnail_camera, turntable_cameras
 from pipeline.imaging.images import decode_png
 from pipeline.imaging.video import VideoWriter, find_encoder
-from pipeline.ports import SplatEngine
+from pipeline.ports import PortName, SplatEngine
 from pipeline.splats.bounds import bounding_sphere, framed
 from pipeline.types import SH_C0, SplatModel, UInt8Array
 from tests.fakes import FakeModels, some_model

@@ -21,9 +21,9 @@ from pipeline.errors import (
     Unavailable,
 )
 from pipeline.flow.refine import RefineResult, StopReason, refine
-from pipeline.geometry.cameras import HELD_OUT_VIEWS, rig_cameras
+from pipeline.geometry.cameras import rig_cameras
 from pipeline.options import RefineOptions
-from pipeline.ports import (
+from pipeline.requests import (
     EnhancedImages,
     EnhanceSettings,
     FitRequest,
@@ -32,6 +32,7 @@ from pipeline.ports import (
     RefineRequest,
     Renders,
 )
+from pipeline.rig import HELD_OUT_VIEWS
 from pipeline.types import Cameras, DepthMaps, Scores, SplatModel
 from tests.fakes import FakeModels, MemoryJournal, some_model, some_views
 from tests.oracles.objects import photograph, torus

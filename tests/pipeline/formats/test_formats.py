@@ -12,14 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import InvalidInput, InvalidModelFile, InvalidOption
-from pipeline.file_types import FORMATS, find_format
+from pipeline.file_types import FORMATS, find_format, media_type
 from pipeline.formats.glb_splat import write_glb_splat
 from pipeline.formats.ply import read_ply, write_ply
 from pipeline.formats.splat import read_splat, write_splat
 from pipeline.formats.spz import write_spz
 from pipeline.geometry.frames import PLY_FROM_WORLD, rotate_model, settle
 from pipeline.geometry.spherical_harmonics import sh_basis
-from pipeline.media_types import media_type
 from pipeline.types import SH_C0, SplatModel
 from tests.fakes import some_model
 

@@ -23,7 +23,7 @@ from pipeline.device import Device, Precision
 from pipeline.engines.splats.gsplat_splats import GsplatSplats
 from pipeline.errors import Unavailable
 from pipeline.geometry.cameras import rig_cameras
-from pipeline.ports import FitRequest
+from pipeline.requests import FitRequest
 from pipeline.splats.rasterize import cpu_backend, gsplat_backend
 from pipeline.splats.rasterize import rasterizer as front
 from pipeline.splats.rasterize.arguments import RasterRequest

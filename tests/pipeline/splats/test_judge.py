@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pipeline import native
 from pipeline.errors import InvalidInput
 from pipeline.geometry.cameras import photo_camera, rig_cameras
-from pipeline.ports import References
+from pipeline.requests import References
 from pipeline.splats.floaters import floater_share, floating
 from pipeline.splats.judge import (
     depth_error,

@@ -23,9 +23,10 @@ from pipeline.engines.splats.cpu_splats import CpuSplats
 from pipeline.engines.splats.gsplat_splats import GsplatSplats
 from pipeline.errors import Cancelled, InvalidOption, ModelFailed, OutOfMemory
 from pipeline.formats.ply import read_ply, write_ply
-from pipeline.geometry.cameras import HELD_OUT_VIEWS, rig_cameras, underside_cameras
+from pipeline.geometry.cameras import rig_cameras, underside_cameras
 from pipeline.geometry.rotation import rotate, rotate_back
-from pipeline.ports import FitRequest, References, RefineRequest
+from pipeline.requests import FitRequest, References, RefineRequest
+from pipeline.rig import HELD_OUT_VIEWS
 from pipeline.splats.render import render_model
 from pipeline.splats.training import mcmc
 from pipeline.splats.training.batch_fit import STRATEGIES, BatchFitOptions, fit_in_batches

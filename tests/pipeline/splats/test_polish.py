@@ -24,7 +24,7 @@ from pipeline.geometry.cameras import (
     rig_cameras,
     underside_cameras,
 )
-from pipeline.ports import Improvement, RefineRequest
+from pipeline.requests import Improvement, RefineRequest
 from pipeline.splats.judge import depth_error
 from pipeline.splats.render import render_model
 from pipeline.splats.scores import psnr

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from pipeline.control import Control, Progress
-from pipeline.engines.registry import ENGINES, PortName
+from pipeline.engines.registry import ENGINES
 from pipeline.errors import Cancelled, InvalidOption, Unavailable
+from pipeline.ports import PortName
 from pipeline.weights import catalogue as bundles
 from pipeline.weights.catalogue import (
     BUNDLES,

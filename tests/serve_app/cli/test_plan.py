@@ -9,8 +9,9 @@ from ray.serve.schema import DeploymentSchema
 from typer.testing import CliRunner
 
 from pipeline.engines.demands import DEMANDS
-from pipeline.engines.registry import PRESETS, PortName
+from pipeline.engines.registry import PRESETS
 from pipeline.errors import InvalidInput, InvalidOption
+from pipeline.ports import PortName
 from serve_app.cli.main import app
 from serve_app.cli.plan import HOSTS, Plan, StageTimes, make_plan, read_times
 

@@ -7,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from pipeline.engines.registry import ON_DEVICE, PRESETS, PortName
+from pipeline.engines.registry import ON_DEVICE, PRESETS
+from pipeline.ports import PortName
 from serve_app.builder import build
 from serve_app.cli.check_config import config_faults, read_config
 from serve_app.cli.main import app

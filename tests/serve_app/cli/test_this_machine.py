@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engines.registry import PRESETS, PortName
+from pipeline.engines.registry import PRESETS
 from pipeline.errors import InvalidOption, Unavailable
+from pipeline.ports import PortName
 from serve_app.cli.this_machine import Gpus, app_args, find_gpus
 from serve_app.settings import Environment
 

@@ -18,7 +18,7 @@ import pytest
 from deployments.jobs.janitor import delete_files
 from deployments.jobs.store import Bucket, Store
 from pipeline.errors import GlimpseError, InvalidInput, NotFound, Unavailable
-from pipeline.media_types import media_type
+from pipeline.file_types import media_type
 from serve_app.stores.file_blobs import FileBlobs, load_signing_key
 
 KEY = b"k" * 32

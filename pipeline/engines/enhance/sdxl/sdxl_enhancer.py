@@ -29,7 +29,7 @@ from pipeline.engines.enhance.sdxl.sdxl_pictures import (
 )
 from pipeline.engines.enhance.sdxl.sdxl_text import Embedding, Prompts, TextEncoders
 from pipeline.errors import InvalidInput, InvalidOption, ModelFailed
-from pipeline.ports import EnhancedImages, EnhanceSettings, Renders
+from pipeline.requests import EnhancedImages, EnhanceSettings, Renders
 from pipeline.types import FloatArray
 
 __all__ = ["SdxlEnhancer"]

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from pipeline.engines.views.relief.relief_shape import Mask, Plane, Silhouette
-from pipeline.geometry.cameras import FOCAL_AT_256, RADIUS, photo_camera, rig_cameras
+from pipeline.geometry.cameras import photo_camera, rig_cameras
+from pipeline.rig import FOCAL_AT_256, RADIUS
 from pipeline.types import FloatArray
 
 __all__ = ["Sheet", "close_sheet", "contour_plane", "place", "triangulate"]

@@ -22,8 +22,9 @@ from pipeline.engines.views.relief.relief_surface import (
     triangulate,
 )
 from pipeline.errors import InvalidOption
-from pipeline.geometry.cameras import VIEW_SIZE, rig_cameras, underside_cameras
+from pipeline.geometry.cameras import rig_cameras, underside_cameras
 from pipeline.mesh.mesh_raster import rasterize_mesh
+from pipeline.rig import VIEW_SIZE
 from pipeline.types import Cameras, Cutout, FloatArray, UInt8Array, ViewSet
 
 __all__ = ["PREVIEW_NOTE", "Relief", "ReliefMesh", "relief_mesh"]

@@ -28,7 +28,8 @@ from pipeline.engines.views.syncdreamer.names import IGNORED, SCHEDULE, Origin, 
 from pipeline.engines.views.syncdreamer.network import SyncDreamerNetwork
 from pipeline.engines.views.syncdreamer.sampler import alphas_cumprod
 from pipeline.errors import InvalidOption, Unavailable
-from pipeline.geometry.cameras import VIEW_COUNT, rig_cameras
+from pipeline.geometry.cameras import rig_cameras
+from pipeline.rig import VIEW_COUNT
 
 __all__ = [
     "CONFIG_FILE",

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from pipeline.errors import Unavailable
-from pipeline.geometry.cameras import VIEW_COUNT
+from pipeline.rig import VIEW_COUNT
 
 __all__ = [
     "CHANNEL_MULTIPLES",

@@ -34,9 +34,10 @@ from pipeline.engines.views.syncdreamer.sampler import (
     seeded_noise,
 )
 from pipeline.errors import ModelFailed, Unavailable
-from pipeline.geometry.cameras import VIEW_COUNT, rig_cameras
+from pipeline.geometry.cameras import rig_cameras
 from pipeline.imaging.images import composite_on_white
-from pipeline.ports import ViewRequest
+from pipeline.requests import ViewRequest
+from pipeline.rig import VIEW_COUNT
 from pipeline.types import UInt8Array, ViewSet
 
 if TYPE_CHECKING:

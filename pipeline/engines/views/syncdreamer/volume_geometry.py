@@ -17,7 +17,7 @@ from pipeline.engines.views.syncdreamer.config import (
     LATENT_SIZE,
     VOLUME_HALF_SIDE,
 )
-from pipeline.geometry.cameras import RADIUS
+from pipeline.rig import RADIUS
 
 __all__ = ["Grids", "frustum_grid", "make_grids", "vertex_grid"]
 

@@ -21,7 +21,7 @@ from pipeline.errors import (
     ModelFailed,
     OutOfMemory,
 )
-from pipeline.ports import EnhanceSettings, Renders
+from pipeline.requests import EnhanceSettings, Renders
 from pipeline.types import FloatArray
 from tests.tiny.sdxl import TINY_RESOLUTION, write_tiny_sdxl
 

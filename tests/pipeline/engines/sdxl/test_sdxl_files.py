@@ -24,7 +24,7 @@ from pipeline.engines.enhance.sdxl import DEFAULT_PROMPT, SdxlEnhancer, SdxlFold
 from pipeline.engines.enhance.sdxl import sdxl_networks as networks
 from pipeline.engines.enhance.sdxl.sdxl_text import Embedding, Prompts, TextEncoders
 from pipeline.errors import InvalidOption, Unavailable
-from pipeline.ports import EnhanceSettings
+from pipeline.requests import EnhanceSettings
 from tests.pipeline.engines.sdxl.test_sdxl import draw, renders
 from tests.tiny import sdxl as tiny
 from tests.tiny.sdxl import TINY_RESOLUTION, write_tiny_sdxl

@@ -14,7 +14,7 @@ from pipeline.control import Control
 from pipeline.engines.enhance.sdxl import SdxlEnhancer, SdxlFolders, SdxlOptions
 from pipeline.engines.enhance.sdxl.sdxl_pictures import unpack_grids
 from pipeline.errors import InvalidOption
-from pipeline.ports import Renders
+from pipeline.requests import Renders
 from pipeline.types import FloatArray
 from tests.pipeline.engines.sdxl.test_sdxl import (
     CPU,

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.device import Device
 from pipeline.engines.views.syncdreamer.syncdreamer_views import SyncDreamerViews
-from pipeline.ports import ViewRequest
+from pipeline.requests import ViewRequest
 from pipeline.types import Cutout
 from tests.tiny.syncdreamer import write_tiny_syncdreamer
 

@@ -1,0 +1,216 @@
+"""What the pipeline hands to its neighbours and what they answer, beside `pipeline.types`.
+
+Frozen values that cross process borders; they do not know who computes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.types import (
+    Cameras,
+    Cutout,
+    DepthMaps,
+    FloatArray,
+    SplatModel,
+    UInt8Array,
+    ViewSet,
+)
+
+__all__ = [
+    "EnhanceSettings",
+    "EnhancedImages",
+    "ExportedFile",
+    "FitRequest",
+    "Foreground",
+    "Improvement",
+    "References",
+    "RefineRequest",
+    "Renders",
+    "ViewRequest",
+]
+
+
+@dataclass(frozen=True)
+class Foreground:
+    """What a background remover found.
+
+    Attributes:
+        alpha: uint8 [H, W], 255 on the object.
+        engine: name of the remover.
+    """
+
+    alpha: UInt8Array
+    engine: str
+
+
+@dataclass(frozen=True)
+class ViewRequest:
+    """Input of view synthesis; what is None is left to the engine.
+
+    Attributes:
+        steps, guidance_scale: of a diffusion engine.
+        sampler: of a diffusion engine: "ddim" or "dpm++".
+    """
+
+    cutout: Cutout
+    elevation_deg: float
+    seed: int
+    steps: int | None = None
+    guidance_scale: float | None = None
+    sampler: str | None = None
+
+
+@dataclass(frozen=True)
+class FitRequest:
+    """Input of the first reconstruction.
+
+    Attributes:
+        views: what to fit; views listed in `held_out` are not shown to the optimiser.
+        depths: where the splats start.
+        num_gaussians: cap on the number of splats.
+        iterations: optimisation steps.
+    """
+
+    views: ViewSet
+    depths: DepthMaps
+    held_out: tuple[int, ...]
+    num_gaussians: int
+    iterations: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class RefineRequest:
+    """Input of one refinement round.
+
+    Attributes:
+        model: where to start.
+        originals: the views of the first reconstruction, without the held-out ones; their `photo`
+            is a further target.
+        enhanced: uint8 [E, H, W, 3], enhanced renders of `enhanced_views`, on white.
+        enhanced_views: which of the originals each enhanced image replaces, as indices into
+            `originals`.
+        depths: of `originals`, for the disparity loss; None leaves that loss out.
+        learning_rate: of the colours; other parameters scale with it.
+    """
+
+    model: SplatModel
+    originals: ViewSet
+    enhanced: UInt8Array
+    enhanced_views: tuple[int, ...]
+    learning_rate: float
+    iterations: int
+    seed: int
+    depths: DepthMaps | None = None
+
+
+@dataclass(frozen=True)
+class Improvement:
+    """What a refinement round made of a model.
+
+    Attributes:
+        model: the candidate; as many splats as before.
+        view_weights: float32 [O], how far each original target was trusted at the end, 0..1.
+        enhanced_weights: float32 [E], the same of the enhanced targets.
+        exposures: float32 [O, 3, 4], the colour map from the model to each original target.
+        parameters: what the engine used, JSON-ready (rates, loss weights, steps).
+    """
+
+    model: SplatModel
+    view_weights: FloatArray
+    enhanced_weights: FloatArray
+    exposures: FloatArray
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Renders:
+    """Pictures of a model.
+
+    Attributes:
+        images: uint8 [V, H, W, 3] on white.
+        alphas: uint8 [V, H, W].
+        depth: float32 [V, H, W], z-depth in world units, 0 where there is nothing; None unless
+            asked for.
+    """
+
+    images: UInt8Array
+    alphas: UInt8Array
+    depth: FloatArray | None = None
+
+    def select(self, indices: list[int]) -> Renders:
+        """The pictures at `indices`, in that order."""
+        depth = self.depth
+        return Renders(
+            self.images[indices],
+            self.alphas[indices],
+            None if depth is None else depth[indices],
+        )
+
+
+@dataclass(frozen=True)
+class EnhanceSettings:
+    """How renders are enhanced.
+
+    Attributes:
+        strength: above 0 and at most 1; engines say how they round it.
+        seed: of an engine that draws noise; the same for every view of a round.
+        prompt, negative_prompt: for an engine that reads text.
+    """
+
+    strength: float
+    seed: int = 0
+    prompt: str | None = None
+    negative_prompt: str | None = None
+
+
+@dataclass(frozen=True)
+class References:
+    """What a model is judged by; no optimiser saw the images.
+
+    Attributes:
+        images: uint8 [V, H, W, 3] on white.
+        cameras: V cameras.
+        views: index of each image in the rig.
+        alphas: uint8 [V, H, W], or None: no silhouettes are compared.
+        depth: float32 [V, H, W], z-depth up to scale and shift of its inverse, 0 where unknown, or
+            None.
+        photo: the photo as one view. It is a target of the refinement, so it is no score, but it
+            must not get worse: a guard.
+    """
+
+    images: UInt8Array
+    cameras: Cameras
+    views: tuple[int, ...] = ()
+    alphas: UInt8Array | None = None
+    depth: FloatArray | None = None
+    photo: ViewSet | None = None
+
+
+@dataclass(frozen=True)
+class EnhancedImages:
+    """Output of an enhancer: uint8 [V, H, W, 3] on white, and the engine's name."""
+
+    images: UInt8Array
+    engine: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """A model in a file format.
+
+    Attributes:
+        data: the whole file.
+        contents: what is in it: `splats`, or `vertices`, `faces` and `texture_size` (absent where
+            colours are per vertex).
+        saved: what `optimize` left out, by the same names and in `bytes`; empty without it.
+        notes: sentences a user should read: what had to be done to get a closed surface.
+    """
+
+    data: bytes
+    contents: dict[str, int]
+    saved: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
