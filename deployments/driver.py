@@ -20,6 +20,7 @@ from typing import Any
 
 from deployments.draining import is_draining
 from deployments.handles import HandlePorts
+from deployments.jobs.job_errors import StaleAttempt
 from deployments.jobs.journal import (
     Meters,
     StoreGenerateJournal,
@@ -49,7 +50,6 @@ from pipeline.errors import (
     NotFound,
     NotGeneratedYet,
     OutOfMemory,
-    StaleAttempt,
     TimedOut,
     Unavailable,
 )

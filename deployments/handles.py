@@ -16,6 +16,7 @@ import ray.exceptions
 from ray.serve import exceptions as serve_exceptions
 from ray.serve.handle import DeploymentHandle
 
+from deployments.jobs.job_errors import TooBusy
 from deployments.streaming import Finished
 from pipeline.control import Progress, Report, ignore_progress
 from pipeline.errors import (
@@ -24,7 +25,6 @@ from pipeline.errors import (
     ModelFailed,
     OutOfMemory,
     ReplicaDied,
-    TooBusy,
     Unavailable,
 )
 from pipeline.options import ExportOptions

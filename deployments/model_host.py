@@ -18,10 +18,11 @@ from typing import Any, ClassVar, TypeVar
 import ray
 
 from deployments.batching import Batched, BatchSettings
+from deployments.jobs.job_errors import TooBusy
 from deployments.jobs.peak_memory import PeakMemory, resident_gauge
 from deployments.streaming import Streamed, stream
 from pipeline.engines.registry import EngineChoice
-from pipeline.errors import ModelFailed, TooBusy, Unavailable
+from pipeline.errors import ModelFailed, Unavailable
 from pipeline.flow.local import LocalPorts, build_ports
 from pipeline.lane import Lane
 from pipeline.options import ExportOptions

@@ -1,7 +1,7 @@
 """Every error the product raises on purpose, in one tree.
 
 It does not know HTTP or Ray: `deployments.handles` maps Ray's errors into it and
-`serve_app.http.problems` maps it to HTTP answers.
+`serve_app.http.problems` maps it to HTTP answers. `deployments.jobs.job_errors` adds those of jobs.
 
     GlimpseError
      ├── InvalidInput            the caller must change something
@@ -10,18 +10,13 @@ It does not know HTTP or Ray: `deployments.handles` maps Ray's errors into it an
      │    └── InvalidModelFile   a .ply or .splat that is damaged or foreign
      ├── NotFound                no such project, job or blob
      ├── Conflict                right request, wrong moment
-     │    ├── NotGeneratedYet    refine or export before a model exists
-     │    ├── ProjectBusy        another job is running on the project
-     │    └── IdempotencyMismatch  the key was used with another request
+     │    └── NotGeneratedYet    refine or export before a model exists
      ├── Unavailable             try again later: store, replica or weights are away
-     │    └── TooBusy            the queue is full
      ├── Cancelled               somebody asked the job to stop
-     ├── StaleAttempt            the lease went to another attempt; nothing may be written
      ├── OutOfMemory             the device was too small for the work
      └── ModelFailed             an engine raised, hung or returned nonsense
           ├── ReplicaDied        the process that ran the engine is gone
-          ├── TimedOut           the engine ran for longer than any honest call
-          └── AttemptsExhausted  every attempt stopped without an answer
+          └── TimedOut           the engine ran for longer than any honest call
 """
 
 from __future__ import annotations
@@ -29,11 +24,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
-    "AttemptsExhausted",
     "Cancelled",
     "Conflict",
     "GlimpseError",
-    "IdempotencyMismatch",
     "InvalidImage",
     "InvalidInput",
     "InvalidModelFile",
@@ -42,11 +35,8 @@ __all__ = [
     "NotFound",
     "NotGeneratedYet",
     "OutOfMemory",
-    "ProjectBusy",
     "ReplicaDied",
-    "StaleAttempt",
     "TimedOut",
-    "TooBusy",
     "Unavailable",
 ]
 
@@ -58,6 +48,8 @@ class GlimpseError(Exception):
     code: ClassVar[str] = "internal_error"
     #: Whether the same request may succeed when repeated unchanged.
     retryable: ClassVar[bool] = False
+    #: Whether it ends all work of the attempt, also where the failure of a part could be borne.
+    ends_attempt: ClassVar[bool] = False
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
@@ -106,26 +98,6 @@ class NotGeneratedYet(Conflict):
     code = "not_generated_yet"
 
 
-class ProjectBusy(Conflict):
-    """Another job is queued or running on the project; `job_id` names it."""
-
-    code = "project_busy"
-    retryable = True
-
-    def __init__(self, detail: str, job_id: str = "") -> None:
-        super().__init__(detail)
-        self.job_id = job_id
-
-    def __reduce__(self) -> tuple[type[ProjectBusy], tuple[str, str]]:
-        return type(self), (self.detail, self.job_id)
-
-
-class IdempotencyMismatch(InvalidInput):
-    """The same Idempotency-Key came with a different request."""
-
-    code = "idempotency_key_reused"
-
-
 class Unavailable(GlimpseError):
     """A store, a replica or a weight is not there now; nothing was lost."""
 
@@ -133,22 +105,11 @@ class Unavailable(GlimpseError):
     retryable = True
 
 
-class TooBusy(Unavailable):
-    """More jobs are queued than the service admits."""
-
-    code = "too_busy"
-
-
 class Cancelled(GlimpseError):
     """The work was stopped because somebody asked for it."""
 
     code = "cancelled"
-
-
-class StaleAttempt(GlimpseError):
-    """The lease belongs to a newer attempt: this one must stop and write nothing."""
-
-    code = "stale_attempt"
+    ends_attempt = True
 
 
 class OutOfMemory(GlimpseError):
@@ -175,11 +136,4 @@ class TimedOut(ModelFailed):
     """An engine did not come to an end within the time that a call may take."""
 
     code = "timed_out"
-    retryable = True
-
-
-class AttemptsExhausted(ModelFailed):
-    """Every attempt of a job stopped without an answer; the records say so, nobody raises it."""
-
-    code = "attempts_exhausted"
     retryable = True

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fastapi.routing import APIRoute
 
+from deployments.jobs import job_errors
 from pipeline import errors
 from pipeline.engines.enhance.sdxl import SdxlOptions
 from pipeline.engines.registry import ENGINES
@@ -93,9 +94,9 @@ def test_every_field_of_answers_is_documented():
 
 
 def test_every_error_code_is_documented():
-    for name in errors.__all__:
-        code = getattr(errors, name).code
-        assert f"`{code}`" in API, code
+    for module in (errors, job_errors):
+        for code in (getattr(module, name).code for name in module.__all__):
+            assert f"`{code}`" in API, code
 
 
 def test_every_code_of_http_and_sql_is_documented():

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from deployments.jobs.job_errors import StaleAttempt
 from deployments.jobs.paths import AttemptPaths, sibling
 from deployments.jobs.peak_memory import PeakMemory
 from deployments.jobs.score_documents import iteration_document, read_outcome, scores_document
@@ -31,7 +32,7 @@ from deployments.jobs.store import (
     ViewRow,
 )
 from pipeline.control import Progress
-from pipeline.errors import GlimpseError, ModelFailed, NotFound, StaleAttempt, Unavailable
+from pipeline.errors import GlimpseError, ModelFailed, NotFound, Unavailable
 from pipeline.file_types import media_type
 from pipeline.flow.artifacts import (
     decode_depths,

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.engines.depth.surface_depth import heat_map
 from pipeline.errors import ModelFailed
+from pipeline.imaging.heat_map import heat_map
 from pipeline.imaging.images import decode_png, encode_png
 from pipeline.types import Cameras, DepthMaps, UInt8Array, ViewSet
 

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.control import Progress, Report
-from pipeline.errors import Cancelled, GlimpseError, ModelFailed, StaleAttempt
+from pipeline.errors import GlimpseError, ModelFailed
 from pipeline.flow.references import held_out_references
 from pipeline.geometry.cameras import photo_camera
 from pipeline.imaging.images import composite_on_white
@@ -98,7 +98,7 @@ async def generate(
     Raises:
         ModelFailed: an engine raised or returned something that cannot be used.
         Cancelled: the engines were stopped.
-        StaleAttempt: the journal belongs to a newer attempt.
+        GlimpseError: whatever the journal raises.
     """
     if options.candidates == 1:
         return await _stages(cutout, options, ports, journal)
@@ -252,7 +252,8 @@ async def _best_of(
 
     Raises:
         GlimpseError: of the first candidate, where every one failed.
-        Cancelled, StaleAttempt: of any of them; the others are stopped.
+        GlimpseError: that ends the attempt (`GlimpseError.ends_attempt`), of any of them; the
+            others are stopped.
     """
     await journal.enter("candidates", *CANDIDATES_SPAN)
     contest = _Contest(options, journal.report)
@@ -264,9 +265,9 @@ async def _best_of(
             try:
                 # Not by a name of its own here, which would keep it until the next is made.
                 contest.finished(index, await _make(cutout, mine, ports, contest.report_of(index)))
-            except (Cancelled, StaleAttempt):
-                raise
             except GlimpseError as error:
+                if error.ends_attempt:
+                    raise
                 contest.failed(index, error)
 
     tasks = [asyncio.ensure_future(work()) for _ in range(_SIDE_BY_SIDE)]

@@ -112,7 +112,7 @@ async def refine(options: RefineOptions, ports: Ports, journal: RefineJournal) -
     Raises:
         ModelFailed: an engine raised; every accepted iteration before it is kept.
         Cancelled: the engines were stopped; the same holds.
-        StaleAttempt: the journal belongs to a newer attempt.
+        GlimpseError: whatever the journal raises.
     """
     await journal.enter("refine", 0.0, 0.0)
     views, depths = await journal.generated_views(), await journal.generated_depths()

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.engines.depth.surface_depth import facing_ratio
+from pipeline.geometry.facing import facing_ratio
 from pipeline.splats.warp import cross_view_error, low_pass
 from pipeline.types import Cameras, FloatArray
 

@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from deployments.jobs import job_errors
 from deployments.jobs.store import Job
 from pipeline import errors
 from pipeline.errors import GlimpseError
@@ -31,15 +32,15 @@ _ANSWERS: dict[type[GlimpseError], tuple[int, str]] = {
     errors.InvalidImage: (422, "The image cannot be used"),
     errors.InvalidOption: (422, "Invalid option"),
     errors.InvalidModelFile: (422, "The model file cannot be used"),
-    errors.IdempotencyMismatch: (422, "Idempotency-Key used with another request"),
+    job_errors.IdempotencyMismatch: (422, "Idempotency-Key used with another request"),
     errors.NotFound: (404, "Not found"),
     errors.Conflict: (409, "The project is in another state"),
     errors.NotGeneratedYet: (409, "Nothing has been generated yet"),
-    errors.ProjectBusy: (409, "Another job is running on the project"),
+    job_errors.ProjectBusy: (409, "Another job is running on the project"),
     errors.Cancelled: (409, "The job was cancelled"),
-    errors.StaleAttempt: (409, "The job was taken over"),
+    job_errors.StaleAttempt: (409, "The job was taken over"),
     errors.Unavailable: (503, "Try again later"),
-    errors.TooBusy: (503, "Too many jobs are waiting"),
+    job_errors.TooBusy: (503, "Too many jobs are waiting"),
     errors.OutOfMemory: (503, "Out of memory"),
     errors.ModelFailed: (500, "The job failed"),
 }
@@ -110,7 +111,7 @@ async def _on_glimpse_error(request: Request, error: Exception) -> JSONResponse:
     status, title = status_of(type(error))
     if status >= 500:
         log.error("%s %s: %s", request.method, request.url.path, error)
-    more = {"job_id": error.job_id} if isinstance(error, errors.ProjectBusy) else None
+    more = {"job_id": error.job_id} if isinstance(error, job_errors.ProjectBusy) else None
     return problem_response(
         request,
         status=status,

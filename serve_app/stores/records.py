@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any, ClassVar
 
+from deployments.jobs.job_errors import IdempotencyMismatch, ProjectBusy, StaleAttempt, TooBusy
 from deployments.jobs.store import (
     Bucket,
     Changed,
@@ -37,13 +38,9 @@ from deployments.jobs.store import (
 from pipeline.errors import (
     Conflict,
     GlimpseError,
-    IdempotencyMismatch,
     InvalidInput,
     NotFound,
     NotGeneratedYet,
-    ProjectBusy,
-    StaleAttempt,
-    TooBusy,
     Unavailable,
 )
 from serve_app.stores.migrations import newest_version

@@ -9,6 +9,7 @@ from ray.serve import exceptions as serve_exceptions
 
 from deployments import handles
 from deployments.handles import translate
+from deployments.jobs import job_errors
 from deployments.streaming import Finished
 from pipeline import errors
 from pipeline.control import Progress
@@ -35,7 +36,7 @@ FULL = serve_exceptions.BackPressureError(num_queued_requests=1, max_queued_requ
         (ray.exceptions.OutOfMemoryError("oom"), errors.OutOfMemory),
         (raised(MemoryError()), errors.OutOfMemory),
         (serve_exceptions.RequestCancelledError("id"), errors.Cancelled),
-        (FULL, errors.TooBusy),
+        (FULL, job_errors.TooBusy),
         (serve_exceptions.DeploymentUnavailableError("x"), errors.Unavailable),
         (TimeoutError(), errors.Unavailable),
         (asyncio.CancelledError(), errors.Cancelled),
@@ -74,14 +75,18 @@ def test_every_exception_of_ray_and_serve_has_a_meaning():
 def test_every_error_of_ours_crosses_a_process_border():
     import pickle
 
-    ours = [c for c in subclasses(errors.GlimpseError) if c.__module__ == errors.__name__]
-    assert len(ours) == len(errors.__all__)
+    ours = [
+        c
+        for c in subclasses(errors.GlimpseError)
+        if c.__module__ in (errors.__name__, job_errors.__name__)
+    ]
+    assert len(ours) == len(errors.__all__) + len(job_errors.__all__)
     for kind in ours:
         error = kind("a sentence")
         back = pickle.loads(pickle.dumps(error))
         assert type(back) is kind
         assert back.detail == "a sentence"
-    assert pickle.loads(pickle.dumps(errors.ProjectBusy("busy", "job-1"))).job_id == "job-1"
+    assert pickle.loads(pickle.dumps(job_errors.ProjectBusy("busy", "job-1"))).job_id == "job-1"
 
 
 async def test_a_full_queue_is_waited_for_and_never_an_error(monkeypatch):

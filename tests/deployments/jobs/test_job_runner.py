@@ -13,6 +13,7 @@ from PIL import Image
 from deployments import driver
 from deployments.driver import DriverSettings, JobRunner
 from deployments.jobs import model_pictures as previews
+from deployments.jobs.job_errors import StaleAttempt
 from deployments.jobs.journal import StoreJournal, StoreRefineJournal
 from deployments.jobs.paths import AttemptPaths
 from deployments.jobs.score_documents import read_scores, scores_document
@@ -30,7 +31,7 @@ from deployments.jobs.store import (
     Store,
 )
 from pipeline.control import ignore_progress
-from pipeline.errors import ModelFailed, ReplicaDied, StaleAttempt, Unavailable
+from pipeline.errors import ModelFailed, ReplicaDied, Unavailable
 from pipeline.formats.ply import read_ply
 from pipeline.imaging.images import encode_png
 from pipeline.journals import IterationOutcome

@@ -8,7 +8,7 @@ import trimesh
 from scipy import ndimage
 
 from pipeline.control import Control, Progress
-from pipeline.engines.depth.surface_depth import HEAT_GROUND, SurfaceDepth, heat_map
+from pipeline.engines.depth.surface_depth import SurfaceDepth
 from pipeline.engines.views.relief.relief_shape import inflate, local_half_width, silhouette
 from pipeline.engines.views.relief.relief_views import (
     CAMERAS_PER_CALL,
@@ -18,6 +18,7 @@ from pipeline.engines.views.relief.relief_views import (
 )
 from pipeline.errors import Cancelled, InvalidImage, InvalidOption, ModelFailed
 from pipeline.geometry.cameras import photo_camera, rig_cameras
+from pipeline.imaging.heat_map import HEAT_GROUND, heat_map
 from pipeline.imaging.images import GIVEN_ALPHA, composite_on_white, frame_object
 from pipeline.mesh.mesh_raster import rasterize_mesh
 from pipeline.rig import RADIUS

@@ -4,12 +4,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from pipeline.errors import (
-    Cancelled,
-    ModelFailed,
-    OutOfMemory,
-    StaleAttempt,
-)
+from deployments.jobs.job_errors import StaleAttempt
+from pipeline.errors import Cancelled, ModelFailed, OutOfMemory
 from pipeline.flow.generate import STAGE_SPANS, generate, photo_view
 from pipeline.geometry.cameras import photo_camera
 from pipeline.options import SEED_LIMIT, GenerateOptions

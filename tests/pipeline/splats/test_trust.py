@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pipeline.engines.depth.surface_depth import facing_ratio
 from pipeline.geometry.cameras import rig_cameras
+from pipeline.geometry.facing import facing_ratio
 from pipeline.splats.trust import TargetSet, Trust, fit_exposures, trust_targets
 from pipeline.types import FloatArray
 from tests.oracles.objects import photograph, printed_box, torus

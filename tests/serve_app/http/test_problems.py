@@ -1,5 +1,6 @@
 import pytest
 
+from deployments.jobs import job_errors
 from deployments.jobs.store import JobKind
 from pipeline import errors
 from pipeline.errors import GlimpseError
@@ -12,7 +13,7 @@ def tree(root: type[GlimpseError]) -> list[type[GlimpseError]]:
 
 
 def test_every_error_has_a_status_and_a_code_of_its_own():
-    ours = [c for c in tree(GlimpseError) if c.__module__ == errors.__name__]
+    ours = [c for c in tree(GlimpseError) if c.__module__ in (errors.__name__, job_errors.__name__)]
     assert len(ours) > 15
     for kind in ours:
         status, title = status_of(kind)

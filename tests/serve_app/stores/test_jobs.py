@@ -8,13 +8,9 @@ from collections import Counter
 
 import pytest
 
+from deployments.jobs.job_errors import StaleAttempt, TooBusy
 from deployments.jobs.store import JobError, JobKind, JobState, NewJob, ProjectStatus, Store
-from pipeline.errors import (
-    InvalidInput,
-    NotFound,
-    StaleAttempt,
-    TooBusy,
-)
+from pipeline.errors import InvalidInput, NotFound
 from serve_app.stores import StoreSettings, SupabaseSettings
 
 from .rows import (

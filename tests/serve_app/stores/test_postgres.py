@@ -11,16 +11,14 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from deployments.jobs.job_errors import IdempotencyMismatch, ProjectBusy, StaleAttempt
 from deployments.jobs.store import JobKind, JobState, StageCommit, Store
 from pipeline.errors import (
     Conflict,
     GlimpseError,
-    IdempotencyMismatch,
     InvalidInput,
     NotFound,
     NotGeneratedYet,
-    ProjectBusy,
-    StaleAttempt,
     Unavailable,
 )
 from serve_app.stores import EmbeddedPostgres, PostgresRecords, StoreSettings, migrate

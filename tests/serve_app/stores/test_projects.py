@@ -8,6 +8,7 @@ from datetime import datetime
 
 import pytest
 
+from deployments.jobs.job_errors import IdempotencyMismatch, StaleAttempt
 from deployments.jobs.store import (
     JobKind,
     JobState,
@@ -17,13 +18,7 @@ from deployments.jobs.store import (
     StageCommit,
     Store,
 )
-from pipeline.errors import (
-    Conflict,
-    IdempotencyMismatch,
-    InvalidInput,
-    NotFound,
-    StaleAttempt,
-)
+from pipeline.errors import Conflict, InvalidInput, NotFound
 
 from .rows import (
     LEASE_S,

@@ -6,14 +6,9 @@ import asyncio
 
 import pytest
 
+from deployments.jobs.job_errors import IdempotencyMismatch, ProjectBusy
 from deployments.jobs.store import JobKind, JobState, NewJob, ProjectStatus, Store
-from pipeline.errors import (
-    Conflict,
-    IdempotencyMismatch,
-    InvalidInput,
-    NotGeneratedYet,
-    ProjectBusy,
-)
+from pipeline.errors import Conflict, InvalidInput, NotGeneratedYet
 
 from .rows import project, submit
 

@@ -20,8 +20,9 @@ from storage3.exceptions import StorageApiError
 from supabase import AsyncClient, AsyncClientOptions, create_async_client
 
 from deployments.jobs.janitor import delete_files
+from deployments.jobs.job_errors import StaleAttempt
 from deployments.jobs.store import Bucket, JobState, Store
-from pipeline.errors import InvalidInput, NotFound, StaleAttempt, Unavailable
+from pipeline.errors import InvalidInput, NotFound, Unavailable
 from serve_app.cli.supabase_command import demo_policies, setup_sql
 from serve_app.stores import SupabaseSettings, migrate
 from serve_app.stores.supabase import supabase_blobs as blobs_module

@@ -15,13 +15,13 @@ from postgrest import APIError
 from pydantic import ValidationError
 from storage3.exceptions import StorageApiError
 
+from deployments.jobs.job_errors import StaleAttempt
 from pipeline.errors import (
     Conflict,
     GlimpseError,
     InvalidInput,
     InvalidOption,
     NotFound,
-    StaleAttempt,
     Unavailable,
 )
 from serve_app.settings import AppArgs
