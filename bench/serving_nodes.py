@@ -25,7 +25,8 @@ from ray.cluster_utils import Cluster
 
 from bench.serving_host import LoggingHost
 from bench.table import Row
-from deployments.jobs.store import EventKind, JobEvent, JobState, Store
+from deployments.jobs.rows import EventKind, JobEvent, JobState
+from deployments.jobs.store import Store
 from serve_app.server import APP_NAME
 
 __all__ = ["nodes"]

@@ -13,7 +13,8 @@ from statistics import mean, median
 from bench.serving_app import API, ONE_HOST, App, sleeping_app, small_photo
 from bench.serving_host import LoggingHost
 from bench.table import Row
-from deployments.jobs.store import EventKind, JobState, Store
+from deployments.jobs.rows import EventKind, JobState
+from deployments.jobs.store import Store
 
 __all__ = ["largest_lead", "queue"]
 

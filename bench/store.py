@@ -24,7 +24,8 @@ import asyncpg
 from bench.serving_alone import NAPS, one_job
 from bench.serving_app import API, App, sleeping_app
 from bench.table import Row
-from deployments.jobs.store import JobKind, NewJob, Records
+from deployments.jobs.rows import JobKind, NewJob
+from deployments.jobs.store import Records
 from serve_app.cli.demo import default_photo
 from serve_app.stores import EmbeddedPostgres, SupabaseSettings, migrate
 from tests.gateway import Gateway, prepare

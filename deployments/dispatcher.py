@@ -20,7 +20,8 @@ from ray.serve.handle import DeploymentHandle
 from deployments.draining import is_draining
 from deployments.handles import translate
 from deployments.jobs.janitor import Janitor, JanitorSettings
-from deployments.jobs.store import JobError, JobState, Lease, Store, StoreSource
+from deployments.jobs.rows import JobError, JobState, Lease
+from deployments.jobs.store import Store, StoreSource
 from deployments.jobs.webhooks import WebhookRules, WebhookSender, send_due
 from pipeline.errors import GlimpseError, Unavailable
 

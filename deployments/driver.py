@@ -31,7 +31,7 @@ from deployments.jobs.journal import (
 from deployments.jobs.model_pictures import PIPELINE_END, show_models
 from deployments.jobs.paths import AttemptPaths
 from deployments.jobs.peak_memory import PeakMemory
-from deployments.jobs.store import (
+from deployments.jobs.rows import (
     Bucket,
     ExportRow,
     Job,
@@ -41,9 +41,8 @@ from deployments.jobs.store import (
     Lease,
     ModelRow,
     StageCommit,
-    Store,
-    StoreSource,
 )
+from deployments.jobs.store import Store, StoreSource
 from pipeline.errors import (
     GlimpseError,
     ModelFailed,

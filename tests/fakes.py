@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from deployments.jobs.store import Records, StageCommit
+from deployments.jobs.rows import StageCommit
+from deployments.jobs.store import Records
 from deployments.model_host import ModelHost
 from pipeline.control import Control, Progress, Report, ignore_progress
 from pipeline.errors import Cancelled, InvalidImage, OutOfMemory

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from deployments.jobs.store import Bucket, Job, Store
+from deployments.jobs.rows import Bucket, Job
+from deployments.jobs.store import Store
 
 __all__ = ["Janitor", "JanitorSettings", "delete_files"]
 

@@ -18,8 +18,7 @@ import numpy as np
 from deployments.jobs.job_errors import StaleAttempt
 from deployments.jobs.paths import AttemptPaths, sibling
 from deployments.jobs.peak_memory import PeakMemory
-from deployments.jobs.score_documents import iteration_document, read_outcome, scores_document
-from deployments.jobs.store import (
+from deployments.jobs.rows import (
     Bucket,
     DepthRow,
     EnhancedViewRow,
@@ -28,9 +27,10 @@ from deployments.jobs.store import (
     ModelRow,
     ProjectDetail,
     StageCommit,
-    Store,
     ViewRow,
 )
+from deployments.jobs.score_documents import iteration_document, read_outcome, scores_document
+from deployments.jobs.store import Store
 from pipeline.control import Progress
 from pipeline.errors import GlimpseError, ModelFailed, NotFound, Unavailable
 from pipeline.file_types import media_type

@@ -11,7 +11,7 @@ import logging
 import time
 
 from deployments.jobs.journal import StoreJournal
-from deployments.jobs.store import (
+from deployments.jobs.rows import (
     Bucket,
     JobKind,
     ModelRow,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deployments.jobs.store import Job, JobKind
+from deployments.jobs.rows import Job, JobKind
 
 __all__ = ["AttemptPaths", "original_path", "processed_path", "sibling"]
 

@@ -33,7 +33,8 @@ from urllib.parse import SplitResult, urlsplit
 import httpcore
 import standardwebhooks
 
-from deployments.jobs.store import Job, Records, Webhook
+from deployments.jobs.rows import Job, Webhook
+from deployments.jobs.store import Records
 from pipeline.errors import GlimpseError, InvalidOption, Unavailable
 
 __all__ = ["RETRY_AFTER_S", "WebhookRules", "WebhookSender", "send_due"]

@@ -25,7 +25,7 @@ from ray.serve.schema import (
 )
 
 from deployments.batching import BatchSettings
-from deployments.jobs.store import JobKind
+from deployments.jobs.rows import JobKind
 from deployments.jobs.webhooks import WebhookRules
 from deployments.scaling import QueuedWork
 from pipeline.engines.demands import DEMANDS

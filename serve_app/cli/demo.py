@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 
 from deployments.jobs.model_pictures import PIPELINE_END, PREVIEW_SPANS
-from deployments.jobs.store import JobKind
+from deployments.jobs.rows import JobKind
 from pipeline.file_types import FORMATS
 from pipeline.flow.generate import STAGE_SPANS
 from pipeline.flow.refine import ITERATION_SPANS

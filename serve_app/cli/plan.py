@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rich.table import Table
 
-from deployments.jobs.store import JobKind
+from deployments.jobs.rows import JobKind
 from pipeline.engines.demands import DEMANDS
 from pipeline.engines.registry import ON_DEVICE, PRESETS
 from pipeline.errors import InvalidInput, InvalidOption

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from fastapi import Request
 
-from deployments.jobs.store import Bucket, Store
+from deployments.jobs.rows import Bucket
+from deployments.jobs.store import Store
 from deployments.jobs.webhooks import WebhookRules
 from pipeline.imaging.images import MAX_BYTES
 from pipeline.ports import BackgroundRemover

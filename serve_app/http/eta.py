@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime
 
-from deployments.jobs.store import Job, JobState, Queue
+from deployments.jobs.rows import Job, JobState, Queue
 
 __all__ = ["eta_s", "stage_group"]
 

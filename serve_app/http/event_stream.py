@@ -18,7 +18,8 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.types import Receive, Scope, Send
 
-from deployments.jobs.store import Changed, EventKind, Job, JobEvent, JobState, Records
+from deployments.jobs.rows import EventKind, Job, JobEvent, JobState
+from deployments.jobs.store import Changed, Records
 from pipeline.errors import InvalidOption, NotFound, Unavailable
 from serve_app.http.dependencies import Limits
 from serve_app.http.single_flight import SharedCalls

@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from deployments.jobs import job_errors
-from deployments.jobs.store import Job
+from deployments.jobs.rows import Job
 from pipeline import errors
 from pipeline.errors import GlimpseError
 

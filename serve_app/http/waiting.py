@@ -17,7 +17,7 @@ from fastapi import Request
 from fastapi.encoders import jsonable_encoder
 from fastapi.responses import JSONResponse
 
-from deployments.jobs.store import Job, JobKind, JobState, NewJob
+from deployments.jobs.rows import Job, JobKind, JobState, NewJob
 from pipeline.errors import InvalidOption
 from serve_app.http.dependencies import Services
 from serve_app.http.problems import JobFailed

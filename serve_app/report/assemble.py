@@ -12,8 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from deployments.jobs.score_documents import read_scores
-from deployments.jobs.store import (
+from deployments.jobs.rows import (
     Bucket,
     EnhancedViewRow,
     IterationRow,
@@ -23,9 +22,10 @@ from deployments.jobs.store import (
     JobState,
     PreviewRow,
     ProjectJob,
-    Records,
     StageCommit,
 )
+from deployments.jobs.score_documents import read_scores
+from deployments.jobs.store import Records
 from pipeline.errors import NotFound
 from pipeline.journals import Candidate
 from pipeline.types import Scores

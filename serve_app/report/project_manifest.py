@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from deployments.jobs.store import Blobs, Bucket, JobKind, JobState, ProjectJob, Records
+from deployments.jobs.rows import Bucket, JobKind, JobState, ProjectJob
+from deployments.jobs.store import Blobs, Records
 from pipeline.flow.intake import WHOLE_PHOTO
 from pipeline.flow.manifest import (
     ORIGINAL_FILE,

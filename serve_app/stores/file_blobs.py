@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from deployments.jobs.store import Bucket
+from deployments.jobs.rows import Bucket
 from pipeline.errors import GlimpseError, InvalidInput, NotFound, Unavailable
 from serve_app.stores.links import KEY_BYTES, LinkSigner, check_path
 

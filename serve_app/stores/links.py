@@ -12,7 +12,7 @@ import hmac
 import time
 from urllib.parse import quote
 
-from deployments.jobs.store import Bucket
+from deployments.jobs.rows import Bucket
 from pipeline.errors import GlimpseError, InvalidInput
 
 __all__ = ["KEY_BYTES", "LinkSigner", "check_path"]

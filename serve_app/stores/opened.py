@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from deployments.jobs.store import Bucket, Store
+from deployments.jobs.rows import Bucket
+from deployments.jobs.store import Store
 
 __all__ = ["SENT_ON_FOR_S", "FileSource", "Pace", "ServedStore", "Stores"]
 

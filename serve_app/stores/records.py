@@ -14,9 +14,8 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from deployments.jobs.job_errors import IdempotencyMismatch, ProjectBusy, StaleAttempt, TooBusy
-from deployments.jobs.store import (
+from deployments.jobs.rows import (
     Bucket,
-    Changed,
     Heartbeat,
     Job,
     JobError,
@@ -35,6 +34,7 @@ from deployments.jobs.store import (
     Uploaded,
     Webhook,
 )
+from deployments.jobs.store import Changed
 from pipeline.errors import (
     Conflict,
     GlimpseError,

@@ -12,7 +12,7 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from deployments.jobs.store import (
+from deployments.jobs.rows import (
     Bucket,
     DepthRow,
     EnhancedViewRow,

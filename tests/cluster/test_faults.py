@@ -25,7 +25,8 @@ from ray import serve
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
-from deployments.jobs.store import Bucket, JobState, ProjectDetail, Store
+from deployments.jobs.rows import Bucket, JobState, ProjectDetail
+from deployments.jobs.store import Store
 from serve_app.cli.demo import default_photo
 from serve_app.server import RunningService
 from serve_app.settings import AppArgs

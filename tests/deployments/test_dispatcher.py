@@ -12,7 +12,8 @@ import standardwebhooks
 
 from deployments import dispatcher
 from deployments.dispatcher import Dispatcher, DispatcherSettings
-from deployments.jobs.store import JobKind, JobState, Lease, NewJob, Store
+from deployments.jobs.rows import JobKind, JobState, Lease, NewJob
+from deployments.jobs.store import Store
 from deployments.jobs.webhooks import WebhookRules
 from serve_app.stores import StoreSettings
 from tests.deployments.jobs.test_webhooks import SECRET, receiving

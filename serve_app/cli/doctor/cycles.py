@@ -17,7 +17,8 @@ from uuid import uuid4
 
 import httpx
 
-from deployments.jobs.store import Blobs, Bucket, Records
+from deployments.jobs.rows import Bucket
+from deployments.jobs.store import Blobs, Records
 from pipeline.errors import GlimpseError, NotFound, Unavailable
 from serve_app.cli.doctor.checks import Finding, failed, ok, warning
 from serve_app.stores.opened import FileSource

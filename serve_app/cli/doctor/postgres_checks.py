@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from deployments.jobs.store import Bucket
+from deployments.jobs.rows import Bucket
 from pipeline.errors import GlimpseError, Unavailable
 from serve_app.cli.doctor import cycles, schema_checks
 from serve_app.cli.doctor.checks import Finding, Step, failed, ok, warning

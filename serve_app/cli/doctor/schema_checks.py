@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from deployments.jobs.store import Bucket
+from deployments.jobs.rows import Bucket
 from serve_app.cli.doctor.checks import Finding, failed, ok, warning
 from serve_app.stores.migrations import migration_files, newest_version
 

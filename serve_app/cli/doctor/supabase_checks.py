@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 import jwt
 
-from deployments.jobs.store import Bucket
+from deployments.jobs.rows import Bucket
 from pipeline.errors import GlimpseError, Unavailable
 from serve_app.cli.doctor import cycles, schema_checks
 from serve_app.cli.doctor.checks import Finding, Status, Step, failed, ok, skipped, warning

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from deployments.jobs.store import Bucket, JobKind, ProjectDetail
+from deployments.jobs.rows import Bucket, JobKind, ProjectDetail
 from pipeline.errors import NotGeneratedYet
 from serve_app.http.dependencies import Services
 from serve_app.http.schemas import (

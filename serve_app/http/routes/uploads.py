@@ -14,7 +14,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
 
 from deployments.jobs.paths import original_path, processed_path
-from deployments.jobs.store import Bucket, Project, ProjectStatus, Store
+from deployments.jobs.rows import Bucket, Project, ProjectStatus
+from deployments.jobs.store import Store
 from pipeline.errors import GlimpseError, NotFound, Unavailable
 from pipeline.flow.intake import Upload, prepare_upload
 from serve_app.http.dependencies import Services

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from pydantic import BaseModel
 
-from deployments.jobs.store import Job, JobKind, JobState, Queue
+from deployments.jobs.rows import Job, JobKind, JobState, Queue
 from serve_app.http.eta import eta_s
 from serve_app.http.schemas.result_answers import (
     ExportAnswer,

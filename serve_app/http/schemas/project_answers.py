@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel
 
-from deployments.jobs.store import (
+from deployments.jobs.rows import (
     Bucket,
     ExportRow,
     IterationRow,

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from deployments.jobs.store import ProjectStatus
+from deployments.jobs.rows import ProjectStatus
 from pipeline.file_types import FORMATS
 from pipeline.options import (
     FACE_LIMITS,

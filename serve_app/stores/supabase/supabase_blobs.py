@@ -23,7 +23,7 @@ from urllib.parse import quote
 from storage3.types import SearchV2Options
 from supabase import AsyncClient
 
-from deployments.jobs.store import Bucket
+from deployments.jobs.rows import Bucket
 from pipeline.errors import GlimpseError, InvalidInput, NotFound, Unavailable
 from serve_app.stores.links import LinkSigner, check_path
 from serve_app.stores.opened import SENT_ON_FOR_S

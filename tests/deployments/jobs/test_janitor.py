@@ -4,7 +4,8 @@ import asyncpg
 import pytest
 
 from deployments.jobs.janitor import Janitor, JanitorSettings
-from deployments.jobs.store import Bucket, JobError, JobKind, JobState, Store
+from deployments.jobs.rows import Bucket, JobError, JobKind, JobState
+from deployments.jobs.store import Store
 from pipeline.errors import NotFound
 from tests.deployments.jobs.test_job_runner import PROJECT, generated, lease_of, new_project, run
 from tests.fakes import FakeModels

@@ -16,8 +16,7 @@ from deployments.jobs import model_pictures as previews
 from deployments.jobs.job_errors import StaleAttempt
 from deployments.jobs.journal import StoreJournal, StoreRefineJournal
 from deployments.jobs.paths import AttemptPaths
-from deployments.jobs.score_documents import read_scores, scores_document
-from deployments.jobs.store import (
+from deployments.jobs.rows import (
     Bucket,
     Heartbeat,
     IterationRow,
@@ -28,8 +27,9 @@ from deployments.jobs.store import (
     PreviewRow,
     ProjectStatus,
     SheetRow,
-    Store,
 )
+from deployments.jobs.score_documents import read_scores, scores_document
+from deployments.jobs.store import Store
 from pipeline.control import ignore_progress
 from pipeline.errors import ModelFailed, ReplicaDied, Unavailable
 from pipeline.formats.ply import read_ply

@@ -9,7 +9,8 @@ from deployments import driver
 from deployments.driver import JobRunner
 from deployments.jobs import journal
 from deployments.jobs.peak_memory import PeakMemory
-from deployments.jobs.store import Bucket, Heartbeat, JobKind, JobState, Store
+from deployments.jobs.rows import Bucket, Heartbeat, JobKind, JobState
+from deployments.jobs.store import Store
 from pipeline.errors import OutOfMemory, ReplicaDied, TimedOut, Unavailable
 from tests.deployments.jobs.test_job_runner import (
     PROJECT,

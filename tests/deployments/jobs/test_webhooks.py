@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 import pytest
 import standardwebhooks
 
-from deployments.jobs.store import Job, JobError, JobKind, JobState, Webhook
+from deployments.jobs.rows import Job, JobError, JobKind, JobState, Webhook
 from deployments.jobs.webhooks import RETRY_AFTER_S, WebhookRules, WebhookSender, send_due
 from pipeline.errors import InvalidOption, Unavailable
 

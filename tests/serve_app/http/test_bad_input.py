@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deployments.jobs.store import Bucket, JobKind, NewJob
+from deployments.jobs.rows import Bucket, JobKind, NewJob
 from pipeline.errors import InvalidInput, ModelFailed, Unavailable
 from pipeline.file_types import FORMATS
 from tests.serve_app.http.test_contract import API, photo, upload

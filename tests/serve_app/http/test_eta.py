@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.jobs.store import Job, JobKind, JobState, Queue
+from deployments.jobs.rows import Job, JobKind, JobState, Queue
 from serve_app.http.eta import eta_s, stage_group
 
 T0 = datetime(2026, 11, 22, tzinfo=UTC)

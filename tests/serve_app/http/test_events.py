@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import uvicorn
 
-from deployments.jobs.store import JobKind, JobState, NewJob
+from deployments.jobs.rows import JobKind, JobState, NewJob
 from pipeline.errors import Unavailable
 from serve_app.cli.client import Client, ServiceError
 from serve_app.http import event_stream as sse

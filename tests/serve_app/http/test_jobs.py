@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from deployments.jobs.store import Heartbeat, JobKind, JobState, NewJob, StageCommit
+from deployments.jobs.rows import Heartbeat, JobKind, JobState, NewJob, StageCommit
 from deployments.jobs.webhooks import WebhookRules
 from tests.serve_app.http.test_contract import API, upload
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from deployments.jobs.janitor import Janitor, JanitorSettings
-from deployments.jobs.store import JobKind, NewJob
+from deployments.jobs.rows import JobKind, NewJob
 from pipeline.errors import InvalidOption, Unavailable
 from serve_app.http.routes.library import read_cursor, write_cursor
 from tests.serve_app.http.test_contract import API, upload

@@ -1,7 +1,7 @@
 import pytest
 
 from deployments.jobs import job_errors
-from deployments.jobs.store import JobKind
+from deployments.jobs.rows import JobKind
 from pipeline import errors
 from pipeline.errors import GlimpseError
 from serve_app.http.problems import status_of

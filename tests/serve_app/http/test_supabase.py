@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from deployments.driver import DriverSettings
-from deployments.jobs.store import Bucket, JobState
+from deployments.jobs.rows import Bucket, JobState
 from pipeline.formats.ply import read_ply
 from serve_app.http.dependencies import Limits
 from serve_app.ingress import store_state

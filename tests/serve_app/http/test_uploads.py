@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from deployments.jobs.store import ProjectStatus
+from deployments.jobs.rows import ProjectStatus
 from pipeline.errors import NotFound, Unavailable
 from tests.serve_app.http.test_bad_input import left_behind
 from tests.serve_app.http.test_contract import API, photo

@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 
-from deployments.jobs.store import (
+from deployments.jobs.rows import (
     DepthRow,
     EnhancedViewRow,
     ExportRow,
@@ -19,11 +19,11 @@ from deployments.jobs.store import (
     ModelRow,
     NewJob,
     PreviewRow,
-    Records,
     SheetRow,
     StageCommit,
     ViewRow,
 )
+from deployments.jobs.store import Records
 
 LEASE_S = 600.0
 

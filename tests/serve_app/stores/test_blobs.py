@@ -16,7 +16,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 
 from deployments.jobs.janitor import delete_files
-from deployments.jobs.store import Bucket, Store
+from deployments.jobs.rows import Bucket
+from deployments.jobs.store import Store
 from pipeline.errors import GlimpseError, InvalidInput, NotFound, Unavailable
 from pipeline.file_types import media_type
 from serve_app.stores.file_blobs import FileBlobs, load_signing_key

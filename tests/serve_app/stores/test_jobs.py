@@ -9,7 +9,8 @@ from collections import Counter
 import pytest
 
 from deployments.jobs.job_errors import StaleAttempt, TooBusy
-from deployments.jobs.store import JobError, JobKind, JobState, NewJob, ProjectStatus, Store
+from deployments.jobs.rows import JobError, JobKind, JobState, NewJob, ProjectStatus
+from deployments.jobs.store import Store
 from pipeline.errors import InvalidInput, NotFound
 from serve_app.stores import StoreSettings, SupabaseSettings
 

@@ -12,7 +12,8 @@ import asyncpg
 import pytest
 
 from deployments.jobs.job_errors import IdempotencyMismatch, ProjectBusy, StaleAttempt
-from deployments.jobs.store import JobKind, JobState, StageCommit, Store
+from deployments.jobs.rows import JobKind, JobState, StageCommit
+from deployments.jobs.store import Store
 from pipeline.errors import (
     Conflict,
     GlimpseError,

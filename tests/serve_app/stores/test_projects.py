@@ -9,15 +9,8 @@ from datetime import datetime
 import pytest
 
 from deployments.jobs.job_errors import IdempotencyMismatch, StaleAttempt
-from deployments.jobs.store import (
-    JobKind,
-    JobState,
-    Lease,
-    ProjectStatus,
-    Records,
-    StageCommit,
-    Store,
-)
+from deployments.jobs.rows import JobKind, JobState, Lease, ProjectStatus, StageCommit
+from deployments.jobs.store import Records, Store
 from pipeline.errors import Conflict, InvalidInput, NotFound
 
 from .rows import (

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from deployments.jobs.store import (
+from deployments.jobs.rows import (
     EventKind,
     Job,
     JobError,
@@ -17,10 +17,9 @@ from deployments.jobs.store import (
     JobState,
     Lease,
     Queue,
-    Records,
     StageCommit,
-    Store,
 )
+from deployments.jobs.store import Records, Store
 from pipeline.errors import InvalidInput, NotFound
 from serve_app.stores import PostgresRecords
 

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from deployments.jobs.job_errors import IdempotencyMismatch, ProjectBusy
-from deployments.jobs.store import JobKind, JobState, NewJob, ProjectStatus, Store
+from deployments.jobs.rows import JobKind, JobState, NewJob, ProjectStatus
+from deployments.jobs.store import Store
 from pipeline.errors import Conflict, InvalidInput, NotGeneratedYet
 
 from .rows import project, submit

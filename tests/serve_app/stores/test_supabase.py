@@ -21,7 +21,8 @@ from supabase import AsyncClient, AsyncClientOptions, create_async_client
 
 from deployments.jobs.janitor import delete_files
 from deployments.jobs.job_errors import StaleAttempt
-from deployments.jobs.store import Bucket, JobState, Store
+from deployments.jobs.rows import Bucket, JobState
+from deployments.jobs.store import Store
 from pipeline.errors import InvalidInput, NotFound, Unavailable
 from serve_app.cli.supabase_command import demo_policies, setup_sql
 from serve_app.stores import SupabaseSettings, migrate

@@ -9,7 +9,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from deployments.jobs.store import Bucket
+from deployments.jobs.rows import Bucket
 from pipeline.errors import Unavailable
 from serve_app.cli.doctor.checks import Check, Finding, Step, ok, run_steps, skipped, warning
 from serve_app.cli.doctor.schema_checks import promised

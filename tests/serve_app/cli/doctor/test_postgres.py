@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from deployments.jobs.store import Bucket
+from deployments.jobs.rows import Bucket
 from serve_app.cli.doctor import cycles
 from serve_app.cli.doctor import postgres_checks as postgres
 from serve_app.cli.doctor.checks import run_steps

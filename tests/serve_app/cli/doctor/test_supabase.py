@@ -11,7 +11,7 @@ import asyncpg
 import jwt
 import pytest
 
-from deployments.jobs.store import Bucket
+from deployments.jobs.rows import Bucket
 from serve_app.cli.doctor import cycles
 from serve_app.cli.doctor.supabase_checks import check_environment, check_key_kind
 from serve_app.cli.supabase_command import demo_policies, setup_sql
