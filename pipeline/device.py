@@ -19,7 +19,7 @@ import torch
 from pipeline.errors import InvalidOption, OutOfMemory, Unavailable
 from pipeline.options import DeviceName
 
-__all__ = ["CONTEXT_BYTES", "Device", "Precision", "halving"]
+__all__ = ["CONTEXT_BYTES", "Device", "Precision", "retry_with_half_batch"]
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ def _limit(device: torch.device, share: float) -> None:
     torch.cuda.set_per_process_memory_fraction(own, device)
 
 
-def halving(work: Callable[[int], T], batch: int, device: Device, what: str) -> T:
+def retry_with_half_batch(work: Callable[[int], T], batch: int, device: Device, what: str) -> T:
     """`work(batch)`; where the device is full, once more with half the batch.
 
     Args:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pipeline.device import Device, Precision, halving
+from pipeline.device import Device, Precision, retry_with_half_batch
 from pipeline.errors import InvalidOption, OutOfMemory, Unavailable
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -63,21 +63,21 @@ class Full:
 @pytest.mark.parametrize(("room", "tried"), [(16, [16]), (8, [16, 8]), (15, [16, 8])])
 def test_what_does_not_fit_is_tried_once_more_with_half(room, tried):
     work = Full(room)
-    assert halving(work, 16, Device.choose("cpu"), "work") == tried[-1]
+    assert retry_with_half_batch(work, 16, Device.choose("cpu"), "work") == tried[-1]
     assert work.tried == tried
 
 
 def test_a_second_failure_is_an_error_that_says_what_was_tried():
     work = Full(4)
     with pytest.raises(OutOfMemory, match=r"view synthesis did not fit .* 16 items .* with 8"):
-        halving(work, 16, Device.choose("cpu"), "view synthesis")
+        retry_with_half_batch(work, 16, Device.choose("cpu"), "view synthesis")
     assert work.tried == [16, 8]
 
 
 def test_one_item_cannot_be_halved():
     work = Full(0)
     with pytest.raises(OutOfMemory, match="one item at a time"):
-        halving(work, 1, Device.choose("cpu"), "work")
+        retry_with_half_batch(work, 1, Device.choose("cpu"), "work")
     assert work.tried == [1]
 
 
@@ -86,7 +86,7 @@ def test_other_errors_are_not_tried_again():
         raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError, match="broken"):
-        halving(broken, 4, Device.choose("cpu"), "work")
+        retry_with_half_batch(broken, 4, Device.choose("cpu"), "work")
 
 
 def test_a_full_device_leaves_a_block_as_our_error():

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.control import Control
-from pipeline.device import Device, halving
+from pipeline.device import Device, retry_with_half_batch
 from pipeline.engines.depth.alignment import align
 from pipeline.errors import Unavailable
 from pipeline.types import DepthMaps, FloatArray, UInt8Array, ViewSet
@@ -226,7 +226,7 @@ class MidasDepth:
             OutOfMemory: half of `images_at_once` did not fit either.
         """
         seeing, aligning = control.part(0.0, _NETWORK_SHARE), control.part(_NETWORK_SHARE, 1.0)
-        disparities = halving(
+        disparities = retry_with_half_batch(
             lambda batch: self._disparities(sets, batch, seeing),
             self._images_at_once,
             self._device,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 
 from pipeline.control import Control
-from pipeline.device import Device, halving
+from pipeline.device import Device, retry_with_half_batch
 from pipeline.errors import InvalidOption, ModelFailed
 from pipeline.splats.training import mcmc
 from pipeline.splats.training.densify import DensifyOptions, GradientTracker, densify, prune
@@ -191,7 +191,7 @@ class _Run:
             self._at_once = at_once
             return result
 
-        result = halving(take, self._at_once, self._device, "A step of the splat fit")
+        result = retry_with_half_batch(take, self._at_once, self._device, "A step of the splat fit")
         if with_mcmc:
             rate = options.learning_rates.means * means_rate
             mcmc.add_noise(self.optimiser, options.mcmc, rate, self._noise)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from pipeline.control import Control
-from pipeline.device import Device, halving
+from pipeline.device import Device, retry_with_half_batch
 from pipeline.engines.enhance.sdxl.cross_view_attention import join_views
 from pipeline.engines.enhance.sdxl.sdxl_memory import VIEWS_PER_GRID, MemoryPlan, memory_plan
 from pipeline.engines.enhance.sdxl.sdxl_networks import Networks, load_networks, random_networks
@@ -195,7 +195,9 @@ class SdxlEnhancer:
             with self._device.reporting_full_memory(what):
                 drawn = draw(views)
         else:
-            drawn = halving(draw, plan.views_at_once // per_picture, self._device, what)
+            drawn = retry_with_half_batch(
+                draw, plan.views_at_once // per_picture, self._device, what
+            )
         # On the grid of the network, so that resampling a render does not count as a change.
         return resized(drawn - shown, (height, width)), embedding.truncated
 

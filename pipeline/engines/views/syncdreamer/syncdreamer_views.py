@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.control import Control
-from pipeline.device import Device, halving
+from pipeline.device import Device, retry_with_half_batch
 from pipeline.engines.views.syncdreamer.config import (
     IMAGE_SIZE,
     LATENT_CHANNELS,
@@ -198,7 +198,7 @@ class SyncDreamerViews:
                 network.decode(latents[:views_at_once].to(image.device))
             self._views_at_once = views_at_once
 
-        halving(work, self._views_at_once, self.device, "view synthesis")
+        retry_with_half_batch(work, self._views_at_once, self.device, "view synthesis")
 
     def _run(
         self,
@@ -233,7 +233,7 @@ class SyncDreamerViews:
             array: UInt8Array = pixels.permute(0, 2, 3, 1).cpu().numpy().copy()
             return array
 
-        return halving(work, self._views_at_once, self.device, "view synthesis")
+        return retry_with_half_batch(work, self._views_at_once, self.device, "view synthesis")
 
 
 def _need_packages() -> None:
