@@ -20,9 +20,9 @@ from ray.serve.handle import DeploymentHandle
 from deployments.draining import is_draining
 from deployments.handles import translate
 from deployments.jobs.janitor import Janitor, JanitorSettings
+from deployments.jobs.outbox import WebhookRules, WebhookSender, send_due
 from deployments.jobs.rows import JobError, JobState, Lease
 from deployments.jobs.store import Store, StoreSource
-from deployments.jobs.webhooks import WebhookRules, WebhookSender, send_due
 from pipeline.errors import GlimpseError, Unavailable
 
 __all__ = ["Dispatcher", "DispatcherSettings"]

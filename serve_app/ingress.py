@@ -18,8 +18,8 @@ from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus
 
 from deployments.handles import HandleBackground, readiness_of
+from deployments.jobs.outbox import WebhookRules
 from deployments.jobs.store import Store
-from deployments.jobs.webhooks import WebhookRules
 from pipeline.errors import GlimpseError
 from serve_app.http.app import create_app
 from serve_app.http.dependencies import Limits, Services

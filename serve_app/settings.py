@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from deployments.jobs.webhooks import WebhookRules
+from deployments.jobs.outbox import WebhookRules
 from pipeline.engines.registry import ENGINES, PRESETS, EngineChoice
 from pipeline.options import DeviceName
 from pipeline.ports import PortName

@@ -25,8 +25,8 @@ from ray.serve.schema import (
 )
 
 from deployments.batching import BatchSettings
+from deployments.jobs.outbox import WebhookRules
 from deployments.jobs.rows import JobKind
-from deployments.jobs.webhooks import WebhookRules
 from deployments.scaling import QueuedWork
 from pipeline.engines.demands import DEMANDS
 from pipeline.engines.registry import ON_DEVICE

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 from fastapi import Request
 
+from deployments.jobs.outbox import WebhookRules
 from deployments.jobs.rows import Bucket
 from deployments.jobs.store import Store
-from deployments.jobs.webhooks import WebhookRules
 from pipeline.imaging.images import MAX_BYTES
 from pipeline.ports import BackgroundRemover
 from serve_app.http.single_flight import SharedCalls

@@ -98,7 +98,7 @@ def check_webhook(services: Services, url: str | None) -> None:
         return
     if services.webhooks is None:
         raise InvalidOption("webhook_url: this service is not configured to send webhooks.")
-    services.webhooks.check_url(url)
+    services.webhooks.egress.check_url(url)
 
 
 async def run_job(request: Request, services: Services, wanted: JobRequest) -> Job | JSONResponse:

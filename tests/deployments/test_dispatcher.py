@@ -12,11 +12,11 @@ import standardwebhooks
 
 from deployments import dispatcher
 from deployments.dispatcher import Dispatcher, DispatcherSettings
+from deployments.jobs.outbox import WebhookRules
 from deployments.jobs.rows import JobKind, JobState, Lease, NewJob
 from deployments.jobs.store import Store
-from deployments.jobs.webhooks import WebhookRules
 from serve_app.stores import StoreSettings
-from tests.deployments.jobs.test_webhooks import SECRET, receiving
+from tests.deployments.jobs.receiver import SECRET, receiving
 
 SETTINGS = DispatcherSettings(max_running_jobs=2, poll_s=0.01, lease_s=5)
 

@@ -27,7 +27,7 @@ __all__ = ["ExportQuery", "GenerateBody", "ProjectsQuery", "RefineBody", "Report
 
 Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT, strict=True)]
 Count = Annotated[int, Field(strict=True)]
-#: Its length here; what it may say is `deployments.jobs.webhooks`'.
+#: Its length here; what it may say is `deployments.jobs.egress`'.
 WebhookUrl = Annotated[str, Field(min_length=1, max_length=2000)]
 
 

@@ -2,56 +2,31 @@
 
 import asyncio
 import base64
-import contextlib
 import json
 import pickle
 import shutil
 import socket
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 
 import pytest
 import standardwebhooks
 
-from deployments.jobs.rows import Job, JobError, JobKind, JobState, Webhook
-from deployments.jobs.webhooks import RETRY_AFTER_S, WebhookRules, WebhookSender, send_due
+from deployments.jobs.outbox import RETRY_AFTER_S, WebhookRules, WebhookSender, send_due
+from deployments.jobs.rows import JobError, JobState, Webhook
 from pipeline.errors import InvalidOption, Unavailable
-
-SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
-PUBLIC = WebhookRules(SECRET)
-LOOPBACK = WebhookRules(SECRET, allowed_networks=("127.0.0.0/8", "::1/128"))
-
-AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-JOB = Job(
-    id="job-1",
-    project_id="project-1",
-    kind=JobKind.GENERATE,
-    state=JobState.SUCCEEDED,
-    options={"preset": "draft"},
-    stage="previews",
-    step="",
-    progress=1.0,
-    attempt=2,
-    max_attempts=3,
-    fence=2,
-    cancel_requested=False,
-    timings={"views": 1.5},
-    memory={},
-    expected={},
-    error=None,
-    last_error=None,
-    result={"model_path": "secret/path.ply"},
-    queue_position=None,
-    ordinal=1,
-    number=7,
-    created_at=AT,
-    step_started_at=AT,
-    started_at=AT,
-    finished_at=AT,
+from tests.deployments.jobs.receiver import (
+    AT,
+    JOB,
+    LOOPBACK,
+    PUBLIC,
+    SECRET,
+    deliver,
+    receiving,
+    resolver,
+    to,
 )
 
 
@@ -73,75 +48,6 @@ class Outbox:
         self.notes.append((error, retry_in_s))
         again = replace(self.webhook, attempt=self.webhook.attempt + 1)
         self.webhook = None if retry_in_s is None else again
-
-
-@dataclass
-class Receiver:
-    """Answers every request with the next of `answers` (the last one for ever).
-
-    An answer is a status, whole bytes, or None for a receiver that never answers.
-    """
-
-    answers: list[int | bytes | None]
-    tls: ssl.SSLContext | None = None
-    port: int = 0
-    requests: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
-    connections: int = 0
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            first, *lines = head.strip().split("\r\n")
-            headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in lines)}
-            body = await reader.readexactly(int(headers["content-length"]))
-            self.requests.append((first, headers, body))
-            answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-            if answer is None:
-                await reader.read()
-            elif isinstance(answer, bytes):
-                writer.write(answer)
-                await writer.drain()
-            else:
-                writer.write(f"HTTP/1.1 {answer} X\r\ncontent-length: 0\r\n\r\n".encode())
-                await writer.drain()
-        writer.close()
-
-
-@asynccontextmanager
-async def receiving(*answers: int | bytes | None, tls=None) -> AsyncIterator[Receiver]:
-    receiver = Receiver(list(answers), tls)
-    server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0, ssl=tls)
-    receiver.port = server.sockets[0].getsockname()[1]
-    try:
-        yield receiver
-    finally:
-        server.close()
-        await server.wait_closed()
-
-
-@contextmanager
-def resolver(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> Iterator[list[str]]:
-    """The system's resolver, which answers a name differently each time; the names asked for."""
-    asked: list[str] = []
-
-    async def getaddrinfo(self, host, port, **_):
-        asked.append(host)
-        found = answers[min(len(asked), len(answers)) - 1]
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (a, port)) for a in found]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
-        yield asked
-
-
-def to(url: str, job: Job = JOB) -> Webhook:
-    return Webhook(job, url, 1)
-
-
-async def deliver(url: str, rules: WebhookRules = LOOPBACK, tls=None, job: Job = JOB) -> None:
-    async with WebhookSender(rules, tls) as sender:
-        await sender.deliver(to(url, job))
 
 
 # -- what is sent --------------------------------------------------------------------------------
@@ -326,68 +232,6 @@ async def test_a_redirect_is_not_followed(status):
     assert inner.connections == 0
 
 
-# -- where messages may go -----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "addresses",
-    [
-        ["127.0.0.1"],
-        ["10.1.2.3"],
-        ["169.254.169.254"],
-        ["::1"],
-        ["::ffff:127.0.0.1"],
-        ["fe80::1%lo"],
-        ["nonsense"],
-        ["93.184.215.14", "127.0.0.1"],
-    ],
-)
-async def test_a_name_with_a_private_address_is_refused(monkeypatch, addresses):
-    async with receiving(200) as receiver:
-        url = f"https://hooks.example.com:{receiver.port}/"
-        PUBLIC.check_url(url)
-        with (
-            resolver(monkeypatch, addresses) as asked,
-            pytest.raises(Unavailable, match="not on the public internet") as told,
-        ):
-            await deliver(url, PUBLIC)
-    assert asked == ["hooks.example.com"]
-    assert receiver.connections == 0
-    assert not any(address in str(told.value) for address in addresses)
-
-
-async def test_a_name_that_changes_its_address_gains_nothing(monkeypatch):
-    """The address that was looked at is connected to: 127.0.0.2 plays the public one here."""
-    rules = WebhookRules(SECRET, allowed_networks=("127.0.0.2/32",), timeout_s=2)
-    async with receiving(200) as private:
-        url = f"https://hooks.example.com:{private.port}/"
-        with resolver(monkeypatch, ["127.0.0.2"], ["127.0.0.1"]) as asked:
-            with pytest.raises(Unavailable):
-                await deliver(url, rules)
-            assert asked == ["hooks.example.com"]
-            # The second message asks anew, and refuses what it is told.
-            with pytest.raises(Unavailable, match="not on the public internet"):
-                await deliver(url, rules)
-    assert private.connections == 0
-
-
-async def test_a_name_without_an_address_may_have_one_later(monkeypatch):
-    async def getaddrinfo(self, host, port, **_):
-        raise socket.gaierror(-2, "Name or service not known")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
-        with pytest.raises(Unavailable, match=r"hooks\.example\.com has no address"):
-            await deliver("https://hooks.example.com/", PUBLIC)
-
-
-async def test_the_next_address_is_tried_when_one_is_dead(monkeypatch):
-    async with receiving(200) as receiver:
-        with resolver(monkeypatch, ["127.0.0.9", "127.0.0.1"]):
-            await deliver(f"http://localhost:{receiver.port}/")
-    assert len(receiver.requests) == 1
-
-
 # -- TLS -----------------------------------------------------------------------------------------
 
 
@@ -424,121 +268,6 @@ async def test_tls_proves_the_name_although_the_address_is_connected_to(monkeypa
 
 
 # -- rules ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "https://example.com",
-        "https://example.com:8443/a/b?c=d#e",
-        "https://EXAMPLE.com/%C3%BC",
-        "https://xn--bcher-kva.example/",
-        "https://8.8.8.8/",
-        "https://[2606:4700:4700::1111]/",
-        "https://[::ffff:8.8.8.8]/",
-        "https://1.example/",
-        "https://localhost.example.com/",
-    ],
-)
-def test_public_urls_are_taken(url):
-    PUBLIC.check_url(url)
-
-
-@pytest.mark.parametrize(
-    ("url", "told"),
-    [
-        ("", "must begin with https"),
-        ("example.com", "must begin with https"),
-        ("//example.com/", "must begin with https"),
-        ("ftp://example.com/", "must begin with https"),
-        ("file:///etc/passwd", "must begin with https"),
-        ("http://example.com/", "must begin with https"),
-        ("http://8.8.8.8/", "must begin with https"),
-        ("https://", "names no host"),
-        ("https:///path", "names no host"),
-        ("https://:8000/", "names no host"),
-        ("https://user:pw@example.com/", "user name or password"),
-        ("https://@example.com/", "user name or password"),
-        ("https://example.com:0/", "port 0"),
-        ("https://example.com:65536/", "not a URL"),
-        ("https://example.com:x/", "not a URL"),
-        ("https://[::1/", "not a URL"),
-        ("https://exa mple.com/", "ASCII"),
-        ("https://example.com/\n", "ASCII"),
-        ("https://example.com\t/", "ASCII"),
-        ("https://bücher.example/", "xn--"),
-        ("https://127。0。0。1/", "ASCII"),
-        ("https://example.com\\@127.0.0.1/", "ASCII"),
-        ("https://example..com/", "which is none"),
-        ("https://%31%32%37.0.0.1/", "which is none"),
-        ("https://" + "a" * 64 + ".com/", "which is none"),
-        ("https://example.com/" + "a" * 2048, "are allowed"),
-        ("https://2130706433/", "which is none"),
-        ("https://0x7f.1/", "which is none"),
-        ("https://0x7f000001/", "which is none"),
-        ("https://017700000001/", "which is none"),
-        ("https://0177.0.0.1/", "which is none"),
-        ("https://127.1/", "which is none"),
-        ("https://127.0.0.1./", "which is none"),
-        ("https://0/", "which is none"),
-        ("https://127.0.0.1/", "private"),
-        ("https://0.0.0.0/", "private"),
-        ("https://10.0.0.1/", "private"),
-        ("https://172.16.0.1/", "private"),
-        ("https://192.168.1.1/", "private"),
-        ("https://100.64.0.1/", "private"),
-        ("https://169.254.169.254/", "private"),
-        ("https://192.0.0.192/", "private"),
-        ("https://192.88.99.1/", "private"),
-        ("https://224.0.0.1/", "private"),
-        ("https://255.255.255.255/", "private"),
-        ("https://[::]/", "private"),
-        ("https://[::1]/", "private"),
-        ("https://[::127.0.0.1]/", "private"),
-        ("https://[::ffff:127.0.0.1]/", "private"),
-        ("https://[::ffff:7f00:1]/", "private"),
-        ("https://[64:ff9b::7f00:1]/", "private"),
-        ("https://[64:ff9b:1::1]/", "private"),
-        ("https://[2002:7f00:1::]/", "private"),
-        ("https://[2001::1]/", "private"),
-        ("https://[2001:db8::1]/", "private"),
-        ("https://[3fff::1]/", "private"),
-        ("https://[fc00::1]/", "private"),
-        ("https://[fec0::1]/", "private"),
-        ("https://[fe80::1]/", "private"),
-        ("https://[fe80::1%25eth0]/", "network interface"),
-        ("https://[ff0e::1]/", "private"),
-        ("https://localhost/", "this machine"),
-        ("https://LOCALHOST:8000/", "this machine"),
-        ("https://a.localhost/", "this machine"),
-    ],
-)
-def test_other_urls_are_refused_with_a_sentence(url, told):
-    with pytest.raises(InvalidOption, match=told) as error:
-        PUBLIC.check_url(url)
-    assert "pw" not in str(error.value)
-    assert str(error.value).endswith((".", "..."))
-
-
-@pytest.mark.parametrize(
-    ("url", "allowed"),
-    [
-        ("http://127.0.0.1:9000/", True),
-        ("https://127.0.0.1:9000/", True),
-        ("http://localhost:9000/", True),
-        ("http://[::1]:9000/", True),
-        ("http://[::ffff:127.0.0.1]/", True),
-        ("http://10.0.0.1/", False),
-        ("http://example.com/", False),
-        ("http://127.1/", False),
-    ],
-)
-def test_allowed_networks_are_reached_also_with_http(url, allowed):
-    if allowed:
-        LOOPBACK.check_url(url)
-    else:
-        with pytest.raises(InvalidOption):
-            LOOPBACK.check_url(url)
 
 
 @pytest.mark.parametrize(
