@@ -8,39 +8,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from deployments.jobs.rows import (
     Bucket,
-    EnhancedViewRow,
     IterationRow,
-    Job,
     JobError,
     JobKind,
     JobState,
-    PreviewRow,
+    ModelRow,
     ProjectJob,
-    StageCommit,
 )
 from deployments.jobs.score_documents import read_scores
 from deployments.jobs.store import Records
 from pipeline.errors import NotFound
 from pipeline.journals import Candidate
 from pipeline.types import Scores
+from serve_app.report.project_manifest import newest_environment
 
 __all__ = [
-    "ExportReport",
     "IterationReport",
     "JobReport",
     "ModelReport",
     "Picture",
-    "ProjectReport",
     "RefinementReport",
     "Report",
     "StageReport",
-    "TargetReport",
+    "Url",
     "assemble",
 ]
 
@@ -57,8 +55,38 @@ class Picture:
     url: str
 
 
-@dataclass(frozen=True)
-class ProjectReport:
+def _url_in(bucket: Bucket) -> BeforeValidator:
+    """Makes the URL of a path in a bucket."""
+
+    def url_of(path: str, info: ValidationInfo[Url]) -> str:
+        return info.context(bucket, path)
+
+    return BeforeValidator(url_of)
+
+
+def _picture_in(bucket: Bucket) -> BeforeValidator:
+    """Makes the picture at a path in a bucket."""
+
+    def picture_of(path: str, info: ValidationInfo[Url]) -> Picture:
+        return Picture(bucket, path, info.context(bucket, path))
+
+    return BeforeValidator(picture_of)
+
+
+_ModelFile = Annotated[str, _url_in(Bucket.MODELS)]
+_ModelPicture = Annotated[Picture, _picture_in(Bucket.MODELS)]
+_Enhanced = Annotated[Picture, _picture_in(Bucket.ENHANCED)]
+_Original = Annotated[Picture, _picture_in(Bucket.UPLOADS)]
+_Cutout = Annotated[Picture, _picture_in(Bucket.PROCESSED)]
+
+
+class _Part(BaseModel):
+    """A part of the report; `validation_alias` is the column where that has another name."""
+
+    model_config = ConfigDict(from_attributes=True, frozen=True)
+
+
+class ProjectReport(_Part):
     """The project and its photo."""
 
     id: str
@@ -67,12 +95,11 @@ class ProjectReport:
     background_engine: str
     created_at: datetime
     updated_at: datetime
-    original: Picture
-    cutout: Picture
+    original: _Original = Field(validation_alias="original_path")
+    cutout: _Cutout = Field(validation_alias="processed_path")
 
 
-@dataclass(frozen=True)
-class ModelReport:
+class ModelReport(_Part):
     """One model version; `scores` are None where it has none."""
 
     version: int
@@ -81,37 +108,35 @@ class ModelReport:
     job_id: str
     splat_count: int
     file_size_bytes: int
-    model_url: str
-    thumbnail: Picture | None
-    turntable_url: str | None
+    model_url: _ModelFile = Field(validation_alias="model_path")
+    thumbnail: _ModelPicture | None = Field(validation_alias="thumbnail_path")
+    turntable_url: _ModelFile | None = Field(validation_alias="turntable_path")
     scores: Scores | None
 
 
-@dataclass(frozen=True)
-class TargetReport:
+class TargetReport(_Part):
     """One enhanced target beside renders of the model before and after the round."""
 
-    view: int
+    view: int = Field(validation_alias="view_index")
     weight: float | None
-    target: Picture
-    before: Picture | None
-    after: Picture | None
+    target: _Enhanced = Field(validation_alias="image_path")
+    before: _Enhanced | None = Field(validation_alias="before_path")
+    after: _Enhanced | None = Field(validation_alias="after_path")
 
 
-@dataclass(frozen=True)
-class IterationReport:
+class IterationReport(_Part):
     """One iteration; number 0 is the model before the refinement.
 
     Attributes:
         gain: relative to the quality of the model it started from; None for iteration 0.
     """
 
-    iteration: int
+    iteration: int = Field(validation_alias="iteration_number")
     accepted: bool
     model_version: int | None
     gain: float | None
     scores: Scores
-    engine: str
+    engine: str = Field(validation_alias="enhance_engine")
     strength: float
     learning_rate: float
     seconds: float
@@ -122,8 +147,7 @@ class IterationReport:
     targets: tuple[TargetReport, ...]
 
 
-@dataclass(frozen=True)
-class RefinementReport:
+class RefinementReport(_Part):
     """One refinement.
 
     Attributes:
@@ -138,8 +162,7 @@ class RefinementReport:
     iterations: tuple[IterationReport, ...]
 
 
-@dataclass(frozen=True)
-class StageReport:
+class StageReport(_Part):
     """A stage that was committed.
 
     Attributes:
@@ -154,8 +177,7 @@ class StageReport:
     replica_peak_memory_bytes: dict[str, int]
 
 
-@dataclass(frozen=True)
-class JobReport:
+class JobReport(_Part):
     """One job: how long, with what, and how it ended.
 
     Attributes:
@@ -173,11 +195,10 @@ class JobReport:
     engines: dict[str, str]
     stages: tuple[StageReport, ...]
     error: JobError | None
-    environment: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = Field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class ExportReport:
+class ExportReport(_Part):
     """One exported file."""
 
     format: str
@@ -185,11 +206,10 @@ class ExportReport:
     optimize: bool
     file_size_bytes: int
     contents: dict[str, int]
-    download_url: str
+    download_url: _ModelFile = Field(validation_alias="file_path")
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(_Part):
     """Everything about the quality of a project.
 
     Attributes:
@@ -237,171 +257,95 @@ async def assemble(
     """
     project = await records.get_project(project_id)
     jobs = await records.project_jobs(project_id)
-    models = _models(jobs, url)
-    if version is None and models:
-        version = models[-1].version
-    elif version is not None and version not in [model.version for model in models]:
+    models = _models(jobs)
+    versions = [model["version"] for model in models]
+    if version is None and versions:
+        version = versions[-1]
+    elif version is not None and version not in versions:
         raise NotFound(f"The project has no model version {version}.")
     origin = _generation_of(version, jobs)
-    return Report(
-        generated_at=datetime.now(UTC),
-        project=ProjectReport(
-            id=project.id,
-            status=project.status.value,
-            error=project.error,
-            background_engine=project.background_engine,
-            created_at=project.created_at,
-            updated_at=project.updated_at,
-            original=_picture(Bucket.UPLOADS, project.original_path, url),
-            cutout=_picture(Bucket.PROCESSED, project.processed_path, url),
-        ),
-        version=version,
-        models=models,
-        refinements=tuple(_refinement(j, url) for j in jobs if j.job.kind is JobKind.REFINE),
-        jobs=tuple(_job(one) for one in jobs),
-        exports=tuple(
-            ExportReport(
-                format=row.format,
-                model_version=row.model_version,
-                optimize=row.optimize,
-                file_size_bytes=row.file_size_bytes,
-                contents=dict(row.contents),
-                download_url=url(Bucket.MODELS, row.file_path),
-            )
-            for one in jobs
-            for commit in one.commits
-            for row in commit.exports
-        ),
-        ranking=_ranking(origin),
-        notes=() if origin is None else tuple((origin.job.result or {}).get("notes", ())),
-    )
-
-
-def _picture(bucket: Bucket, path: str, url: Url) -> Picture:
-    return Picture(bucket, path, url(bucket, path))
-
-
-def _picture_or_none(path: str | None, url: Url) -> Picture | None:
-    return None if path is None else _picture(Bucket.ENHANCED, path, url)
-
-
-def _models(jobs: Sequence[ProjectJob], url: Url) -> tuple[ModelReport, ...]:
-    previews: dict[int, PreviewRow] = {
-        row.version: row for one in jobs for commit in one.commits for row in commit.previews
+    values = {
+        "generated_at": datetime.now(UTC),
+        "project": project,
+        "version": version,
+        "models": models,
+        "refinements": [_refinement(one) for one in jobs if one.job.kind is JobKind.REFINE],
+        "jobs": [_job(one) for one in jobs],
+        "exports": [row for one in jobs for commit in one.commits for row in commit.exports],
+        "ranking": _ranking(origin),
+        "notes": () if origin is None else (origin.job.result or {}).get("notes", ()),
     }
-    found = []
-    for one in jobs:
-        for row in [row for commit in one.commits for row in commit.models]:
-            shown, scores = previews.get(row.version), read_scores(row)
-            found.append(
-                ModelReport(
-                    version=row.version,
-                    origin=row.origin,
-                    engine=row.engine,
-                    job_id=one.job.id,
-                    splat_count=row.splat_count,
-                    file_size_bytes=row.file_size_bytes,
-                    model_url=url(Bucket.MODELS, row.model_path),
-                    thumbnail=_picture(Bucket.MODELS, shown.thumbnail_path, url) if shown else None,
-                    turntable_url=url(Bucket.MODELS, shown.turntable_path) if shown else None,
-                    scores=None if scores is None else _finite(scores),
-                )
-            )
-    return tuple(sorted(found, key=lambda model: model.version))
+    return Report.model_validate(values, context=url)
 
 
-def _finite(scores: Scores) -> Scores:
+# The values of parts: columns, and what stands in none.
+
+
+def _models(jobs: Sequence[ProjectJob]) -> list[dict[str, Any]]:
+    commits = [(one.job.id, commit) for one in jobs for commit in one.commits]
+    previews = {row.version: vars(row) for _, commit in commits for row in commit.previews}
+    no_preview = {"thumbnail_path": None, "turntable_path": None}
+    models = [
+        previews.get(row.version, no_preview)
+        | vars(row)
+        | {"job_id": job_id, "scores": _finite_scores(row)}
+        for job_id, commit in commits
+        for row in commit.models
+    ]
+    return sorted(models, key=lambda model: int(model["version"]))
+
+
+def _finite_scores(row: ModelRow | IterationRow) -> Scores | None:
     """JSON has no infinities; among the named numbers they mean "none"."""
+    scores = read_scores(row)
+    if scores is None:
+        return None
     extra = {name: value for name, value in scores.extra.items() if math.isfinite(value)}
     return replace(scores, extra=extra)
 
 
-def _refinement(one: ProjectJob, url: Url) -> RefinementReport:
-    iterations: list[IterationReport] = []
+def _refinement(one: ProjectJob) -> dict[str, Any]:
+    job, iterations = one.job, []
     best: float | None = None
     for commit in one.commits:
         for row in commit.iterations:
-            iterations.append(_iteration(row, commit.enhanced, best, url))
+            iterations.append(
+                {"guards": (), "parameters": {}, "view_weights": {}, **row.detail, **vars(row)}
+                | {
+                    "gain": None
+                    if best is None
+                    else (row.overall_quality - best) / max(best, 1e-9),
+                    "scores": _finite_scores(row),
+                    "targets": commit.enhanced,
+                }
+            )
             if row.accepted:
                 best = row.overall_quality
-    return RefinementReport(
-        job_id=one.job.id,
-        state=one.job.state.value,
-        stop_reason=_stop_reason(one.job),
-        start_version=iterations[0].model_version if iterations else None,
-        iterations=tuple(iterations),
-    )
+    ended = job.state.value if job.state.ended else None
+    succeeded = job.state is JobState.SUCCEEDED
+    return {
+        "job_id": job.id,
+        "state": job.state,
+        "stop_reason": (job.result or {}).get("stop_reason") if succeeded else ended,
+        "start_version": iterations[0]["model_version"] if iterations else None,
+        "iterations": iterations,
+    }
 
 
-def _stop_reason(job: Job) -> str | None:
-    if job.state is JobState.SUCCEEDED:
-        return (job.result or {}).get("stop_reason")
-    return job.state.value if job.state.ended else None
-
-
-def _iteration(
-    row: IterationRow, enhanced: Sequence[EnhancedViewRow], best: float | None, url: Url
-) -> IterationReport:
-    scores = read_scores(row)
-    assert scores is not None, "an iteration has scores"
-    return IterationReport(
-        iteration=row.iteration_number,
-        accepted=row.accepted,
-        model_version=row.model_version,
-        gain=None if best is None else (row.overall_quality - best) / max(best, 1e-9),
-        scores=_finite(scores),
-        engine=row.enhance_engine,
-        strength=row.strength,
-        learning_rate=row.learning_rate,
-        seconds=row.seconds,
-        note=row.note,
-        guards=tuple(row.detail.get("guards", ())),
-        parameters=dict(row.detail.get("parameters", {})),
-        view_weights=dict(row.detail.get("view_weights", {})),
-        targets=tuple(
-            TargetReport(
-                view=view.view_index,
-                weight=view.weight,
-                target=_picture(Bucket.ENHANCED, view.image_path, url),
-                before=_picture_or_none(view.before_path, url),
-                after=_picture_or_none(view.after_path, url),
-            )
-            for view in enhanced
-        ),
-    )
-
-
-def _job(one: ProjectJob) -> JobReport:
+def _job(one: ProjectJob) -> dict[str, Any]:
     job = one.job
     seconds = None
     if job.started_at is not None and job.finished_at is not None:
         seconds = (job.finished_at - job.started_at).total_seconds()
-    environment: Mapping[str, Any] = {}
-    for commit in one.commits:
-        environment = commit.detail.get("environment", environment)
-    return JobReport(
-        id=job.id,
-        kind=job.kind.value,
-        state=job.state.value,
-        attempt=job.attempt,
-        created_at=job.created_at,
-        seconds=seconds,
-        options=dict(job.options),
-        engines=dict((job.result or {}).get("engines", {})),
-        stages=tuple(_stage(commit) for commit in one.commits),
-        error=job.error,
-        environment=dict(environment),
-    )
-
-
-def _stage(commit: StageCommit) -> StageReport:
-    detail = commit.detail
-    return StageReport(
-        stage=commit.stage,
-        seconds=commit.seconds,
-        peak_memory_bytes=detail.get("peak_memory_bytes"),
-        replica_peak_memory_bytes=dict(detail.get("replica_peak_memory_bytes", {})),
-    )
+    return vars(job) | {
+        "seconds": seconds,
+        "engines": (job.result or {}).get("engines", {}),
+        "stages": [
+            {"peak_memory_bytes": None, "replica_peak_memory_bytes": {}, **c.detail, **vars(c)}
+            for c in one.commits
+        ],
+        "environment": newest_environment(one),
+    }
 
 
 def _generation_of(version: int | None, jobs: Sequence[ProjectJob]) -> ProjectJob | None:
@@ -415,11 +359,6 @@ def _generation_of(version: int | None, jobs: Sequence[ProjectJob]) -> ProjectJo
     return found
 
 
-def _ranking(origin: ProjectJob | None) -> tuple[Candidate, ...]:
-    if origin is None:
-        return ()
-    return tuple(
-        Candidate(**candidate)
-        for commit in origin.commits
-        for candidate in commit.detail.get("ranking", ())
-    )
+def _ranking(origin: ProjectJob | None) -> list[Mapping[str, Any]]:
+    commits = () if origin is None else origin.commits
+    return [candidate for commit in commits for candidate in commit.detail.get("ranking", ())]

@@ -1,69 +1,75 @@
-"""Small plots as inline SVG: numbers over iterations, and shares of a whole.
+"""Where the parts of small plots lie: numbers over iterations, and shares of a whole.
 
-It knows numbers and labels; not what they measure. Every text is escaped here.
+It knows numbers; not what they measure, and not how `templates/plots.svg` draws them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
+from typing import ClassVar, NamedTuple
 
-__all__ = ["Point", "plot_over_iterations", "stacked_bar"]
+__all__ = ["Mark", "Plot", "Share", "plot_over_iterations", "stacked_bar"]
 
-_WIDTH, _HEIGHT = 440, 210
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 30, 34
 _TICKS = 4
 
 
-@dataclass(frozen=True)
-class Point:
-    """One iteration's number."""
+class Mark(NamedTuple):
+    """One iteration's number, and where it lies in the plot."""
 
+    x: float
+    y: float
     iteration: int
     value: float
     accepted: bool
 
 
-def plot_over_iterations(title: str, unit: str, points: Sequence[Point], digits: int) -> str:
-    """Accepted points are filled and joined; those that were rolled back are crosses."""
-    low, high = _padded([point.value for point in points])
-    last = max(1, *(point.iteration for point in points))
+@dataclass(frozen=True)
+class Plot:
+    """Numbers over iterations, in user units of the SVG; `ticks` are of the value, `steps` below.
 
-    def at(point: Point) -> tuple[float, float]:
-        x = _LEFT + (_WIDTH - _LEFT - _RIGHT) * point.iteration / last
-        y = _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * (point.value - low) / (high - low)
-        return round(x, 1), round(y, 1)
+    Attributes:
+        ticks: y and the value there.
+        steps: x and the iteration there.
+    """
 
-    parts = [f'<text class="t" x="{_LEFT}" y="16">{escape(title)} <tspan>{escape(unit)}</tspan>'
-             "</text>"]  # fmt: skip
-    for i in range(_TICKS + 1):
-        value = low + (high - low) * i / _TICKS
-        y = at(Point(0, value, True))[1]
-        parts.append(f'<line class="g" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>')
-        parts.append(
-            f'<text class="a" x="{_LEFT - 7}" y="{y + 4}" text-anchor="end">'
-            f"{value:.{digits}f}</text>"
-        )
-    step = max(1, -(-last // 10))
-    for k in range(0, last + 1, step):
-        x = at(Point(k, low, True))[0]
-        parts.append(f'<text class="a" x="{x}" y="{_HEIGHT - 12}" text-anchor="middle">{k}</text>')
-    line = " ".join("{},{}".format(*at(point)) for point in points if point.accepted)
-    parts.append(f'<polyline class="l" points="{line}"/>')
-    for point in points:
-        x, y = at(point)
-        word = "accepted" if point.accepted else "rolled back"
-        told = f"<title>iteration {point.iteration}: {point.value:.{digits}f}, {word}</title>"
-        if point.accepted:
-            parts.append(f'<circle class="ok" cx="{x}" cy="{y}" r="5">{told}</circle>')
-        else:
-            cross = f"M{x - 5} {y - 5}l10 10M{x - 5} {y + 5}l10 -10"
-            parts.append(f'<path class="no" d="{cross}">{told}</path>')
-    label = escape(f"{title} by iteration")
-    return (
-        f'<svg class="plot" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">'
-        f"{''.join(parts)}</svg>"
+    width: ClassVar[int] = 440
+    height: ClassVar[int] = 210
+    left: ClassVar[int] = 56
+    right: ClassVar[int] = 426
+    top: ClassVar[int] = 30
+    bottom: ClassVar[int] = 176
+
+    marks: tuple[Mark, ...]
+    ticks: tuple[tuple[float, float], ...]
+    steps: tuple[tuple[float, int], ...]
+
+
+class Share(NamedTuple):
+    """A named part of a whole that is 1000 units long."""
+
+    name: str
+    value: float
+    x: float
+    width: float
+
+
+def plot_over_iterations(points: Sequence[tuple[int, float, bool]]) -> Plot:
+    """Iteration, value and whether it was accepted, at their places."""
+    low, high = _padded([value for _, value, _ in points])
+    last = max(1, *(iteration for iteration, _, _ in points))
+
+    def x_of(iteration: int) -> float:
+        return round(Plot.left + (Plot.right - Plot.left) * iteration / last, 1)
+
+    def y_of(value: float) -> float:
+        return round(Plot.bottom - (Plot.bottom - Plot.top) * (value - low) / (high - low), 1)
+
+    levels = [low + (high - low) * i / _TICKS for i in range(_TICKS + 1)]
+    return Plot(
+        tuple(Mark(x_of(iteration), y_of(v), iteration, v, ok) for iteration, v, ok in points),
+        tuple((y_of(value), value) for value in levels),
+        tuple((x_of(k), k) for k in range(0, last + 1, max(1, -(-last // 10)))),
     )
 
 
@@ -73,18 +79,13 @@ def _padded(values: Sequence[float]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def stacked_bar(shares: Sequence[tuple[str, float]]) -> str:
-    """Named shares of a whole, side by side; the labels belong into a legend in this order."""
-    total = sum(value for _, value in shares) or 1.0
-    x, parts = 0.0, []
-    for i, (name, value) in enumerate(shares):
+def stacked_bar(values: Sequence[tuple[str, float]]) -> list[Share]:
+    """Named shares of a whole, side by side."""
+    total = sum(value for _, value in values) or 1.0
+    shares: list[Share] = []
+    x = 0.0
+    for name, value in values:
         width = 1000 * value / total
-        parts.append(
-            f'<rect class="c{i % 8}" x="{x:.2f}" width="{width:.2f}" height="26">'
-            f"<title>{escape(name)}: {value:.1f} s</title></rect>"
-        )
+        shares.append(Share(name, value, x, width))
         x += width
-    return (
-        '<svg class="bar" viewBox="0 0 1000 26" preserveAspectRatio="none" role="img" '
-        f'aria-label="shares of the time">{"".join(parts)}</svg>'
-    )
+    return shares

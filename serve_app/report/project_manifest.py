@@ -20,7 +20,7 @@ from pipeline.flow.manifest import (
     content_hash,
 )
 
-__all__ = ["manifest_document"]
+__all__ = ["manifest_document", "newest_environment"]
 
 _KINDS = {JobKind.GENERATE: StepKind.GENERATE, JobKind.REFINE: StepKind.REFINE}
 
@@ -42,7 +42,7 @@ async def manifest_document(records: Records, blobs: Blobs, project_id: str) -> 
         blobs.get(Bucket.PROCESSED, project.processed_path),
     )
     done = [one for one in jobs if one.job.kind in _KINDS and one.job.state is JobState.SUCCEEDED]
-    environments = [found for one in done if (found := _environment(one))]
+    environments = [where for one in done if (where := newest_environment(one))]
     finished = [one.job.finished_at for one in done if one.job.finished_at is not None]
     manifest = Manifest(
         project_id=project.id,
@@ -59,12 +59,10 @@ async def manifest_document(records: Records, blobs: Blobs, project_id: str) -> 
     return {**manifest.to_json(), "notes": _notes(jobs, done, environments)}
 
 
-def _environment(one: ProjectJob) -> dict[str, Any]:
-    """Of the newest attempt of a job."""
-    found: dict[str, Any] = {}
-    for commit in one.commits:
-        found = dict(commit.detail.get("environment", found))
-    return found
+def newest_environment(one: ProjectJob) -> dict[str, Any]:
+    """Where the newest attempt of a job ran; empty in rows of releases that did not keep it."""
+    kept = [c.detail["environment"] for c in one.commits if "environment" in c.detail]
+    return dict(kept[-1]) if kept else {}
 
 
 def _step(one: ProjectJob, background_engine: str) -> Step:
