@@ -20,6 +20,7 @@ from typing import Any
 
 from deployments.draining import is_draining
 from deployments.handles import HandlePorts
+from deployments.jobs.commits import ExportRow, ModelRow, StageCommit
 from deployments.jobs.job_errors import StaleAttempt
 from deployments.jobs.journal import (
     Meters,
@@ -31,17 +32,7 @@ from deployments.jobs.journal import (
 from deployments.jobs.model_pictures import PIPELINE_END, show_models
 from deployments.jobs.paths import AttemptPaths
 from deployments.jobs.peak_memory import PeakMemory
-from deployments.jobs.rows import (
-    Bucket,
-    ExportRow,
-    Job,
-    JobError,
-    JobKind,
-    JobState,
-    Lease,
-    ModelRow,
-    StageCommit,
-)
+from deployments.jobs.rows import Bucket, Job, JobError, JobKind, JobState, Lease
 from deployments.jobs.store import Store, StoreSource
 from pipeline.errors import (
     GlimpseError,

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from deployments.jobs.rows import StageCommit
+from deployments.jobs.commits import StageCommit
 from deployments.jobs.store import Records
 from deployments.model_host import ModelHost
 from pipeline.control import Control, Progress, Report, ignore_progress

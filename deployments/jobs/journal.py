@@ -15,20 +15,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from deployments.jobs.job_errors import StaleAttempt
-from deployments.jobs.paths import AttemptPaths, sibling
-from deployments.jobs.peak_memory import PeakMemory
-from deployments.jobs.rows import (
-    Bucket,
+from deployments.jobs.commits import (
     DepthRow,
     EnhancedViewRow,
     IterationRow,
-    Lease,
     ModelRow,
-    ProjectDetail,
     StageCommit,
     ViewRow,
 )
+from deployments.jobs.job_errors import StaleAttempt
+from deployments.jobs.paths import AttemptPaths, sibling
+from deployments.jobs.peak_memory import PeakMemory
+from deployments.jobs.rows import Bucket, Lease, ProjectDetail
 from deployments.jobs.score_documents import iteration_document, read_outcome, scores_document
 from deployments.jobs.store import Store
 from pipeline.control import Progress

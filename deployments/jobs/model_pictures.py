@@ -10,16 +10,9 @@ import asyncio
 import logging
 import time
 
+from deployments.jobs.commits import ModelRow, PreviewRow, SheetRow, StageCommit
 from deployments.jobs.journal import StoreJournal
-from deployments.jobs.rows import (
-    Bucket,
-    JobKind,
-    ModelRow,
-    PreviewRow,
-    ProjectDetail,
-    SheetRow,
-    StageCommit,
-)
+from deployments.jobs.rows import Bucket, JobKind, ProjectDetail
 from pipeline.errors import InvalidInput, ModelFailed
 from pipeline.flow.generate import STAGE_SPANS
 from pipeline.flow.previews import Previews, make_previews

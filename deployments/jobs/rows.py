@@ -1,47 +1,55 @@
-"""The rows a store keeps, and the few words they are made of: buckets, states, kinds.
+"""Projects and jobs as a store answers them, and their words: buckets, kinds, states.
 
-Plain frozen values. Who moves them stands in `deployments.jobs.store`; which column or JSON field
-each becomes stands in `serve_app.stores.rows` and `supabase/migrations`.
+Frozen dataclasses. Their fields are the names in the JSON of the SQL functions, from which pydantic
+reads them. It does not know who moves them (`deployments.jobs.store`) nor how the JSON travels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from deployments.jobs.commits import (
+    DepthRow,
+    ExportRow,
+    IterationRow,
+    ModelRow,
+    PreviewRow,
+    SheetRow,
+    StageCommit,
+    ViewRow,
+)
 
 __all__ = [
     "Bucket",
-    "DepthRow",
-    "EnhancedViewRow",
     "EventKind",
-    "ExportRow",
     "Heartbeat",
-    "IterationRow",
     "Job",
     "JobError",
     "JobEvent",
     "JobKind",
     "JobState",
     "Lease",
-    "ModelRow",
     "NewJob",
-    "PreviewRow",
     "Project",
     "ProjectDetail",
     "ProjectJob",
     "ProjectPage",
     "ProjectStatus",
     "Queue",
-    "SheetRow",
-    "StageCommit",
     "Submitted",
     "Uploaded",
-    "ViewRow",
     "Webhook",
 ]
+
+
+#: A moment that a database told, in whatever time zone its session has.
+Moment = Annotated[datetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
 
 
 class Bucket(StrEnum):
@@ -112,8 +120,8 @@ class Project:
     processed_path: str
     background_engine: str
     error: str | None
-    created_at: datetime
-    updated_at: datetime
+    created_at: Moment
+    updated_at: Moment
 
 
 @dataclass(frozen=True)
@@ -193,10 +201,10 @@ class Job:
     queue_position: int | None
     ordinal: int
     number: int
-    created_at: datetime
-    step_started_at: datetime | None
-    started_at: datetime | None
-    finished_at: datetime | None
+    created_at: Moment
+    step_started_at: Moment | None
+    started_at: Moment | None
+    finished_at: Moment | None
 
 
 @dataclass(frozen=True)
@@ -218,10 +226,16 @@ class Uploaded:
 
 @dataclass(frozen=True)
 class ProjectPage:
-    """Some projects, newest first, and where the next page begins; None: this is the last."""
+    """Some projects, newest first; `more`: it is not the last page."""
 
     projects: tuple[Project, ...]
-    next_after: tuple[datetime, str] | None
+    more: bool
+
+    @property
+    def next_after(self) -> tuple[datetime, str] | None:
+        """Where the next page begins; None: this is the last."""
+        last = self.projects[-1] if self.more else None
+        return None if last is None else (last.created_at, last.id)
 
 
 @dataclass(frozen=True)
@@ -262,7 +276,7 @@ class JobEvent:
     job_id: str
     job_number: int
     seq: int
-    at: datetime
+    at: Moment
     kind: EventKind
     data: Mapping[str, Any]
 
@@ -297,165 +311,6 @@ class Heartbeat:
 
 
 @dataclass(frozen=True)
-class ViewRow:
-    """One synthesised view: a row of `multiview_generation`."""
-
-    view_index: int
-    image_path: str
-    azimuth_deg: float
-    elevation_deg: float
-    engine: str
-
-
-@dataclass(frozen=True)
-class DepthRow:
-    """Depth of one view: a row of `depth_maps`."""
-
-    view_index: int
-    depth_path: str
-    heat_map_path: str
-    engine: str
-    min_depth: float
-    max_depth: float
-
-
-@dataclass(frozen=True)
-class ModelRow:
-    """One version of the splat model: a row of `gaussian_splat_models`.
-
-    Attributes:
-        scores: the scores without a column of their own, JSON-ready: `silhouette_iou`,
-            `consistency`, `floaters`, `views`, `extra`. Empty in rows of releases without them.
-    """
-
-    version: int
-    model_path: str
-    engine: str
-    origin: str
-    splat_count: int
-    file_size_bytes: int
-    psnr: float | None = None
-    ssim: float | None = None
-    lpips: float | None = None
-    overall_quality: float | None = None
-    scores: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class IterationRow:
-    """One refinement iteration, accepted or not.
-
-    It fills a row of `enhancement_iterations` (what ran) and one of `refinement_metrics` (what
-    came out). `model_version` is None when the iteration was rolled back. Iteration 0 is the
-    model before refinement.
-
-    Attributes:
-        scores: as in `ModelRow`.
-        detail: `parameters`, `view_weights` (view to trust) and `guards`, JSON-ready. Empty in
-            rows of releases without them.
-    """
-
-    iteration_number: int
-    accepted: bool
-    model_version: int | None
-    enhance_engine: str
-    strength: float
-    learning_rate: float
-    seconds: float
-    overall_quality: float
-    psnr: float
-    ssim: float
-    lpips: float | None
-    note: str = ""
-    scores: Mapping[str, Any] = field(default_factory=dict)
-    detail: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class EnhancedViewRow:
-    """One enhanced target view: a row of `enhanced_views`.
-
-    Attributes:
-        before_path, after_path: renders of the model before and after the round, in ENHANCED.
-        weight: how far the target was trusted, 0..1.
-    """
-
-    iteration_number: int
-    view_index: int
-    image_path: str
-    engine: str
-    before_path: str | None = None
-    after_path: str | None = None
-    weight: float | None = None
-
-
-@dataclass(frozen=True)
-class ExportRow:
-    """One exported file: a row of `export_history`.
-
-    Attributes:
-        options: every option with its value, canonical: equal options make equal files. Empty in
-            rows of releases that had but `format` and `optimize`.
-        contents, saved, notes: of `pipeline.requests.ExportedFile`.
-    """
-
-    model_version: int
-    format: str
-    optimize: bool
-    file_path: str
-    file_size_bytes: int
-    seconds: float
-    options: Mapping[str, Any] = field(default_factory=dict)
-    contents: Mapping[str, int] = field(default_factory=dict)
-    saved: Mapping[str, int] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class PreviewRow:
-    """Pictures of one model version: a row of `model_previews`; PNG and MP4 in MODELS."""
-
-    version: int
-    thumbnail_path: str
-    turntable_path: str
-
-
-@dataclass(frozen=True)
-class SheetRow:
-    """One picture of the whole project with renders of one model version: `contact_sheets`."""
-
-    model_version: int
-    image_path: str
-
-
-@dataclass(frozen=True)
-class StageCommit:
-    """Everything a stage adds to the records, committed in one atomic step under the fence.
-
-    Committing a stage of a job a second time with the same or a newer fence replaces what the
-    stage had committed (the rows are keyed by job and stage).
-
-    Attributes:
-        stage: name of the stage; an iteration of refine is a stage of its own.
-        seconds: how long the stage took; added to `Job.timings`.
-        detail: JSON-ready facts: what the stage needs to be resumed (file names), `hashes` of its
-            artefacts, peak memory.
-    """
-
-    stage: str
-    seconds: float
-    views: tuple[ViewRow, ...] = ()
-    depths: tuple[DepthRow, ...] = ()
-    models: tuple[ModelRow, ...] = ()
-    iterations: tuple[IterationRow, ...] = ()
-    enhanced: tuple[EnhancedViewRow, ...] = ()
-    exports: tuple[ExportRow, ...] = ()
-    previews: tuple[PreviewRow, ...] = ()
-    sheets: tuple[SheetRow, ...] = ()
-    detail: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class ProjectDetail:
     """A project with all its rows, read in one snapshot.
 
@@ -487,4 +342,4 @@ class ProjectJob:
     """One job of a project with everything its attempts committed, in order of commit."""
 
     job: Job
-    commits: tuple[StageCommit, ...]
+    commits: Annotated[tuple[StageCommit, ...], Field(validation_alias="stages")]

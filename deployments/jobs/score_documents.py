@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from deployments.jobs.rows import EnhancedViewRow, IterationRow, ModelRow
+from deployments.jobs.commits import EnhancedViewRow, IterationRow, ModelRow
 from pipeline.journals import IterationOutcome
 from pipeline.types import Scores, ViewScore
 

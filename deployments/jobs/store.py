@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from deployments.jobs.commits import StageCommit
 from deployments.jobs.rows import (
     Bucket,
     Heartbeat,
@@ -35,7 +36,6 @@ from deployments.jobs.rows import (
     ProjectPage,
     ProjectStatus,
     Queue,
-    StageCommit,
     Submitted,
     Uploaded,
     Webhook,
@@ -54,27 +54,17 @@ class Records(Protocol):
         """Return if the store answers and its migrations are current, else `Unavailable`."""
 
     async def create_project(
-        self,
-        project_id: str,
-        *,
-        original_path: str,
-        processed_path: str,
-        background_engine: str,
+        self, project_id: str, *, original_path: str, processed_path: str, background_engine: str
     ) -> Project:
         """Insert a project with status READY. Raises Conflict when the id is taken."""
 
     async def begin_upload(
-        self,
-        project_id: str,
-        *,
-        original_path: str,
-        processed_path: str,
-        background_engine: str,
+        self, project_id: str, *, original_path: str, processed_path: str, background_engine: str
     ) -> None:
         """Insert a project with status UPLOADING, before its files are stored.
 
         Such a project takes no jobs and is in no list; one that stays so is removed by
-        `expire_uploads`. Raises Conflict when the id is taken.
+        `expire_uploads`. Raises Conflict when the id is taken, or its files are still to go.
         """
 
     async def finish_upload(
@@ -88,6 +78,7 @@ class Records(Protocol):
         Raises:
             IdempotencyMismatch: the key is known with another fingerprint; the project at hand is
                 given up.
+            NotFound: the upload was given up.
         """
 
     async def find_upload(self, idempotency_key: str, fingerprint: str) -> Project | None:
@@ -106,7 +97,7 @@ class Records(Protocol):
         """
 
     async def delete_project(self, project_id: str) -> Job | None:
-        """Mark a project for deletion; harmless when it is marked.
+        """Mark a project for deletion; harmless when it is marked, NotFound when nothing is left.
 
         A queued job is cancelled, a running one asked to stop: then it is returned. The project
         takes no further jobs.
@@ -116,12 +107,12 @@ class Records(Protocol):
         """Remove all rows of a project that is marked for deletion.
 
         False, and nothing is done, while a job of it holds a lease. True when the rows are gone,
-        also when they were gone before.
+        also when they were gone before. Raises Conflict when the project is not marked.
         """
 
     async def due_deletions(self, grace_s: float, limit: int = 20) -> tuple[str, ...]:
         """Ids of projects marked for deletion whose rows are still there, or went at least
-        `grace_s` ago: their files are to be deleted (once more)."""
+        `grace_s` ago: their files are to be deleted (once more). Oldest first."""
 
     async def end_deletion(self, project_id: str, grace_s: float) -> None:
         """All files were deleted: forget the mark if the rows went at least `grace_s` ago."""
@@ -157,7 +148,7 @@ class Records(Protocol):
     async def get_job(self, job_id: str) -> Job: ...
 
     async def queue(self) -> Queue:
-        """How many jobs wait and run."""
+        """How many jobs wait and run; one whose lease has expired counts as running."""
 
     async def job_events(
         self, job_id: str, *, after: int = 0, limit: int = 200
@@ -172,7 +163,8 @@ class Records(Protocol):
     def watch_job(self, job_id: str) -> AbstractContextManager[Changed]:
         """A context with a coroutine function that returns when the job may have changed.
 
-        Changes since the context was entered are never missed for longer than a poll.
+        Changes since the context was entered are never missed for longer than a poll. It may
+        return earlier, for nothing.
         """
 
     def watch_project(self, project_id: str) -> AbstractContextManager[Changed]:
@@ -203,7 +195,8 @@ class Records(Protocol):
         progress: float,
         step: str = "",
     ) -> Heartbeat:
-        """Renew the lease and publish progress. Never raises `StaleAttempt`: see `owned`.
+        """Renew the lease and publish progress. Never raises `StaleAttempt`: see `owned`, which a
+        job that was deleted is not.
 
         Also sets the project's status, step and percentage from the job's stage.
         """
@@ -212,7 +205,8 @@ class Records(Protocol):
         """Add a stage's rows. Raises `StaleAttempt`."""
 
     async def committed(self, job_id: str) -> tuple[StageCommit, ...]:
-        """What the job's attempts have committed so far, in order of commit."""
+        """What the job's attempts have committed so far, in order of commit; a stage that was
+        committed again keeps its place."""
 
     async def finish_job(
         self,
@@ -223,7 +217,10 @@ class Records(Protocol):
         result: Mapping[str, Any] | None = None,
         error: JobError | None = None,
     ) -> Job:
-        """End a job and set the project's status. Raises `StaleAttempt`."""
+        """End a job and set the project's status; the same attempt may do so twice.
+
+        Raises `StaleAttempt`.
+        """
 
     async def release_job(
         self, job_id: str, fence: int, error: JobError | None = None, *, delay_s: float = 0.0
@@ -250,7 +247,8 @@ class Records(Protocol):
     async def referenced_paths(self, project_id: str) -> Mapping[Bucket, frozenset[str]] | None:
         """Every object path that a row of the project names, read in one snapshot.
 
-        None while the project has a queued or running job, is uploading, or is gone.
+        None while the project has a queued or running job, is uploading, marked or gone. Every
+        bucket is in the answer.
         """
 
     async def mark_swept(self, job_id: str) -> None:
@@ -262,7 +260,10 @@ class Records(Protocol):
     async def finish_webhook(
         self, job_id: str, *, error: str | None = None, retry_in_s: float | None = None
     ) -> None:
-        """Note how a try went: delivered without `error`; given up without `retry_in_s`."""
+        """Note how a try went: delivered without `error`; given up without `retry_in_s`.
+
+        Harmless when the job is gone.
+        """
 
 
 class Blobs(Protocol):

@@ -14,15 +14,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
-from deployments.jobs.rows import (
-    Bucket,
-    IterationRow,
-    JobError,
-    JobKind,
-    JobState,
-    ModelRow,
-    ProjectJob,
-)
+from deployments.jobs.commits import IterationRow, ModelRow
+from deployments.jobs.rows import Bucket, JobError, JobKind, JobState, ProjectJob
 from deployments.jobs.score_documents import read_scores
 from deployments.jobs.store import Records
 from pipeline.errors import NotFound

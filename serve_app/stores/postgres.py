@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, ClassVar
 
 import asyncpg
@@ -25,8 +25,7 @@ __all__ = ["PostgresRecords", "migrate", "open_pool"]
 _log = logging.getLogger(__name__)
 
 #: `add_job_event_v1` and `purge_project_v1` notify here with ids of jobs and projects.
-_JOBS = "glimpse3d_jobs"
-_PROJECTS = "glimpse3d_projects"
+_CHANNELS = ("glimpse3d_jobs", "glimpse3d_projects")
 _CONNECT_TIMEOUT_S = 10.0
 _CALL_TIMEOUT_S = 30.0
 #: The server's name for us in `pg_stat_activity`.
@@ -138,7 +137,7 @@ class PostgresRecords(CallRecords):
         await self._changes.stop()
 
     async def call(self, function: str, **arguments: Any) -> Any:
-        """See `CallRecords.call`."""
+        """One statement, one connection for as long as it takes."""
         names = ", ".join(f"{name} => ${i}" for i, name in enumerate(arguments, start=1))
         values = [_argument(value) for value in arguments.values()]
         # `to_jsonb` lets one decoder serve functions that return text, numbers and documents.
@@ -148,16 +147,9 @@ class PostgresRecords(CallRecords):
                 answer = await connection.fetchval(query, *values)
         return None if answer is None else json.loads(answer)
 
-    def watch_job(self, job_id: str) -> AbstractContextManager[Changed]:
-        """See `Records.watch_job`: by notice while the listener listens, else by polling."""
-        return self._watched(_JOBS, job_id)
-
-    def watch_project(self, project_id: str) -> AbstractContextManager[Changed]:
-        """See `Records.watch_project`: by notice while the listener listens, else by polling."""
-        return self._watched(_PROJECTS, project_id)
-
     @contextmanager
     def _watched(self, channel: str, name: str) -> Iterator[Changed]:
+        """By notice while the listener listens, else by polling."""
         event = asyncio.Event()
 
         async def changed(left_s: float) -> None:
@@ -239,7 +231,7 @@ class _Changes:
         async with self._pool.acquire(timeout=_CONNECT_TIMEOUT_S) as connection:
             connection.add_termination_listener(ended)
             try:
-                for channel in (_JOBS, _PROJECTS):
+                for channel in _CHANNELS:
                     await connection.add_listener(channel, self._notice)
                 self.listening = True
                 self._wake_all()
@@ -250,7 +242,7 @@ class _Changes:
                 # The pool has taken a lost connection back already.
                 with suppress(asyncpg.InterfaceError):
                     connection.remove_termination_listener(ended)
-                    for channel in (_JOBS, _PROJECTS):
+                    for channel in _CHANNELS:
                         await connection.remove_listener(channel, self._notice)
 
     def _notice(self, _connection: Any, _pid: int, channel: str, payload: object) -> None:

@@ -1,40 +1,37 @@
 """The records port over anything that can call the SQL functions of `supabase/migrations`.
 
-It does not know how a call travels: a subclass says so in `call`, and in `watch_job` and
-`watch_project` how it hears of changes.
+`CallRecords` holds the table of methods and functions. It does not know how a call travels: a
+subclass says so in `call`, and in `_watched` how it learns of changes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
-from typing import Any, ClassVar
+from functools import cache, wraps
+from types import NoneType
+from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar, get_type_hints
 
+from pydantic import TypeAdapter
+
+from deployments.jobs.commits import StageCommit
 from deployments.jobs.job_errors import IdempotencyMismatch, ProjectBusy, StaleAttempt, TooBusy
 from deployments.jobs.rows import (
     Bucket,
-    Heartbeat,
     Job,
     JobError,
     JobEvent,
-    JobState,
-    Lease,
     NewJob,
-    Project,
-    ProjectDetail,
-    ProjectJob,
     ProjectPage,
     ProjectStatus,
-    Queue,
-    StageCommit,
     Submitted,
     Uploaded,
-    Webhook,
 )
-from deployments.jobs.store import Changed
+from deployments.jobs.store import Changed, Records
 from pipeline.errors import (
     Conflict,
     GlimpseError,
@@ -44,20 +41,6 @@ from pipeline.errors import (
     Unavailable,
 )
 from serve_app.stores.migrations import newest_version
-from serve_app.stores.rows import (
-    commit_document,
-    error_document,
-    read_commit,
-    read_detail,
-    read_event,
-    read_job,
-    read_page,
-    read_paths,
-    read_project,
-    read_project_job,
-    read_queue,
-    read_webhook,
-)
 
 __all__ = ["CallRecords", "error_for_sqlstate"]
 
@@ -115,6 +98,47 @@ def error_for_sqlstate(sqlstate: str, message: str, detail: str | None = None) -
     return GlimpseError(f"The database failed ({sqlstate}): {message}")
 
 
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+@cache
+def _reader(kind: Any) -> TypeAdapter[Any]:
+    """Reads and writes rows; made when it is first needed, for it takes some milliseconds."""
+    return TypeAdapter(kind)
+
+
+def _argument(value: Any) -> Any:
+    """An argument of a port's method as plain JSON values."""
+    if isinstance(value, StageCommit | JobError):
+        # The database judges values; what is no JSON at all is refused by `call`.
+        kind: Any = type(value)
+        return _reader(kind).dump_python(value, warnings=False)
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _step(
+    method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]], function: str
+) -> Callable[Concatenate[CallRecords, P], Coroutine[Any, Any, T]]:
+    """A method of the port that is one SQL function, with the parameters and the result of both.
+
+    Args:
+        method: the port's: parameter `x` goes into the function's `p_x`, and the function's JSON is
+            read as what the method is annotated to return.
+        function: in `public`.
+    """
+    signature, result = inspect.signature(method), get_type_hints(method)["return"]
+
+    @wraps(method)
+    def step(records: CallRecords, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+        given = signature.bind(records, *args, **kwargs)
+        given.apply_defaults()
+        _, *arguments = given.arguments.items()
+        return records.ask(function, result, **dict(arguments))
+
+    return step
+
+
 class CallRecords(ABC):
     """`deployments.jobs.store.Records` in terms of named SQL functions."""
 
@@ -128,25 +152,49 @@ class CallRecords(ABC):
         Raises errors of our tree and nothing else.
         """
 
-    def watch_job(self, job_id: str) -> AbstractContextManager[Changed]:
-        """See `Records.watch_job`; it may return earlier, for nothing. Polls."""
-        del job_id
-        return self._polled()
+    async def ask(self, function: str, result: Any, /, **arguments: Any) -> Any:
+        """Call a function with arguments as a method has them; its answer as `result`."""
+        answer = await self.call(
+            function, **{f"p_{name}": _argument(value) for name, value in arguments.items()}
+        )
+        # Functions say more than methods that return nothing do.
+        return None if result is NoneType else _reader(result).validate_python(answer)
 
-    def watch_project(self, project_id: str) -> AbstractContextManager[Changed]:
-        """See `Records.watch_project`; it may return earlier, for nothing. Polls."""
-        del project_id
-        return self._polled()
+    # --- methods that are one function -----------------------------------------------------------
 
-    @contextmanager
-    def _polled(self) -> Iterator[Changed]:
-        async def changed(left_s: float) -> None:
-            await asyncio.sleep(min(left_s, self.poll_s))
+    create_project = _step(Records.create_project, "create_project_v1")
+    begin_upload = _step(Records.begin_upload, "begin_upload_v1")
+    find_upload = _step(Records.find_upload, "find_upload_v1")
+    get_project = _step(Records.get_project, "get_project_v1")
+    project_detail = _step(Records.project_detail, "project_detail_v1")
+    project_jobs = _step(Records.project_jobs, "project_jobs_v1")
+    delete_project = _step(Records.delete_project, "delete_project_v1")
+    purge_project = _step(Records.purge_project, "purge_project_v1")
+    due_deletions = _step(Records.due_deletions, "due_deletions_v1")
+    end_deletion = _step(Records.end_deletion, "end_deletion_v1")
+    expire_projects = _step(Records.expire_projects, "expire_projects_v1")
+    expire_uploads = _step(Records.expire_uploads, "expire_uploads_v1")
 
-        yield changed
+    get_job = _step(Records.get_job, "get_job_v1")
+    queue = _step(Records.queue, "queue_v1")
+    job_events = _step(Records.job_events, "job_events_v2")
+    cancel_job = _step(Records.cancel_job, "cancel_job_v1")
+    claim_job = _step(Records.claim_job, "claim_job_v1")
+    heartbeat = _step(Records.heartbeat, "heartbeat_v2")
+    commit_stage = _step(Records.commit_stage, "commit_stage_v1")
+    committed = _step(Records.committed, "committed_v1")
+    finish_job = _step(Records.finish_job, "finish_job_v1")
+    release_job = _step(Records.release_job, "release_job_v2")
+
+    jobs_to_sweep = _step(Records.jobs_to_sweep, "jobs_to_sweep_v1")
+    mark_swept = _step(Records.mark_swept, "mark_swept_v1")
+    claim_webhook = _step(Records.claim_webhook, "claim_webhook_v1")
+    finish_webhook = _step(Records.finish_webhook, "finish_webhook_v1")
+
+    # --- methods whose parameters or answers differ from those of their function -----------------
 
     async def ping(self) -> None:
-        """See `Records.ping`. Newer migrations than ours are fine: functions are versioned."""
+        """Newer migrations than ours are fine: functions are versioned."""
         found = await self.call("schema_version_v1")
         wanted = newest_version()
         if not (isinstance(found, str) and found.isdigit()):
@@ -156,62 +204,20 @@ class CallRecords(ABC):
                 f"The database is at migration {found}, this release needs {wanted}: migrate it."
             )
 
-    async def create_project(
-        self,
-        project_id: str,
-        *,
-        original_path: str,
-        processed_path: str,
-        background_engine: str,
-    ) -> Project:
-        """See `Records.create_project`; an id that is taken is a `Conflict`."""
-        document = await self.call(
-            "create_project_v1",
-            p_project_id=project_id,
-            p_original_path=original_path,
-            p_processed_path=processed_path,
-            p_background_engine=background_engine,
-        )
-        return read_project(document)
-
-    async def begin_upload(
-        self,
-        project_id: str,
-        *,
-        original_path: str,
-        processed_path: str,
-        background_engine: str,
-    ) -> None:
-        """See `Records.begin_upload`; an id whose files are still to be deleted is taken too."""
-        await self.call(
-            "begin_upload_v1",
-            p_project_id=project_id,
-            p_original_path=original_path,
-            p_processed_path=processed_path,
-            p_background_engine=background_engine,
-        )
-
     async def finish_upload(
         self, project_id: str, *, idempotency_key: str | None = None, fingerprint: str = ""
     ) -> Uploaded:
-        """See `Records.finish_upload`; an upload that was given up is `NotFound`."""
-        document = await self.call(
+        """A mismatch comes as an answer: an error would undo that the project was given up."""
+        answer = await self.call(
             "finish_upload_v1",
             p_project_id=project_id,
             p_idempotency_key=idempotency_key,
             p_fingerprint=fingerprint,
         )
-        if "mismatch" in document:
-            # An answer, because an error would have undone that the project was given up.
-            raise IdempotencyMismatch(document["mismatch"])
-        return Uploaded(read_project(document["project"]), document["created"])
-
-    async def find_upload(self, idempotency_key: str, fingerprint: str) -> Project | None:
-        """See `Records.find_upload`."""
-        document = await self.call(
-            "find_upload_v1", p_idempotency_key=idempotency_key, p_fingerprint=fingerprint
-        )
-        return None if document is None else read_project(document)
+        if "mismatch" in answer:
+            raise IdempotencyMismatch(answer["mismatch"])
+        uploaded: Uploaded = _reader(Uploaded).validate_python(answer)
+        return uploaded
 
     async def list_projects(
         self,
@@ -220,102 +226,67 @@ class CallRecords(ABC):
         after: tuple[datetime, str] | None = None,
         limit: int = 20,
     ) -> ProjectPage:
-        """See `Records.list_projects`."""
-        document = await self.call(
+        """A moment travels as text in ISO format."""
+        page: ProjectPage = await self.ask(
             "list_projects_v1",
-            p_status=None if status is None else status.value,
-            p_after_at=None if after is None else after[0].isoformat(),
-            p_after_id=None if after is None else after[1],
-            p_limit=limit,
+            ProjectPage,
+            status=status,
+            after_at=None if after is None else after[0].isoformat(),
+            after_id=None if after is None else after[1],
+            limit=limit,
         )
-        return read_page(document)
-
-    async def delete_project(self, project_id: str) -> Job | None:
-        """See `Records.delete_project`; `NotFound` when nothing of the project is left."""
-        document = await self.call("delete_project_v1", p_project_id=project_id)
-        return None if document is None else read_job(document)
-
-    async def purge_project(self, project_id: str) -> bool:
-        """See `Records.purge_project`; a project that is not marked is a `Conflict`."""
-        purged: bool = await self.call("purge_project_v1", p_project_id=project_id)
-        return purged
-
-    async def due_deletions(self, grace_s: float, limit: int = 20) -> tuple[str, ...]:
-        """See `Records.due_deletions`; oldest first."""
-        return tuple(await self.call("due_deletions_v1", p_grace_s=float(grace_s), p_limit=limit))
-
-    async def end_deletion(self, project_id: str, grace_s: float) -> None:
-        """See `Records.end_deletion`."""
-        await self.call("end_deletion_v1", p_project_id=project_id, p_grace_s=float(grace_s))
-
-    async def expire_projects(self, ttl_s: float, limit: int = 20) -> tuple[str, ...]:
-        """See `Records.expire_projects`."""
-        return tuple(await self.call("expire_projects_v1", p_ttl_s=float(ttl_s), p_limit=limit))
-
-    async def expire_uploads(self, age_s: float, limit: int = 20) -> tuple[str, ...]:
-        """See `Records.expire_uploads`."""
-        return tuple(await self.call("expire_uploads_v1", p_age_s=float(age_s), p_limit=limit))
-
-    async def get_project(self, project_id: str) -> Project:
-        """See `Records.get_project`."""
-        return read_project(await self.call("get_project_v1", p_project_id=project_id))
-
-    async def project_detail(self, project_id: str) -> ProjectDetail:
-        """See `Records.project_detail`; one round trip, one snapshot."""
-        return read_detail(await self.call("project_detail_v1", p_project_id=project_id))
-
-    async def project_jobs(self, project_id: str) -> tuple[ProjectJob, ...]:
-        """See `Records.project_jobs`; one round trip, one snapshot."""
-        documents = await self.call("project_jobs_v1", p_project_id=project_id)
-        return tuple(read_project_job(document) for document in documents)
+        return page
 
     async def submit_job(self, job: NewJob) -> Submitted:
-        """See `Records.submit_job`."""
-        document = await self.call(
-            "submit_job_v2",
-            p_project_id=job.project_id,
-            p_kind=job.kind.value,
-            p_options=dict(job.options),
-            p_fingerprint=job.fingerprint,
-            p_idempotency_key=job.idempotency_key,
-            p_max_attempts=job.max_attempts,
-            p_max_queued=job.max_queued,
-            p_client=job.client,
-            p_shape=job.shape,
-            p_webhook_url=job.webhook_url,
-        )
-        return Submitted(read_job(document["job"]), document["created"])
-
-    async def get_job(self, job_id: str) -> Job:
-        """See `Records.get_job`."""
-        return read_job(await self.call("get_job_v1", p_job_id=job_id))
-
-    async def queue(self) -> Queue:
-        """See `Records.queue`; a running job whose lease has expired counts as running."""
-        return read_queue(await self.call("queue_v1"))
-
-    async def job_events(
-        self, job_id: str, *, after: int = 0, limit: int = 200
-    ) -> tuple[JobEvent, ...]:
-        """See `Records.job_events`."""
-        documents = await self.call("job_events_v2", p_job_id=job_id, p_after=after, p_limit=limit)
-        return tuple(read_event(document) for document in documents)
+        """Every field of the job is a parameter."""
+        submitted: Submitted = await self.ask("submit_job_v2", Submitted, **vars(job))
+        return submitted
 
     async def project_events(
         self, project_id: str, *, after: tuple[int, int] = (0, 0), limit: int = 200
     ) -> tuple[JobEvent, ...]:
-        """See `Records.project_events`."""
-        documents = await self.call(
+        """The pair travels as two numbers."""
+        events: tuple[JobEvent, ...] = await self.ask(
             "project_events_v1",
-            p_project_id=project_id,
-            p_after_job=after[0],
-            p_after_seq=after[1],
-            p_limit=limit,
+            tuple[JobEvent, ...],
+            project_id=project_id,
+            after_job=after[0],
+            after_seq=after[1],
+            limit=limit,
         )
-        return tuple(read_event(document) for document in documents)
+        return events
+
+    _named_paths = _step(Records.referenced_paths, "referenced_paths_v1")
+
+    async def referenced_paths(self, project_id: str) -> Mapping[Bucket, frozenset[str]] | None:
+        """Every bucket is in the answer."""
+        named = await self._named_paths(project_id)
+        if named is None:
+            return None
+        return {bucket: named.get(bucket, frozenset()) for bucket in Bucket}
+
+    # --- waiting ---------------------------------------------------------------------------------
+
+    def watch_job(self, job_id: str) -> AbstractContextManager[Changed]:
+        """By what `_watched` of the store does."""
+        return self._watched("glimpse3d_jobs", job_id)
+
+    def watch_project(self, project_id: str) -> AbstractContextManager[Changed]:
+        """The same."""
+        return self._watched("glimpse3d_projects", project_id)
+
+    @contextmanager
+    def _watched(self, channel: str, name: str) -> Iterator[Changed]:
+        """Polls, unless a subclass is told of changes: `name` on the channel of PostgreSQL."""
+        del channel, name
+
+        async def changed(left_s: float) -> None:
+            await asyncio.sleep(min(left_s, self.poll_s))
+
+        yield changed
 
     async def wait_for_job(self, job_id: str, timeout_s: float) -> Job:
-        """See `Records.wait_for_job`."""
+        """Reads, and waits for a change, until the job has ended or the time is up."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         with self.watch_job(job_id) as changed:
@@ -325,107 +296,3 @@ class CallRecords(ABC):
                 if job.state.ended or left_s <= 0:
                     return job
                 await changed(left_s)
-
-    async def claim_job(self, worker: str, lease_s: float) -> Lease | None:
-        """See `Records.claim_job`."""
-        document = await self.call("claim_job_v1", p_worker=worker, p_lease_s=float(lease_s))
-        return None if document is None else Lease(read_job(document["job"]), document["fence"])
-
-    async def heartbeat(
-        self,
-        job_id: str,
-        fence: int,
-        *,
-        lease_s: float,
-        stage: str,
-        progress: float,
-        step: str = "",
-    ) -> Heartbeat:
-        """See `Records.heartbeat`; a job that was deleted is not owned."""
-        document = await self.call(
-            "heartbeat_v2",
-            p_job_id=job_id,
-            p_fence=fence,
-            p_lease_s=float(lease_s),
-            p_stage=stage,
-            p_progress=float(progress),
-            p_step=step,
-        )
-        return Heartbeat(document["owned"], document["cancel_requested"])
-
-    async def commit_stage(self, job_id: str, fence: int, commit: StageCommit) -> None:
-        """See `Records.commit_stage`."""
-        document = commit_document(commit)
-        await self.call("commit_stage_v1", p_job_id=job_id, p_fence=fence, p_commit=document)
-
-    async def committed(self, job_id: str) -> tuple[StageCommit, ...]:
-        """See `Records.committed`; a stage committed again keeps its place in the order."""
-        documents = await self.call("committed_v1", p_job_id=job_id)
-        return tuple(read_commit(document) for document in documents)
-
-    async def finish_job(
-        self,
-        job_id: str,
-        fence: int,
-        *,
-        state: JobState,
-        result: Mapping[str, Any] | None = None,
-        error: JobError | None = None,
-    ) -> Job:
-        """See `Records.finish_job`; the same attempt may finish the same way twice."""
-        document = await self.call(
-            "finish_job_v1",
-            p_job_id=job_id,
-            p_fence=fence,
-            p_state=state.value,
-            p_result=None if result is None else dict(result),
-            p_error=None if error is None else error_document(error),
-        )
-        return read_job(document)
-
-    async def release_job(
-        self, job_id: str, fence: int, error: JobError | None = None, *, delay_s: float = 0.0
-    ) -> Job:
-        """See `Records.release_job`."""
-        document = await self.call(
-            "release_job_v2",
-            p_job_id=job_id,
-            p_fence=fence,
-            p_error=None if error is None else error_document(error),
-            p_delay_s=float(delay_s),
-        )
-        return read_job(document)
-
-    async def cancel_job(self, job_id: str) -> Job:
-        """See `Records.cancel_job`."""
-        return read_job(await self.call("cancel_job_v1", p_job_id=job_id))
-
-    async def jobs_to_sweep(self, limit: int = 20) -> tuple[Job, ...]:
-        """See `Records.jobs_to_sweep`; not of projects that are busy or marked for deletion."""
-        documents = await self.call("jobs_to_sweep_v1", p_limit=limit)
-        return tuple(read_job(document) for document in documents)
-
-    async def referenced_paths(self, project_id: str) -> Mapping[Bucket, frozenset[str]] | None:
-        """See `Records.referenced_paths`; a project that is marked for deletion counts as gone."""
-        document = await self.call("referenced_paths_v1", p_project_id=project_id)
-        return None if document is None else read_paths(document)
-
-    async def mark_swept(self, job_id: str) -> None:
-        """See `Records.mark_swept`."""
-        await self.call("mark_swept_v1", p_job_id=job_id)
-
-    async def claim_webhook(self, lease_s: float) -> Webhook | None:
-        """See `Records.claim_webhook`."""
-        document = await self.call("claim_webhook_v1", p_lease_s=float(lease_s))
-        return None if document is None else read_webhook(document)
-
-    async def finish_webhook(
-        self, job_id: str, *, error: str | None = None, retry_in_s: float | None = None
-    ) -> None:
-        """See `Records.finish_webhook`; harmless when the job is gone."""
-        await self.call(
-            "finish_webhook_v1",
-            p_job_id=job_id,
-            p_error=error,
-            p_retry_in_s=None if retry_in_s is None else float(retry_in_s),
-        )

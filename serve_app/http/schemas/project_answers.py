@@ -10,15 +10,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel
 
-from deployments.jobs.rows import (
-    Bucket,
-    ExportRow,
-    IterationRow,
-    ModelRow,
-    PreviewRow,
-    Project,
-    ProjectDetail,
-)
+from deployments.jobs.commits import ExportRow, IterationRow, ModelRow, PreviewRow
+from deployments.jobs.rows import Bucket, Project, ProjectDetail
 from pipeline.rig import VIEW_COUNT
 from serve_app.http.schemas.job_answers import JobAnswer
 from serve_app.http.schemas.result_answers import Url

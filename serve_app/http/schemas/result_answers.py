@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from deployments.jobs.rows import Bucket, ExportRow, Job, JobKind, Project
+from deployments.jobs.commits import ExportRow
+from deployments.jobs.rows import Bucket, Job, JobKind, Project
 from pipeline.file_types import media_type
 
 __all__ = [

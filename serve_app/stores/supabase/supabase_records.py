@@ -25,7 +25,7 @@ class SupabaseRecords(CallRecords):
         self._client = client
 
     async def call(self, function: str, **arguments: Any) -> Any:
-        """See `CallRecords.call`."""
+        """One request."""
         # JSON has no infinities; PostgreSQL reads a number from its text, too.
         arguments = {
             name: str(value) if isinstance(value, float) and not math.isfinite(value) else value

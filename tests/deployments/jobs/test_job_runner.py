@@ -13,21 +13,11 @@ from PIL import Image
 from deployments import driver
 from deployments.driver import DriverSettings, JobRunner
 from deployments.jobs import model_pictures as previews
+from deployments.jobs.commits import IterationRow, PreviewRow, SheetRow
 from deployments.jobs.job_errors import StaleAttempt
 from deployments.jobs.journal import StoreJournal, StoreRefineJournal
 from deployments.jobs.paths import AttemptPaths
-from deployments.jobs.rows import (
-    Bucket,
-    Heartbeat,
-    IterationRow,
-    JobKind,
-    JobState,
-    Lease,
-    NewJob,
-    PreviewRow,
-    ProjectStatus,
-    SheetRow,
-)
+from deployments.jobs.rows import Bucket, Heartbeat, JobKind, JobState, Lease, NewJob, ProjectStatus
 from deployments.jobs.score_documents import read_scores, scores_document
 from deployments.jobs.store import Store
 from pipeline.control import ignore_progress

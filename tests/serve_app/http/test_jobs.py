@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from deployments.jobs.commits import StageCommit
 from deployments.jobs.outbox import WebhookRules
-from deployments.jobs.rows import Heartbeat, JobKind, JobState, NewJob, StageCommit
+from deployments.jobs.rows import Heartbeat, JobKind, JobState, NewJob
 from tests.serve_app.http.test_contract import API, upload
 
 RULES = WebhookRules("whsec_" + base64.b64encode(bytes(range(24))).decode())

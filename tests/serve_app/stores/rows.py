@@ -7,22 +7,18 @@ from typing import Any
 
 import asyncpg
 
-from deployments.jobs.rows import (
+from deployments.jobs.commits import (
     DepthRow,
     EnhancedViewRow,
     ExportRow,
     IterationRow,
-    Job,
-    JobKind,
-    JobState,
-    Lease,
     ModelRow,
-    NewJob,
     PreviewRow,
     SheetRow,
     StageCommit,
     ViewRow,
 )
+from deployments.jobs.rows import Job, JobKind, JobState, Lease, NewJob
 from deployments.jobs.store import Records
 
 LEASE_S = 600.0

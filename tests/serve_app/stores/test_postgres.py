@@ -11,8 +11,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from deployments.jobs.commits import StageCommit
 from deployments.jobs.job_errors import IdempotencyMismatch, ProjectBusy, StaleAttempt
-from deployments.jobs.rows import JobKind, JobState, StageCommit
+from deployments.jobs.rows import JobKind, JobState
 from deployments.jobs.store import Store
 from pipeline.errors import (
     Conflict,

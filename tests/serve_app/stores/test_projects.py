@@ -8,8 +8,9 @@ from datetime import datetime
 
 import pytest
 
+from deployments.jobs.commits import StageCommit
 from deployments.jobs.job_errors import IdempotencyMismatch, StaleAttempt
-from deployments.jobs.rows import JobKind, JobState, Lease, ProjectStatus, StageCommit
+from deployments.jobs.rows import JobKind, JobState, Lease, ProjectStatus
 from deployments.jobs.store import Records, Store
 from pipeline.errors import Conflict, InvalidInput, NotFound
 

@@ -9,16 +9,8 @@ from typing import Any
 
 import pytest
 
-from deployments.jobs.rows import (
-    EventKind,
-    Job,
-    JobError,
-    JobKind,
-    JobState,
-    Lease,
-    Queue,
-    StageCommit,
-)
+from deployments.jobs.commits import StageCommit
+from deployments.jobs.rows import EventKind, Job, JobError, JobKind, JobState, Lease, Queue
 from deployments.jobs.store import Records, Store
 from pipeline.errors import InvalidInput, NotFound
 from serve_app.stores import PostgresRecords

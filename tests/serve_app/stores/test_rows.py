@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from deployments.jobs.rows import JobKind, JobState, ProjectStatus, StageCommit
+from deployments.jobs.commits import StageCommit
+from deployments.jobs.rows import JobKind, JobState, ProjectStatus
 from deployments.jobs.store import Store
 from pipeline.errors import Conflict, InvalidInput, NotFound
 

@@ -17,7 +17,8 @@ import pytest
 import typer
 
 from deployments.driver import DriverSettings
-from deployments.jobs.rows import Bucket, JobError, JobKind, JobState, StageCommit
+from deployments.jobs.commits import StageCommit
+from deployments.jobs.rows import Bucket, JobError, JobKind, JobState
 from deployments.jobs.store import Store
 from serve_app.cli.main import app
 from serve_app.settings import AppArgs, Environment

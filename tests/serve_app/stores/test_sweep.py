@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from deployments.jobs.rows import Bucket, JobKind, JobState, Lease, StageCommit
+from deployments.jobs.commits import StageCommit
+from deployments.jobs.rows import Bucket, JobKind, JobState, Lease
 from deployments.jobs.store import Records, Store
 from pipeline.errors import InvalidInput
 
