@@ -13,9 +13,10 @@ from ray import serve
 from ray.serve import Application
 
 from deployments.dispatcher import Dispatcher, DispatcherSettings
-from deployments.driver import Driver, DriverSettings
+from deployments.driver import Driver
 from deployments.handles import HandlePorts
 from deployments.jobs.janitor import JanitorSettings
+from deployments.jobs.runner import RunnerSettings
 from deployments.model_host import ModelHost
 from pipeline.ports import PortName
 from serve_app.http.dependencies import Limits
@@ -102,12 +103,8 @@ def compose(args: AppArgs, parts: Parts) -> Application:
     )(Driver).bind(
         stores,
         HandlePorts(**handles),
-        DriverSettings(
-            lease_s=args.lease_s,
-            model_dir=args.model_dir,
-            niceness=_DRIVER_NICENESS,
-            **parts.driver,
-        ),
+        RunnerSettings(lease_s=args.lease_s, model_dir=args.model_dir, **parts.driver),
+        _DRIVER_NICENESS,
     )
     dispatcher = deployment(
         "Dispatcher",

@@ -10,8 +10,8 @@ import asyncio
 import logging
 import time
 
+from deployments.jobs.attempt import Attempt
 from deployments.jobs.commits import ModelRow, PreviewRow, SheetRow, StageCommit
-from deployments.jobs.journal import StoreJournal
 from deployments.jobs.rows import Bucket, JobKind, ProjectDetail
 from pipeline.errors import InvalidInput, ModelFailed
 from pipeline.flow.generate import STAGE_SPANS
@@ -23,9 +23,12 @@ from pipeline.ports import Ports
 from pipeline.requests import Renders
 from pipeline.types import UInt8Array
 
-__all__ = ["PIPELINE_END", "PREVIEW_SPANS", "show_models"]
+__all__ = ["PIPELINE_END", "PREVIEW_SPANS", "PictureSize", "show_models"]
 
 log = logging.getLogger("ray.serve")
+
+#: Frames of a turntable, and pixels along each side of it and of a thumbnail.
+PictureSize = tuple[int, int]
 
 #: Where the pipeline's own stages end in the progress of the whole job.
 PIPELINE_END = {JobKind.GENERATE: STAGE_SPANS["splats"][1], JobKind.REFINE: 0.85}
@@ -37,9 +40,7 @@ PREVIEW_SPANS = {
 }
 
 
-async def show_models(
-    journal: StoreJournal, ports: Ports, pictures: tuple[int, int] | None = None
-) -> None:
+async def show_models(attempt: Attempt, ports: Ports, pictures: PictureSize | None = None) -> None:
     """Thumbnail and turntable of every version that has none, then the contact sheet.
 
     Every version is a commit of its own: an attempt that follows goes on with the next one. An
@@ -47,50 +48,51 @@ async def show_models(
     ever succeed again.
 
     Args:
-        pictures: frames of a turntable, and pixels along each side; None: the pipeline's own.
+        pictures: None: the pipeline's own.
 
     Raises:
         ModelFailed: the newest version cannot be drawn, or an engine or ffmpeg failed. The models
             are kept.
         Unavailable: a file or row cannot be stored, or there is no ffmpeg.
-        StaleAttempt: the journal belongs to a newer attempt.
+        StaleAttempt: the job belongs to a newer attempt.
     """
     wanted = {} if pictures is None else dict(zip(("frames", "size"), pictures, strict=True))
-    spans = PREVIEW_SPANS[journal.lease.job.kind]
-    detail = await journal.read_detail()
+    spans = PREVIEW_SPANS[attempt.job.kind]
+    detail = await attempt.read_detail()
     newest = detail.newest_model
     shown = {row.version for row in detail.previews}
     missing = [row for row in detail.models if row.version not in shown]
     start, end = spans["previews"]
     for i, row in enumerate(missing):
         share = (end - start) / len(missing)
-        await journal.enter("previews", start + i * share, start + (i + 1) * share)
+        await attempt.progress.enter("previews", start + i * share, start + (i + 1) * share)
         started = time.perf_counter()
         try:
-            model = await journal.get_model(row.model_path)
-            previews = await make_previews(model, ports.splats, journal.report, **wanted)
+            model = await attempt.get_model(row.model_path)
+            previews = await make_previews(model, ports.splats, attempt.progress.report, **wanted)
         except InvalidInput as error:
-            told = f"Version {row.version} cannot be drawn: {error}"
+            sentence = f"Version {row.version} cannot be drawn: {error}"
             if row == newest:
                 # Not an error of the client, as its class says: the model is ours.
-                raise ModelFailed(told) from error
-            log.warning("project %s: %s", detail.project.id, told)
+                raise ModelFailed(sentence) from error
+            log.warning("project %s: %s", detail.project.id, sentence)
         else:
-            await _keep(previews, row.version, started, journal)
+            await _keep(previews, row.version, started, attempt)
 
     sheet = detail.contact_sheet
     if newest is not None and (sheet is None or sheet.model_version != newest.version):
-        await journal.enter("contact-sheet", *spans["contact-sheet"])
-        await _draw_sheet(await journal.read_detail(), newest, journal, ports)
+        await attempt.progress.enter("contact-sheet", *spans["contact-sheet"])
+        await _draw_sheet(await attempt.read_detail(), newest, attempt, ports)
 
 
-async def _keep(previews: Previews, version: int, started: float, journal: StoreJournal) -> None:
+async def _keep(previews: Previews, version: int, started: float, attempt: Attempt) -> None:
     """Store both pictures, then their row."""
-    thumbnail, turntable = journal.paths.thumbnail(version), journal.paths.turntable(version)
-    await journal.put_all(
+    paths = attempt.files.paths
+    thumbnail, turntable = paths.thumbnail(version), paths.turntable(version)
+    await attempt.files.put_all(
         Bucket.MODELS, {thumbnail: previews.thumbnail, turntable: previews.turntable}
     )
-    await journal.commit(
+    await attempt.commit(
         StageCommit(
             f"previews-v{version}",
             time.perf_counter() - started,
@@ -100,7 +102,7 @@ async def _keep(previews: Previews, version: int, started: float, journal: Store
 
 
 async def _draw_sheet(
-    detail: ProjectDetail, newest: ModelRow, journal: StoreJournal, ports: Ports
+    detail: ProjectDetail, newest: ModelRow, attempt: Attempt, ports: Ports
 ) -> None:
     started = time.perf_counter()
     project = detail.project
@@ -112,19 +114,19 @@ async def _draw_sheet(
         "versions": (Bucket.MODELS, [row.thumbnail_path for row in detail.previews]),
     }
     files = {
-        kind: list((await journal.get_all(bucket, {path: path for path in paths})).values())
+        kind: list((await attempt.files.get_all(bucket, {path: path for path in paths})).values())
         for kind, (bucket, paths) in wanted.items()
     }
-    model = await journal.get_model(newest.model_path)
+    model = await attempt.get_model(newest.model_path)
     renders = await ports.splats.render(model, held_out_cameras())
     title = f"version {newest.version}: {len(model):,} splats, from cameras that were never fitted"
     versions = "versions " + ", ".join(str(row.version) for row in detail.previews)
     data = await asyncio.to_thread(_sheet, files, title, renders, versions)
-    path = journal.paths.contact_sheet()
-    await journal.put_all(Bucket.MODELS, {path: data})
+    path = attempt.files.paths.contact_sheet()
+    await attempt.files.put_all(Bucket.MODELS, {path: data})
     seconds = time.perf_counter() - started
     row = SheetRow(newest.version, path)
-    await journal.commit(StageCommit("contact-sheet", seconds, sheets=(row,)))
+    await attempt.commit(StageCommit("contact-sheet", seconds, sheets=(row,)))
 
 
 def _sheet(files: dict[str, list[bytes]], title: str, renders: Renders, versions: str) -> bytes:

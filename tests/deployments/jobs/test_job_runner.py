@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deployments import driver
-from deployments.driver import DriverSettings, JobRunner
 from deployments.jobs import model_pictures as previews
+from deployments.jobs import runner
+from deployments.jobs.attempt import Attempt
 from deployments.jobs.commits import IterationRow, PreviewRow, SheetRow
 from deployments.jobs.job_errors import StaleAttempt
-from deployments.jobs.journal import StoreJournal, StoreRefineJournal
-from deployments.jobs.paths import AttemptPaths
+from deployments.jobs.refine_journal import StoreRefineJournal
 from deployments.jobs.rows import Bucket, Heartbeat, JobKind, JobState, Lease, NewJob, ProjectStatus
+from deployments.jobs.runner import JobRunner, RunnerSettings
 from deployments.jobs.score_documents import read_scores, scores_document
+from deployments.jobs.stage_progress import StageProgress
 from deployments.jobs.store import Store
 from pipeline.control import ignore_progress
 from pipeline.errors import ModelFailed, ReplicaDied, Unavailable
@@ -32,7 +33,7 @@ from tests.fakes import FakeModels, some_cutout, some_model, some_views
 
 pytestmark = pytest.mark.usefixtures("small_pictures")
 
-SETTINGS = DriverSettings(lease_s=30, heartbeat_s=0.05)
+SETTINGS = RunnerSettings(lease_s=30, heartbeat_s=0.05)
 PROJECT = "project-1"
 
 
@@ -105,14 +106,7 @@ async def test_refine_adds_a_version_per_accepted_iteration(store: Store):
 
 async def journal_of(store: Store, lease: Lease) -> StoreRefineJournal:
     """What an attempt that begins now would have."""
-    commits = await store.records.committed(lease.job.id)
-    return StoreRefineJournal(
-        store=store,
-        lease=lease,
-        paths=AttemptPaths.of(lease.job, lease.fence),
-        detail=await store.records.project_detail(PROJECT),
-        committed={commit.stage: commit for commit in commits},
-    )
+    return StoreRefineJournal(await Attempt.begin(store, lease))
 
 
 def some_outcome(iteration: int, *, accepted: bool) -> IterationOutcome:
@@ -439,7 +433,7 @@ async def test_a_full_disk_names_itself_and_another_attempt_goes_on(store: Store
             raise Unavailable("The disk is full.")
         await put(self, bucket, *args)
 
-    monkeypatch.setattr(driver, "_PAUSES_S", ())
+    monkeypatch.setattr(runner, "_PAUSES_S", ())
     lease = await lease_of(store, JobKind.GENERATE)
     with monkeypatch.context() as disk:
         disk.setattr(type(store.blobs), "put", full)
@@ -724,13 +718,13 @@ async def test_progress_of_a_job_never_falls_and_its_stages_fill_it(
     store, monkeypatch, kind, spans
 ):
     await (new_project if kind is JobKind.GENERATE else generated)(store)
-    seen, enter = {}, StoreJournal.enter
+    seen, enter = {}, StageProgress.enter
 
     async def watched(self, stage, start, end):
         await enter(self, stage, start, end)
         seen[stage] = tuple(round(x, 6) for x in self._span)
 
-    monkeypatch.setattr(StoreJournal, "enter", watched)
+    monkeypatch.setattr(StageProgress, "enter", watched)
     options = {"num_iterations": 1} if kind is JobKind.REFINE else {}
     await run(store, FakeModels(qualities=[0.5, 0.6]), await lease_of(store, kind, **options))
     assert seen == spans

@@ -5,11 +5,10 @@ import dataclasses
 
 import pytest
 
-from deployments import driver
-from deployments.driver import JobRunner
-from deployments.jobs import journal
+from deployments.jobs import fenced_commit, runner
 from deployments.jobs.peak_memory import PeakMemory
 from deployments.jobs.rows import Bucket, Heartbeat, JobKind, JobState
+from deployments.jobs.runner import JobRunner
 from deployments.jobs.store import Store
 from pipeline.errors import OutOfMemory, ReplicaDied, TimedOut, Unavailable
 from tests.deployments.jobs.test_job_runner import (
@@ -41,8 +40,8 @@ async def test_a_drained_driver_hands_its_job_over_without_losing_an_attempt(sto
     await new_project(store)
     models, is_draining = FakeModels(hold_at="splats"), False
     lease = await lease_of(store, JobKind.GENERATE)
-    runner = JobRunner(store, models.ports(), SETTINGS, draining=lambda: is_draining)
-    task = asyncio.create_task(runner.run(lease))
+    draining = JobRunner(store, models.ports(), SETTINGS, draining=lambda: is_draining)
+    task = asyncio.create_task(draining.run(lease))
     await models.holding.wait()
     is_draining = True
     await task
@@ -119,7 +118,7 @@ async def test_a_cancelled_attempt_takes_back_what_it_was_uploading(store: Store
 
 
 async def test_memory_that_ran_out_is_asked_for_once_more_and_less(store: Store, monkeypatch):
-    monkeypatch.setattr(driver, "_PAUSES_S", ())
+    monkeypatch.setattr(runner, "_PAUSES_S", ())
     await new_project(store)
     lease = await lease_of(store, JobKind.GENERATE, num_gaussians=3000)
     await run(store, FakeModels(fail_at="splats", failure=OutOfMemory("full")), lease)
@@ -138,7 +137,7 @@ async def test_memory_that_ran_out_is_asked_for_once_more_and_less(store: Store,
 
 
 async def test_memory_that_runs_out_twice_is_a_clear_failure(store: Store, monkeypatch):
-    monkeypatch.setattr(driver, "_PAUSES_S", ())
+    monkeypatch.setattr(runner, "_PAUSES_S", ())
     await new_project(store)
     lease = await lease_of(store, JobKind.GENERATE)
     full = FakeModels(fail_at="splats", failure=OutOfMemory("full"))
@@ -162,7 +161,7 @@ async def test_what_takes_time_to_recover_is_waited_for(store: Store, error):
 
 
 async def test_rows_are_brought_again_to_a_store_that_was_away(store: Store, monkeypatch):
-    monkeypatch.setattr(journal, "_ASK_AGAIN_AFTER_S", 0.01)
+    monkeypatch.setattr(fenced_commit, "_ASK_AGAIN_AFTER_S", 0.01)
     await new_project(store)
     lease = await lease_of(store, JobKind.GENERATE)
     commit, refused = type(store.records).commit_stage, []
@@ -182,7 +181,7 @@ async def test_rows_are_brought_again_to_a_store_that_was_away(store: Store, mon
 
 
 async def test_a_store_that_stays_away_gives_the_job_back(store: Store, monkeypatch):
-    monkeypatch.setattr(journal, "_ASK_AGAIN_AFTER_S", 0.01)
+    monkeypatch.setattr(fenced_commit, "_ASK_AGAIN_AFTER_S", 0.01)
     await new_project(store)
     lease = await lease_of(store, JobKind.GENERATE)
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from deployments.driver import DriverSettings, JobRunner
+from deployments.jobs.runner import JobRunner, RunnerSettings
 from deployments.jobs.store import Store
 from pipeline.errors import Unavailable
 from serve_app.http.app import create_app
@@ -23,7 +23,7 @@ from serve_app.http.dependencies import Limits, Services
 from serve_app.stores import StoreSettings, SupabaseSettings
 from tests.fakes import FakeModels
 
-_DRIVER = DriverSettings(lease_s=30, heartbeat_s=0.05)
+_DRIVER = RunnerSettings(lease_s=30, heartbeat_s=0.05)
 
 
 @dataclass
@@ -54,7 +54,7 @@ async def running(
     limits: Limits,
     *,
     drivers: bool = True,
-    driver: DriverSettings = _DRIVER,
+    driver: RunnerSettings = _DRIVER,
 ) -> AsyncIterator[Service]:
     async with settings.open() as store:
         not_ready: dict[str, str] = {}

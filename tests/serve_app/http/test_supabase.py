@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from deployments.driver import DriverSettings
 from deployments.jobs.rows import Bucket, JobState
+from deployments.jobs.runner import RunnerSettings
 from pipeline.formats.ply import read_ply
 from serve_app.http.dependencies import Limits
 from serve_app.ingress import store_state
@@ -109,7 +109,7 @@ async def test_a_project_that_is_away_for_long_costs_an_attempt_and_no_stage(
     small_pictures, store_settings, quiet_gateway: Gateway
 ):
     models = FakeModels(qualities=[0.5], hold_at="splats")
-    driver = DriverSettings(lease_s=2, heartbeat_s=0.05, patience_s=1)
+    driver = RunnerSettings(lease_s=2, heartbeat_s=0.05, patience_s=1)
     async with running(store_settings, models, Limits(), driver=driver) as service:
         project = await upload(service)
         job_id = await start(service, project)

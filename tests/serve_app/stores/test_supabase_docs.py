@@ -16,9 +16,9 @@ import asyncpg
 import pytest
 import typer
 
-from deployments.driver import DriverSettings
 from deployments.jobs.commits import StageCommit
 from deployments.jobs.rows import Bucket, JobError, JobKind, JobState
+from deployments.jobs.runner import RunnerSettings
 from deployments.jobs.store import Store
 from serve_app.cli.main import app
 from serve_app.settings import AppArgs, Environment
@@ -321,7 +321,7 @@ def test_messages_are_those_of_the_code(message: str) -> None:
 
 
 def test_numbers_are_those_of_the_code() -> None:
-    patience, driver = Patience(), DriverSettings()
+    patience, driver = Patience(), RunnerSettings()
     for told in (
         f"at most {patience.tries} times, one that writes, reads, lists or deletes files "
         f"{patience.file_tries} times, with pauses of {patience.pause_s} s on average",

@@ -1,0 +1,132 @@
+"""One attempt of one job: what it found when it began, what it stores and commits, where it stands.
+
+Steps, journals and pictures share it. It does not know what a stage computes, nor who renews the
+lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from deployments.jobs.attempt_files import AttemptFiles
+from deployments.jobs.commits import ModelRow, StageCommit
+from deployments.jobs.fenced_commit import (
+    Commit,
+    Meters,
+    fenced,
+    metered,
+    retry_while_away,
+    with_environment,
+)
+from deployments.jobs.paths import AttemptPaths
+from deployments.jobs.peak_memory import PeakMemory
+from deployments.jobs.rows import Bucket, Job, Lease, ProjectDetail
+from deployments.jobs.score_documents import scores_document
+from deployments.jobs.stage_progress import StageProgress
+from deployments.jobs.store import Records, Store
+from pipeline.errors import ModelFailed
+from pipeline.formats.ply import read_ply, write_ply
+from pipeline.types import Scores, SplatModel
+
+__all__ = ["Attempt"]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What the parts of an attempt have in common.
+
+    Attributes:
+        detail: the project as it was when the attempt began.
+        committed: what earlier attempts of this job committed, by stage.
+        commit: adds a stage's rows, with the hashes of its files and its peak memory.
+        patience_s: how long rows are asked for again while the store is away.
+    """
+
+    job: Job
+    detail: ProjectDetail
+    committed: Mapping[str, StageCommit]
+    progress: StageProgress
+    files: AttemptFiles
+    commit: Commit
+    records: Records
+    patience_s: float
+
+    @classmethod
+    async def begin(
+        cls,
+        store: Store,
+        lease: Lease,
+        *,
+        patience_s: float = 30.0,
+        memory: PeakMemory | None = None,
+        meters: Meters | None = None,
+        environment: Mapping[str, Any] | None = None,
+    ) -> Attempt:
+        """Read what the attempt begins with.
+
+        Args:
+            memory: of this process; its attempts share it, because a reading starts the mark anew.
+            meters: of the model deployments.
+            environment: what the attempt runs on (`pipeline.flow.manifest.environment`).
+
+        Raises:
+            Unavailable: the store was away for `patience_s`.
+            NotFound: the project has been deleted.
+        """
+        job, records, memory = lease.job, store.records, memory or PeakMemory()
+        detail = await retry_while_away(lambda: records.project_detail(job.project_id), patience_s)
+        commits = await retry_while_away(lambda: records.committed(job.id), patience_s)
+        files = AttemptFiles(store.blobs, AttemptPaths.of(job, lease.fence), job.id)
+        commit = metered(fenced(records, lease, files, patience_s), memory, meters or {})
+        return cls(
+            job=job,
+            detail=detail,
+            committed={commit.stage: commit for commit in commits},
+            progress=StageProgress(memory.mark),
+            files=files,
+            commit=commit if environment is None else with_environment(commit, environment),
+            records=records,
+            patience_s=patience_s,
+        )
+
+    async def read_detail(self) -> ProjectDetail:
+        """The project as it is now."""
+        return await retry_while_away(
+            lambda: self.records.project_detail(self.job.project_id), self.patience_s
+        )
+
+    async def read_newest_model(self) -> ModelRow:
+        """The newest model there is now. Raises ModelFailed where there is none."""
+        newest = (await self.read_detail()).newest_model
+        if newest is None:
+            raise ModelFailed("The stage ended without a model.")
+        return newest
+
+    async def put_model(
+        self, version: int, model: SplatModel, scores: Scores, *, engine: str, origin: str
+    ) -> ModelRow:
+        """Upload a model version as .ply; the row to commit."""
+        data = await asyncio.to_thread(write_ply, model)
+        path = self.files.paths.model(version)
+        await self.files.put_all(Bucket.MODELS, {path: data})
+        return ModelRow(
+            version=version,
+            model_path=path,
+            engine=engine,
+            origin=origin,
+            splat_count=len(model),
+            file_size_bytes=len(data),
+            psnr=scores.psnr,
+            ssim=scores.ssim,
+            lpips=scores.lpips,
+            overall_quality=scores.overall_quality,
+            scores=scores_document(scores),
+        )
+
+    async def get_model(self, path: str) -> SplatModel:
+        """A model version, as it was put."""
+        data = await self.files.get(Bucket.MODELS, path)
+        return await asyncio.to_thread(read_ply, data)

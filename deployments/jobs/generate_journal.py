@@ -1,0 +1,143 @@
+"""A generation's journal over the store: artefacts first, then one commit per stage.
+
+It knows rows, paths and codecs; not how stages compute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from deployments.jobs.attempt import Attempt
+from deployments.jobs.commits import DepthRow, StageCommit, ViewRow
+from deployments.jobs.rows import Bucket
+from pipeline.flow.artifacts import decode_depths, decode_views, encode_depths, encode_views
+from pipeline.journals import Candidate
+from pipeline.types import DepthMaps, Scores, SplatModel, ViewSet
+
+__all__ = ["StoreGenerateJournal"]
+
+
+class StoreGenerateJournal:
+    """A `pipeline.journals.GenerateJournal`.
+
+    Views and depths are stored while the next stage computes, in the order in which they came;
+    `flush` waits for what is under way.
+    """
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.enter = attempt.progress.enter
+        self.report = attempt.progress.report
+        self._attempt = attempt
+        self._files = attempt.files
+        self._saving: asyncio.Task[None] | None = None
+
+    async def flush(self) -> None:
+        """Wait for the saving under way. Raises what it raised."""
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            await saving
+
+    async def _save_meanwhile(self, saving: Coroutine[Any, Any, None]) -> None:
+        try:
+            await self.flush()
+        except BaseException:
+            saving.close()
+            raise
+        self._saving = asyncio.create_task(saving)
+
+    async def _load(self, stage: str, bucket: Bucket) -> dict[str, bytes] | None:
+        """The files of a stage that an earlier attempt committed, by name."""
+        commit = self._attempt.committed.get(stage)
+        return None if commit is None else await self._files.get_all(bucket, commit.detail["files"])
+
+    async def load_views(self) -> ViewSet | None:
+        files = await self._load("views", Bucket.VIEWS)
+        return None if files is None else await asyncio.to_thread(decode_views, files)
+
+    async def save_views(self, views: ViewSet, seconds: float) -> None:
+        """Begins only; an error comes out of the next saving, or of `flush`."""
+        await self._save_meanwhile(self._save_views(views, seconds))
+
+    async def _save_views(self, views: ViewSet, seconds: float) -> None:
+        files = await asyncio.to_thread(encode_views, views)
+        paths = {name: self._files.paths.view(name) for name in files}
+        await self._files.put_all(Bucket.VIEWS, {paths[name]: files[name] for name in files})
+        centres = views.cameras.centres
+        azimuths = np.rad2deg(np.arctan2(centres[:, 1], centres[:, 0])) % 360
+        elevations = np.rad2deg(np.arcsin(centres[:, 2] / np.linalg.norm(centres, axis=1)))
+        rows = tuple(
+            ViewRow(
+                view_index=i,
+                image_path=paths[f"{i:02d}.png"],
+                azimuth_deg=round(float(azimuths[i]), 3),
+                elevation_deg=round(float(elevations[i]), 3),
+                engine=views.engine,
+            )
+            for i in range(len(views))
+        )
+        await self._attempt.commit(
+            StageCommit("views", seconds, views=rows, detail={"files": paths})
+        )
+
+    async def load_depths(self) -> DepthMaps | None:
+        files = await self._load("depth", Bucket.DEPTH)
+        return None if files is None else await asyncio.to_thread(decode_depths, files)
+
+    async def save_depths(self, depths: DepthMaps, seconds: float) -> None:
+        """Begins only, as `save_views`."""
+        await self._save_meanwhile(self._save_depths(depths, seconds))
+
+    async def _save_depths(self, depths: DepthMaps, seconds: float) -> None:
+        files = await asyncio.to_thread(encode_depths, depths)
+        paths = {name: self._files.paths.depth(name) for name in files}
+        await self._files.put_all(Bucket.DEPTH, {paths[name]: files[name] for name in files})
+        rows = []
+        for i, (depth, confidence) in enumerate(zip(depths.depth, depths.confidence, strict=True)):
+            known = depth[confidence > 0]
+            rows.append(
+                DepthRow(
+                    view_index=i,
+                    depth_path=paths[f"{i:02d}.npy"],
+                    heat_map_path=paths[f"{i:02d}.png"],
+                    engine=depths.engine,
+                    min_depth=float(known.min()) if known.size else 0.0,
+                    max_depth=float(known.max()) if known.size else 0.0,
+                )
+            )
+        await self._attempt.commit(
+            StageCommit("depth", seconds, depths=tuple(rows), detail={"files": paths})
+        )
+
+    async def load_model(self) -> SplatModel | None:
+        commit = self._attempt.committed.get("splats")
+        if commit is None:
+            return None
+        return await self._attempt.get_model(commit.models[0].model_path)
+
+    async def save_model(
+        self, model: SplatModel, scores: Scores, engine: str, seconds: float
+    ) -> None:
+        await self.flush()
+        # The same version in every attempt: what the job found, and one more.
+        newest = self._attempt.detail.newest_model
+        version = 0 if newest is None else newest.version + 1
+        row = await self._attempt.put_model(
+            version, model, scores, engine=engine, origin="generate"
+        )
+        await self._attempt.commit(StageCommit("splats", seconds, models=(row,)))
+
+    async def load_ranking(self) -> tuple[Candidate, ...] | None:
+        commit = self._attempt.committed.get("candidates")
+        if commit is None:
+            return None
+        return tuple(Candidate(**candidate) for candidate in commit.detail["ranking"])
+
+    async def save_ranking(self, ranking: tuple[Candidate, ...], seconds: float) -> None:
+        await self.flush()
+        detail = {"ranking": [asdict(candidate) for candidate in ranking]}
+        await self._attempt.commit(StageCommit("candidates", seconds, detail=detail))

@@ -1,0 +1,165 @@
+"""A refinement's journal over the store; every iteration is a stage of its own.
+
+It knows rows, paths and codecs; not how iterations compute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+
+from deployments.jobs.attempt import Attempt
+from deployments.jobs.commits import EnhancedViewRow, IterationRow, ModelRow, StageCommit
+from deployments.jobs.paths import sibling
+from deployments.jobs.rows import Bucket
+from deployments.jobs.score_documents import iteration_document, read_outcome, scores_document
+from pipeline.errors import ModelFailed, NotFound
+from pipeline.flow.artifacts import decode_depths, decode_views
+from pipeline.imaging.images import encode_png
+from pipeline.journals import IterationOutcome
+from pipeline.rig import VIEW_COUNT
+from pipeline.types import DepthMaps, SplatModel, UInt8Array, ViewSet
+
+__all__ = ["StoreRefineJournal"]
+
+#: Files beside the views that only some projects have.
+_FURTHER_VIEWS = ("auxiliary.npz", "photo.npz")
+
+
+class StoreRefineJournal:
+    """A `pipeline.journals.RefineJournal`."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.enter = attempt.progress.enter
+        self.report = attempt.progress.report
+        self._attempt = attempt
+        self._files = attempt.files
+        #: What attempts of this job committed, this one included, by stage.
+        self._committed = dict(attempt.committed)
+
+    @property
+    def _own_versions(self) -> set[int]:
+        return {row.version for commit in self._committed.values() for row in commit.models}
+
+    @property
+    def _start_row(self) -> ModelRow:
+        """The newest model that this job did not make itself."""
+        models = self._attempt.detail.models
+        rows = [row for row in models if row.version not in self._own_versions]
+        return max(rows, key=lambda row: row.version)
+
+    @property
+    def _next_version(self) -> int:
+        models = self._attempt.detail.models
+        return max({row.version for row in models} | self._own_versions) + 1
+
+    async def generated_views(self) -> ViewSet:
+        rows = self._attempt.detail.views
+        if len(rows) != VIEW_COUNT:
+            raise ModelFailed(f"The project has {len(rows)} of {VIEW_COUNT} views.")
+        paths = {f"{row.view_index:02d}.png": row.image_path for row in rows}
+        paths["geometry.npz"] = sibling(rows[0].image_path, "geometry.npz")
+        files = await self._files.get_all(Bucket.VIEWS, paths)
+        for name in _FURTHER_VIEWS:
+            with suppress(NotFound):
+                files[name] = await self._files.get(Bucket.VIEWS, sibling(rows[0].image_path, name))
+        return await asyncio.to_thread(decode_views, files)
+
+    async def generated_depths(self) -> DepthMaps:
+        rows = self._attempt.detail.depths
+        if len(rows) != VIEW_COUNT:
+            raise ModelFailed(f"The project has {len(rows)} of {VIEW_COUNT} depth maps.")
+        paths = {f"{row.view_index:02d}.npy": row.depth_path for row in rows}
+        paths["confidence.npz"] = sibling(rows[0].depth_path, "confidence.npz")
+        files = await self._files.get_all(Bucket.DEPTH, paths)
+        return await asyncio.to_thread(decode_depths, files)
+
+    async def load_start(self) -> SplatModel:
+        return await self._attempt.get_model(self._start_row.model_path)
+
+    async def load_iterations(self) -> tuple[IterationOutcome, ...]:
+        commits = [commit for commit in self._committed.values() if commit.iterations]
+        outcomes = [read_outcome(commit.iterations[0], commit.enhanced) for commit in commits]
+        accepted = [i for i, commit in enumerate(commits) if commit.models]
+        if accepted:
+            newest = accepted[-1]
+            model = await self._attempt.get_model(commits[newest].models[0].model_path)
+            outcomes[newest] = replace(outcomes[newest], model=model)
+        return tuple(outcomes)
+
+    async def save_iteration(self, outcome: IterationOutcome) -> None:
+        k, scores = outcome.iteration, outcome.scores
+        version = self._start_row.version if k == 0 else None
+        models: tuple[ModelRow, ...] = ()
+        if outcome.model is not None:
+            version = self._next_version
+            row = await self._attempt.put_model(
+                version, outcome.model, scores, engine=self._start_row.engine, origin="refine"
+            )
+            models = (row,)
+        iteration = IterationRow(
+            iteration_number=k,
+            accepted=outcome.accepted,
+            model_version=version,
+            enhance_engine=outcome.enhance_engine,
+            strength=outcome.strength,
+            learning_rate=outcome.learning_rate,
+            seconds=outcome.seconds,
+            overall_quality=scores.overall_quality,
+            psnr=scores.psnr,
+            ssim=scores.ssim,
+            lpips=scores.lpips,
+            note=outcome.note,
+            scores=scores_document(scores),
+            detail=iteration_document(outcome),
+        )
+        commit = StageCommit(
+            stage=f"iteration-{k}",
+            seconds=outcome.seconds,
+            models=models,
+            iterations=(iteration,),
+            enhanced=await self._put_enhanced(outcome),
+        )
+        await self._attempt.commit(commit)
+        self._committed[commit.stage] = commit
+
+    async def _put_enhanced(self, outcome: IterationOutcome) -> tuple[EnhancedViewRow, ...]:
+        """The targets, and the renders before and after the round where they are there."""
+        if outcome.enhanced is None:
+            return ()
+        k, views, paths = outcome.iteration, outcome.enhanced_views, self._files.paths
+        files: dict[str, bytes] = {}
+
+        async def encode(path: Callable[[int, int], str], images: UInt8Array) -> list[str]:
+            names = [path(k, view) for view in views]
+            files.update(await asyncio.to_thread(_encode_pngs, names, images))
+            return names
+
+        targets = await encode(paths.enhanced, outcome.enhanced)
+        before: list[str] | list[None] = [None] * len(views)
+        after: list[str] | list[None] = [None] * len(views)
+        if outcome.before is not None:
+            before = await encode(paths.render_before, outcome.before)
+        if outcome.after is not None:
+            after = await encode(paths.render_after, outcome.after)
+        await self._files.put_all(Bucket.ENHANCED, files)
+        weights: list[float | None] = [float(weight) for weight in outcome.enhanced_weights]
+        weights = weights or [None] * len(views)
+        return tuple(
+            EnhancedViewRow(
+                iteration_number=k,
+                view_index=view,
+                image_path=targets[i],
+                engine=outcome.enhance_engine,
+                before_path=before[i],
+                after_path=after[i],
+                weight=weights[i],
+            )
+            for i, view in enumerate(views)
+        )
+
+
+def _encode_pngs(paths: list[str], images: UInt8Array) -> dict[str, bytes]:
+    return {path: encode_png(image) for path, image in zip(paths, images, strict=True)}
