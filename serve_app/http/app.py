@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 
-from serve_app.http import problems
+from serve_app.http import openapi, problems
 from serve_app.http.dependencies import Services
 from serve_app.http.middleware import BodyLimit, RequestId
 from serve_app.http.routes import (
@@ -24,14 +28,27 @@ from serve_app.http.routes import (
 __all__ = ["create_app"]
 
 
-def create_app(services: Services) -> FastAPI:
-    """The whole HTTP contract over `services`."""
+def create_app(
+    services: Services,
+    *,
+    servers: Sequence[Mapping[str, Any]] = (),
+    security: Mapping[str, Mapping[str, Any]] | None = None,
+) -> FastAPI:
+    """The whole HTTP contract over `services`.
+
+    Args:
+        servers: of the OpenAPI document, for clients that are made from it.
+        security: security schemes of the OpenAPI document, by name, of what stands before the
+            service and lets nobody in without; the service itself asks for nothing.
+    """
     # FastAPI's own /docs loads its scripts from another site; these come with the package.
     app = FastAPIOffline(
         redoc_url=None,
         title="Glimpse3D",
         version=version("glimpse3d"),
         description="One photo to a refined 3D Gaussian splat.",
+        servers=[dict(server) for server in servers],
+        generate_unique_id_function=_operation_id,
     )
     app.state.services = services
     problems.install(app)
@@ -40,4 +57,12 @@ def create_app(services: Services) -> FastAPI:
     # The last one added is the outermost: a refused body has an id, too.
     app.add_middleware(BodyLimit, max_file_bytes=services.limits.max_upload_bytes)
     app.add_middleware(RequestId)
+    document = app.openapi
+    app.openapi = cache(  # type: ignore[method-assign]
+        lambda: openapi.complete(document(), security or {})
+    )
     return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name

@@ -8,18 +8,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from fastapi import Request
+from fastapi import Depends, Request
 
 from deployments.jobs.outbox import WebhookRules
 from deployments.jobs.rows import Bucket
-from deployments.jobs.store import Store
+from deployments.jobs.store import Blobs, Store
 from pipeline.imaging.images import MAX_BYTES
 from pipeline.ports import BackgroundRemover
-from serve_app.http.single_flight import SharedCalls
+from serve_app.http.single_flight import SingleFlight
 from serve_app.stores.opened import FileSource
 
-__all__ = ["Limits", "Readiness", "Services"]
+__all__ = ["AppServices", "BlobUrls", "ClientUrls", "Limits", "Readiness", "Services"]
 
 #: Answers, by name, what is ready ("ok") and what is not (a sentence).
 Readiness = Callable[[], Awaitable[Mapping[str, str]]]
@@ -56,7 +57,7 @@ class Services:
         files: what is behind the service's own URLs of blobs.
         decoding: uploads that are decoded at once: a photo of 64 megapixels costs hundreds of
             megabytes while it is decoded, and this process serves everybody.
-        shared: reads that many clients ask for at the same time.
+        reads: reads that many clients ask for at the same time.
         webhooks: what a webhook's URL may be; None: webhooks are not configured.
         client_header: header that says who asks, set by a proxy in front of us; None, or a
             request without it: the address that the request came from.
@@ -68,28 +69,40 @@ class Services:
     files: FileSource
     limits: Limits = field(default_factory=Limits)
     decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
-    shared: SharedCalls = field(default_factory=SharedCalls)
+    reads: SingleFlight = field(default_factory=SingleFlight)
     public_url: str | None = None
     webhooks: WebhookRules | None = None
     client_header: str | None = None
 
-    @classmethod
-    async def wired(cls, request: Request) -> Services:
-        """`of` as a dependency of routes: FastAPI sends plain functions through a thread."""
-        return cls.of(request)
 
-    @classmethod
-    def of(cls, request: Request) -> Services:
-        """The services of the application that handles a request."""
-        services: Services = request.app.state.services
-        return services
+@dataclass(frozen=True)
+class BlobUrls:
+    """Absolute URLs of blobs, as one client sees this service at `base`."""
 
-    def url_maker(self, request: Request) -> Callable[[Bucket, str], str]:
-        """Makes absolute URLs of blobs, as the client of `request` sees this service."""
-        base = (self.public_url or str(request.base_url)).rstrip("/")
+    blobs: Blobs
+    base: str
 
-        def url(bucket: Bucket, path: str) -> str:
-            found = self.store.blobs.url(bucket, path)
-            return base + found if found.startswith("/") else found
+    def __call__(self, bucket: Bucket, path: str) -> str:
+        url = self.blobs.url(bucket, path)
+        return self.base + url if url.startswith("/") else url
 
-        return url
+
+# Coroutine functions, because FastAPI sends plain ones through a thread.
+
+
+async def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+#: The services of the application that handles a request.
+AppServices = Annotated[Services, Depends(_services)]
+
+
+async def _client_urls(request: Request, services: AppServices) -> BlobUrls:
+    base = services.public_url or str(request.base_url)
+    return BlobUrls(services.store.blobs, base.rstrip("/"))
+
+
+#: Makes the URLs in the answer to a request.
+ClientUrls = Annotated[BlobUrls, Depends(_client_urls)]

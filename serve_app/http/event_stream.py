@@ -1,7 +1,7 @@
 """Streams of server-sent events (HTML standard, section 9.2) over the store's job events.
 
 A stream reads committed rows and nothing else, so any replica can go on where another one stopped:
-the id of an event is the place after it. It does not know routes.
+the id of an event is the position after it. It does not know routes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from deployments.jobs.rows import EventKind, Job, JobEvent, JobState
 from deployments.jobs.store import Changed, Records
 from pipeline.errors import InvalidOption, NotFound, Unavailable
 from serve_app.http.dependencies import Limits
-from serve_app.http.single_flight import SharedCalls
+from serve_app.http.single_flight import SingleFlight
 
 __all__ = ["EventStream", "Feed", "JobFeed", "ProjectFeed", "events"]
 
@@ -34,8 +34,8 @@ PAGE = 200
 _AWAY_S = 1.0
 
 #: (job_number, seq) of an event; the beginning is before all of them.
-Place = tuple[int, int]
-BEGINNING: Place = (0, 0)
+Position = tuple[int, int]
+BEGINNING: Position = (0, 0)
 
 _ENDED = frozenset(state.value for state in JobState if state.ended)
 
@@ -44,26 +44,23 @@ _PROJECT_ID = re.compile(r"([0-9]{1,18})-([0-9]{1,9})")
 
 
 class Feed(Protocol):
-    """What a stream tells of."""
+    """The events that a stream sends."""
 
-    def place(self, event_id: str | None) -> Place:
-        """Where an event stands, by its id; the beginning without one. Raises InvalidOption."""
+    def position(self, event_id: str | None) -> Position:
+        """Of an event, by its id; the beginning without one. Raises InvalidOption."""
 
     def event_id(self, event: JobEvent) -> str: ...
 
     def watch(self) -> AbstractContextManager[Changed]: ...
 
-    async def read(self, after: Place) -> tuple[JobEvent, ...]:
-        """At most `PAGE` events after a place, in order. Raises NotFound when it was deleted."""
+    async def read(self, after: Position) -> tuple[JobEvent, ...]:
+        """At most `PAGE` events after a position, in order. Raises NotFound when it was deleted."""
 
     def is_over(self, page: tuple[JobEvent, ...]) -> bool:
         """Nothing will ever come after this page, the newest one."""
 
-    def facts(self, event: JobEvent) -> dict[str, Any]:
-        """What every event tells beside its own data."""
-
-    def farewell(self) -> dict[str, Any]:
-        """What the last event tells when what the stream is about was deleted."""
+    def ids(self, event: JobEvent | None) -> dict[str, Any]:
+        """Whose event it is: in every event, beside its own data. None: the last, of a deletion."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +68,10 @@ class JobFeed:
     """The events of one job, as it was when the stream began. Ids are `{seq}`."""
 
     records: Records
-    shared: SharedCalls
+    reads: SingleFlight
     job: Job
 
-    def place(self, event_id: str | None) -> Place:
-        """See `Feed.place`."""
+    def position(self, event_id: str | None) -> Position:
         if not event_id:
             return BEGINNING
         if not _JOB_ID.fullmatch(event_id):
@@ -83,31 +79,24 @@ class JobFeed:
         return (self.job.number, int(event_id))
 
     def event_id(self, event: JobEvent) -> str:
-        """See `Feed.event_id`."""
         return str(event.seq)
 
     def watch(self) -> AbstractContextManager[Changed]:
-        """See `Feed.watch`."""
         return self.records.watch_job(self.job.id)
 
-    async def read(self, after: Place) -> tuple[JobEvent, ...]:
-        """See `Feed.read`."""
-        return await self.shared.call(
+    async def read(self, after: Position) -> tuple[JobEvent, ...]:
+        return await self.reads.call(
             ("events of job", self.job.id, after),
             lambda: self.records.job_events(self.job.id, after=after[1], limit=PAGE),
         )
 
     def is_over(self, page: tuple[JobEvent, ...]) -> bool:
-        """See `Feed.is_over`. A job of an older release may have ended without an event."""
+        # The state counts, too: a job of an older release may have ended without an event.
         return self.job.state.ended or any(_ends_job(event) for event in page)
 
-    def facts(self, event: JobEvent) -> dict[str, Any]:
-        """See `Feed.facts`."""
-        return {"job_id": event.job_id, "project_id": self.job.project_id, "seq": event.seq}
-
-    def farewell(self) -> dict[str, Any]:
-        """See `Feed.farewell`."""
-        return {"job_id": self.job.id, "project_id": self.job.project_id}
+    def ids(self, event: JobEvent | None) -> dict[str, Any]:
+        ids = {"job_id": self.job.id, "project_id": self.job.project_id}
+        return ids if event is None else {**ids, "seq": event.seq}
 
 
 @dataclass(frozen=True)
@@ -115,39 +104,35 @@ class ProjectFeed:
     """The events of all jobs of a project, past and future. Ids are `{job_number}-{seq}`."""
 
     records: Records
-    shared: SharedCalls
+    reads: SingleFlight
     project_id: str
 
-    def place(self, event_id: str | None) -> Place:
-        """See `Feed.place`."""
+    def position(self, event_id: str | None) -> Position:
         if not event_id:
             return BEGINNING
-        found = _PROJECT_ID.fullmatch(event_id)
-        if found is None:
+        match = _PROJECT_ID.fullmatch(event_id)
+        if match is None:
             raise InvalidOption("Last-Event-ID: events of a project have ids like 12-3.")
-        return (int(found[1]), int(found[2]))
+        return (int(match[1]), int(match[2]))
 
     def event_id(self, event: JobEvent) -> str:
-        """See `Feed.event_id`."""
         return f"{event.job_number}-{event.seq}"
 
     def watch(self) -> AbstractContextManager[Changed]:
-        """See `Feed.watch`."""
         return self.records.watch_project(self.project_id)
 
-    async def read(self, after: Place) -> tuple[JobEvent, ...]:
-        """See `Feed.read`."""
-        return await self.shared.call(
+    async def read(self, after: Position) -> tuple[JobEvent, ...]:
+        return await self.reads.call(
             ("events of project", self.project_id, after),
             lambda: self.records.project_events(self.project_id, after=after, limit=PAGE),
         )
 
     def is_over(self, page: tuple[JobEvent, ...]) -> bool:
-        """See `Feed.is_over`: there may always be another job."""
-        return False
+        return False  # there may always be another job
 
-    def facts(self, event: JobEvent) -> dict[str, Any]:
-        """See `Feed.facts`."""
+    def ids(self, event: JobEvent | None) -> dict[str, Any]:
+        if event is None:
+            return {"project_id": self.project_id}
         return {
             "job_id": event.job_id,
             "project_id": self.project_id,
@@ -155,12 +140,8 @@ class ProjectFeed:
             "seq": event.seq,
         }
 
-    def farewell(self) -> dict[str, Any]:
-        """See `Feed.farewell`."""
-        return {"project_id": self.project_id}
 
-
-async def events(feed: Feed, after: Place, limits: Limits) -> AsyncGenerator[bytes, None]:
+async def events(feed: Feed, after: Position, limits: Limits) -> AsyncGenerator[bytes, None]:
     """The stream as it travels, until the feed is over, deleted, or the stream's time is up.
 
     A store that is away is waited for: a client sees comments, and then what it would have seen.
@@ -168,7 +149,7 @@ async def events(feed: Feed, after: Place, limits: Limits) -> AsyncGenerator[byt
     clock = asyncio.get_running_loop().time
     end = clock() + limits.max_stream_s
     yield format_sse_event(retry=RETRY_MS)
-    spoke = clock()
+    last_sent = clock()
     with feed.watch() as changed:
         while True:
             away = False
@@ -178,29 +159,29 @@ async def events(feed: Feed, after: Place, limits: Limits) -> AsyncGenerator[byt
             except Unavailable:
                 away = True
             except NotFound:
-                yield format_sse_event(event="deleted", data_str=json.dumps(feed.farewell()))
+                yield format_sse_event(event="deleted", data_str=json.dumps(feed.ids(None)))
                 return
             for event in page:
                 yield _format(feed, event)
                 after = (event.job_number, event.seq)
-                spoke = clock()
+                last_sent = clock()
             is_newest = not away and len(page) < PAGE
             left_s = end - clock()
             if left_s <= 0 or (is_newest and feed.is_over(page)):
                 return
             if not is_newest and not away:
                 continue
-            quiet_s = clock() - spoke
+            quiet_s = clock() - last_sent
             if away or quiet_s >= limits.keep_alive_s:
                 yield KEEPALIVE_COMMENT
-                spoke, quiet_s = clock(), 0.0
+                last_sent, quiet_s = clock(), 0.0
             pause_s = min(left_s, limits.keep_alive_s - quiet_s)
             await (asyncio.sleep(min(pause_s, _AWAY_S)) if away else changed(pause_s))
 
 
 def _format(feed: Feed, event: JobEvent) -> bytes:
     # Its own data first: what the stream says about every event cannot be taken from it.
-    document = {**event.data, **feed.facts(event), "at": event.at.isoformat()}
+    document = {**event.data, **feed.ids(event), "at": event.at.isoformat()}
     return format_sse_event(
         id=feed.event_id(event), event=event.kind.value, data_str=json.dumps(document)
     )
@@ -219,26 +200,24 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    @classmethod
-    def of(cls, feed: Feed, after: Place, limits: Limits) -> EventStream:
-        """A stream that no cache and no proxy holds back."""
-        chunks = events(feed, after, limits)
-        answer = cls(chunks, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+    def __init__(self, feed: Feed, after: Position, limits: Limits) -> None:
+        self._events = events(feed, after, limits)
         # The generator minds its time itself, unless a client takes nothing.
-        answer.chunks, answer.limit_s = chunks, limits.max_stream_s + limits.keep_alive_s
-        return answer
-
-    chunks: AsyncGenerator[bytes, None]
-    limit_s: float
+        self._limit_s = limits.max_stream_s + limits.keep_alive_s
+        # No cache and no proxy may hold it back.
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(self._events, headers=headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until the generator or the client has had enough, or the time is up."""
-        async with aclosing(self.chunks):
+        async with aclosing(self._events):
             gone = asyncio.create_task(self.listen_for_disconnect(receive))
             sent = asyncio.create_task(self.stream_response(send))
             tasks = (gone, sent)
             try:
-                await asyncio.wait(tasks, timeout=self.limit_s, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(
+                    tasks, timeout=self._limit_s, return_when=asyncio.FIRST_COMPLETED
+                )
             finally:
                 for task in tasks:
                     task.cancel()

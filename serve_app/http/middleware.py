@@ -13,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve_app.http.problems import problem_response
+from serve_app.http.problems import TooLarge, problem_response
 
 __all__ = ["BodyLimit", "RequestId"]
 
@@ -53,7 +53,7 @@ class BodyLimit:
     def __init__(self, app: ASGIApp, max_file_bytes: int) -> None:
         self._app = app
         self._limit = max_file_bytes + self.OVERHEAD_BYTES
-        self._told = f"The file is larger than {max_file_bytes / 1024 / 1024:.0f} MB."
+        self._error = TooLarge(max_file_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -72,7 +72,7 @@ class BodyLimit:
             received += len(message.get("body", b""))
             if received > self._limit:
                 refused = True
-                raise _TooLarge
+                raise _CutOff
             return message
 
         async def send_unless_refused(message: Message) -> None:
@@ -80,23 +80,18 @@ class BodyLimit:
             if not refused:
                 await send(message)
 
-        with suppress(_TooLarge):
+        with suppress(_CutOff):
             await self._app(scope, limited_receive, send_unless_refused)
         if refused:
             await self._refuse(scope, receive, send)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = problem_response(
-            Request(scope),
-            status=413,
-            code="too_large",
-            title="The file is too large",
-            detail=self._told,
-        )
+        error = self._error
+        answer = problem_response(Request(scope), error.status, error.code, error.title, str(error))
         # The rest of the body will not be read: the connection cannot be used again.
         answer.headers["Connection"] = "close"
         await answer(scope, receive, send)
 
 
-class _TooLarge(Exception):
+class _CutOff(Exception):
     """Stops the application from reading on."""

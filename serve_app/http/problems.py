@@ -6,12 +6,13 @@ It maps `pipeline.errors` to status codes, totally, and knows no route.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any
+from functools import cache
+from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from deployments.jobs import job_errors
@@ -19,7 +20,19 @@ from deployments.jobs.rows import Job
 from pipeline import errors
 from pipeline.errors import GlimpseError
 
-__all__ = ["JobFailed", "Problem", "install", "problem_response", "status_of"]
+__all__ = [
+    "MEDIA_TYPE",
+    "BadRequest",
+    "BadSignature",
+    "HttpError",
+    "JobFailed",
+    "Problem",
+    "TooLarge",
+    "UnsupportedMediaType",
+    "install",
+    "problem_response",
+    "status_of",
+]
 
 log = logging.getLogger("ray.serve")
 
@@ -48,12 +61,68 @@ _ANSWERS: dict[type[GlimpseError], tuple[int, str]] = {
 _RETRY_AFTER_S = 5
 
 
-class Problem(Exception):
-    """An HTTP-only problem, of no interest to the pipeline: too large, wrong media type."""
+class Fault(BaseModel):
+    """One field of a request that cannot be used, and why."""
 
-    def __init__(self, status: int, code: str, title: str, detail: str) -> None:
-        super().__init__(detail)
-        self.status, self.code, self.title, self.detail = status, code, title, detail
+    field: str
+    fault: str
+
+
+class Problem(BaseModel):
+    """Why a request was refused or failed (RFC 9457).
+
+    `code` is stable; with `retryable` the same request may succeed later. `job_id` names the job
+    that failed, was cancelled or is in the way, `stage` where it was; `errors` has every fault of
+    a request whose fields cannot be used.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    retryable: bool
+    request_id: str
+    # Only where they mean something.
+    job_id: str = ""
+    stage: str = ""
+    errors: list[Fault] = []
+
+
+class HttpError(Exception):
+    """An HTTP-only error, of no interest to the pipeline."""
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+    title: ClassVar[str]
+
+
+class BadRequest(HttpError):
+    """A body that is no JSON text or no form at all; raised by FastAPI, never here."""
+
+    status, code, title = 400, "http_error", "The body cannot be read"
+
+
+class BadSignature(HttpError):
+    """A link to a file that has expired or was changed."""
+
+    status, code, title = 403, "bad_signature", "The link is not valid"
+
+
+class TooLarge(HttpError):
+    """A body above the limit."""
+
+    status, code, title = 413, "too_large", "The file is too large"
+
+    def __init__(self, max_file_bytes: int) -> None:
+        super().__init__(f"The file is larger than {max_file_bytes / 1024 / 1024:.0f} MB.")
+
+
+class UnsupportedMediaType(HttpError):
+    """An upload that is no form."""
+
+    status, code, title = 415, "unsupported_media_type", "Unsupported media type"
 
 
 class JobFailed(Exception):
@@ -69,41 +138,36 @@ def status_of(error: type[GlimpseError]) -> tuple[int, str]:
     return next(_ANSWERS[base] for base in error.__mro__ if base in _ANSWERS)
 
 
-def _class_of_code(code: str) -> type[GlimpseError]:
-    """The error class whose stable code stands in a failed job."""
-    pending: list[type[GlimpseError]] = [GlimpseError]
-    while pending:
-        candidate = pending.pop()
-        if candidate.code == code:
-            return candidate
-        pending.extend(candidate.__subclasses__())
-    return GlimpseError
+@cache
+def _classes_by_code() -> dict[str, type[GlimpseError]]:
+    """Every error class by the stable code that stands in a failed job."""
+    kinds: list[type[GlimpseError]] = [GlimpseError]
+    for kind in kinds:
+        kinds.extend(kind.__subclasses__())
+    return {kind.code: kind for kind in reversed(kinds)}
 
 
 def problem_response(
-    request: Request,
-    *,
-    status: int,
-    code: str,
-    title: str,
-    detail: str,
-    retryable: bool = False,
-    more: Mapping[str, Any] | None = None,
+    request: Request, status: int, code: str, title: str, detail: str, **more: Any
 ) -> JSONResponse:
-    """A problem document as the answer to `request`."""
-    body = {
-        "type": f"urn:glimpse3d:problem:{code}",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "instance": request.url.path,
-        "code": code,
-        "retryable": retryable,
-        "request_id": getattr(request.state, "request_id", ""),
-        **(more or {}),
-    }
+    """A problem document as the answer to `request`; `more` are other fields of `Problem`."""
+    problem = Problem(
+        type=f"urn:glimpse3d:problem:{code}",
+        title=title,
+        status=status,
+        detail=detail,
+        instance=request.url.path,
+        code=code,
+        **{
+            "retryable": False,
+            "request_id": getattr(request.state, "request_id", ""),
+            **more,
+        },
+    )
     headers = {"Retry-After": str(_RETRY_AFTER_S)} if status == 503 else None
-    return JSONResponse(body, status, headers, media_type=MEDIA_TYPE)
+    return JSONResponse(
+        problem.model_dump(exclude_unset=True), status, headers, media_type=MEDIA_TYPE
+    )
 
 
 async def _on_glimpse_error(request: Request, error: Exception) -> JSONResponse:
@@ -111,48 +175,34 @@ async def _on_glimpse_error(request: Request, error: Exception) -> JSONResponse:
     status, title = status_of(type(error))
     if status >= 500:
         log.error("%s %s: %s", request.method, request.url.path, error)
-    more = {"job_id": error.job_id} if isinstance(error, job_errors.ProjectBusy) else None
+    more = {"job_id": error.job_id} if isinstance(error, job_errors.ProjectBusy) else {}
     return problem_response(
-        request,
-        status=status,
-        code=error.code,
-        title=title,
-        detail=error.detail,
-        retryable=error.retryable,
-        more=more,
+        request, status, error.code, title, error.detail, retryable=error.retryable, **more
     )
 
 
 async def _on_job_failed(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, JobFailed)
-    job = error.job
-    if job.error is None:
+    job, cause = error.job, error.job.error
+    if cause is None:
         status, title = status_of(errors.Cancelled)
-        return problem_response(
-            request,
-            status=status,
-            code=errors.Cancelled.code,
-            title=title,
-            detail="The job was cancelled.",
-            more={"job_id": job.id, "stage": job.stage},
+        code, detail, retryable, stage = (
+            errors.Cancelled.code,
+            "The job was cancelled.",
+            False,
+            job.stage,
         )
-    status, title = status_of(_class_of_code(job.error.code))
+    else:
+        status, title = status_of(_classes_by_code().get(cause.code, GlimpseError))
+        code, detail, retryable, stage = cause.code, cause.detail, cause.retryable, cause.stage
     return problem_response(
-        request,
-        status=status,
-        code=job.error.code,
-        title=title,
-        detail=job.error.detail,
-        retryable=job.error.retryable,
-        more={"job_id": job.id, "stage": job.error.stage},
+        request, status, code, title, detail, retryable=retryable, job_id=job.id, stage=stage
     )
 
 
-async def _on_problem(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, Problem)
-    return problem_response(
-        request, status=error.status, code=error.code, title=error.title, detail=error.detail
-    )
+async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HttpError)
+    return problem_response(request, error.status, error.code, error.title, str(error))
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> JSONResponse:
@@ -165,49 +215,37 @@ async def _on_invalid_request(request: Request, error: Exception) -> JSONRespons
         }
         for e in error.errors()
     ]
-    return problem_response(
-        request,
-        status=422,
-        code=errors.InvalidOption.code,
-        title=status_of(errors.InvalidOption)[1],
-        detail=f"{faults[0]['field']}: {faults[0]['fault']}",
-        more={"errors": faults},
-    )
+    _, title = status_of(errors.InvalidOption)
+    detail = f"{faults[0]['field']}: {faults[0]['fault']}"
+    return problem_response(request, 422, errors.InvalidOption.code, title, detail, errors=faults)
 
 
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
+    """What Starlette and FastAPI raise: no such path or method, a body that cannot be read."""
     assert isinstance(error, HTTPException)
-    answer = problem_response(
-        request,
-        status=error.status_code,
-        code=_HTTP_CODES.get(error.status_code, "http_error"),
-        title=str(error.detail),
-        detail=str(error.detail),
-    )
+    status, detail = error.status_code, str(error.detail)
+    code = _HTTP_CODES.get(status, BadRequest.code)
+    answer = problem_response(request, status, code, detail, detail)
     answer.headers.update(error.headers or {})
     return answer
 
 
 async def _on_anything_else(request: Request, error: Exception) -> JSONResponse:
-    """A fault of ours: logged with its trace, told without it."""
+    """A fault of ours: logged with its trace, answered without it."""
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return problem_response(
-        request,
-        status=500,
-        code=GlimpseError.code,
-        title="Internal error",
-        detail="Something went wrong on our side; the log names it by request_id.",
-    )
+    status, title = status_of(GlimpseError)
+    detail = "Something went wrong on our side; the log names it by request_id."
+    return problem_response(request, status, GlimpseError.code, title, detail)
 
 
 def install(app: FastAPI) -> None:
     """Answer every error of `app` with a problem document."""
     app.add_exception_handler(GlimpseError, _on_glimpse_error)
     app.add_exception_handler(JobFailed, _on_job_failed)
-    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(HttpError, _on_http_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(Exception, _on_anything_else)

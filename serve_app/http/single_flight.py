@@ -1,4 +1,4 @@
-"""One call for everybody who asks the same at the same time.
+"""Single-flight: one call for everybody who asks the same at the same time.
 
 Many clients watch few projects: under load their questions meet, and the answer is worked out
 once. It does not know what is asked.
@@ -10,16 +10,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, TypeVar
 
-__all__ = ["SharedCalls"]
+__all__ = ["SingleFlight"]
 
 T = TypeVar("T")
 
 
-class SharedCalls:
-    """Calls by key. Nobody gets an answer whose call had begun before he asked.
+class SingleFlight:
+    """Calls deduplicated by key; no caller gets an answer whose call began before it asked.
 
-    Who asks while a call is under way therefore waits for the next one, which all others who came
-    in the meantime share.
+    A caller that asks while a call is running therefore waits for the next one, which all others
+    that came in the meantime share.
     """
 
     def __init__(self) -> None:
@@ -27,22 +27,19 @@ class SharedCalls:
         self._next: dict[Hashable, asyncio.Task[Any]] = {}
 
     async def call(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> T:
-        """The answer of `work`, or of an equal one of somebody else. Raises what that raises.
+        """The answer of `work`, or of an equal call of another caller. Raises what that raises.
 
-        Who stops waiting does not stop the call.
+        A caller that stops waiting does not stop the call.
         """
-        shared = self._next.get(key)
-        if shared is None:
-            shared = asyncio.create_task(self._run(key, work))
-            self._next[key] = shared
-        return await asyncio.shield(shared)
+        task = self._next.get(key)
+        if task is None:
+            task = self._next[key] = asyncio.create_task(self._run(key, work))
+        return await asyncio.shield(task)
 
     async def _run(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> T:
-        running = self._running.get(key)
-        if running is not None:
+        if (running := self._running.get(key)) is not None:
             await asyncio.wait({running})
-        own = self._next.pop(key)
-        self._running[key] = own
+        own = self._running[key] = self._next.pop(key)
         try:
             return await work()
         finally:

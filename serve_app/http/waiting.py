@@ -11,33 +11,65 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import Request
-from fastapi.encoders import jsonable_encoder
+from fastapi import Depends, Header, Request
 from fastapi.responses import JSONResponse
+from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 
 from deployments.jobs.rows import Job, JobKind, JobState, NewJob
 from pipeline.errors import InvalidOption
-from serve_app.http.dependencies import Services
+from serve_app.http.dependencies import AppServices, BlobUrls, ClientUrls, Services
+from serve_app.http.openapi import Responses, headers
 from serve_app.http.problems import JobFailed
-from serve_app.http.schemas import JobAnswer
+from serve_app.http.schemas import (
+    ExportQuery,
+    GenerateBody,
+    JobAnswer,
+    RefineBody,
+    ResultAnswer,
+    job_answer_of,
+    result_of,
+)
 
 __all__ = [
-    "JobRequest",
+    "ACCEPTED",
+    "Asking",
+    "Caller",
+    "IdempotencyKey",
+    "Posting",
     "Preference",
     "accepted",
     "check_webhook",
-    "client_of",
+    "checked_key",
     "fingerprint",
-    "idempotency_key",
     "job_answer",
     "parse_prefer",
-    "run_job",
 ]
 
 _RETRY_AFTER_S = 2
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
+IdempotencyKey = Annotated[
+    # Declared only: `checked_key` checks it, where it is used.
+    Annotated[str, Field(json_schema_extra={"pattern": f"^{_KEY.pattern}$"})]
+    | SkipJsonSchema[None],
+    Header(
+        alias="Idempotency-Key",
+        description="The same key with the same request has the first answer; with another one "
+        "it is refused.",
+    ),
+]
+
+Prefer = Annotated[
+    str,
+    Header(
+        alias="Prefer",
+        description="RFC 7240: `respond-async` answers 202 at once, `wait=N` after at most N "
+        "seconds. Other preferences are ignored.",
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -46,24 +78,6 @@ class Preference:
 
     respond_async: bool = False
     wait_s: float | None = None
-
-
-@dataclass(frozen=True)
-class JobRequest:
-    """What a client asks for.
-
-    Attributes:
-        options: what the job row keeps (a drawn seed included).
-        body: what the client sent; only it decides whether two requests are the same.
-        shape, webhook_url: of `NewJob`.
-    """
-
-    kind: JobKind
-    project_id: str
-    options: Mapping[str, Any]
-    body: Mapping[str, Any]
-    shape: str
-    webhook_url: str | None = None
 
 
 def parse_prefer(header: str) -> Preference:
@@ -84,12 +98,11 @@ def fingerprint(kind: JobKind, project_id: str, body: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def client_of(request: Request) -> str:
-    """Who asks, as a word that tells clients apart and names nobody."""
-    header = Services.of(request).client_header
-    told = request.headers.get(header) if header else None
-    name = told or (request.client.host if request.client else "")
-    return hashlib.sha256(name.encode()).hexdigest()[:16]
+def checked_key(key: str | None) -> str | None:
+    """An `Idempotency-Key` that the store takes."""
+    if key is not None and not _KEY.fullmatch(key):
+        raise InvalidOption("Idempotency-Key must be 1 to 255 visible ASCII characters.")
+    return key
 
 
 def check_webhook(services: Services, url: str | None) -> None:
@@ -101,68 +114,104 @@ def check_webhook(services: Services, url: str | None) -> None:
     services.webhooks.egress.check_url(url)
 
 
-async def run_job(request: Request, services: Services, wanted: JobRequest) -> Job | JSONResponse:
-    """Submit a job; the ended job, or the 202 answer when it is not waited for any longer.
+@dataclass(frozen=True)
+class Caller:
+    """Who asks for a job, and how long it waits.
 
-    Raises:
-        JobFailed: the job failed or was cancelled while the client waited.
+    Attributes:
+        name: a word that tells clients apart and names nobody.
     """
-    check_webhook(services, wanted.webhook_url)
-    preference = parse_prefer(request.headers.get("prefer", ""))
-    limit_s = services.limits.max_wait_s
-    if preference.wait_s is not None:
-        preference = replace(preference, wait_s=min(preference.wait_s, limit_s))
-    records = services.store.records
-    submitted = await records.submit_job(
-        NewJob(
-            project_id=wanted.project_id,
-            kind=wanted.kind,
-            options=wanted.options,
-            fingerprint=fingerprint(wanted.kind, wanted.project_id, wanted.body),
-            idempotency_key=idempotency_key(request),
-            max_queued=services.limits.max_queued_jobs,
-            client=client_of(request),
-            shape=wanted.shape,
-            webhook_url=wanted.webhook_url,
+
+    services: Services
+    urls: BlobUrls
+    name: str
+    preference: Preference
+    idempotency_key: str | None = None
+
+    async def run(
+        self, kind: JobKind, project_id: str, asked: GenerateBody | RefineBody | ExportQuery
+    ) -> ResultAnswer | JSONResponse:
+        """Submit a job; its result, or 202 when it is not waited for any longer.
+
+        Raises:
+            JobFailed: the job failed or was cancelled while the client waited.
+        """
+        options, limits = asked.options().to_json(), self.services.limits
+        check_webhook(self.services, asked.webhook_url)
+        records = self.services.store.records
+        submitted = await records.submit_job(
+            NewJob(
+                project_id=project_id,
+                kind=kind,
+                # With a seed where none was asked for; the fingerprint is of the request alone.
+                options=options,
+                fingerprint=fingerprint(kind, project_id, asked.model_dump()),
+                idempotency_key=checked_key(self.idempotency_key),
+                max_queued=limits.max_queued_jobs,
+                client=self.name,
+                shape=asked.shape(),
+                webhook_url=asked.webhook_url,
+            )
         )
-    )
-    job = submitted.job
-    if not preference.respond_async:
-        wait_s = limit_s if preference.wait_s is None else preference.wait_s
-        job = await records.wait_for_job(job.id, wait_s)
-    if not job.state.ended:
-        return await accepted(request, job, preference)
-    if job.state is not JobState.SUCCEEDED:
-        raise JobFailed(job)
-    return job
+        job, preference = submitted.job, self.preference
+        if preference.wait_s is not None:
+            preference = replace(preference, wait_s=min(preference.wait_s, limits.max_wait_s))
+        if not preference.respond_async:
+            wait_s = limits.max_wait_s if preference.wait_s is None else preference.wait_s
+            job = await records.wait_for_job(job.id, wait_s)
+        if not job.state.ended:
+            return await accepted(self.services, self.urls, job, preference)
+        if job.state is not JobState.SUCCEEDED:
+            raise JobFailed(job)
+        return result_of(job, self.urls)
 
 
-async def job_answer(request: Request, job: Job) -> JobAnswer:
+async def _asking(
+    request: Request, services: AppServices, urls: ClientUrls, prefer: Prefer = ""
+) -> Caller:
+    header = services.client_header
+    name = request.headers.get(header) if header else None
+    name = name or (request.client.host if request.client else "")
+    word = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return Caller(services, urls, word, parse_prefer(prefer))
+
+
+#: Who makes a request that may be made again: it needs no key.
+Asking = Annotated[Caller, Depends(_asking)]
+
+
+async def _posting(caller: Asking, idempotency_key: IdempotencyKey = None) -> Caller:
+    return replace(caller, idempotency_key=idempotency_key)
+
+
+Posting = Annotated[Caller, Depends(_posting)]
+
+
+async def job_answer(services: Services, urls: BlobUrls, job: Job) -> JobAnswer:
     """The job resource. Only for a job that waits behind others the store is asked once more."""
-    services = Services.of(request)
     waits = job.state is JobState.QUEUED and job.expected and (job.queue_position or 1) > 1
     queue = await services.store.records.queue() if waits else None
-    return JobAnswer.of(job, services.url_maker(request), now=datetime.now(UTC), queue=queue)
+    return job_answer_of(job, urls, now=datetime.now(UTC), queue=queue)
+
+
+#: What `accepted` answers, for the OpenAPI document.
+ACCEPTED: Responses = {
+    202: {
+        "model": JobAnswer,
+        "description": "The job goes on; ask for it at `Location`.",
+        "headers": headers("Location", "Retry-After", "Preference-Applied"),
+    }
+}
 
 
 async def accepted(
-    request: Request, job: Job, preference: Preference | None = None
+    services: Services, urls: BlobUrls, job: Job, preference: Preference | None = None
 ) -> JSONResponse:
     """202 with the job resource, where it is and when to ask again."""
-    headers = {"Location": f"/api/v1/jobs/{job.id}", "Retry-After": str(_RETRY_AFTER_S)}
+    sent = {"Location": f"/api/v1/jobs/{job.id}", "Retry-After": str(_RETRY_AFTER_S)}
     if preference is not None and preference.respond_async:
-        headers["Preference-Applied"] = "respond-async"
+        sent["Preference-Applied"] = "respond-async"
     elif preference is not None and preference.wait_s is not None:
-        headers["Preference-Applied"] = f"wait={preference.wait_s:.0f}"
-    body = jsonable_encoder(await job_answer(request, job))
-    return JSONResponse(body, status_code=202, headers=headers)
-
-
-def idempotency_key(request: Request) -> str | None:
-    """The key of a POST, checked; only a POST has one."""
-    key = request.headers.get("idempotency-key")
-    if key is None or request.method != "POST":
-        return None
-    if not _KEY.fullmatch(key):
-        raise InvalidOption("Idempotency-Key must be 1 to 255 visible ASCII characters.")
-    return key
+        sent["Preference-Applied"] = f"wait={preference.wait_s:.0f}"
+    body = (await job_answer(services, urls, job)).model_dump(mode="json")
+    return JSONResponse(body, status_code=202, headers=sent)

@@ -8,20 +8,36 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Response
+from pydantic.json_schema import SkipJsonSchema
 
-from serve_app.http.dependencies import Services
+from pipeline.errors import InvalidOption
+from serve_app.http.dependencies import AppServices
 from serve_app.http.event_stream import EventStream, JobFeed, ProjectFeed
+from serve_app.http.openapi import ID_ERRORS, headers, problems
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/api/v1", tags=["events"])
+_STREAM: dict[str, Any] = {
+    "description": "Events as the HTML standard defines them, each with an `id` to go on behind.",
+    "headers": headers("Cache-Control"),
+}
 
-Wired = Annotated[Services, Depends(Services.wired)]
+router = APIRouter(
+    prefix="/api/v1",
+    tags=["events"],
+    responses={200: _STREAM, **problems(*ID_ERRORS, InvalidOption)},
+)
 
 
 def _last_event_id(
-    header: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
-    query: Annotated[str | None, Query(alias="last_event_id")] = None,
+    header: Annotated[
+        str | SkipJsonSchema[None],
+        Header(alias="Last-Event-ID", description="The `id` of the last event that came."),
+    ] = None,
+    query: Annotated[
+        str | SkipJsonSchema[None],
+        Query(alias="last_event_id", description="The same, where no header can be sent."),
+    ] = None,
 ) -> str | None:
     """The header is newer: a browser that comes again repeats the query of the first time."""
     return header or query
@@ -29,28 +45,35 @@ def _last_event_id(
 
 LastEventId = Annotated[str | None, Depends(_last_event_id)]
 
-_OVER: dict[int | str, dict[str, Any]] = {
-    204: {"description": "The job has ended and there is nothing more to tell: do not come again."}
-}
 
-
-@router.get("/jobs/{job_id}/events", response_class=EventStream, responses=_OVER)
-async def job_events(services: Wired, job_id: str, last_event_id: LastEventId) -> Response:
+@router.get(
+    "/jobs/{job_id}/events",
+    status_code=200,
+    response_class=EventStream,
+    responses={
+        204: {"description": "The job has ended and there is nothing more: do not come again."}
+    },
+)
+async def stream_job_events(
+    services: AppServices, job_id: str, last_event_id: LastEventId
+) -> Response:
     """The events of a job, from its first one on, until it has ended."""
     records = services.store.records
     job = await records.get_job(job_id)
-    feed = JobFeed(records, services.shared, job)
-    after = feed.place(last_event_id)
+    feed = JobFeed(records, services.reads, job)
+    after = feed.position(last_event_id)
     if job.state.ended and not await feed.read(after):
         # The standard's way to tell an EventSource not to connect again.
         return Response(status_code=204)
-    return EventStream.of(feed, after, services.limits)
+    return EventStream(feed, after, services.limits)
 
 
-@router.get("/status/{project_id}/events", response_class=EventStream)
-async def project_events(services: Wired, project_id: str, last_event_id: LastEventId) -> Response:
+@router.get("/status/{project_id}/events", status_code=200, response_class=EventStream)
+async def stream_project_events(
+    services: AppServices, project_id: str, last_event_id: LastEventId
+) -> Response:
     """The events of all jobs of a project, past and future, until it is deleted."""
     records = services.store.records
     await records.get_project(project_id)
-    feed = ProjectFeed(records, services.shared, project_id)
-    return EventStream.of(feed, feed.place(last_event_id), services.limits)
+    feed = ProjectFeed(records, services.reads, project_id)
+    return EventStream(feed, feed.position(last_event_id), services.limits)

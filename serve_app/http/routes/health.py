@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 
-from serve_app.http.dependencies import Services
-from serve_app.http.schemas import ReadyAnswer
+from pipeline.errors import GlimpseError
+from serve_app.http.dependencies import AppServices
+from serve_app.http.openapi import problems
+from serve_app.http.schemas import HealthAnswer, ReadyAnswer
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["health"])
 
 
-@router.get("/health")
-async def health() -> dict[str, str]:
+@router.get("/health", response_model=HealthAnswer)
+async def health() -> HealthAnswer:
     """Alive: the process answers. It asks nobody else."""
-    return {"status": "ok"}
+    return HealthAnswer()
 
 
-@router.get("/ready", response_model=ReadyAnswer, responses={503: {"model": ReadyAnswer}})
-async def ready(request: Request, response: Response) -> ReadyAnswer:
+@router.get(
+    "/ready",
+    response_model=ReadyAnswer,
+    responses={
+        503: {"model": ReadyAnswer, "description": "It cannot; the checks say why."},
+        **problems(GlimpseError),
+    },
+)
+async def ready(services: AppServices, response: Response) -> ReadyAnswer:
     """200 when store and every deployment can work, else 503; each check says why not."""
-    services = Services.of(request)
     checks = dict(await services.readiness())
     is_ready = all(state == "ok" for state in checks.values())
     response.status_code = 200 if is_ready else 503

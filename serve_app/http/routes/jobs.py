@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 
-from serve_app.http.dependencies import Services
+from pipeline.errors import GlimpseError, InvalidOption, Unavailable
+from serve_app.http.dependencies import AppServices, ClientUrls
+from serve_app.http.openapi import ID_ERRORS, headers, problems
 from serve_app.http.schemas import JobAnswer, QueueAnswer
 from serve_app.http.waiting import accepted, job_answer
 
@@ -19,24 +21,33 @@ __all__ = ["router"]
 router = APIRouter(prefix="/api/v1", tags=["jobs"])
 
 
-@router.get("/jobs/{job_id}", response_model=JobAnswer)
+@router.get(
+    "/jobs/{job_id}", response_model=JobAnswer, responses=problems(*ID_ERRORS, InvalidOption)
+)
 async def get_job(
-    request: Request, job_id: str, wait: Annotated[float, Query(ge=0, le=60)] = 0.0
+    services: AppServices,
+    urls: ClientUrls,
+    job_id: str,
+    wait: Annotated[float, Query(ge=0, le=60)] = 0.0,
 ) -> JobAnswer:
     """The job; with `wait`, as soon as it has ended or after so many seconds."""
-    records = Services.of(request).store.records
+    records = services.store.records
     job = await (records.wait_for_job(job_id, wait) if wait else records.get_job(job_id))
-    return await job_answer(request, job)
+    return await job_answer(services, urls, job)
 
 
-@router.post("/jobs/{job_id}/cancel", status_code=202, response_model=JobAnswer)
-async def cancel_job(request: Request, job_id: str) -> JSONResponse:
+@router.post(
+    "/jobs/{job_id}/cancel",
+    status_code=202,
+    response_model=JobAnswer,
+    responses={202: {"headers": headers("Location", "Retry-After")}, **problems(*ID_ERRORS)},
+)
+async def cancel_job(services: AppServices, urls: ClientUrls, job_id: str) -> JSONResponse:
     """Ask a job to stop; harmless when it has ended."""
-    job = await Services.of(request).store.records.cancel_job(job_id)
-    return await accepted(request, job)
+    return await accepted(services, urls, await services.store.records.cancel_job(job_id))
 
 
-@router.get("/queue", response_model=QueueAnswer)
-async def queue(request: Request) -> QueueAnswer:
+@router.get("/queue", response_model=QueueAnswer, responses=problems(Unavailable, GlimpseError))
+async def get_queue(services: AppServices) -> QueueAnswer:
     """How many jobs wait and run."""
-    return QueueAnswer.of(await Services.of(request).store.records.queue())
+    return QueueAnswer.of(await services.store.records.queue())

@@ -10,14 +10,14 @@ import binascii
 import re
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.encoders import jsonable_encoder
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 
-from pipeline.errors import InvalidOption, NotFound, Unavailable
-from serve_app.http.dependencies import Services
+from pipeline.errors import GlimpseError, InvalidOption, NotFound, Unavailable
+from serve_app.http.dependencies import AppServices, ClientUrls
+from serve_app.http.openapi import ID_ERRORS, Responses, problems
 from serve_app.http.removal import remove_project
 from serve_app.http.schemas import (
     DeletionAnswer,
@@ -29,8 +29,6 @@ from serve_app.http.schemas import (
 __all__ = ["read_cursor", "router", "write_cursor"]
 
 router = APIRouter(prefix="/api/v1/projects", tags=["projects"])
-
-Wired = Annotated[Services, Depends(Services.wired)]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CURSOR = re.compile(rb"([0-9]{1,16})\.([!-~]{1,100})")
@@ -55,37 +53,40 @@ def read_cursor(cursor: str) -> tuple[datetime, str]:
     return _EPOCH + timedelta(microseconds=int(found[1])), found[2].decode()
 
 
-@router.get("", response_model=ProjectPageAnswer)
+@router.get(
+    "",
+    response_model=ProjectPageAnswer,
+    responses=problems(InvalidOption, Unavailable, GlimpseError),
+)
 async def list_projects(
-    request: Request, services: Wired, query: Annotated[ProjectsQuery, Query()]
+    services: AppServices, urls: ClientUrls, query: Annotated[ProjectsQuery, Query()]
 ) -> ProjectPageAnswer:
     """Projects, newest first, page by page."""
     after = None if query.cursor is None else read_cursor(query.cursor)
     page = await services.store.records.list_projects(
         status=query.status, after=after, limit=query.limit
     )
-    url = services.url_maker(request)
     return ProjectPageAnswer(
-        projects=[ProjectResource.of(project, url) for project in page.projects],
+        projects=[ProjectResource.of(project, urls) for project in page.projects],
         next_cursor=None if page.next_after is None else write_cursor(page.next_after),
     )
 
 
-@router.get("/{project_id}", response_model=ProjectResource)
-async def get_project(request: Request, services: Wired, project_id: str) -> ProjectResource:
+@router.get("/{project_id}", response_model=ProjectResource, responses=problems(*ID_ERRORS))
+async def get_project(services: AppServices, urls: ClientUrls, project_id: str) -> ProjectResource:
     """How a project stands, and where the rest of it is told."""
-    project = await services.store.records.get_project(project_id)
-    return ProjectResource.of(project, services.url_maker(request))
+    return ProjectResource.of(await services.store.records.get_project(project_id), urls)
 
 
-_DELETED: dict[int | str, dict[str, Any]] = {
+_DELETED: Responses = {
     202: {"model": DeletionAnswer, "description": "The rest goes on in the background."},
     204: {"description": "Rows and files are gone."},
+    **problems(*ID_ERRORS),
 }
 
 
 @router.delete("/{project_id}", status_code=204, response_class=Response, responses=_DELETED)
-async def delete_project(services: Wired, project_id: str) -> Response:
+async def delete_project(services: AppServices, project_id: str) -> Response:
     """Stop what runs, then remove the project with every row and every file."""
     records = services.store.records
     job = await records.delete_project(project_id)
@@ -101,4 +102,4 @@ async def delete_project(services: Wired, project_id: str) -> Response:
         # It is marked, so it will go; only this answer comes too early to say that it has gone.
         detail = f"The service removes the rest in the background: {away.detail}"
     body = DeletionAnswer(project_id=project_id, detail=detail)
-    return JSONResponse(jsonable_encoder(body), status_code=202)
+    return JSONResponse(body.model_dump(), status_code=202)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 
-from serve_app.http.dependencies import Services
+from pipeline.errors import InvalidOption
+from serve_app.http.dependencies import AppServices, ClientUrls
+from serve_app.http.openapi import ID_ERRORS, headers, problems
 from serve_app.http.schemas import ManifestAnswer, ReportQuery
 from serve_app.report.assemble import Report, assemble
 from serve_app.report.page import render_html, wanted_pictures
@@ -20,8 +22,6 @@ from serve_app.report.project_manifest import manifest_document
 __all__ = ["prefers_html", "router"]
 
 router = APIRouter(prefix="/api/v1/projects", tags=["reports"])
-
-Wired = Annotated[Services, Depends(Services.wired)]
 
 #: The page asks nobody for anything, and a browser sees to it.
 _PAGE_HEADERS = {
@@ -47,27 +47,28 @@ def prefers_html(accept: str) -> bool:
 @router.get(
     "/{project_id}/report",
     response_model=Report,
-    responses={200: {"content": {"text/html": {}}}},
+    responses={
+        200: {"content": {"text/html": {"schema": {"type": "string"}}}, "headers": headers("Vary")},
+        **problems(*ID_ERRORS, InvalidOption),
+    },
 )
-async def report(
+async def get_report(
     request: Request,
-    services: Wired,
+    services: AppServices,
+    urls: ClientUrls,
     project_id: str,
     query: Annotated[ReportQuery, Query()],
 ) -> Report | HTMLResponse:
     """Scores, iterations, timings and pictures of a project; as a page for people."""
-    found = await assemble(
-        services.store.records, project_id, services.url_maker(request), query.version
-    )
+    report = await assemble(services.store.records, project_id, urls, query.version)
     accept = request.headers.get("accept", "")
     if query.format == "json" or (query.format is None and not prefers_html(accept)):
-        return found
-    pictures = await data_uris(services.store.blobs, wanted_pictures(found))
-    return HTMLResponse(render_html(found, pictures), headers=_PAGE_HEADERS)
+        return report
+    pictures = await data_uris(services.store.blobs, wanted_pictures(report))
+    return HTMLResponse(render_html(report, pictures), headers=_PAGE_HEADERS)
 
 
-@router.get("/{project_id}/manifest", response_model=ManifestAnswer)
-async def manifest(services: Wired, project_id: str) -> dict[str, Any]:
+@router.get("/{project_id}/manifest", response_model=ManifestAnswer, responses=problems(*ID_ERRORS))
+async def get_manifest(services: AppServices, project_id: str) -> dict[str, Any]:
     """What made the models, and the hash of every file: input of `glimpse3d replay`."""
-    store = services.store
-    return await manifest_document(store.records, store.blobs, project_id)
+    return await manifest_document(services.store.records, services.store.blobs, project_id)

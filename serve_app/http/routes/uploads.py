@@ -13,16 +13,28 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
 
+from deployments.jobs.job_errors import IdempotencyMismatch, TooBusy
 from deployments.jobs.paths import original_path, processed_path
 from deployments.jobs.rows import Bucket, Project, ProjectStatus
 from deployments.jobs.store import Store
-from pipeline.errors import GlimpseError, NotFound, Unavailable
+from pipeline.errors import (
+    GlimpseError,
+    InvalidImage,
+    InvalidOption,
+    ModelFailed,
+    NotFound,
+    OutOfMemory,
+    ReplicaDied,
+    TimedOut,
+    Unavailable,
+)
 from pipeline.flow.intake import Upload, prepare_upload
-from serve_app.http.dependencies import Services
-from serve_app.http.problems import Problem
+from serve_app.http.dependencies import AppServices, ClientUrls
+from serve_app.http.openapi import problems
+from serve_app.http.problems import BadRequest, TooLarge, UnsupportedMediaType
 from serve_app.http.removal import remove_project
 from serve_app.http.schemas import UploadAnswer
-from serve_app.http.waiting import idempotency_key
+from serve_app.http.waiting import IdempotencyKey, checked_key
 
 __all__ = ["router"]
 
@@ -33,20 +45,35 @@ def _require_multipart(request: Request) -> None:
     """Runs before the body is parsed."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "multipart/form-data":
-        raise Problem(
-            415,
-            "unsupported_media_type",
-            "Unsupported media type",
-            "Send the photo as multipart/form-data with a part named file.",
-        )
+        raise UnsupportedMediaType("Send the photo as multipart/form-data with a part named file.")
 
 
-@router.post("/upload", response_model=UploadAnswer, dependencies=[Depends(_require_multipart)])
+@router.post(
+    "/upload",
+    response_model=UploadAnswer,
+    dependencies=[Depends(_require_multipart)],
+    responses=problems(
+        BadRequest,
+        TooLarge,
+        UnsupportedMediaType,
+        InvalidImage,
+        InvalidOption,
+        IdempotencyMismatch,
+        Unavailable,
+        TooBusy,
+        OutOfMemory,
+        ModelFailed,
+        ReplicaDied,
+        TimedOut,
+        GlimpseError,
+    ),
+)
 async def upload(
-    request: Request,
-    services: Annotated[Services, Depends(Services.wired)],
-    file: Annotated[UploadFile, File()],
+    services: AppServices,
+    urls: ClientUrls,
+    file: Annotated[UploadFile, File(json_schema_extra={"format": "binary"})],
     remove_bg: Annotated[bool, Form()] = True,
+    idempotency_key: IdempotencyKey = None,
 ) -> UploadAnswer:
     """Check a photo, cut its background out and create a project.
 
@@ -55,17 +82,13 @@ async def upload(
     """
     data = await file.read()
     if len(data) > services.limits.max_upload_bytes:
-        limit_mb = services.limits.max_upload_bytes / 1024 / 1024
-        raise Problem(
-            413, "too_large", "The file is too large", f"The file is larger than {limit_mb:.0f} MB."
-        )
-    url = services.url_maker(request)
-    key, fingerprint = idempotency_key(request), ""
+        raise TooLarge(services.limits.max_upload_bytes)
+    key, fingerprint = checked_key(idempotency_key), ""
     if key is not None:
         fingerprint = await asyncio.to_thread(_fingerprint, data, remove_bg)
         known = await services.store.records.find_upload(key, fingerprint)
         if known is not None:
-            return UploadAnswer.of(known, url)
+            return UploadAnswer.of(known, urls)
     try:
         async with asyncio.timeout(services.limits.upload_timeout_s), services.decoding:
             photo = await prepare_upload(data, services.background, remove_background=remove_bg)
@@ -73,7 +96,7 @@ async def upload(
         raise Unavailable("The photo could not be prepared in time; try again.") from None
     # Shielded: a client that goes away must not leave half a project behind.
     keeping = asyncio.ensure_future(_keep(services.store, photo, key, fingerprint))
-    return UploadAnswer.of(await asyncio.shield(keeping), url)
+    return UploadAnswer.of(await asyncio.shield(keeping), urls)
 
 
 def _fingerprint(data: bytes, remove_bg: bool) -> str:

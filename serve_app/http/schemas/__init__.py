@@ -1,12 +1,18 @@
 """JSON in and out: request bodies that forbid unknown fields, answers with the documented names.
 
-It knows the contract's words; not how an answer comes about. By topic: `bodies` (what is asked),
-`results` (what the calls answer that make something), `jobs`, `projects`, `service`.
+It knows the contract's words; not how an answer comes about.
 """
 
 from __future__ import annotations
 
-from serve_app.http.schemas.job_answers import JobAnswer, QueueAnswer
+from serve_app.http.schemas.job_answers import (
+    ExportJobAnswer,
+    GenerateJobAnswer,
+    JobAnswer,
+    QueueAnswer,
+    RefineJobAnswer,
+    job_answer_of,
+)
 from serve_app.http.schemas.project_answers import (
     DeletionAnswer,
     ExportedAnswer,
@@ -29,19 +35,23 @@ from serve_app.http.schemas.result_answers import (
     GenerateAnswer,
     MetricAnswer,
     RefineAnswer,
+    ResultAnswer,
     UploadAnswer,
     Url,
     result_of,
 )
-from serve_app.http.schemas.service_answers import ManifestAnswer, ReadyAnswer
+from serve_app.http.schemas.service_answers import HealthAnswer, ManifestAnswer, ReadyAnswer
 
 __all__ = [
     "DeletionAnswer",
     "ExportAnswer",
+    "ExportJobAnswer",
     "ExportQuery",
     "ExportedAnswer",
     "GenerateAnswer",
     "GenerateBody",
+    "GenerateJobAnswer",
+    "HealthAnswer",
     "IterationAnswer",
     "JobAnswer",
     "ManifestAnswer",
@@ -55,9 +65,12 @@ __all__ = [
     "ReadyAnswer",
     "RefineAnswer",
     "RefineBody",
+    "RefineJobAnswer",
     "ReportQuery",
+    "ResultAnswer",
     "StatusAnswer",
     "UploadAnswer",
     "Url",
+    "job_answer_of",
     "result_of",
 ]

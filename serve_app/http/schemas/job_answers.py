@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Annotated, Generic, Literal, Self, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
+from typing_extensions import TypeAliasType
 
 from deployments.jobs.rows import Job, JobKind, JobState, Queue
 from serve_app.http.eta import eta_s
@@ -16,14 +18,25 @@ from serve_app.http.schemas.result_answers import (
     ExportAnswer,
     GenerateAnswer,
     RefineAnswer,
+    RowAnswer,
     Url,
     result_of,
 )
 
-__all__ = ["JobAnswer", "JobErrorAnswer", "QueueAnswer"]
+__all__ = [
+    "ExportJobAnswer",
+    "GenerateJobAnswer",
+    "JobAnswer",
+    "QueueAnswer",
+    "RefineJobAnswer",
+    "job_answer_of",
+]
+
+Kind = TypeVar("Kind")
+Result = TypeVar("Result")
 
 
-class JobErrorAnswer(BaseModel):
+class JobErrorAnswer(RowAnswer):
     """Why a job failed."""
 
     code: str
@@ -32,13 +45,11 @@ class JobErrorAnswer(BaseModel):
     retryable: bool
 
 
-class JobAnswer(BaseModel):
-    """The job resource. `memory` has the most bytes each process had, by stage."""
-
+class _Job(RowAnswer, Generic[Kind, Result]):
     id: str
     project_id: str
-    kind: str
-    state: str
+    kind: Kind
+    state: JobState
     stage: str
     step: str
     progress: float
@@ -49,41 +60,50 @@ class JobAnswer(BaseModel):
     timings: dict[str, float]
     memory: dict[str, dict[str, int]]
     error: JobErrorAnswer | None
-    result: GenerateAnswer | RefineAnswer | ExportAnswer | None
+    result: Result | None
     events_url: str
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
 
-    @classmethod
-    def of(cls, job: Job, url: Url, *, now: datetime, queue: Queue | None = None) -> JobAnswer:
-        """`result` is what the call that submitted the job answers when it waits.
 
-        Args:
-            queue: what a waiting job's `eta_s` also depends on.
-        """
-        error = job.error
-        return cls(
-            id=job.id,
-            project_id=job.project_id,
-            kind=job.kind.value,
-            state=job.state.value,
-            stage=job.stage,
-            step=job.step,
-            progress=job.progress,
-            eta_s=eta_s(job, queue, now),
-            queue_position=job.queue_position,
-            attempt=job.attempt,
-            cancel_requested=job.cancel_requested,
-            timings=dict(job.timings),
-            memory={stage: dict(peaks) for stage, peaks in job.memory.items()},
-            error=JobErrorAnswer(**vars(error)) if error else None,
-            result=result_of(job, url) if job.state is JobState.SUCCEEDED else None,
-            events_url=f"/api/v1/jobs/{job.id}/events",
-            created_at=job.created_at,
-            started_at=job.started_at,
-            finished_at=job.finished_at,
-        )
+class GenerateJobAnswer(_Job[Literal[JobKind.GENERATE], GenerateAnswer]):
+    """A generation. `memory` has the most bytes each process had, by stage."""
+
+
+class RefineJobAnswer(_Job[Literal[JobKind.REFINE], RefineAnswer]):
+    """A refinement. `memory` has the most bytes each process had, by stage."""
+
+
+class ExportJobAnswer(_Job[Literal[JobKind.EXPORT], ExportAnswer]):
+    """An export. `memory` has the most bytes each process had, by stage."""
+
+
+#: The job resource: one component of the OpenAPI document, told apart by `kind`.
+JobAnswer = TypeAliasType(
+    "JobAnswer",
+    Annotated[GenerateJobAnswer | RefineJobAnswer | ExportJobAnswer, Field(discriminator="kind")],
+)
+
+_BY_KIND: Mapping[JobKind, type[GenerateJobAnswer | RefineJobAnswer | ExportJobAnswer]] = {
+    JobKind.GENERATE: GenerateJobAnswer,
+    JobKind.REFINE: RefineJobAnswer,
+    JobKind.EXPORT: ExportJobAnswer,
+}
+
+
+def job_answer_of(job: Job, url: Url, *, now: datetime, queue: Queue | None = None) -> JobAnswer:
+    """`result` is what the call that submitted the job answers when it waits.
+
+    Args:
+        queue: what a waiting job's `eta_s` also depends on.
+    """
+    return _BY_KIND[job.kind].from_row(
+        job,
+        eta_s=eta_s(job, queue, now),
+        result=result_of(job, url) if job.state is JobState.SUCCEEDED else None,
+        events_url=f"/api/v1/jobs/{job.id}/events",
+    )
 
 
 class QueueAnswer(BaseModel):
@@ -91,19 +111,15 @@ class QueueAnswer(BaseModel):
 
     queued: int
     running: int
-    queued_by_kind: dict[str, int]
-    running_by_kind: dict[str, int]
+    queued_by_kind: dict[JobKind, int]
+    running_by_kind: dict[JobKind, int]
 
     @classmethod
-    def of(cls, queue: Queue) -> QueueAnswer:
+    def of(cls, queue: Queue) -> Self:
         """Every kind has its number, be it 0."""
-
-        def by_kind(counts: Mapping[JobKind, int]) -> dict[str, int]:
-            return {kind.value: counts.get(kind, 0) for kind in JobKind}
-
         return cls(
             queued=sum(queue.queued.values()),
             running=sum(queue.running.values()),
-            queued_by_kind=by_kind(queue.queued),
-            running_by_kind=by_kind(queue.running),
+            queued_by_kind={kind: queue.queued.get(kind, 0) for kind in JobKind},
+            running_by_kind={kind: queue.running.get(kind, 0) for kind in JobKind},
         )

@@ -10,11 +10,11 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel
 
-from deployments.jobs.commits import ExportRow, IterationRow, ModelRow, PreviewRow
-from deployments.jobs.rows import Bucket, Project, ProjectDetail
+from deployments.jobs.commits import IterationRow, ModelRow, PreviewRow
+from deployments.jobs.rows import Bucket, Project, ProjectDetail, ProjectStatus
 from pipeline.rig import VIEW_COUNT
 from serve_app.http.schemas.job_answers import JobAnswer
-from serve_app.http.schemas.result_answers import Url
+from serve_app.http.schemas.result_answers import FormatName, RowAnswer, Url
 
 __all__ = [
     "DeletionAnswer",
@@ -28,11 +28,11 @@ __all__ = [
 ]
 
 
-class ProjectAnswer(BaseModel):
+class ProjectAnswer(RowAnswer):
     """The project part of a status."""
 
     id: str
-    status: str
+    status: ProjectStatus
     current_step: str
     progress_percentage: float
     original_url: str
@@ -43,25 +43,14 @@ class ProjectAnswer(BaseModel):
     updated_at: datetime
 
     @classmethod
-    def of(cls, project: Project, url: Url) -> Self:
+    def of(cls, project: Project, url: Url, **links: str) -> Self:
         """From its row."""
-        return cls(**cls.values_of(project, url))
-
-    @staticmethod
-    def values_of(project: Project, url: Url) -> dict[str, Any]:
-        """The fields that are in the row."""
-        return {
-            "id": project.id,
-            "status": project.status.value,
-            "current_step": project.current_step,
-            "progress_percentage": project.progress_percentage,
-            "original_url": url(Bucket.UPLOADS, project.original_path),
-            "processed_url": url(Bucket.PROCESSED, project.processed_path),
-            "background_engine": project.background_engine,
-            "error": project.error,
-            "created_at": project.created_at,
-            "updated_at": project.updated_at,
-        }
+        return cls.from_row(
+            project,
+            original_url=url(Bucket.UPLOADS, project.original_path),
+            processed_url=url(Bucket.PROCESSED, project.processed_path),
+            **links,
+        )
 
 
 class ProjectResource(ProjectAnswer):
@@ -72,16 +61,18 @@ class ProjectResource(ProjectAnswer):
     manifest_url: str
     events_url: str
 
-    @staticmethod
-    def values_of(project: Project, url: Url) -> dict[str, Any]:
-        """The fields of the row, and the links."""
-        return {
-            **ProjectAnswer.values_of(project, url),
-            "status_url": f"/api/v1/status/{project.id}",
-            "report_url": f"/api/v1/projects/{project.id}/report",
-            "manifest_url": f"/api/v1/projects/{project.id}/manifest",
-            "events_url": f"/api/v1/status/{project.id}/events",
-        }
+    @classmethod
+    def of(cls, project: Project, url: Url, **links: str) -> Self:
+        """From its row, with the links."""
+        return super().of(
+            project,
+            url,
+            status_url=f"/api/v1/status/{project.id}",
+            report_url=f"/api/v1/projects/{project.id}/report",
+            manifest_url=f"/api/v1/projects/{project.id}/manifest",
+            events_url=f"/api/v1/status/{project.id}/events",
+            **links,
+        )
 
 
 class ProjectPageAnswer(BaseModel):
@@ -115,7 +106,12 @@ class PipelineProgressAnswer(BaseModel):
     refinement_iterations: int
 
 
-class IterationAnswer(BaseModel):
+def _loose_scores(row: IterationRow | ModelRow) -> dict[str, float | None]:
+    """The scores that have no column of their own."""
+    return {name: row.scores.get(name) for name in ("silhouette_iou", "consistency", "floaters")}
+
+
+class IterationAnswer(RowAnswer):
     """One iteration of the newest refinement; number 0 is the model before it."""
 
     iteration_number: int
@@ -136,36 +132,25 @@ class IterationAnswer(BaseModel):
     view_weights: dict[str, float]
 
     @classmethod
-    def of(cls, row: IterationRow) -> IterationAnswer:
+    def of(cls, row: IterationRow) -> Self:
         """From its row."""
-        return cls(
-            silhouette_iou=row.scores.get("silhouette_iou"),
-            consistency=row.scores.get("consistency"),
-            floaters=row.scores.get("floaters"),
-            guards=list(row.detail.get("guards", ())),
-            view_weights=dict(row.detail.get("view_weights", {})),
-            iteration_number=row.iteration_number,
-            overall_quality=row.overall_quality,
-            psnr=row.psnr,
-            ssim=row.ssim,
-            lpips=row.lpips,
-            accepted=row.accepted,
-            model_version=row.model_version,
-            strength=row.strength,
-            seconds=row.seconds,
+        return cls.from_row(
+            row,
             engine=row.enhance_engine,
-            note=row.note,
+            guards=row.detail.get("guards", ()),
+            view_weights=row.detail.get("view_weights", {}),
+            **_loose_scores(row),
         )
 
 
-class ModelAnswer(BaseModel):
+class ModelAnswer(RowAnswer):
     """One model version; the pictures are None until they are made."""
 
     version: int
     model_url: str
     thumbnail_url: str | None
     turntable_url: str | None
-    origin: str
+    origin: Literal["generate", "refine"]
     engine: str
     splat_count: int
     file_size_bytes: int
@@ -178,38 +163,22 @@ class ModelAnswer(BaseModel):
     floaters: float | None
 
     @classmethod
-    def of(cls, row: ModelRow, preview: PreviewRow | None, url: Url) -> ModelAnswer:
+    def of(cls, row: ModelRow, preview: PreviewRow | None, url: Url) -> Self:
         """From its rows."""
-        return cls(
-            version=row.version,
+        return cls.from_row(
+            row,
             model_url=url(Bucket.MODELS, row.model_path),
             thumbnail_url=url(Bucket.MODELS, preview.thumbnail_path) if preview else None,
             turntable_url=url(Bucket.MODELS, preview.turntable_path) if preview else None,
-            origin=row.origin,
-            engine=row.engine,
-            splat_count=row.splat_count,
-            file_size_bytes=row.file_size_bytes,
-            psnr=row.psnr,
-            ssim=row.ssim,
-            lpips=row.lpips,
-            overall_quality=row.overall_quality,
-            silhouette_iou=row.scores.get("silhouette_iou"),
-            consistency=row.scores.get("consistency"),
-            floaters=row.scores.get("floaters"),
+            **_loose_scores(row),
         )
 
-    @classmethod
-    def all_of(cls, detail: ProjectDetail, url: Url) -> list[ModelAnswer]:
-        """Every version of a project with its pictures."""
-        previews = {row.version: row for row in detail.previews}
-        return [cls.of(row, previews.get(row.version), url) for row in detail.models]
 
-
-class ExportedAnswer(BaseModel):
+class ExportedAnswer(RowAnswer):
     """One exported file."""
 
     model_version: int
-    format: str
+    format: FormatName
     optimize: bool
     download_url: str
     file_size_bytes: int
@@ -217,21 +186,6 @@ class ExportedAnswer(BaseModel):
     contents: dict[str, int]
     saved: dict[str, int]
     notes: list[str]
-
-    @classmethod
-    def of(cls, row: ExportRow, download_url: str) -> ExportedAnswer:
-        """From its row."""
-        return cls(
-            model_version=row.model_version,
-            format=row.format,
-            optimize=row.optimize,
-            download_url=download_url,
-            file_size_bytes=row.file_size_bytes,
-            options=dict(row.options),
-            contents=dict(row.contents),
-            saved=dict(row.saved),
-            notes=list(row.notes),
-        )
 
 
 class StatusAnswer(BaseModel):
@@ -247,12 +201,27 @@ class StatusAnswer(BaseModel):
     contact_sheet_url: str | None
     job: JobAnswer | None
 
-    @staticmethod
-    def progress_of(detail: ProjectDetail) -> PipelineProgressAnswer:
-        """The counts of a project."""
-        return PipelineProgressAnswer(
-            multiview_images=CountAnswer(completed=len(detail.views), total=VIEW_COUNT),
-            depth_maps=CountAnswer(completed=len(detail.depths), total=VIEW_COUNT),
-            model_versions=len(detail.models),
-            refinement_iterations=sum(row.iteration_number > 0 for row in detail.iterations),
+    @classmethod
+    def of(cls, detail: ProjectDetail, job: JobAnswer | None, url: Url) -> Self:
+        """From everything that is known about a project."""
+        previews = {row.version: row for row in detail.previews}
+        sheet = detail.contact_sheet
+        return cls(
+            project=ProjectAnswer.of(detail.project, url),
+            pipeline_progress=PipelineProgressAnswer(
+                multiview_images=CountAnswer(completed=len(detail.views), total=VIEW_COUNT),
+                depth_maps=CountAnswer(completed=len(detail.depths), total=VIEW_COUNT),
+                model_versions=len(detail.models),
+                refinement_iterations=sum(row.iteration_number > 0 for row in detail.iterations),
+            ),
+            iterations=[IterationAnswer.of(row) for row in detail.iterations],
+            models=[ModelAnswer.of(row, previews.get(row.version), url) for row in detail.models],
+            exports=[
+                ExportedAnswer.from_row(row, download_url=url(Bucket.MODELS, row.file_path))
+                for row in detail.exports
+            ],
+            view_urls=[url(Bucket.VIEWS, row.image_path) for row in detail.views],
+            depth_urls=[url(Bucket.DEPTH, row.heat_map_path) for row in detail.depths],
+            contact_sheet_url=url(Bucket.MODELS, sheet.image_path) if sheet else None,
+            job=job,
         )

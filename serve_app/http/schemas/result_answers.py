@@ -6,20 +6,24 @@ It knows rows and results of jobs; not how a call comes by them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from deployments.jobs.commits import ExportRow
 from deployments.jobs.rows import Bucket, Job, JobKind, Project
-from pipeline.file_types import media_type
+from pipeline.file_types import FORMATS, media_type
+from pipeline.flow.refine import StopReason
 
 __all__ = [
     "CandidateAnswer",
     "ExportAnswer",
+    "FormatName",
     "GenerateAnswer",
     "MetricAnswer",
     "RefineAnswer",
+    "ResultAnswer",
+    "RowAnswer",
     "UploadAnswer",
     "Url",
     "result_of",
@@ -27,6 +31,21 @@ __all__ = [
 
 #: Makes the URL of a blob, as the client sees the service.
 Url = Callable[[Bucket, str], str]
+
+#: Of an export; what is none is refused by the options, which list those that exist.
+FormatName = Annotated[str, Field(json_schema_extra={"enum": [*FORMATS]})]
+
+
+class RowAnswer(BaseModel):
+    """An answer most of whose fields are those of a row, by the same names."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    @classmethod
+    def from_row(cls, row: object, **more: Any) -> Self:
+        """From a row; `more` are the fields that it has not, or has in another form."""
+        names = [name for name in cls.model_fields if name not in more and hasattr(row, name)]
+        return cls(**{name: getattr(row, name) for name in names}, **more)
 
 
 class UploadAnswer(BaseModel):
@@ -38,7 +57,7 @@ class UploadAnswer(BaseModel):
     background_engine: str
 
     @classmethod
-    def of(cls, project: Project, url: Url) -> UploadAnswer:
+    def of(cls, project: Project, url: Url) -> Self:
         """From the project it made."""
         return cls(
             project_id=project.id,
@@ -113,17 +132,17 @@ class RefineAnswer(BaseModel):
     metrics: list[MetricAnswer]
     job_id: str
     model_version: int
-    stop_reason: str
+    stop_reason: StopReason
     engines: dict[str, str] = {}
     seed: int
     timings: dict[str, float]
 
 
-class ExportAnswer(BaseModel):
+class ExportAnswer(RowAnswer):
     """Answer of `GET /export`. `file_size_mb` is in millions of bytes."""
 
     download_url: str
-    format: str
+    format: FormatName
     file_size_mb: float
     file_size_bytes: int
     file_name: str
@@ -137,26 +156,22 @@ class ExportAnswer(BaseModel):
     seconds: float
 
     @classmethod
-    def of(cls, row: ExportRow, url: Url) -> ExportAnswer:
+    def of(cls, row: ExportRow, url: Url) -> Self:
         """From its row."""
-        return cls(
+        return cls.from_row(
+            row,
             download_url=url(Bucket.MODELS, row.file_path),
-            format=row.format,
             file_size_mb=round(row.file_size_bytes / 1e6, 3),
-            file_size_bytes=row.file_size_bytes,
             file_name=row.file_path.rpartition("/")[2],
             media_type=media_type(row.file_path),
-            model_version=row.model_version,
-            optimize=row.optimize,
-            options=dict(row.options),
-            contents=dict(row.contents),
-            saved=dict(row.saved),
-            notes=list(row.notes),
             seconds=round(row.seconds, 3),
         )
 
 
-def result_of(job: Job, url: Url) -> GenerateAnswer | RefineAnswer | ExportAnswer:
+ResultAnswer = GenerateAnswer | RefineAnswer | ExportAnswer
+
+
+def result_of(job: Job, url: Url) -> ResultAnswer:
     """What a job that succeeded has to say: the body of the call that waited for it."""
     result = dict(job.result or {})
     if job.kind is JobKind.EXPORT:

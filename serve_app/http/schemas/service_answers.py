@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
-__all__ = ["ManifestAnswer", "ReadyAnswer"]
+__all__ = ["HealthAnswer", "ManifestAnswer", "ReadyAnswer"]
 
 
 class PhotoAnswer(BaseModel):
@@ -21,7 +21,7 @@ class PhotoAnswer(BaseModel):
 class StepAnswer(BaseModel):
     """A generation or refinement that succeeded; `artefacts` maps names to content hashes."""
 
-    kind: str
+    kind: Literal["generate", "refine"]
     options: dict[str, Any]
     engines: dict[str, str]
     artefacts: dict[str, str]
@@ -37,6 +37,12 @@ class ManifestAnswer(BaseModel):
     environment: dict[str, Any]
     steps: list[StepAnswer]
     notes: list[str]
+
+
+class HealthAnswer(BaseModel):
+    """Answer of `GET /health`."""
+
+    status: Literal["ok"] = "ok"
 
 
 class ReadyAnswer(BaseModel):

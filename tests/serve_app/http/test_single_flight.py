@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from pipeline.errors import NotFound
-from serve_app.http.single_flight import SharedCalls
+from serve_app.http.single_flight import SingleFlight
 
 
 class Counter:
@@ -22,8 +22,8 @@ class Counter:
 
 
 async def test_those_who_ask_together_share_one_call():
-    shared, counter = SharedCalls(), Counter()
-    tasks = [asyncio.create_task(shared.call("key", counter.read)) for _ in range(10)]
+    flight, counter = SingleFlight(), Counter()
+    tasks = [asyncio.create_task(flight.call("key", counter.read)) for _ in range(10)]
     await asyncio.sleep(0)
     counter.gate.set()
     assert await asyncio.gather(*tasks) == [0] * 10
@@ -31,11 +31,11 @@ async def test_those_who_ask_together_share_one_call():
 
 
 async def test_who_asks_later_never_gets_what_was_read_before():
-    shared, counter = SharedCalls(), Counter()
-    early = asyncio.create_task(shared.call("key", counter.read))
+    flight, counter = SingleFlight(), Counter()
+    early = asyncio.create_task(flight.call("key", counter.read))
     await asyncio.sleep(0.01)
     counter.truth = 1
-    late = [asyncio.create_task(shared.call("key", counter.read)) for _ in range(5)]
+    late = [asyncio.create_task(flight.call("key", counter.read)) for _ in range(5)]
     await asyncio.sleep(0.01)
     assert counter.calls == 1, "one at a time"
     counter.gate.set()
@@ -45,20 +45,20 @@ async def test_who_asks_later_never_gets_what_was_read_before():
 
 
 async def test_different_questions_do_not_wait_for_each_other():
-    shared, counter = SharedCalls(), Counter()
-    held = asyncio.create_task(shared.call("a", counter.read))
+    flight, counter = SingleFlight(), Counter()
+    held = asyncio.create_task(flight.call("a", counter.read))
 
     async def other() -> str:
         return "other"
 
-    assert await shared.call("b", other) == "other"
+    assert await flight.call("b", other) == "other"
     counter.gate.set()
     await held
-    assert (shared._running, shared._next) == ({}, {})
+    assert (flight._running, flight._next) == ({}, {})
 
 
 async def test_an_error_reaches_everybody_and_is_not_kept():
-    shared, fails = SharedCalls(), True
+    flight, fails = SingleFlight(), True
 
     async def read() -> str:
         if fails:
@@ -66,17 +66,17 @@ async def test_an_error_reaches_everybody_and_is_not_kept():
         return "here"
 
     answers = await asyncio.gather(
-        *(shared.call("key", read) for _ in range(3)), return_exceptions=True
+        *(flight.call("key", read) for _ in range(3)), return_exceptions=True
     )
     assert [type(answer) for answer in answers] == [NotFound] * 3
     fails = False
-    assert await shared.call("key", read) == "here"
+    assert await flight.call("key", read) == "here"
 
 
 async def test_who_goes_away_does_not_take_the_answer_from_the_others():
-    shared, counter = SharedCalls(), Counter()
-    first = asyncio.create_task(shared.call("key", counter.read))
-    second = asyncio.create_task(shared.call("key", counter.read))
+    flight, counter = SingleFlight(), Counter()
+    first = asyncio.create_task(flight.call("key", counter.read))
+    second = asyncio.create_task(flight.call("key", counter.read))
     await asyncio.sleep(0.01)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
