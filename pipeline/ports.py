@@ -1,17 +1,19 @@
-"""What the pipeline asks of its neighbours, as Protocols.
+"""What the pipeline asks of its neighbours, as Protocols: asynchronous ports, blocking engines.
 
-An engine in this process, an adapter of a Ray Serve handle (`deployments.handles`) and a test fake
-are three implementations of each. The ports do not know which of them they are. Cancelling the
-awaiting task stops the work behind the port within a step.
+Engines behind a lane (`pipeline.flow.local.Laned`), an adapter of a Ray Serve handle
+(`deployments.handles`) and a test fake are three implementations of each port. The ports do not
+know which of them they are. Cancelling the awaiting task stops the work behind the port within a
+step: an engine gets a `Control` and checks it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from pipeline.control import Report, ignore_progress
+from pipeline.control import Control, Report, ignore_progress
 from pipeline.options import ExportOptions
 from pipeline.requests import (
     EnhancedImages,
@@ -35,13 +37,20 @@ from pipeline.types import (
 )
 
 __all__ = [
+    "BackgroundEngine",
     "BackgroundRemover",
+    "DepthEngine",
     "DepthEstimator",
+    "Engine",
     "Enhancer",
+    "EnhancerEngine",
     "Exporter",
+    "ExporterEngine",
     "PortName",
     "Ports",
     "SplatEngine",
+    "SplatFitter",
+    "ViewEngine",
     "ViewSynthesizer",
 ]
 
@@ -57,9 +66,37 @@ class PortName(StrEnum):
     EXPORTER = "exporter"
 
 
+class Engine(Protocol):
+    """What all engines have."""
+
+    @property
+    def name(self) -> str:
+        """Stable name for rows and manifests."""
+
+
+# -- background ----------------------------------------------------------------------------------
+
+
+class BackgroundEngine(Engine, Protocol):
+    def remove(self, rgb: UInt8Array, control: Control) -> UInt8Array:
+        """Alpha uint8 [H, W] of the object in `rgb` uint8 [H, W, 3] (sRGB).
+
+        Raises:
+            InvalidImage: no object stands out, or everything is object.
+        """
+
+
 class BackgroundRemover(Protocol):
     async def remove_background(self, rgb: UInt8Array) -> Foreground:
         """Find the object in uint8 [H, W, 3]. Raises InvalidImage when there is none."""
+
+
+# -- views ---------------------------------------------------------------------------------------
+
+
+class ViewEngine(Engine, Protocol):
+    def synthesize(self, request: ViewRequest, control: Control) -> ViewSet:
+        """The 16 views of the rig. Raises InvalidOption, ModelFailed, OutOfMemory, Cancelled."""
 
 
 class ViewSynthesizer(Protocol):
@@ -69,12 +106,38 @@ class ViewSynthesizer(Protocol):
         """The 16 views of the rig."""
 
 
+# -- depth ---------------------------------------------------------------------------------------
+
+
+class DepthEngine(Engine, Protocol):
+    def estimate_many(self, sets: Sequence[ViewSet], control: Control) -> list[DepthMaps]:
+        """Depth of every view of one or several objects, in that order.
+
+        Raises ModelFailed, OutOfMemory, Cancelled.
+        """
+
+
 class DepthEstimator(Protocol):
     async def estimate_depth(self, views: ViewSet, report: Report = ignore_progress) -> DepthMaps:
         """Depth of every view."""
 
 
-class SplatEngine(Protocol):
+# -- splats --------------------------------------------------------------------------------------
+
+
+class SplatEngine(Engine, Protocol):
+    def reconstruct(self, request: FitRequest, control: Control) -> SplatModel: ...
+
+    def improve(self, request: RefineRequest, control: Control) -> Improvement: ...
+
+    def render(
+        self, model: SplatModel, cameras: Cameras, *, with_depth: bool = False
+    ) -> Renders: ...
+
+    def evaluate(self, model: SplatModel, references: References) -> Scores: ...
+
+
+class SplatFitter(Protocol):
     async def reconstruct(
         self, request: FitRequest, report: Report = ignore_progress
     ) -> SplatModel: ...
@@ -93,6 +156,16 @@ class SplatEngine(Protocol):
     async def engine_name(self) -> str: ...
 
 
+# -- enhancer ------------------------------------------------------------------------------------
+
+
+class EnhancerEngine(Engine, Protocol):
+    def enhance(
+        self, renders: Renders, settings: EnhanceSettings, control: Control
+    ) -> EnhancedImages:
+        """As `Enhancer.enhance`. Raises Cancelled, too."""
+
+
 class Enhancer(Protocol):
     async def enhance(
         self,
@@ -103,8 +176,19 @@ class Enhancer(Protocol):
         """Sharper versions of the renders, same size, same colours at low frequencies.
 
         Raises:
-            InvalidOption: the engine cannot do what the settings ask for.
+            InvalidOption: strength is out of range, or the engine cannot do what the settings ask
+                for.
         """
+
+
+# -- exporter ------------------------------------------------------------------------------------
+
+
+class ExporterEngine(Engine, Protocol):
+    def export_model(
+        self, model: SplatModel, options: ExportOptions, control: Control
+    ) -> ExportedFile:
+        """As `Exporter.export_model`. Raises Cancelled, too."""
 
 
 class Exporter(Protocol):
@@ -121,6 +205,6 @@ class Ports:
     background: BackgroundRemover
     views: ViewSynthesizer
     depth: DepthEstimator
-    splats: SplatEngine
+    splats: SplatFitter
     enhancer: Enhancer
     exporter: Exporter

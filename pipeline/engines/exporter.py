@@ -31,7 +31,7 @@ from pipeline.requests import ExportedFile
 from pipeline.splats.visible import prune_invisible
 from pipeline.types import SplatModel
 
-__all__ = ["MeshMemory", "export_model"]
+__all__ = ["FileExporter", "MeshMemory", "export_model"]
 
 #: Write a model; the second argument asks for the smaller of two encodings where there are two.
 _SPLAT_WRITERS: dict[str, Callable[[SplatModel, bool], bytes]] = {
@@ -74,6 +74,19 @@ class MeshMemory:
             while len(self._meshes) > self.capacity:
                 self._meshes.popitem(last=False)
         return built
+
+
+@dataclass(frozen=True)
+class FileExporter:
+    """Exporter "cpu"; it remembers the meshes that it made last."""
+
+    name = "cpu"
+    memory: MeshMemory = field(default_factory=MeshMemory)
+
+    def export_model(
+        self, model: SplatModel, options: ExportOptions, control: Control
+    ) -> ExportedFile:
+        return export_model(model, options, control, self.memory)
 
 
 def export_model(

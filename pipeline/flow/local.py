@@ -8,26 +8,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 
-from pipeline.control import Control, Report, ignore_progress
+from pipeline.control import Report, ignore_progress
 from pipeline.device import Device
-from pipeline.engines.background.removers import BackgroundEngine, make_background_engine
-from pipeline.engines.depth.depth_engines import DepthEngine, make_depth_engine
+from pipeline.engines.background.removers import make_background_engine
+from pipeline.engines.depth.depth_engines import make_depth_engine
 from pipeline.engines.engine_options import with_options
-from pipeline.engines.enhance.enhancer_engines import EnhancerEngine, make_enhancer_engine
-from pipeline.engines.exporter import MeshMemory, export_model
+from pipeline.engines.enhance.enhancer_engines import make_enhancer_engine
+from pipeline.engines.exporter import FileExporter
 from pipeline.engines.perceptual.lpips import find_lpips
 from pipeline.engines.registry import NATIVE, ON_DEVICE, EngineChoice
 from pipeline.engines.splats.cpu_splats import CpuSplats
-from pipeline.engines.views.view_engines import ViewEngine, make_view_engine
+from pipeline.engines.views.view_engines import make_view_engine
 from pipeline.lane import Lane
 from pipeline.native import default_threads, load_library, set_threads
 from pipeline.options import DeviceName, ExportOptions
-from pipeline.ports import PortName, Ports
+from pipeline.ports import (
+    BackgroundEngine,
+    DepthEngine,
+    Engine,
+    EnhancerEngine,
+    ExporterEngine,
+    PortName,
+    Ports,
+    SplatEngine,
+    ViewEngine,
+)
 from pipeline.requests import (
     EnhancedImages,
     EnhanceSettings,
@@ -42,16 +53,10 @@ from pipeline.requests import (
 )
 from pipeline.types import Cameras, DepthMaps, Scores, SplatModel, UInt8Array, ViewSet
 
-__all__ = [
-    "LocalBackground",
-    "LocalDepth",
-    "LocalEnhancer",
-    "LocalExporter",
-    "LocalPorts",
-    "LocalSplats",
-    "LocalViews",
-    "build_ports",
-]
+__all__ = ["Laned", "LocalPorts", "build_ports"]
+
+
+EngineT = TypeVar("EngineT", bound=Engine)
 
 
 @runtime_checkable
@@ -61,115 +66,77 @@ class WarmsUp(Protocol):
     def warm_up(self) -> None: ...
 
 
-class SplatEngineHere(Protocol):
-    """What `pipeline.ports.SplatEngine` asks for, blocking."""
-
-    @property
-    def name(self) -> str: ...
-
-    def reconstruct(self, request: FitRequest, control: Control) -> SplatModel: ...
-
-    def improve(self, request: RefineRequest, control: Control) -> Improvement: ...
-
-    def render(
-        self, model: SplatModel, cameras: Cameras, *, with_depth: bool = False
-    ) -> Renders: ...
-
-    def evaluate(self, model: SplatModel, references: References) -> Scores: ...
-
-
 @dataclass(frozen=True)
-class LocalBackground:
-    engine: BackgroundEngine
+class Laned(Generic[EngineT]):
+    """A blocking engine as a port: every call waits for its turn in the lane.
+
+    It has the methods of all ports, and the type checker gives each engine its own: which they
+    are, `self` says.
+    """
+
+    engine: EngineT
     lane: Lane
-
-    async def remove_background(self, rgb: UInt8Array) -> Foreground:
-        alpha = await self.lane.run(lambda control: self.engine.remove(rgb, control))
-        return Foreground(alpha, self.engine.name)
-
-
-@dataclass(frozen=True)
-class LocalViews:
-    engine: ViewEngine
-    lane: Lane
-
-    async def synthesize_views(
-        self, request: ViewRequest, report: Report = ignore_progress
-    ) -> ViewSet:
-        return await self.lane.run(lambda control: self.engine.synthesize(request, control), report)
-
-
-@dataclass(frozen=True)
-class LocalDepth:
-    engine: DepthEngine
-    lane: Lane
-
-    async def estimate_depth(self, views: ViewSet, report: Report = ignore_progress) -> DepthMaps:
-        (depths,) = await self.estimate_many([views], report)
-        return depths
-
-    async def estimate_many(
-        self, sets: Sequence[ViewSet], report: Report = ignore_progress
-    ) -> list[DepthMaps]:
-        """Several objects in common batches."""
-        return await self.lane.run(lambda control: self.engine.estimate_many(sets, control), report)
-
-
-@dataclass(frozen=True)
-class LocalSplats:
-    engine: SplatEngineHere
-    lane: Lane
-
-    async def reconstruct(
-        self, request: FitRequest, report: Report = ignore_progress
-    ) -> SplatModel:
-        return await self.lane.run(
-            lambda control: self.engine.reconstruct(request, control), report
-        )
-
-    async def improve(
-        self, request: RefineRequest, report: Report = ignore_progress
-    ) -> Improvement:
-        return await self.lane.run(lambda control: self.engine.improve(request, control), report)
-
-    async def render(
-        self, model: SplatModel, cameras: Cameras, *, with_depth: bool = False
-    ) -> Renders:
-        return await self.lane.run(
-            lambda _control: self.engine.render(model, cameras, with_depth=with_depth)
-        )
-
-    async def evaluate(self, model: SplatModel, references: References) -> Scores:
-        return await self.lane.run(lambda _control: self.engine.evaluate(model, references))
 
     async def engine_name(self) -> str:
         return self.engine.name
 
+    async def remove_background(self: Laned[BackgroundEngine], rgb: UInt8Array) -> Foreground:
+        alpha = await self.lane.run(partial(self.engine.remove, rgb))
+        return Foreground(alpha, self.engine.name)
 
-@dataclass(frozen=True)
-class LocalEnhancer:
-    engine: EnhancerEngine
-    lane: Lane
+    async def synthesize_views(
+        self: Laned[ViewEngine], request: ViewRequest, report: Report = ignore_progress
+    ) -> ViewSet:
+        return await self.lane.run(partial(self.engine.synthesize, request), report)
+
+    async def estimate_depth(
+        self: Laned[DepthEngine], views: ViewSet, report: Report = ignore_progress
+    ) -> DepthMaps:
+        (depths,) = await self.estimate_many([views], report)
+        return depths
+
+    async def estimate_many(
+        self: Laned[DepthEngine], sets: Sequence[ViewSet], report: Report = ignore_progress
+    ) -> list[DepthMaps]:
+        """Several objects in common batches."""
+        return await self.lane.run(partial(self.engine.estimate_many, sets), report)
+
+    async def reconstruct(
+        self: Laned[SplatEngine], request: FitRequest, report: Report = ignore_progress
+    ) -> SplatModel:
+        return await self.lane.run(partial(self.engine.reconstruct, request), report)
+
+    async def improve(
+        self: Laned[SplatEngine], request: RefineRequest, report: Report = ignore_progress
+    ) -> Improvement:
+        return await self.lane.run(partial(self.engine.improve, request), report)
+
+    async def render(
+        self: Laned[SplatEngine], model: SplatModel, cameras: Cameras, *, with_depth: bool = False
+    ) -> Renders:
+        draw = partial(self.engine.render, model, cameras, with_depth=with_depth)
+        return await self.lane.run(lambda _control: draw())
+
+    async def evaluate(
+        self: Laned[SplatEngine], model: SplatModel, references: References
+    ) -> Scores:
+        return await self.lane.run(lambda _control: self.engine.evaluate(model, references))
 
     async def enhance(
-        self, renders: Renders, settings: EnhanceSettings, report: Report = ignore_progress
+        self: Laned[EnhancerEngine],
+        renders: Renders,
+        settings: EnhanceSettings,
+        report: Report = ignore_progress,
     ) -> EnhancedImages:
-        return await self.lane.run(
-            lambda control: self.engine.enhance(renders, settings, control), report
-        )
-
-
-@dataclass(frozen=True)
-class LocalExporter:
-    lane: Lane
-    memory: MeshMemory = field(default_factory=MeshMemory)
+        return await self.lane.run(partial(self.engine.enhance, renders, settings), report)
 
     async def export_model(
-        self, model: SplatModel, options: ExportOptions, report: Report = ignore_progress
+        self: Laned[ExporterEngine],
+        model: SplatModel,
+        options: ExportOptions,
+        report: Report = ignore_progress,
     ) -> ExportedFile:
-        return await self.lane.run(
-            lambda control: export_model(model, options, control, self.memory), report
-        )
+        return await self.lane.run(partial(self.engine.export_model, model, options), report)
 
 
 @dataclass(frozen=True)
@@ -177,12 +144,12 @@ class LocalPorts:
     """The ports that were built here (others are None), and the lane they share."""
 
     lane: Lane
-    background: LocalBackground | None = None
-    views: LocalViews | None = None
-    depth: LocalDepth | None = None
-    splats: LocalSplats | None = None
-    enhancer: LocalEnhancer | None = None
-    exporter: LocalExporter | None = None
+    background: Laned[BackgroundEngine] | None = None
+    views: Laned[ViewEngine] | None = None
+    depth: Laned[DepthEngine] | None = None
+    splats: Laned[SplatEngine] | None = None
+    enhancer: Laned[EnhancerEngine] | None = None
+    exporter: Laned[ExporterEngine] | None = None
 
     def complete(self) -> Ports:
         """All of them as the pipeline wants them. Raises ValueError when one was not built."""
@@ -259,34 +226,34 @@ class _Builder:
             depth=self.depth() if PortName.DEPTH in names else None,
             splats=self.splats() if PortName.SPLATS in names else None,
             enhancer=self.enhancer() if PortName.ENHANCER in names else None,
-            exporter=LocalExporter(self.lane) if PortName.EXPORTER in names else None,
+            exporter=Laned(FileExporter(), self.lane) if PortName.EXPORTER in names else None,
         )
 
-    def background(self) -> LocalBackground:
+    def background(self) -> Laned[BackgroundEngine]:
         engine = make_background_engine(self.choice.background, self.choice.model_dir)
-        return LocalBackground(engine, self.lane)
+        return Laned(engine, self.lane)
 
-    def views(self) -> LocalViews:
+    def views(self) -> Laned[ViewEngine]:
         options = self.choice.options_of(PortName.VIEWS)
         engine = make_view_engine(self.choice.views, self.choice.model_dir, self.device, options)
-        return LocalViews(engine, self.lane)
+        return Laned(engine, self.lane)
 
-    def depth(self) -> LocalDepth:
+    def depth(self) -> Laned[DepthEngine]:
         options = self.choice.options_of(PortName.DEPTH)
         engine = make_depth_engine(self.choice.depth, self.choice.model_dir, self.device, options)
-        return LocalDepth(engine, self.lane)
+        return Laned(engine, self.lane)
 
-    def splats(self) -> LocalSplats:
+    def splats(self) -> Laned[SplatEngine]:
         lpips = find_lpips(self.choice.model_dir)
         if self.choice.splats == "cpu":
-            return LocalSplats(CpuSplats(lpips), self.lane)
+            return Laned(CpuSplats(lpips), self.lane)
         from pipeline.engines.splats.gsplat_splats import GsplatSplats
 
         options = self.choice.options_of(PortName.SPLATS)
         engine = with_options(GsplatSplats, "gsplat", options, self.device, lpips)
-        return LocalSplats(engine, self.lane)
+        return Laned(engine, self.lane)
 
-    def enhancer(self) -> LocalEnhancer:
+    def enhancer(self) -> Laned[EnhancerEngine]:
         engine = make_enhancer_engine(
             self.choice.enhancer,
             self.choice.model_dir,
@@ -294,4 +261,4 @@ class _Builder:
             self.device,
             self.choice.options_of(PortName.ENHANCER),
         )
-        return LocalEnhancer(engine, self.lane)
+        return Laned(engine, self.lane)

@@ -14,7 +14,7 @@ from pipeline.errors import InvalidOption
 from pipeline.geometry.cameras import thumbnail_camera, turntable_cameras
 from pipeline.imaging.images import encode_png
 from pipeline.imaging.video import VideoWriter, find_encoder
-from pipeline.ports import SplatEngine
+from pipeline.ports import SplatFitter
 from pipeline.splats.bounds import framed
 from pipeline.types import SplatModel
 
@@ -77,7 +77,7 @@ def check_picture(*, frames: int = FRAMES, size: int = SIZE) -> None:
 
 async def make_previews(
     model: SplatModel,
-    splats: SplatEngine,
+    splats: SplatFitter,
     report: Report = ignore_progress,
     *,
     frames: int = FRAMES,
@@ -103,7 +103,7 @@ async def make_previews(
     return Previews(thumbnail, await make_turntable(model, splats, turn, frames=frames, size=size))
 
 
-async def make_thumbnail(model: SplatModel, splats: SplatEngine, *, size: int = SIZE) -> bytes:
+async def make_thumbnail(model: SplatModel, splats: SplatFitter, *, size: int = SIZE) -> bytes:
     """PNG of the photo's side, `size` pixels along each side, on white.
 
     Raises:
@@ -118,7 +118,7 @@ async def make_thumbnail(model: SplatModel, splats: SplatEngine, *, size: int = 
 
 async def make_turntable(
     model: SplatModel,
-    splats: SplatEngine,
+    splats: SplatFitter,
     report: Report = ignore_progress,
     *,
     frames: int = FRAMES,

@@ -10,7 +10,7 @@ from deployments.streaming import Finished, stream
 from pipeline.control import Control, Progress
 from pipeline.engines.registry import EngineChoice
 from pipeline.errors import Cancelled, ModelFailed, Unavailable
-from pipeline.flow.local import LocalPorts, LocalViews, build_ports
+from pipeline.flow.local import Laned, LocalPorts, build_ports
 from pipeline.formats.ply import read_ply
 from pipeline.lane import Lane
 from pipeline.options import ExportOptions
@@ -159,7 +159,7 @@ async def test_engines_are_warm_before_a_replica_is_ready(monkeypatch):
 
     def build(choice, names, **_limits):
         lane = Lane("test")
-        return LocalPorts(lane, views=LocalViews(Engine(), lane))
+        return LocalPorts(lane, views=Laned(Engine(), lane))
 
     monkeypatch.setattr(model_host, "build_ports", build)
     host = ModelHost(EngineChoice(threads=1), (PortName.VIEWS,))

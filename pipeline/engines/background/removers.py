@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,10 +17,11 @@ from scipy import ndimage
 
 from pipeline.control import Control
 from pipeline.errors import InvalidImage, InvalidOption, Unavailable
+from pipeline.ports import BackgroundEngine
 from pipeline.types import UInt8Array
 from pipeline.weights.single_files import U2NETP, locate
 
-__all__ = ["BackgroundEngine", "GrabCut", "U2Net", "clean_mask", "make_background_engine"]
+__all__ = ["GrabCut", "U2Net", "clean_mask", "make_background_engine"]
 
 log = logging.getLogger(__name__)
 
@@ -53,23 +54,6 @@ MAX_FAULT_SHARE = 0.004
 #: Longest side at which edges are aligned with the photo and GrabCut works.
 REFINE_SIDE = 1024
 GRABCUT_SIDE = 448
-
-
-class BackgroundEngine(Protocol):
-    """Separates the object from its ground."""
-
-    @property
-    def name(self) -> str:
-        """Stable name for rows and manifests."""
-        ...
-
-    def remove(self, rgb: UInt8Array, control: Control) -> UInt8Array:
-        """Alpha uint8 [H, W] of the object in `rgb` uint8 [H, W, 3] (sRGB).
-
-        Raises:
-            InvalidImage: no object stands out, or everything is object.
-        """
-        ...
 
 
 def make_background_engine(choice: str = "auto", model_dir: Path | None = None) -> BackgroundEngine:

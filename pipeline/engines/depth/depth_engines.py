@@ -5,31 +5,17 @@ It knows how each is loaded and not where it runs or what is made of the depth m
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from pipeline.control import Control
 from pipeline.device import Device
 from pipeline.engines.depth.surface_depth import SurfaceDepth
 from pipeline.engines.engine_options import with_options
-from pipeline.types import DepthMaps, ViewSet
+from pipeline.ports import DepthEngine
 from pipeline.weights.folders import find_bundle
 
-__all__ = ["DepthEngine", "make_depth_engine"]
-
-
-class DepthEngine(Protocol):
-    """Depth of every view of one or several objects."""
-
-    @property
-    def name(self) -> str:
-        """Stable name for rows and manifests."""
-        ...
-
-    def estimate_many(self, sets: Sequence[ViewSet], control: Control) -> list[DepthMaps]:
-        """Depth maps of every set, in that order. Raises ModelFailed, OutOfMemory, Cancelled."""
-        ...
+__all__ = ["make_depth_engine"]
 
 
 def make_depth_engine(

@@ -8,79 +8,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from pipeline.control import Control
 from pipeline.device import Device
 from pipeline.engines.engine_options import with_options
 from pipeline.engines.enhance.realesrgan import RealEsrgan
 from pipeline.engines.enhance.unsharp import Unsharp
 from pipeline.errors import InvalidOption, Unavailable
-from pipeline.requests import EnhancedImages, EnhanceSettings, Renders
-from pipeline.types import UInt8Array
+from pipeline.ports import EnhancerEngine
 from pipeline.weights.folders import find_bundles
 from pipeline.weights.single_files import REALESRGAN_BIN, REALESRGAN_PARAM, locate
 
-__all__ = ["EnhancerEngine", "make_enhancer_engine"]
+__all__ = ["make_enhancer_engine"]
 
 log = logging.getLogger(__name__)
 
 #: Bundles that SDXL may be held to the depth with; the first is the default.
 CONTROLNETS = ("controlnet-depth-sdxl", "controlnet-depth-sdxl-diffusers")
-
-
-class EnhancerEngine(Protocol):
-    """Makes views sharper without changing their colours."""
-
-    @property
-    def name(self) -> str:
-        """Stable name for rows and manifests."""
-        ...
-
-    def enhance(
-        self, renders: Renders, settings: EnhanceSettings, control: Control
-    ) -> EnhancedImages:
-        """Sharper copies of the renders.
-
-        Raises:
-            InvalidOption: strength is out of range, or the engine cannot do what was asked for.
-            Cancelled: a stop was asked for.
-        """
-        ...
-
-
-class Sharpener(Protocol):
-    """What works on pictures alone: `RealEsrgan` and `Unsharp`."""
-
-    @property
-    def name(self) -> str: ...
-
-    def enhance(
-        self, images: UInt8Array, alphas: UInt8Array, strength: float, control: Control
-    ) -> UInt8Array: ...
-
-
-class WordlessEnhancer:
-    """A sharpener as an engine: it draws no noise and reads no text, and says so."""
-
-    def __init__(self, sharpener: Sharpener) -> None:
-        self._sharpener = sharpener
-
-    @property
-    def name(self) -> str:
-        return self._sharpener.name
-
-    def enhance(
-        self, renders: Renders, settings: EnhanceSettings, control: Control
-    ) -> EnhancedImages:
-        """See `EnhancerEngine.enhance`."""
-        images = self._sharpener.enhance(renders.images, renders.alphas, settings.strength, control)
-        notes = tuple(
-            f"The {self.name} engine has no use for {option}."
-            for option in ("prompt", "negative_prompt")
-            if getattr(settings, option) is not None
-        )
-        return EnhancedImages(images, self.name, notes)
 
 
 def make_enhancer_engine(
@@ -105,7 +49,7 @@ def make_enhancer_engine(
             load them are not there.
     """
     if choice == "unsharp":
-        return WordlessEnhancer(Unsharp())
+        return Unsharp()
     if choice == "realesrgan":
         return _realesrgan(model_dir, threads)
     if choice == "sdxl":
@@ -116,16 +60,14 @@ def make_enhancer_engine(
         engine = _realesrgan(model_dir, threads)
     except Unavailable as error:
         log.warning("enhancer engine: unsharp, because realesrgan cannot be used. %s", error)
-        return WordlessEnhancer(Unsharp())
+        return Unsharp()
     log.info("enhancer engine: realesrgan, its weights were found")
     return engine
 
 
-def _realesrgan(model_dir: Path | None, threads: int | None) -> WordlessEnhancer:
-    return WordlessEnhancer(
-        RealEsrgan(
-            locate(REALESRGAN_PARAM, model_dir), locate(REALESRGAN_BIN, model_dir), threads=threads
-        )
+def _realesrgan(model_dir: Path | None, threads: int | None) -> RealEsrgan:
+    return RealEsrgan(
+        locate(REALESRGAN_PARAM, model_dir), locate(REALESRGAN_BIN, model_dir), threads=threads
     )
 
 

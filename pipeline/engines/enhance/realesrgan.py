@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 
 from pipeline.control import Control
-from pipeline.errors import InvalidOption, ModelFailed, Unavailable
+from pipeline.engines.enhance.sharpener import Sharpener, blur_inside
+from pipeline.errors import ModelFailed, Unavailable
 from pipeline.native import default_threads
 from pipeline.types import FloatArray, UInt8Array
 
@@ -46,10 +47,11 @@ TILE, OVERLAP = 112, 20
 MARGIN = 8
 
 
-class RealEsrgan:
+class RealEsrgan(Sharpener):
     """Enhancer "realesrgan": about 1.2 s for a view of 256 px on two free cores."""
 
     name = "realesrgan"
+    _done = "enhanced"
 
     def __init__(self, param: Path, weights: Path, *, threads: int | None = None) -> None:
         """Load the network.
@@ -75,38 +77,10 @@ class RealEsrgan:
         if self._net.load_param(str(param)) != 0 or self._net.load_model(str(weights)) != 0:
             raise Unavailable(f"ncnn cannot read {param} and {weights}: install them again.")
 
-    def enhance(
-        self, images: UInt8Array, alphas: UInt8Array, strength: float, control: Control
-    ) -> UInt8Array:
-        """Copies of views on white with more detail and the same colours.
-
-        Args:
-            images: uint8 [V, H, W, 3], composited on white.
-            alphas: uint8 [V, H, W].
-            strength: 0 (nothing) to 1 (all high frequencies are the network's).
-
-        Returns:
-            uint8 [V, H, W, 3] on the same white, unchanged where alpha is below one half.
-
-        Raises:
-            InvalidOption: strength is out of range.
-            Cancelled: between two tiles.
-            ModelFailed: the network's answer is not a picture.
-        """
-        if not 0.0 <= strength <= 1.0:
-            raise InvalidOption(f"strength must be within 0..1, got {strength}")
-        enhanced = images.copy()
-        for i, (image, alpha) in enumerate(zip(images, alphas, strict=True)):
-            share = control.part(i / len(images), (i + 1) / len(images))
-            if strength > 0.0:
-                enhanced[i] = self._enhance_view(image, alpha, strength, share)
-            share.step(1.0, f"view {i + 1} enhanced")
-        return enhanced
-
-    def _enhance_view(
+    def _sharpen_view(
         self, image: UInt8Array, alpha: UInt8Array, strength: float, control: Control
     ) -> UInt8Array:
-        """One view, uint8 [H, W, 3] on white -> the same."""
+        """Unchanged where alpha is below one half. Raises ModelFailed and Cancelled."""
         cover = alpha.astype(np.float32) / 255.0
         solid = cover >= 0.5
         if not solid.any():
@@ -124,7 +98,7 @@ class RealEsrgan:
             np.float32
         )
         change = self._redraw(picture, control) - picture
-        change -= _blur(change, weight, LOCK_SIGMA)
+        change -= blur_inside(change, weight, LOCK_SIGMA)
         result = picture + strength * change * weight[..., None]
         enhanced = image.copy()
         enhanced[box] = np.rint(np.clip(result, 0.0, 255.0)).astype(np.uint8)
@@ -202,11 +176,3 @@ def _tiles(size: int) -> list[tuple[slice, FloatArray]]:
         )
         for start, weight in zip(starts, raw, strict=True)
     ]
-
-
-def _blur(values: FloatArray, weight: FloatArray, sigma: float) -> FloatArray:
-    """Gaussian blur inside the weight only (normalised convolution), float32 [H, W, 3]."""
-    total = cv2.GaussianBlur(weight, (0, 0), sigma)
-    blurred = cv2.GaussianBlur(values * weight[..., None], (0, 0), sigma)
-    mixed: FloatArray = blurred / np.maximum(total, 1e-4)[..., None]
-    return mixed

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from pipeline.control import Control
-from pipeline.errors import InvalidOption
+from pipeline.engines.enhance.sharpener import Sharpener, blur_inside
 from pipeline.types import FloatArray, UInt8Array
 
 __all__ = ["Unsharp"]
@@ -27,64 +27,38 @@ LOCK_SIGMA = 5.0
 OVERSHOOT = 6.0
 
 
-class Unsharp:
+class Unsharp(Sharpener):
     """Enhancer "unsharp"."""
 
     name = "unsharp"
+    _done = "sharpened"
 
-    def enhance(
-        self, images: UInt8Array, alphas: UInt8Array, strength: float, control: Control
+    def _sharpen_view(
+        self, image: UInt8Array, alpha: UInt8Array, strength: float, control: Control
     ) -> UInt8Array:
-        """Sharper copies of views on white.
+        cover = alpha.astype(np.float32) / 255.0
+        # Under a thin cover the object's colour is unknown: such pixels neither give nor take.
+        weight = np.where(cover >= 0.5, cover, 0.0).astype(np.float32)
+        if not weight.any():
+            return image.copy()
+        picture = image.astype(np.float32)
+        opacity = np.maximum(cover, 0.5)[..., None]
+        colour = np.clip((picture - 255.0 * (1.0 - opacity)) / opacity, 0.0, 255.0)
+        scale = max(image.shape[:2]) / 256.0
 
-        Args:
-            images: uint8 [V, H, W, 3], composited on white.
-            alphas: uint8 [V, H, W].
-            strength: 0 (nothing) to 1.
+        fine = colour - blur_inside(colour, weight, FINE_SIGMA * scale)
+        wide = colour - blur_inside(colour, weight, WIDE_SIGMA * scale)
+        sharp = colour + strength * (FINE_GAIN * fine + WIDE_GAIN * wide)
+        low, high = _range(colour, weight, 3)
+        sharp = np.clip(
+            sharp, np.maximum(low - OVERSHOOT, 0.0), np.minimum(high + OVERSHOOT, 255.0)
+        )
+        drift = blur_inside(sharp - colour, weight, LOCK_SIGMA * scale)
+        sharp = np.clip(sharp - drift, 0.0, 255.0)
 
-        Returns:
-            uint8 [V, H, W, 3] on the same white, unchanged where alpha is 0.
-        """
-        if not 0.0 <= strength <= 1.0:
-            raise InvalidOption(f"strength must be within 0..1, got {strength}")
-        enhanced = np.empty_like(images)
-        for i, (image, alpha) in enumerate(zip(images, alphas, strict=True)):
-            enhanced[i] = image if strength == 0.0 else _sharpen(image, alpha, strength)
-            control.step((i + 1) / len(images), f"view {i + 1} sharpened")
-        return enhanced
-
-
-def _sharpen(image: UInt8Array, alpha: UInt8Array, strength: float) -> UInt8Array:
-    """One view, uint8 [H, W, 3] on white -> the same."""
-    cover = alpha.astype(np.float32) / 255.0
-    # Under a thin cover the object's colour is unknown: such pixels neither give nor take.
-    weight = np.where(cover >= 0.5, cover, 0.0).astype(np.float32)
-    if not weight.any():
-        return image.copy()
-    picture = image.astype(np.float32)
-    opacity = np.maximum(cover, 0.5)[..., None]
-    colour = np.clip((picture - 255.0 * (1.0 - opacity)) / opacity, 0.0, 255.0)
-    scale = max(image.shape[:2]) / 256.0
-
-    fine = colour - _blur(colour, weight, FINE_SIGMA * scale)
-    wide = colour - _blur(colour, weight, WIDE_SIGMA * scale)
-    sharp = colour + strength * (FINE_GAIN * fine + WIDE_GAIN * wide)
-    low, high = _range(colour, weight, 3)
-    sharp = np.clip(sharp, np.maximum(low - OVERSHOOT, 0.0), np.minimum(high + OVERSHOOT, 255.0))
-    drift = _blur(sharp - colour, weight, LOCK_SIGMA * scale)
-    sharp = np.clip(sharp - drift, 0.0, 255.0)
-
-    change = (sharp - colour) * weight[..., None]
-    result: UInt8Array = np.rint(np.clip(picture + change, 0.0, 255.0)).astype(np.uint8)
-    return result
-
-
-def _blur(values: FloatArray, weight: FloatArray, sigma: float) -> FloatArray:
-    """Gaussian blur inside the weight only (normalised convolution), float32 [H, W, 3]."""
-    total = cv2.GaussianBlur(weight, (0, 0), sigma)
-    blurred = cv2.GaussianBlur(values * weight[..., None], (0, 0), sigma)
-    mixed: FloatArray = blurred / np.maximum(total, 1e-4)[..., None]
-    return mixed
+        change = (sharp - colour) * weight[..., None]
+        result: UInt8Array = np.rint(np.clip(picture + change, 0.0, 255.0)).astype(np.uint8)
+        return result
 
 
 def _range(values: FloatArray, weight: FloatArray, side: int) -> tuple[FloatArray, FloatArray]:

@@ -13,7 +13,6 @@ from skimage import data
 from pipeline.control import Control
 from pipeline.engines.background import removers as background
 from pipeline.engines.background.removers import (
-    BackgroundEngine,
     GrabCut,
     U2Net,
     clean_mask,
@@ -21,6 +20,7 @@ from pipeline.engines.background.removers import (
 )
 from pipeline.errors import Cancelled, InvalidImage, InvalidOption, Unavailable
 from pipeline.imaging.images import frame_object
+from pipeline.ports import BackgroundEngine
 from pipeline.types import UInt8Array
 from pipeline.weights.single_files import U2NETP, locate
 

@@ -47,14 +47,14 @@ def drawing(sigma: float = 0.0) -> np.ndarray:
 def soft(engine: RealEsrgan) -> tuple[UInt8Array, UInt8Array, UInt8Array]:
     """A soft view, its alpha, and the view enhanced at strength 1."""
     view, alpha = on_white(drawing(1.5))
-    return view, alpha, engine.enhance(view, alpha, 1.0, Control())
+    return view, alpha, engine.sharpen(view, alpha, 1.0, Control())
 
 
 def test_a_soft_photo_comes_nearer_to_the_sharp_one(engine: RealEsrgan) -> None:
     sharp = cv2.resize(data.coffee()[60:380, 130:450], (SIZE, SIZE), interpolation=cv2.INTER_AREA)
     soft = np.rint(cv2.GaussianBlur(sharp.astype(float), (0, 0), 1.5)).astype(np.uint8)
     opaque = np.full((1, SIZE, SIZE), 255, np.uint8)
-    seen = [engine.enhance(soft[None], opaque, s, Control())[0] for s in (0.25, 0.5)]
+    seen = [engine.sharpen(soft[None], opaque, s, Control())[0] for s in (0.25, 0.5)]
     errors = [distance(view, sharp) for view in (soft, *seen)]
     assert errors[2] < errors[1] < errors[0]
     assert errors[2] < 0.85 * errors[0]
@@ -88,7 +88,7 @@ def test_the_ground_and_the_rim_are_left_alone(
 @pytest.mark.parametrize("level", [10, 128, 240])
 def test_no_halo_at_the_silhouette(engine: RealEsrgan, level: int) -> None:
     view, alpha = on_white(np.full((SIZE, SIZE, 3), float(level)))
-    change = np.abs(engine.enhance(view, alpha, 0.5, Control()).astype(int) - view)
+    change = np.abs(engine.sharpen(view, alpha, 0.5, Control()).astype(int) - view)
     assert change.max() <= 5
     assert change.mean() < 0.3
 
@@ -101,14 +101,14 @@ def test_the_result_is_the_same_every_time_and_views_do_not_mix(
     views = np.concatenate([white, view])
     views.setflags(write=False)
     alphas = np.concatenate([np.zeros_like(alpha), alpha])
-    again = engine.enhance(views, alphas, 1.0, Control())
+    again = engine.sharpen(views, alphas, 1.0, Control())
     assert np.array_equal(again[0], white[0])
     assert np.array_equal(again[1], enhanced[0])
 
 
 def test_strength_zero_changes_nothing(engine: RealEsrgan) -> None:
     view, alpha = on_white(drawing())
-    assert np.array_equal(engine.enhance(view, alpha, 0.0, Control()), view)
+    assert np.array_equal(engine.sharpen(view, alpha, 0.0, Control()), view)
 
 
 def test_tiles_leave_no_seams(
@@ -119,7 +119,7 @@ def test_tiles_leave_no_seams(
     view, alpha, whole = soft
     monkeypatch.setattr(realesrgan, "TILE", 40)
     steps: list[Progress] = []
-    tiled = engine.enhance(view, alpha, 1.0, Control(report_to=steps.append))
+    tiled = engine.sharpen(view, alpha, 1.0, Control(report_to=steps.append))
     assert len(steps) > 4
     assert [s.fraction for s in steps] == sorted(s.fraction for s in steps)
     # A seam would be a line along which the tiled picture leaves the whole one in a jump.
@@ -142,14 +142,14 @@ def test_the_weights_of_the_tiles_add_up_to_one(size: int) -> None:
 @pytest.mark.parametrize("shape", [(3, 5), (64, 33), (31, 96)])
 def test_odd_and_small_views_keep_their_size(engine: RealEsrgan, shape: tuple[int, int]) -> None:
     image = np.random.default_rng(0).integers(0, 256, (1, *shape, 3), np.uint8)
-    enhanced = engine.enhance(image, np.full((1, *shape), 255, np.uint8), 0.5, Control())
+    enhanced = engine.sharpen(image, np.full((1, *shape), 255, np.uint8), 0.5, Control())
     assert enhanced.shape == image.shape
 
 
 @pytest.mark.parametrize("strength", [-0.1, 1.01, float("nan")])
 def test_strength_out_of_range_is_refused(engine: RealEsrgan, strength: float) -> None:
     with pytest.raises(InvalidOption, match="strength"):
-        engine.enhance(*on_white(drawing()), strength, Control())
+        engine.sharpen(*on_white(drawing()), strength, Control())
 
 
 def test_it_stops_between_two_tiles(engine: RealEsrgan, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +157,7 @@ def test_it_stops_between_two_tiles(engine: RealEsrgan, monkeypatch: pytest.Monk
     control = Control()
     stopping = Control(control.stop, lambda progress: progress.fraction > 0 and control.stop.set())
     with pytest.raises(Cancelled):
-        engine.enhance(*on_white(drawing()), 0.5, stopping)
+        engine.sharpen(*on_white(drawing()), 0.5, stopping)
 
 
 def test_auto_takes_the_network_where_its_weights_are(

@@ -12,9 +12,9 @@ from pipeline.engines.depth.surface_depth import SurfaceDepth
 from pipeline.engines.views.relief.relief_shape import inflate, local_half_width, silhouette
 from pipeline.engines.views.relief.relief_views import (
     CAMERAS_PER_CALL,
-    Relief,
     ReliefMesh,
     relief_mesh,
+    relief_views,
 )
 from pipeline.errors import Cancelled, InvalidImage, InvalidOption, ModelFailed
 from pipeline.geometry.cameras import photo_camera, rig_cameras
@@ -80,7 +80,7 @@ def photographed(mesh: ReliefMesh, elevation_deg: float) -> tuple[np.ndarray, np
 
 @pytest.fixture(scope="module")
 def disc_views() -> ViewSet:
-    return Relief().synthesize(cutout("disc"), 30.0, Control())
+    return relief_views(cutout("disc"), 30.0, Control())
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -171,8 +171,8 @@ def test_a_tall_object_stands_nearly_upright_and_a_ball_does_not_care() -> None:
 
 
 def test_the_elevation_is_honoured() -> None:
-    low = Relief().synthesize(cutout("mug"), 0.0, Control())
-    high = Relief().synthesize(cutout("mug"), 30.0, Control())
+    low = relief_views(cutout("mug"), 0.0, Control())
+    high = relief_views(cutout("mug"), 30.0, Control())
     # The rig looks down at 30 degrees: only a photo from there reappears in view 0.
     photo = composite_on_white(cutout("mug").rgba).astype(int)
     errors = [np.abs(views.images[0].astype(int) - photo).mean() for views in (low, high)]
@@ -188,12 +188,12 @@ def test_the_views_are_those_of_the_rig(disc_views: ViewSet) -> None:
     assert np.array_equal(disc_views.cameras.viewmats, rig_cameras().viewmats)
     assert any("preview" in note for note in disc_views.notes)
     assert (disc_views.images[disc_views.alphas == 0] == 255).all()
-    assert Relief().synthesize(cutout("hair"), 30.0, Control(), size=64).images.shape[1] == 64
+    assert relief_views(cutout("hair"), 30.0, Control(), size=64).images.shape[1] == 64
 
 
 @pytest.mark.parametrize(("shape", "least"), [("disc", 0.9), ("mug", 0.5), ("ring", 0.35)])
 def test_the_object_is_solid_from_every_side(shape: str, least: float) -> None:
-    views = Relief().synthesize(cutout(shape), 30.0, Control(), size=128)
+    views = relief_views(cutout(shape), 30.0, Control(), size=128)
     areas = (views.alphas > 127).sum((1, 2))
     assert areas.min() > least * areas[0]
     assert not views.alphas[:, [0, -1]].any()
@@ -206,9 +206,7 @@ def test_a_dark_object_shows_no_seam_of_its_old_ground(ground: int) -> None:
     alpha = cover(SHAPES["cross"])[..., None] / 255.0
     rgb = np.rint(60 * alpha + ground * (1 - alpha)).astype(np.uint8) * np.ones(3, np.uint8)
     wide = cover(SHAPES["cross"] + 1.0)
-    views = Relief().synthesize(
-        frame_object(rgb, wide, engine="rembg-u2netp", size=512), 30.0, Control()
-    )
+    views = relief_views(frame_object(rgb, wide, engine="rembg-u2netp", size=512), 30.0, Control())
     inner = ndimage.binary_erosion(views.alphas == 255, np.ones((1, 3, 3)))
     shades = views.images[inner]
     assert shades.max() < 75
@@ -216,7 +214,7 @@ def test_a_dark_object_shows_no_seam_of_its_old_ground(ground: int) -> None:
 
 
 def test_the_same_photo_gives_the_same_views(disc_views: ViewSet) -> None:
-    again = Relief().synthesize(cutout("disc"), 30.0, Control())
+    again = relief_views(cutout("disc"), 30.0, Control())
     assert np.array_equal(again.images, disc_views.images)
     assert again.surface_depth is not None
     assert np.array_equal(again.surface_depth, disc_views.surface_depth)
@@ -237,7 +235,7 @@ def test_a_view_does_not_depend_on_the_cameras_drawn_with_it(disc_views: ViewSet
 
 def test_progress_rises_to_one() -> None:
     seen: list[Progress] = []
-    Relief().synthesize(cutout("ring"), 30.0, Control(report_to=seen.append), size=64)
+    relief_views(cutout("ring"), 30.0, Control(report_to=seen.append), size=64)
     fractions = [progress.fraction for progress in seen]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
@@ -254,7 +252,7 @@ def test_a_stop_is_obeyed_between_views() -> None:
 
     watched = Control(control.stop, stop_at_a_view)
     with pytest.raises(Cancelled):
-        Relief().synthesize(cutout("disc"), 30.0, watched, size=64)
+        relief_views(cutout("disc"), 30.0, watched, size=64)
     assert sum(progress.message.startswith("view") for progress in reports) == 1
 
 

@@ -46,14 +46,14 @@ def test_a_soft_view_comes_nearer_to_the_sharp_one(sigma: float) -> None:
     sharp, alpha = on_white(texture())
     soft, _ = on_white(texture(sigma))
     before = distance(soft, sharp)
-    errors = [distance(Unsharp().enhance(soft, alpha, s, Control()), sharp) for s in (0.25, 0.5)]
+    errors = [distance(Unsharp().sharpen(soft, alpha, s, Control()), sharp) for s in (0.25, 0.5)]
     assert errors[1] < errors[0] < before
     assert errors[1] < 0.93 * before
 
 
 def test_strength_zero_changes_nothing() -> None:
     view, alpha = on_white(texture())
-    assert np.array_equal(Unsharp().enhance(view, alpha, 0.0, Control()), view)
+    assert np.array_equal(Unsharp().sharpen(view, alpha, 0.0, Control()), view)
 
 
 def test_colours_do_not_drift() -> None:
@@ -61,7 +61,7 @@ def test_colours_do_not_drift() -> None:
     inside = alpha[0] > 127
     enhanced = view
     for _ in range(4):
-        enhanced = Unsharp().enhance(enhanced, alpha, 0.5, Control())
+        enhanced = Unsharp().sharpen(enhanced, alpha, 0.5, Control())
     drift = enhanced[0][inside].mean(0) - view[0][inside].mean(0)
     assert np.abs(drift).max() < 1.0
     low = [cv2.GaussianBlur(v[0].astype(np.float32), (0, 0), 8) for v in (enhanced, view)]
@@ -71,7 +71,7 @@ def test_colours_do_not_drift() -> None:
 @pytest.mark.parametrize("level", [10, 60, 128, 240])
 def test_no_halo_at_the_silhouette_and_white_stays_white(level: int) -> None:
     view, alpha = on_white(np.full((SIZE, SIZE, 3), float(level)))
-    enhanced = Unsharp().enhance(view, alpha, 1.0, Control())
+    enhanced = Unsharp().sharpen(view, alpha, 1.0, Control())
     assert np.abs(enhanced.astype(int) - view).max() <= 2
     assert (enhanced[alpha == 0] == 255).all()
 
@@ -80,7 +80,7 @@ def test_an_edge_does_not_ring() -> None:
     step = np.full((SIZE, SIZE, 3), 60.0)
     step[:, SIZE // 2 :] = 180.0
     view, alpha = on_white(cv2.GaussianBlur(step, (0, 0), 1.0))
-    enhanced = Unsharp().enhance(view, alpha, 1.0, Control())[0, SIZE // 2, 30:98, 0].astype(int)
+    enhanced = Unsharp().sharpen(view, alpha, 1.0, Control())[0, SIZE // 2, 30:98, 0].astype(int)
     assert enhanced.min() > 60 - 15
     assert enhanced.max() < 180 + 15
     assert (
@@ -92,7 +92,7 @@ def test_an_edge_does_not_ring() -> None:
 def test_an_empty_view_comes_back_unchanged() -> None:
     white = np.full((2, 32, 32, 3), 255, np.uint8)
     assert np.array_equal(
-        Unsharp().enhance(white, np.zeros((2, 32, 32), np.uint8), 1.0, Control()), white
+        Unsharp().sharpen(white, np.zeros((2, 32, 32), np.uint8), 1.0, Control()), white
     )
 
 
@@ -100,11 +100,11 @@ def test_an_empty_view_comes_back_unchanged() -> None:
 def test_strength_out_of_range_is_refused(strength: float) -> None:
     view, alpha = on_white(texture())
     with pytest.raises(InvalidOption, match="strength"):
-        Unsharp().enhance(view, alpha, strength, Control())
+        Unsharp().sharpen(view, alpha, strength, Control())
 
 
 def test_a_stopped_engine_stops() -> None:
     control = Control()
     control.stop.set()
     with pytest.raises(Cancelled):
-        Unsharp().enhance(*on_white(texture()), 0.5, control)
+        Unsharp().sharpen(*on_white(texture()), 0.5, control)

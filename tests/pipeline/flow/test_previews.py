@@ -25,12 +25,12 @@ from pipeline.control import Progress
 from pipeline.engines.registry import EngineChoice
 from pipeline.errors import InvalidInput, InvalidOption, ModelFailed, Unavailable
 from pipeline.flow import previews
-from pipeline.flow.local import LocalSplats, build_ports
+from pipeline.flow.local import build_ports
 from pipeline.flow.previews import check_picture, make_previews, make_thumbnail, make_turntable
 from pipeline.geometry.cameras import thumbnail_camera, turntable_cameras
 from pipeline.imaging.images import decode_png
 from pipeline.imaging.video import VideoWriter, find_encoder
-from pipeline.ports import PortName, SplatEngine
+from pipeline.ports import PortName, SplatFitter
 from pipeline.splats.bounds import bounding_sphere, framed
 from pipeline.types import SH_C0, SplatModel, UInt8Array
 from tests.fakes import FakeModels, some_model
@@ -40,7 +40,7 @@ FRAMES, SIZE = 12, 128
 
 
 @pytest.fixture(scope="module")
-def splats() -> Iterator[LocalSplats]:
+def splats() -> Iterator[SplatFitter]:
     ports = build_ports(EngineChoice(), [PortName.SPLATS])
     assert ports.splats is not None
     yield ports.splats
@@ -155,7 +155,7 @@ def children() -> set[psutil.Process]:
 
 class TestFilm:
     async def test_is_what_browsers_play(
-        self, splats: SplatEngine, torus: SplatModel, tmp_path: Path
+        self, splats: SplatFitter, torus: SplatModel, tmp_path: Path
     ):
         data = await make_turntable(torus, splats, size=64)
         film = decode(data, tmp_path)
@@ -169,7 +169,7 @@ class TestFilm:
         assert data.index(b"moov") < data.index(b"mdat"), "plays before it has arrived whole"
 
     async def test_frames_are_the_renders(
-        self, splats: SplatEngine, torus: SplatModel, tmp_path: Path, monkeypatch: Any
+        self, splats: SplatFitter, torus: SplatModel, tmp_path: Path, monkeypatch: Any
     ):
         monkeypatch.setattr(previews, "_PIXELS_AT_ONCE", 5 * SIZE**2)  # 5, 5 and 2 frames
         film = decode(await make_turntable(torus, splats, frames=FRAMES, size=SIZE), tmp_path)
@@ -180,7 +180,7 @@ class TestFilm:
         for k, frame in enumerate(film.frames):
             assert int(np.argmax([psnr(frame, other) for other in renders])) == k
 
-    async def test_keeps_the_colours(self, splats: SplatEngine, tmp_path: Path):
+    async def test_keeps_the_colours(self, splats: SplatFitter, tmp_path: Path):
         model = two_faced()
         film = decode(await make_turntable(model, splats, frames=4, size=SIZE), tmp_path)
         renders = (await splats.render(model, turntable_cameras(4, SIZE))).images
@@ -189,7 +189,7 @@ class TestFilm:
         assert np.abs(difference[renders.min(-1) == 255].mean(0)).max() < 1
 
     async def test_begins_at_the_front_and_has_the_back_in_the_middle(
-        self, splats: SplatEngine, tmp_path: Path
+        self, splats: SplatFitter, tmp_path: Path
     ):
         film = decode(await make_turntable(two_faced(), splats, frames=8, size=SIZE), tmp_path)
         red, _, blue = np.moveaxis(film.frames.astype(int), -1, 0)
@@ -198,7 +198,7 @@ class TestFilm:
         assert shows_red[4] < -100
         assert int(np.argmax(shows_red)) == 0
 
-    async def test_loops_without_a_jump_or_a_stop(self, splats: SplatEngine, tmp_path: Path):
+    async def test_loops_without_a_jump_or_a_stop(self, splats: SplatFitter, tmp_path: Path):
         film = decode(await make_turntable(two_faced(), splats, frames=36, size=64), tmp_path)
         steps = [
             float(np.abs(film.frames[k].astype(int) - film.frames[k - 1]).mean()) for k in range(36)
@@ -207,14 +207,14 @@ class TestFilm:
         assert 0.5 * min(others) < closing < 1.5 * max(others)
 
     async def test_has_a_size_and_a_length(
-        self, splats: SplatEngine, torus: SplatModel, tmp_path: Path
+        self, splats: SplatFitter, torus: SplatModel, tmp_path: Path
     ):
         film = decode(await make_turntable(torus, splats, frames=2, size=70), tmp_path)
         assert film.frames.shape == (2, 70, 70, 3)
 
 
 class TestThumbnail:
-    async def test_is_the_object_on_white(self, splats: SplatEngine, torus: SplatModel):
+    async def test_is_the_object_on_white(self, splats: SplatFitter, torus: SplatModel):
         data = await make_thumbnail(torus, splats)
         assert data.startswith(b"\x89PNG")
         image = decode_png(data)
@@ -224,12 +224,12 @@ class TestThumbnail:
         renders = await splats.render(torus, thumbnail_camera(512))
         np.testing.assert_array_equal(image, renders.images[0])
 
-    async def test_shows_the_front(self, splats: SplatEngine):
+    async def test_shows_the_front(self, splats: SplatFitter):
         image = decode_png(await make_thumbnail(two_faced(), splats, size=SIZE)).astype(int)
         red, _, blue = np.moveaxis(image[drawn(image)], -1, 0)
         assert (red > blue).mean() > 0.8
 
-    async def test_does_not_change(self, splats: SplatEngine, torus: SplatModel):
+    async def test_does_not_change(self, splats: SplatFitter, torus: SplatModel):
         pictures = [await make_thumbnail(torus, splats, size=SIZE) for _ in range(2)]
         assert pictures[0] == pictures[1]
 
@@ -247,7 +247,7 @@ class TestFraming:
     )
     async def test_of_a_model_from_elsewhere_is_that_of_one_of_the_product(
         self,
-        splats: SplatEngine,
+        splats: SplatFitter,
         torus: SplatModel,
         scale: float,
         offset: tuple[float, float, float],
@@ -265,7 +265,7 @@ class TestFraming:
         assert (border(film.frames[1]) > 240).all()
 
     async def test_does_not_touch_a_model_of_the_product(
-        self, splats: SplatEngine, torus: SplatModel
+        self, splats: SplatFitter, torus: SplatModel
     ):
         outermost = int(np.argmax(np.linalg.norm(torus.means, axis=1)))
         version = without(torus, outermost)
@@ -279,7 +279,7 @@ class TestFraming:
 
     @pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (100.0, 5000.0)])
     async def test_is_not_shrunk_by_a_few_floaters(
-        self, splats: SplatEngine, torus: SplatModel, scale: float, offset: float
+        self, splats: SplatFitter, torus: SplatModel, scale: float, offset: float
     ):
         plain = framed(placed(torus, 0.1))
         rng = np.random.default_rng(0)
@@ -292,7 +292,7 @@ class TestFraming:
         assert drawn(image).sum() == pytest.approx(drawn(alone).sum(), rel=0.15)
 
     async def test_survives_a_splat_at_the_end_of_the_numbers(
-        self, splats: SplatEngine, torus: SplatModel
+        self, splats: SplatFitter, torus: SplatModel
     ):
         means, log_scales = torus.means.copy(), torus.log_scales.copy()
         means[:3] = np.diag([3e38, -3e38, 3e38])
@@ -325,7 +325,7 @@ class TestBadInput:
     @pytest.mark.parametrize("make", [make_thumbnail, make_turntable, make_previews])
     @pytest.mark.parametrize("name", ["means", "log_scales", "logit_opacities", "quats", "sh"])
     async def test_nan_is_named(
-        self, make: Callable[..., Any], name: str, splats: SplatEngine, temp: Path
+        self, make: Callable[..., Any], name: str, splats: SplatFitter, temp: Path
     ):
         broken = getattr(some_model(), name).copy()
         broken[3] = np.nan
@@ -366,7 +366,7 @@ class TestBadInput:
             check_picture(frames=frames, size=size)
 
 
-async def test_progress_rises_to_one(splats: SplatEngine, torus: SplatModel, monkeypatch: Any):
+async def test_progress_rises_to_one(splats: SplatFitter, torus: SplatModel, monkeypatch: Any):
     monkeypatch.setattr(previews, "_PIXELS_AT_ONCE", 4 * 64**2)
     reports: list[Progress] = []
     result = await make_previews(torus, splats, reports.append, frames=FRAMES, size=64)
@@ -381,14 +381,14 @@ async def test_progress_rises_to_one(splats: SplatEngine, torus: SplatModel, mon
 
 
 class TestNothingIsLeft:
-    async def test_after_a_film(self, splats: SplatEngine, torus: SplatModel, temp: Path):
+    async def test_after_a_film(self, splats: SplatFitter, torus: SplatModel, temp: Path):
         before = children()
         await make_turntable(torus, splats, frames=2, size=64)
         assert children() <= before
         assert empty(temp)
 
     async def test_when_cancelled_in_the_middle(
-        self, splats: SplatEngine, torus: SplatModel, temp: Path, monkeypatch: Any
+        self, splats: SplatFitter, torus: SplatModel, temp: Path, monkeypatch: Any
     ):
         monkeypatch.setattr(previews, "_PIXELS_AT_ONCE", 4 * SIZE**2)
         before, reports = children(), list[Progress]()

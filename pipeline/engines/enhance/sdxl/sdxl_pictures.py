@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from pipeline.engines.enhance.sdxl.sdxl_memory import VIEWS_PER_GRID
+from pipeline.engines.enhance.sharpener import blur_inside
 from pipeline.types import FloatArray, UInt8Array
 
 __all__ = ["depth_pictures", "keep_detail", "pack_grids", "resized", "unpack_grids", "work_size"]
@@ -108,16 +109,8 @@ def keep_detail(
         inside = cv2.distanceTransform(solid.astype(np.uint8), cv2.DIST_L2, 5)
         fade = np.clip(inside - 1.0, 0.0, RIM * scale) / (RIM * scale)
         weight = (np.where(solid, cover, 0.0) * fade).astype(np.float32)
-        detail = change[i] - _blur(change[i], weight, sigma * scale)
+        detail = change[i] - blur_inside(change[i], weight, sigma * scale)
         result = image.astype(np.float32) + detail * weight[..., None]
         enhanced[i] = np.rint(np.clip(result, 0.0, 255.0)).astype(np.uint8)
         enhanced[i][alpha == 0] = 255
     return enhanced
-
-
-def _blur(values: FloatArray, weight: FloatArray, sigma: float) -> FloatArray:
-    """Gaussian blur inside the weight only (normalised convolution), float32 [H, W, 3]."""
-    total = cv2.GaussianBlur(weight, (0, 0), sigma)
-    blurred = cv2.GaussianBlur(values * weight[..., None], (0, 0), sigma)
-    mixed: FloatArray = blurred / np.maximum(total, 1e-4)[..., None]
-    return mixed

@@ -24,10 +24,11 @@ from pipeline.engines.views.relief.relief_surface import (
 from pipeline.errors import InvalidOption
 from pipeline.geometry.cameras import rig_cameras, underside_cameras
 from pipeline.mesh.mesh_raster import rasterize_mesh
+from pipeline.requests import ViewRequest
 from pipeline.rig import VIEW_SIZE
 from pipeline.types import Cameras, Cutout, FloatArray, UInt8Array, ViewSet
 
-__all__ = ["PREVIEW_NOTE", "Relief", "ReliefMesh", "relief_mesh"]
+__all__ = ["PREVIEW_NOTE", "Relief", "ReliefMesh", "relief_mesh", "relief_views"]
 
 PREVIEW_NOTE = (
     "The relief engine is a preview: the shape is inflated from the outline of the photo, and the "
@@ -102,28 +103,34 @@ def _at_most(rgba: UInt8Array, size: int) -> UInt8Array:
 
 
 class Relief:
-    """View synthesiser "relief"."""
+    """View synthesiser "relief": it draws nothing at random and takes no steps, and says so."""
 
     name = "relief"
 
-    def synthesize(
-        self,
-        cutout: Cutout,
-        elevation_deg: float,
-        control: Control,
-        *,
-        size: int = VIEW_SIZE,
-    ) -> ViewSet:
-        """The views of the rig, with depth from the solid itself, and auxiliary ones from below.
+    def synthesize(self, request: ViewRequest, control: Control) -> ViewSet:
+        """`relief_views` of the request's cut-out, with notes on options that it has no use for."""
+        views = relief_views(request.cutout, request.elevation_deg, control)
+        notes = tuple(
+            f"The {self.name} engine has no use for {option}."
+            for option in ("steps", "guidance_scale", "sampler")
+            if getattr(request, option) is not None
+        )
+        return replace(views, notes=views.notes + notes)
 
-        Args:
-            elevation_deg: of the camera that took the photo; the rig has its own.
-            size: side of the views in pixels.
-        """
-        mesh = relief_mesh(cutout, elevation_deg, control.part(0.0, 0.3))
-        rig = _render(mesh, rig_cameras(size), control.part(0.3, 0.8))
-        below = _render(mesh, underside_cameras(size), control.part(0.8, 1.0))
-        return replace(rig, notes=(PREVIEW_NOTE,), auxiliary=below)
+
+def relief_views(
+    cutout: Cutout, elevation_deg: float, control: Control, *, size: int = VIEW_SIZE
+) -> ViewSet:
+    """The views of the rig, with depth from the solid itself, and auxiliary ones from below.
+
+    Args:
+        elevation_deg: of the camera that took the photo; the rig has its own.
+        size: side of the views in pixels.
+    """
+    mesh = relief_mesh(cutout, elevation_deg, control.part(0.0, 0.3))
+    rig = _render(mesh, rig_cameras(size), control.part(0.3, 0.8))
+    below = _render(mesh, underside_cameras(size), control.part(0.8, 1.0))
+    return replace(rig, notes=(PREVIEW_NOTE,), auxiliary=below)
 
 
 def _render(mesh: ReliefMesh, cameras: Cameras, control: Control) -> ViewSet:
