@@ -6,6 +6,7 @@ It knows names and hashes of artefacts; not where they are stored, nor how a ste
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 import zlib
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ from importlib import metadata
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import InvalidInput, Unavailable
 from pipeline.weights.folders import found_bundles
@@ -63,7 +66,7 @@ _PACKAGES = (
     "torch",
 )
 
-_PIPELINE = Path(__file__).parent
+_PIPELINE = Path(__file__).parents[1]
 
 T = TypeVar("T")
 
@@ -169,7 +172,7 @@ class PhotoRecord:
     file: str
     sha256: str
     processed_sha256: str
-    remove_background: bool = True
+    remove_background: bool
 
 
 @dataclass(frozen=True)
@@ -206,26 +209,15 @@ class Manifest:
     photo: PhotoRecord
     environment: dict[str, Any]
     steps: tuple[Step, ...]
-    version: int = MANIFEST_VERSION
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready; artefacts are sorted by name."""
         steps = [
-            {
-                **asdict(step),
-                "kind": step.kind.value,
-                "artefacts": dict(sorted(step.artefacts.items())),
-            }
+            asdict(step)
+            | {"kind": step.kind.value, "artefacts": dict(sorted(step.artefacts.items()))}
             for step in self.steps
         ]
-        return {
-            "version": self.version,
-            "project_id": self.project_id,
-            "created_at": self.created_at,
-            "photo": asdict(self.photo),
-            "environment": self.environment,
-            "steps": steps,
-        }
+        return {"version": MANIFEST_VERSION} | asdict(self) | {"steps": steps}
 
     @classmethod
     def from_json(cls, values: object) -> Manifest:
@@ -235,77 +227,51 @@ class Manifest:
             InvalidInput: of another version, or a field is missing or of the wrong type; the text
                 names it.
         """
-        top = _Fields("", values)
-        version = top.get("version", int)
+        version = _read(_HEAD, values).version
         if version != MANIFEST_VERSION:
             raise InvalidInput(
                 f"The manifest has version {version}; this release reads {MANIFEST_VERSION}."
             )
-        photo = _Fields("photo.", top.get("photo", dict))
-        steps = [
-            _step(_Fields(f"steps[{i}].", step)) for i, step in enumerate(top.get("steps", list))
-        ]
-        return cls(
-            project_id=top.get("project_id", str),
-            created_at=top.get("created_at", str),
-            photo=PhotoRecord(
-                file=photo.get("file", str),
-                sha256=photo.get("sha256", str),
-                processed_sha256=photo.get("processed_sha256", str),
-                remove_background=photo.get("remove_background", bool),
-            ),
-            environment=top.get("environment", dict),
-            steps=tuple(steps),
-        )
+        return _read(_MANIFEST, values)
 
 
 @dataclass(frozen=True)
-class _Fields:
-    """An object of the JSON, and where it stands in it."""
+class _Head:
+    """What every version has: it decides how the rest is read."""
 
-    where: str
-    values: object
-
-    def get(self, name: str, kind: type[T]) -> T:
-        """Raises InvalidInput when the field is missing or of another type."""
-        path = f"{self.where}{name}"
-        if not isinstance(self.values, Mapping):
-            owner = self.where.rstrip(".") or "the whole"
-            raise InvalidInput(f"The manifest is damaged: {owner} is no JSON object.")
-        if name not in self.values:
-            raise InvalidInput(f"The manifest is damaged: {path} is missing.")
-        value = self.values[name]
-        # A bool is an int in Python and never in a manifest.
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise InvalidInput(f"The manifest is damaged: {path} is no {_JSON_NAMES[kind]}.")
-        return value
-
-    def strings(self, name: str) -> dict[str, str]:
-        """An object that holds only strings."""
-        values: dict[Any, Any] = self.get(name, dict)
-        for key, value in values.items():
-            if not isinstance(value, str):
-                raise InvalidInput(
-                    f"The manifest is damaged: {self.where}{name}.{key} is no string."
-                )
-        return dict(values)
+    version: int
 
 
-_JSON_NAMES: dict[type, str] = {
-    int: "whole number",
-    str: "string",
-    bool: "truth value",
-    dict: "JSON object",
-    list: "list",
+_HEAD = TypeAdapter(_Head)
+_MANIFEST = TypeAdapter(Manifest)
+
+#: What a value should have been, by the code of pydantic's error.
+_EXPECTED = {
+    "bool_type": "truth value",
+    "dataclass_type": "JSON object",
+    "dict_type": "JSON object",
+    "int_type": "whole number",
+    "string_type": "string",
+    "tuple_type": "list",
 }
 
 
-def _step(fields: _Fields) -> Step:
-    kind = fields.get("kind", str)
-    if kind not in list(StepKind):
-        raise InvalidInput(f"The manifest is damaged: {fields.where}kind {kind!r} is unknown.")
-    options: dict[str, Any] = fields.get("options", dict)
-    return Step(StepKind(kind), options, fields.strings("engines"), fields.strings("artefacts"))
+def _read(adapter: TypeAdapter[T], values: object) -> T:
+    """Raises InvalidInput that names the first field that is wrong, and how."""
+    try:
+        # As JSON, in which lists are tuples and names are members of enums, and nothing else is.
+        return adapter.validate_json(json.dumps(values), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
+    path = path.removeprefix(".") or "the whole"
+    if first["type"] == "missing":
+        fault = "is missing"
+    elif first["type"] == "enum" and isinstance(first["input"], str):
+        fault = f"{first['input']!r} is unknown"
+    else:
+        fault = f"is no {_EXPECTED.get(first['type'], 'string')}"
+    raise InvalidInput(f"The manifest is damaged: {path} {fault}.")
 
 
 class State(StrEnum):

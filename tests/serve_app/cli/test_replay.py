@@ -161,7 +161,7 @@ def project(tmp_path: Path) -> Callable[..., Path]:
     manifest = Manifest(
         project_id="grey",
         created_at="2026-11-22T12:00:00+00:00",
-        photo=PhotoRecord("original.png", content_hash(photo), "sha256:0"),
+        photo=PhotoRecord("original.png", content_hash(photo), "sha256:0", True),
         environment={},
         steps=(
             Step(
