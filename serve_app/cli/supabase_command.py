@@ -6,7 +6,6 @@ It knows the files in `supabase/`; no project is asked, and nothing is changed.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,9 +13,7 @@ from rich.console import Console
 
 from serve_app.cli.console import errors_as_sentences
 
-__all__ = ["demo_policies", "setup_sql", "supabase_app"]
-
-_POLICIES = Path(__file__).resolve().parents[2] / "supabase" / "policies"
+__all__ = ["setup_sql", "supabase_app"]
 
 console = Console(stderr=True)
 supabase_app = typer.Typer(no_args_is_help=True, help="Set up a Supabase project.")
@@ -66,6 +63,8 @@ def sql(
     ] = False,
 ) -> None:
     """Print the SQL that sets a project up, for its SQL editor."""
+    from serve_app.stores.migrations import demo_policies
+
     with errors_as_sentences(console):
         # Not through the console, which wraps lines.
         typer.echo(demo_policies() if demo else setup_sql(), nl=False)
@@ -75,7 +74,7 @@ def setup_sql() -> str:
     """All migrations in order, as one transaction.
 
     Raises:
-        GlimpseError: the package was copied without its checkout.
+        GlimpseError: the package was copied without its files.
     """
     from serve_app.stores.migrations import migration_files, newest_version
 
@@ -87,8 +86,3 @@ def setup_sql() -> str:
     tables = ", ".join(f"'{name}'" for name in made)
     header = _HEADER.format(version=newest_version(), tables=tables)
     return header + "".join(files) + "\ncommit;\n"
-
-
-def demo_policies() -> str:
-    """The policies that open reading, which no migration holds."""
-    return (_POLICIES / "demo_read.sql").read_text(encoding="utf-8")

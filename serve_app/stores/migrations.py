@@ -6,6 +6,7 @@ It does not know what the files say; the Supabase CLI applies the same files in 
 from __future__ import annotations
 
 import hashlib
+import sysconfig
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,9 +15,19 @@ import asyncpg
 
 from pipeline.errors import GlimpseError
 
-__all__ = ["Migration", "apply_migrations", "migration_files", "newest_version"]
+__all__ = [
+    "Migration",
+    "apply_migrations",
+    "demo_policies",
+    "migration_files",
+    "newest_version",
+]
 
-_DIRECTORY = Path(__file__).resolve().parents[2] / "supabase" / "migrations"
+#: `supabase/` of a checkout, and where a wheel puts the same files (pyproject.toml, data-files).
+_FOLDERS = (
+    Path(__file__).resolve().parents[2] / "supabase",
+    Path(sysconfig.get_path("data")) / "share" / "glimpse3d" / "supabase",
+)
 
 #: Any constant will do, as long as every release uses the same.
 _ADVISORY_LOCK = 0x611D_53D0
@@ -47,14 +58,19 @@ class Migration:
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
 
+def _folder() -> Path:
+    """`supabase/`, of the checkout or of the wheel."""
+    return next((path for path in _FOLDERS if path.is_dir()), _FOLDERS[0])
+
+
 @cache
-def migration_files(directory: Path = _DIRECTORY) -> tuple[Migration, ...]:
+def migration_files(directory: Path | None = None) -> tuple[Migration, ...]:
     """All migrations in order.
 
     Raises:
-        GlimpseError: the directory is missing or empty: the package was copied without its
-            checkout.
+        GlimpseError: the directory is missing or empty: the package was copied without its files.
     """
+    directory = directory or _folder() / "migrations"
     migrations = []
     for path in sorted(directory.glob("*.sql")):
         version, _, name = path.stem.partition("_")
@@ -65,6 +81,12 @@ def migration_files(directory: Path = _DIRECTORY) -> tuple[Migration, ...]:
             "`pip install -e .`."
         )
     return tuple(migrations)
+
+
+@cache
+def demo_policies() -> str:
+    """The policies that open reading for everybody, which no migration holds."""
+    return (_folder() / "policies" / "demo_read.sql").read_text(encoding="utf-8")
 
 
 def newest_version() -> str:

@@ -177,14 +177,14 @@ class CallRecords(ABC):
 
     get_job = _step(Records.get_job, "get_job_v1")
     queue = _step(Records.queue, "queue_v1")
-    job_events = _step(Records.job_events, "job_events_v2")
+    job_events = _step(Records.job_events, "job_events_v1")
     cancel_job = _step(Records.cancel_job, "cancel_job_v1")
     claim_job = _step(Records.claim_job, "claim_job_v1")
-    heartbeat = _step(Records.heartbeat, "heartbeat_v2")
+    heartbeat = _step(Records.heartbeat, "heartbeat_v1")
     commit_stage = _step(Records.commit_stage, "commit_stage_v1")
     committed = _step(Records.committed, "committed_v1")
     finish_job = _step(Records.finish_job, "finish_job_v1")
-    release_job = _step(Records.release_job, "release_job_v2")
+    release_job = _step(Records.release_job, "release_job_v1")
 
     jobs_to_sweep = _step(Records.jobs_to_sweep, "jobs_to_sweep_v1")
     mark_swept = _step(Records.mark_swept, "mark_swept_v1")
@@ -239,7 +239,7 @@ class CallRecords(ABC):
 
     async def submit_job(self, job: NewJob) -> Submitted:
         """Every field of the job is a parameter."""
-        submitted: Submitted = await self.ask("submit_job_v2", Submitted, **vars(job))
+        submitted: Submitted = await self.ask("submit_job_v1", Submitted, **vars(job))
         return submitted
 
     async def project_events(

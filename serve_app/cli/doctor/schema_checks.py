@@ -9,12 +9,11 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from deployments.jobs.rows import Bucket
 from serve_app.cli.doctor.checks import Finding, failed, ok, warning
-from serve_app.stores.migrations import migration_files, newest_version
+from serve_app.stores.migrations import demo_policies, migration_files, newest_version
 
 __all__ = [
     "CLOSE_DEMO",
@@ -41,7 +40,6 @@ CLOSE_DEMO = (
     "editor: it closes them."
 )
 _DEMO = "glimpse3d_demo_read"
-_DEMO_FILE = Path(__file__).resolve().parents[3] / "supabase" / "policies" / "demo_read.sql"
 _NO_SELECT = ("storage", "objects", "glimpse3d_no_select")
 _POLICIES = (
     *(("storage", "objects", f"glimpse3d_no_{verb}") for verb in ("delete", "insert", "update")),
@@ -100,7 +98,7 @@ def promised() -> Promised:
         for name, mebibytes, types in _BUCKET.findall(text):
             buckets[name] = BucketRules(int(mebibytes) * 2**20, frozenset(_WORD.findall(types)))
     tables = frozenset(made["table"] | made["view"])
-    demo = _COMMENT.sub("", _DEMO_FILE.read_text(encoding="utf-8"))
+    demo = _COMMENT.sub("", demo_policies())
     return Promised(
         tables,
         frozenset(made["function"]),

@@ -33,11 +33,11 @@ _ONCE = frozenset(
         "claim_job_v1",
         "claim_webhook_v1",
         "create_project_v1",
-        "release_job_v2",
+        "release_job_v1",
     }
 )
 #: May be repeated when the client named the request.
-_WITH_KEY = frozenset({"submit_job_v2"})
+_WITH_KEY = frozenset({"submit_job_v1"})
 
 _RPC = "/rest/v1/rpc/"
 _STORAGE = "/storage/v1/"

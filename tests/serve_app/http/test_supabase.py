@@ -138,7 +138,7 @@ async def test_slow_and_busy_services_are_sat_out(service, quiet_gateway: Gatewa
     project = await upload(service)
     quiet_gateway.faults.fail(status=429, path="/storage/v1/object/", times=5, retry_after="0.1")
     quiet_gateway.faults.fail(status=503, path="commit_stage_v1", times=2)
-    quiet_gateway.faults.drop(path="heartbeat_v2", times=2)
+    quiet_gateway.faults.drop(path="heartbeat_v1", times=2)
     quiet_gateway.faults.fail(status=504, path="finish_job_v1", after_work=True)
     job = await ended(service, await start(service, project))
     assert (job["state"], job["attempt"]) == ("succeeded", 1)

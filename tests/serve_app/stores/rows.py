@@ -71,7 +71,7 @@ def iteration(number: int, *, version: int | None, quality: float = 0.5) -> Iter
 
 def enhanced(number: int, index: int) -> EnhancedViewRow:
     start = f"p/enhanced/{number}/{index:02}"
-    if index == 0:  # as the release before wrote it
+    if index == 0:  # without pictures and trust
         return EnhancedViewRow(number, index, f"{start}.png", "unsharp")
     return EnhancedViewRow(
         number, index, f"{start}.png", "unsharp", f"{start}.before.png", f"{start}.after.png", 0.75

@@ -176,88 +176,30 @@ async def test_migrations_apply_once_and_files_run_twice(fresh_dsn: str) -> None
     assert await migrate(fresh_dsn) == tuple(file.version for file in migration_files())
 
 
-async def test_commits_and_rows_of_the_release_before_are_understood(postgres_dsn: str) -> None:
-    newest = migration_files()[-1]
-    name = "release_before"
-    dsn = postgres_dsn.replace("@/postgres?", f"@/{name}?")
-    old = {
-        "stage": "export",
-        "seconds": 1.0,
-        "exports": [
-            {
-                "model_version": 0,
-                "format": "splat",
-                "optimize": False,
-                "file_path": "p/models/final.splat",
-                "file_size_bytes": 32,
-                "seconds": 1.0,
-            }
-        ],
-    }
+async def test_what_a_commit_leaves_out_has_its_default(records: PostgresRecords) -> None:
+    lease = await claimed(records, await project(records))
     splats = {"version": 0, "model_path": "p", "engine": "cpu", "origin": "generate"}
     splats |= {"splat_count": 1, "file_size_bytes": 1}
     iteration = {"iteration_number": 0, "accepted": True, "model_version": 0, "note": ""}
     iteration |= {"enhance_engine": "", "strength": 0.0, "learning_rate": 0.0, "seconds": 1.0}
     iteration |= {"overall_quality": 0.5, "psnr": 20.0, "ssim": 0.5, "lpips": None}
     view = {"iteration_number": 0, "view_index": 3, "image_path": "e", "engine": "unsharp"}
-    refined = {"stage": "iteration-0", "seconds": 1.0, "iterations": [iteration]}
-    refined |= {"enhanced": [view]}
-    async with connected(postgres_dsn) as admin:
-        await admin.execute(f"create database {name}")
-        async with connected(dsn) as connection:
-            await apply_migrations(connection, migration_files()[:-1])
-        async with open_pool(dsn) as pool:
-            before = PostgresRecords(pool)
-            await before.call("create_project_v1", p_project_id="p", p_original_path="o",
-                              p_processed_path="c", p_background_engine="none")  # fmt: skip
-            lease = await claimed_raw(before)
-            made = {"stage": "splats", "seconds": 1.0, "models": [splats]}
-            for commit in (made, old, refined):
-                await before.call("commit_stage_v1", p_job_id=lease, p_fence=1, p_commit=commit)
-            assert await migrate(dsn) == (newest.version,)
-            commits = await before.committed(lease)
-            assert (commits[0].models[0].scores, commits[2].iterations[0].detail) == ({}, {})
-            (seen,) = commits[2].enhanced
-            assert (seen.before_path, seen.after_path, seen.weight) == (None, None, None)
-            (row,) = commits[1].exports
-            assert (row.file_path, row.options, row.notes) == ("p/models/final.splat", {}, ())
-            for commit in (old, refined):
-                await before.call("commit_stage_v1", p_job_id=lease, p_fence=1, p_commit=commit)
-            assert await before.committed(lease) == commits
-        await admin.execute(f"drop database {name} with (force)")
-
-
-async def claimed_raw(records: PostgresRecords) -> str:
-    """The id of a running job, by the functions' names alone."""
-    await records.call(
-        "submit_job_v1", p_project_id="p", p_kind="generate", p_options={}, p_fingerprint="f"
-    )
-    lease = await records.call("claim_job_v1", p_worker="w", p_lease_s=LEASE_S)
-    job_id: str = lease["job"]["id"]
-    return job_id
-
-
-async def test_functions_of_the_release_before_still_work(records: PostgresRecords) -> None:
-    await project(records, "p")
-    job_id = await claimed_raw(records)
-    beat = await records.call(
-        "heartbeat_v1", p_job_id=job_id, p_fence=1, p_lease_s=LEASE_S, p_stage="views",
-        p_progress=0.5,
-    )  # fmt: skip
-    assert beat == {"owned": True, "cancel_requested": False}
-    error = {"code": "c", "detail": "d", "stage": "views", "retryable": True}
-    released = await records.call("release_job_v1", p_job_id=job_id, p_fence=1, p_error=error)
-    assert (released["state"], released["attempt"], released["last_error"]) == ("queued", 1, error)
-    assert await records.call("claim_job_v1", p_worker="w", p_lease_s=LEASE_S) is not None
-    released = await records.call("release_job_v1", p_job_id=job_id, p_fence=2)
-    assert (released["state"], released["attempt"]) == ("queued", 1)
-    events = await records.call("job_events_v1", p_job_id=job_id)
-    assert events[2]["data"] == {"stage": "views", "progress": 0.5, "attempt": 1}
-    with pytest.raises(ProjectBusy):
-        await claimed_raw(records)
-    await records.delete_project("p")
-    with pytest.raises(NotFound):
-        await claimed_raw(records)
+    file = {"model_version": 0, "format": "splat", "optimize": False, "seconds": 1.0}
+    file |= {"file_path": "p/models/final.splat", "file_size_bytes": 32}
+    for commit in (
+        {"stage": "splats", "seconds": 1.0, "models": [splats]},
+        {"stage": "export", "seconds": 1.0, "exports": [file]},
+        {"stage": "iteration-0", "seconds": 1.0, "iterations": [iteration], "enhanced": [view]},
+    ):
+        await records.call(
+            "commit_stage_v1", p_job_id=lease.job.id, p_fence=lease.fence, p_commit=commit
+        )
+    generated, exported, refined = await records.committed(lease.job.id)
+    assert (generated.models[0].scores, refined.iterations[0].detail) == ({}, {})
+    (seen,) = refined.enhanced
+    assert (seen.before_path, seen.after_path, seen.weight) == (None, None, None)
+    (row,) = exported.exports
+    assert (row.file_path, row.options, row.notes) == ("p/models/final.splat", {}, ())
 
 
 async def test_projects_do_not_show_the_key_of_their_upload(records: PostgresRecords) -> None:

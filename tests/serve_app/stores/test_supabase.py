@@ -24,8 +24,9 @@ from deployments.jobs.job_errors import StaleAttempt
 from deployments.jobs.rows import Bucket, JobState
 from deployments.jobs.store import Store
 from pipeline.errors import InvalidInput, NotFound, Unavailable
-from serve_app.cli.supabase_command import demo_policies, setup_sql
+from serve_app.cli.supabase_command import setup_sql
 from serve_app.stores import SupabaseSettings, migrate
+from serve_app.stores.migrations import demo_policies
 from serve_app.stores.supabase import supabase_blobs as blobs_module
 from tests.gateway import Gateway, prepare
 
@@ -451,7 +452,7 @@ async def test_a_submission_whose_answer_is_lost_is_found_by_its_key(
     store: Store, quiet_gateway: Gateway
 ) -> None:
     name = await project(store.records)
-    quiet_gateway.faults.drop(path="submit_job_v2", after_work=True)
+    quiet_gateway.faults.drop(path="submit_job_v1", after_work=True)
     job = await submit(store.records, name, key="my key")
     assert (await store.records.queue()).queued == {job.kind: 1}
 

@@ -14,9 +14,9 @@ import pytest
 from deployments.jobs.rows import Bucket
 from serve_app.cli.doctor import cycles
 from serve_app.cli.doctor.supabase_checks import check_environment, check_key_kind
-from serve_app.cli.supabase_command import demo_policies, setup_sql
+from serve_app.cli.supabase_command import setup_sql
 from serve_app.settings import Environment
-from serve_app.stores.migrations import newest_version
+from serve_app.stores.migrations import demo_policies, newest_version
 from tests.gateway import Gateway, prepare
 from tests.serve_app.cli.doctor.conftest import Examined
 from tests.serve_app.stores.fixtures import on_server

@@ -1,0 +1,2745 @@
+-- What the migrations make together, on a PostgreSQL without the roles and the Storage of Supabase.
+-- Written by `python -m bench.schema`, to be read: what is to change, changes in a migration.
+
+-- Name: add_job_event_v1(text, text, jsonb); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.add_job_event_v1(p_job_id text, p_kind text, p_data jsonb) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_seq bigint;
+    v_project_id text;
+begin
+    update jobs
+       set last_event = last_event + 1,
+           told_progress = greatest(
+               told_progress, (p_data ->> 'progress')::double precision),
+           -- Here and not in each caller: a stage begins, or its next part after a commit.
+           step_started_at = case when p_kind in ('stage', 'commit')
+               then clock_timestamp() else step_started_at end
+     where id = p_job_id
+    returning last_event, project_id into v_seq, v_project_id;
+    insert into job_events (job_id, seq, kind, data) values (p_job_id, v_seq, p_kind, p_data);
+    -- Wakes who listens, after the commit; the payload is the id and nothing more.
+    perform pg_notify('glimpse3d_jobs', p_job_id);
+    perform pg_notify('glimpse3d_projects', v_project_id);
+end
+$$;
+
+-- Name: jobs; Type: TABLE; Schema: public; Owner: -
+
+CREATE TABLE public.jobs (
+    id text DEFAULT (gen_random_uuid())::text NOT NULL,
+    queue_number bigint NOT NULL,
+    project_id text NOT NULL,
+    kind text NOT NULL,
+    state text DEFAULT 'queued'::text NOT NULL,
+    options jsonb DEFAULT '{}'::jsonb NOT NULL,
+    fingerprint text NOT NULL,
+    idempotency_key text,
+    stage text DEFAULT ''::text NOT NULL,
+    progress double precision DEFAULT 0 NOT NULL,
+    attempt integer DEFAULT 0 NOT NULL,
+    max_attempts integer DEFAULT 3 NOT NULL,
+    fence bigint DEFAULT 0 NOT NULL,
+    worker text,
+    lease_expires_at timestamp with time zone,
+    cancel_requested boolean DEFAULT false NOT NULL,
+    error jsonb,
+    result jsonb,
+    last_event bigint DEFAULT 0 NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    started_at timestamp with time zone,
+    finished_at timestamp with time zone,
+    updated_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    client text DEFAULT ''::text NOT NULL,
+    shape text DEFAULT ''::text NOT NULL,
+    step text DEFAULT ''::text NOT NULL,
+    step_started_at timestamp with time zone,
+    told_progress double precision DEFAULT 0 NOT NULL,
+    not_before timestamp with time zone,
+    last_error jsonb,
+    webhook_url text,
+    swept_at timestamp with time zone,
+    CONSTRAINT jobs_attempt_is_not_negative CHECK ((attempt >= 0)),
+    CONSTRAINT jobs_failed_has_error CHECK (((state <> 'failed'::text) OR (error IS NOT NULL))),
+    CONSTRAINT jobs_fence_counts_claims CHECK ((fence >= attempt)),
+    CONSTRAINT jobs_finished_iff_ended CHECK (((state = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text])) = (finished_at IS NOT NULL))),
+    CONSTRAINT jobs_idempotency_key_has_1_to_255_characters CHECK (((length(idempotency_key) >= 1) AND (length(idempotency_key) <= 255))),
+    CONSTRAINT jobs_kind_is_known CHECK ((kind = ANY (ARRAY['generate'::text, 'refine'::text, 'export'::text]))),
+    CONSTRAINT jobs_lease_iff_running CHECK (((state = 'running'::text) = (lease_expires_at IS NOT NULL))),
+    CONSTRAINT jobs_max_attempts_is_1_to_100 CHECK (((max_attempts >= 1) AND (max_attempts <= 100))),
+    CONSTRAINT jobs_progress_is_a_fraction CHECK (((progress >= (0)::double precision) AND (progress <= (1)::double precision))),
+    CONSTRAINT jobs_result_iff_succeeded CHECK (((state = 'succeeded'::text) = (result IS NOT NULL))),
+    CONSTRAINT jobs_state_is_known CHECK ((state = ANY (ARRAY['queued'::text, 'running'::text, 'succeeded'::text, 'failed'::text, 'cancelled'::text]))),
+    CONSTRAINT jobs_webhook_url_is_set CHECK ((webhook_url <> ''::text))
+);
+
+-- Name: TABLE jobs; Type: COMMENT; Schema: public; Owner: -
+
+COMMENT ON TABLE public.jobs IS 'Work asked for: generate, refine, export. A running job is held by lease and fence.';
+
+-- Name: add_job_state_event_v1(public.jobs); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.add_job_state_event_v1(p_job public.jobs) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+    perform add_job_event_v1(p_job.id, 'state', jsonb_strip_nulls(jsonb_build_object(
+        'state', p_job.state,
+        'stage', p_job.stage,
+        'progress', p_job.progress,
+        'attempt', p_job.attempt,
+        'error', p_job.error)));
+end
+$$;
+
+-- Name: add_project_v1(text, text, text, text, text); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.add_project_v1(p_project_id text, p_original_path text, p_processed_path text, p_background_engine text, p_status text) RETURNS jsonb
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_project projects;
+begin
+    perform lock_project_v1(p_project_id);
+    -- The files of a project of this name are still to be deleted.
+    if not is_marked_v1(p_project_id) then
+        insert into projects (id, original_path, processed_path, background_engine, status)
+        values (p_project_id, p_original_path, p_processed_path, p_background_engine, p_status)
+        on conflict (id) do nothing
+        returning * into v_project;
+    end if;
+    if v_project.id is null then
+        raise exception using errcode = 'GL409',
+            message = format('There is a project %s already.', p_project_id);
+    end if;
+    return project_document_v1(v_project);
+end
+$$;
+
+-- Name: ago_v1(double precision); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.ago_v1(p_seconds double precision) RETURNS timestamp with time zone
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+    if p_seconds is null or not (abs(p_seconds) <= 1e10) then
+        raise exception using errcode = 'GL400',
+            message = format('%s is not a number of seconds.', p_seconds);
+    end if;
+    return clock_timestamp() - make_interval(secs => p_seconds);
+end
+$$;
+
+-- Name: begin_upload_v1(text, text, text, text); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.begin_upload_v1(p_project_id text, p_original_path text, p_processed_path text, p_background_engine text) RETURNS jsonb
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    select add_project_v1(
+        p_project_id, p_original_path, p_processed_path, p_background_engine, 'uploading')
+$$;
+
+-- Name: cancel_job_v1(text); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.cancel_job_v1(p_job_id text) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_job jobs;
+begin
+    select * into v_job from jobs where id = p_job_id for update;
+    if not found then
+        raise exception using errcode = 'GL404', message = format('There is no job %s.', p_job_id);
+    end if;
+    if v_job.state = 'queued'
+            or (v_job.state = 'running' and v_job.lease_expires_at <= clock_timestamp()) then
+        update jobs set cancel_requested = true where id = p_job_id;
+        v_job := end_job_v1(p_job_id, 'cancelled', null, null);
+    elsif v_job.state = 'running' and not v_job.cancel_requested then
+        update jobs set cancel_requested = true where id = p_job_id returning * into v_job;
+        perform add_job_event_v1(p_job_id, 'cancel', jsonb_build_object('stage', v_job.stage));
+    end if;
+    return job_document_v1(v_job);
+end
+$$;
+
+-- Name: check_lease_v1(double precision); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.check_lease_v1(p_lease_s double precision) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+    if p_lease_s is null or not (p_lease_s > 0 and p_lease_s <= 86400) then
+        raise exception using errcode = 'GL400',
+            message = format('lease_s must be above 0 and at most 86400, not %s.', p_lease_s);
+    end if;
+end
+$$;
+
+-- Name: check_limit_v1(integer); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.check_limit_v1(p_limit integer) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+    if p_limit is null or p_limit not between 1 and 10000 then
+        raise exception using errcode = 'GL400',
+            message = format('limit must be 1 to 10000, not %s.', p_limit);
+    end if;
+end
+$$;
+
+-- Name: claim_job_v1(text, double precision); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.claim_job_v1(p_worker text, p_lease_s double precision) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_id text;
+    v_job jobs;
+begin
+    perform check_lease_v1(p_lease_s);
+    loop
+        select * into v_job from jobs
+         where state = 'running' and lease_expires_at <= clock_timestamp()
+         order by queue_number
+         for update skip locked
+         limit 1;
+        if v_job.id is null then
+            -- The order is of a moment ago: another claimer may have taken the first ones since.
+            for v_id in select o.job_id from queue_order_v1() o order by o.place loop
+                select * into v_job from jobs
+                 where id = v_id and state = 'queued'
+                   and (not_before is null or not_before <= clock_timestamp())
+                 for update skip locked;
+                exit when found;
+            end loop;
+        end if;
+        exit when v_job.id is null;
+
+        if v_job.cancel_requested then
+            perform end_job_v1(v_job.id, 'cancelled', null, null);
+        elsif v_job.attempt >= v_job.max_attempts then
+            perform end_job_v1(v_job.id, 'failed', null, jsonb_build_object(
+                'code', 'attempts_exhausted',
+                'detail', format('The job was given up after %s attempts: the last one stopped '
+                    'without an answer%s.', v_job.attempt,
+                    case when v_job.stage <> '' then format(' in stage %s', v_job.stage) end),
+                'stage', v_job.stage,
+                'retryable', true));
+        else
+            update jobs
+               set state = 'running',
+                   fence = fence + 1,
+                   attempt = attempt + 1,
+                   stage = '',  -- until the driver's first heartbeat
+                   step = '',
+                   step_started_at = clock_timestamp(),
+                   not_before = null,
+                   worker = p_worker,
+                   lease_expires_at = clock_timestamp() + make_interval(secs => p_lease_s),
+                   started_at = coalesce(started_at, clock_timestamp())
+             where id = v_job.id
+            returning * into v_job;
+            perform add_job_state_event_v1(v_job);
+            perform show_job_on_project_v1(v_job);
+            return jsonb_build_object('job', job_document_v1(v_job), 'fence', v_job.fence);
+        end if;
+    end loop;
+    return null;
+end
+$$;
+
+-- Name: claim_webhook_v1(double precision); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.claim_webhook_v1(p_lease_s double precision) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_hook webhooks;
+    v_job jobs;
+begin
+    perform check_lease_v1(p_lease_s);
+    select * into v_hook from webhooks
+     where state = 'pending' and next_at <= clock_timestamp()
+     order by next_at for update skip locked limit 1;
+    if not found then
+        return null;
+    end if;
+    update webhooks
+       set attempts = attempts + 1, next_at = clock_timestamp() + make_interval(secs => p_lease_s)
+     where job_id = v_hook.job_id
+    returning * into v_hook;
+    select * into v_job from jobs where id = v_hook.job_id;
+    return jsonb_build_object(
+        'job', job_document_v1(v_job), 'url', v_hook.url, 'attempt', v_hook.attempts);
+end
+$$;
+
+-- Name: commit_stage_v1(text, bigint, jsonb); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.commit_stage_v1(p_job_id text, p_fence bigint, p_commit jsonb) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_job jobs := lock_attempt_v1(p_job_id, p_fence);
+    v_stage constant text := p_commit ->> 'stage';
+    v_ordinal integer;
+begin
+    delete from job_stages where job_id = p_job_id and stage = v_stage
+    returning ordinal into v_ordinal;
+    if v_ordinal is null then
+        select coalesce(max(ordinal), 0) + 1 into v_ordinal from job_stages
+         where job_id = p_job_id;
+    end if;
+    insert into job_stages (job_id, stage, ordinal, seconds, fence, detail)
+    values (p_job_id, v_stage, v_ordinal, (p_commit ->> 'seconds')::double precision, p_fence,
+            coalesce(p_commit -> 'detail', '{}'));
+
+    insert into multiview_generation (
+        project_id, job_id, stage, view_index, image_path, azimuth_deg, elevation_deg, engine)
+    select v_job.project_id, p_job_id, v_stage, r.*
+      from jsonb_to_recordset(coalesce(p_commit -> 'views', '[]')) as r (
+        view_index integer, image_path text, azimuth_deg double precision,
+        elevation_deg double precision, engine text);
+
+    insert into depth_maps (
+        project_id, job_id, stage, view_index, depth_path, heat_map_path, engine, min_depth,
+        max_depth)
+    select v_job.project_id, p_job_id, v_stage, r.*
+      from jsonb_to_recordset(coalesce(p_commit -> 'depths', '[]')) as r (
+        view_index integer, depth_path text, heat_map_path text, engine text,
+        min_depth double precision, max_depth double precision);
+
+    insert into gaussian_splat_models (
+        project_id, job_id, stage, version, model_path, engine, origin, splat_count,
+        file_size_bytes, psnr, ssim, lpips, overall_quality, scores)
+    select v_job.project_id, p_job_id, v_stage, r.version, r.model_path, r.engine, r.origin,
+           r.splat_count, r.file_size_bytes, r.psnr, r.ssim, r.lpips, r.overall_quality,
+           coalesce(r.scores, '{}')
+      from jsonb_to_recordset(coalesce(p_commit -> 'models', '[]')) as r (
+        version integer, model_path text, engine text, origin text, splat_count bigint,
+        file_size_bytes bigint, psnr double precision, ssim double precision,
+        lpips double precision, overall_quality double precision, scores jsonb);
+
+    insert into enhancement_iterations (
+        project_id, job_id, stage, iteration_number, accepted, model_version, enhance_engine,
+        strength, learning_rate, seconds, note, detail)
+    select v_job.project_id, p_job_id, v_stage, r.iteration_number, r.accepted, r.model_version,
+           r.enhance_engine, r.strength, r.learning_rate, r.seconds, r.note,
+           coalesce(r.detail, '{}')
+      from jsonb_to_recordset(coalesce(p_commit -> 'iterations', '[]')) as r (
+        iteration_number integer, accepted boolean, model_version integer, enhance_engine text,
+        strength double precision, learning_rate double precision, seconds double precision,
+        note text, detail jsonb);
+
+    insert into refinement_metrics (
+        project_id, job_id, stage, iteration_number, overall_quality, psnr, ssim, lpips, scores)
+    select v_job.project_id, p_job_id, v_stage, r.iteration_number, r.overall_quality, r.psnr,
+           r.ssim, r.lpips, coalesce(r.scores, '{}')
+      from jsonb_to_recordset(coalesce(p_commit -> 'iterations', '[]')) as r (
+        iteration_number integer, overall_quality double precision, psnr double precision,
+        ssim double precision, lpips double precision, scores jsonb);
+
+    insert into enhanced_views (
+        project_id, job_id, stage, iteration_number, view_index, image_path, engine,
+        before_path, after_path, weight)
+    select v_job.project_id, p_job_id, v_stage, r.*
+      from jsonb_to_recordset(coalesce(p_commit -> 'enhanced', '[]')) as r (
+        iteration_number integer, view_index integer, image_path text, engine text,
+        before_path text, after_path text, weight double precision);
+
+    insert into export_history (
+        project_id, job_id, stage, model_version, format, optimize, file_path, file_size_bytes,
+        seconds, options, contents, saved, notes)
+    select v_job.project_id, p_job_id, v_stage, r.model_version, r.format, r.optimize, r.file_path,
+           r.file_size_bytes, r.seconds, coalesce(r.options, '{}'), coalesce(r.contents, '{}'),
+           coalesce(r.saved, '{}'), coalesce(r.notes, '[]')
+      from jsonb_to_recordset(coalesce(p_commit -> 'exports', '[]')) as r (
+        model_version integer, format text, optimize boolean, file_path text,
+        file_size_bytes bigint, seconds double precision, options jsonb, contents jsonb,
+        saved jsonb, notes jsonb);
+
+    insert into model_previews (
+        project_id, job_id, stage, version, thumbnail_path, turntable_path)
+    select v_job.project_id, p_job_id, v_stage, r.*
+      from jsonb_to_recordset(coalesce(p_commit -> 'previews', '[]')) as r (
+        version integer, thumbnail_path text, turntable_path text);
+
+    insert into contact_sheets (project_id, job_id, stage, model_version, image_path)
+    select v_job.project_id, p_job_id, v_stage, r.*
+      from jsonb_to_recordset(coalesce(p_commit -> 'sheets', '[]')) as r (
+        model_version integer, image_path text);
+
+    perform add_job_event_v1(p_job_id, 'commit', jsonb_build_object(
+        'stage', v_stage, 'seconds', (p_commit ->> 'seconds')::double precision,
+        'progress', v_job.progress, 'attempt', v_job.attempt));
+    return job_document_v1(v_job);
+end
+$$;
+
+-- Name: committed_v1(text); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.committed_v1(p_job_id text) RETURNS jsonb
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_hidden constant text[] := array['id', 'project_id', 'job_id', 'stage', 'created_at'];
+begin
+    perform 1 from jobs where id = p_job_id;
+    if not found then
+        raise exception using errcode = 'GL404', message = format('There is no job %s.', p_job_id);
+    end if;
+    return (
+        select coalesce(jsonb_agg(jsonb_build_object(
+            'stage', s.stage,
+            'seconds', s.seconds,
+            'detail', s.detail,
+            'views', (
+                select coalesce(jsonb_agg(to_jsonb(v) - v_hidden order by v.id), '[]')
+                  from multiview_generation v where (v.job_id, v.stage) = (s.job_id, s.stage)),
+            'depths', (
+                select coalesce(jsonb_agg(to_jsonb(d) - v_hidden order by d.id), '[]')
+                  from depth_maps d where (d.job_id, d.stage) = (s.job_id, s.stage)),
+            'models', (
+                select coalesce(jsonb_agg(to_jsonb(m) - v_hidden order by m.id), '[]')
+                  from gaussian_splat_models m where (m.job_id, m.stage) = (s.job_id, s.stage)),
+            'iterations', (
+                select coalesce(jsonb_agg(
+                           (to_jsonb(i) || to_jsonb(r)) - v_hidden order by i.id), '[]')
+                  from enhancement_iterations i
+                  join refinement_metrics r using (job_id, iteration_number)
+                 where (i.job_id, i.stage) = (s.job_id, s.stage)),
+            'enhanced', (
+                select coalesce(jsonb_agg(to_jsonb(n) - v_hidden order by n.id), '[]')
+                  from enhanced_views n where (n.job_id, n.stage) = (s.job_id, s.stage)),
+            'exports', (
+                select coalesce(jsonb_agg(to_jsonb(e) - v_hidden order by e.id), '[]')
+                  from export_history e where (e.job_id, e.stage) = (s.job_id, s.stage)),
+            'previews', (
+                select coalesce(jsonb_agg(to_jsonb(w) - v_hidden order by w.id), '[]')
+                  from model_previews w where (w.job_id, w.stage) = (s.job_id, s.stage)),
+            'sheets', (
+                select coalesce(jsonb_agg(to_jsonb(c) - v_hidden order by c.id), '[]')
+                  from contact_sheets c where (c.job_id, c.stage) = (s.job_id, s.stage))
+            ) order by s.ordinal), '[]')
+          from job_stages s where s.job_id = p_job_id);
+end
+$$;
+
+-- Name: create_project_v1(text, text, text, text); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.create_project_v1(p_project_id text, p_original_path text, p_processed_path text, p_background_engine text) RETURNS jsonb
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    select add_project_v1(
+        p_project_id, p_original_path, p_processed_path, p_background_engine, 'ready')
+$$;
+
+-- Name: delete_project_v1(text); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.delete_project_v1(p_project_id text) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_job_id text;
+    v_job jsonb;
+begin
+    perform lock_project_v1(p_project_id);
+    perform 1 from projects where id = p_project_id;
+    if not found then
+        if not is_marked_v1(p_project_id) then
+            raise exception using errcode = 'GL404',
+                message = format('There is no project %s.', p_project_id);
+        end if;
+        return null;
+    end if;
+    select id into v_job_id from jobs
+     where project_id = p_project_id and state in ('queued', 'running');
+    if found then
+        v_job := cancel_job_v1(v_job_id);
+    end if;
+    perform mark_project_v1(p_project_id);
+    return case when v_job ->> 'state' = 'running' then v_job end;
+end
+$$;
+
+-- Name: due_deletions_v1(double precision, integer); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.due_deletions_v1(p_grace_s double precision, p_limit integer DEFAULT 20) RETURNS jsonb
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_before constant timestamptz := ago_v1(p_grace_s);
+begin
+    perform check_limit_v1(p_limit);
+    return (
+        select coalesce(jsonb_agg(d.project_id order by d.requested_at, d.project_id), '[]')
+          from (select * from deletions
+                 where purged_at is null or purged_at <= v_before
+                 order by requested_at, project_id limit p_limit) d);
+end
+$$;
+
+-- Name: end_deletion_v1(text, double precision); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.end_deletion_v1(p_project_id text, p_grace_s double precision) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+    delete from deletions where project_id = p_project_id and purged_at <= ago_v1(p_grace_s);
+    return not is_marked_v1(p_project_id);
+end
+$$;
+
+-- Name: end_job_v1(text, text, jsonb, jsonb); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.end_job_v1(p_job_id text, p_state text, p_result jsonb, p_error jsonb) RETURNS public.jobs
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_job jobs;
+begin
+    update jobs
+       set state = p_state,
+           step = '',
+           progress = case when p_state = 'succeeded' then 1 else progress end,
+           result = case when p_state = 'succeeded' then coalesce(p_result, '{}') end,
+           error = p_error,
+           worker = null,
+           lease_expires_at = null,
+           not_before = null,
+           finished_at = clock_timestamp()
+     where id = p_job_id
+    returning * into v_job;
+    if v_job.webhook_url is not null then
+        insert into webhooks (job_id, url) values (v_job.id, v_job.webhook_url)
+        on conflict (job_id) do nothing;
+    end if;
+    perform add_job_state_event_v1(v_job);
+    perform show_job_on_project_v1(v_job);
+    return v_job;
+end
+$$;
+
+-- Name: expected_seconds_v1(text, text); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.expected_seconds_v1(p_kind text, p_shape text) RETURNS jsonb
+    LANGUAGE sql STABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $_$
+    with alike as (
+        select id from jobs
+         where state = 'succeeded' and kind = p_kind and shape = p_shape
+         order by finished_at desc limit 20
+    )
+    select coalesce(jsonb_object_agg(t.name, t.seconds / (select count(*) from alike)), '{}')
+      from (select regexp_replace(s.stage, '-v?[0-9]+$', '') as name, sum(s.seconds) as seconds
+              from job_stages s join alike a on a.id = s.job_id group by 1) t
+$_$;
+
+-- Name: expire_projects_v1(double precision, integer); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.expire_projects_v1(p_ttl_s double precision, p_limit integer DEFAULT 20) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_since constant timestamptz := ago_v1(p_ttl_s);
+    v_id text;
+    v_ids jsonb := '[]';
+begin
+    perform check_limit_v1(p_limit);
+    for v_id in
+        select p.id from projects p
+         where p.status <> 'uploading' and p.created_at <= v_since
+           and is_forgotten_v1(p.id, v_since)
+         order by p.created_at, p.id limit p_limit
+    loop
+        -- Somebody who has the name is doing something with the project; a job may be new.
+        if pg_try_advisory_xact_lock(project_name_key_v1(v_id))
+                and is_forgotten_v1(v_id, v_since) then
+            perform mark_project_v1(v_id);
+            v_ids := v_ids || to_jsonb(v_id);
+        end if;
+    end loop;
+    return v_ids;
+end
+$$;
+
+-- Name: expire_uploads_v1(double precision, integer); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.expire_uploads_v1(p_age_s double precision, p_limit integer DEFAULT 20) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_since constant timestamptz := ago_v1(p_age_s);
+    v_id text;
+    v_ids jsonb := '[]';
+begin
+    perform check_limit_v1(p_limit);
+    for v_id in
+        select p.id from projects p
+         where p.status = 'uploading' and p.created_at <= v_since and not is_marked_v1(p.id)
+         order by p.created_at, p.id limit p_limit
+    loop
+        if pg_try_advisory_xact_lock(project_name_key_v1(v_id)) and not is_marked_v1(v_id)
+                and exists (select 1 from projects where id = v_id and status = 'uploading') then
+            perform mark_project_v1(v_id);
+            v_ids := v_ids || to_jsonb(v_id);
+        end if;
+    end loop;
+    return v_ids;
+end
+$$;
+
+-- Name: find_upload_v1(text, text); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.find_upload_v1(p_idempotency_key text, p_fingerprint text) RETURNS jsonb
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_project projects;
+begin
+    select * into v_project from projects where idempotency_key = p_idempotency_key;
+    if not found then
+        return null;
+    end if;
+    if v_project.fingerprint is distinct from p_fingerprint then
+        raise exception using errcode = 'GL422', message = format(
+            'Idempotency key %s belongs to another request.', p_idempotency_key);
+    end if;
+    return project_document_v1(v_project);
+end
+$$;
+
+-- Name: finish_job_v1(text, bigint, text, jsonb, jsonb); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.finish_job_v1(p_job_id text, p_fence bigint, p_state text, p_result jsonb DEFAULT NULL::jsonb, p_error jsonb DEFAULT NULL::jsonb) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_job jobs;
+begin
+    if p_state not in ('succeeded', 'failed', 'cancelled') then
+        raise exception using errcode = 'GL400',
+            message = format('A job cannot finish as %s.', p_state);
+    end if;
+    if p_state = 'failed' and p_error is null then
+        raise exception using errcode = 'GL400', message = 'A failed job needs an error.';
+    end if;
+    select * into v_job from jobs
+     where id = p_job_id and fence = p_fence and state = p_state for update;
+    if found then
+        return job_document_v1(v_job);
+    end if;
+    v_job := lock_attempt_v1(p_job_id, p_fence);
+    return job_document_v1(end_job_v1(p_job_id, p_state, p_result, p_error));
+end
+$$;
+
+-- Name: finish_upload_v1(text, text, text); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.finish_upload_v1(p_project_id text, p_idempotency_key text DEFAULT NULL::text, p_fingerprint text DEFAULT ''::text) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_project projects;
+    v_other projects;
+begin
+    perform lock_project_v1(p_project_id);
+    select * into v_project from projects where id = p_project_id for update;
+    if not found or is_marked_v1(p_project_id) then
+        raise exception using errcode = 'GL404',
+            message = format('There is no upload %s any more.', p_project_id);
+    end if;
+    if v_project.status <> 'uploading' then
+        if v_project.idempotency_key is distinct from p_idempotency_key then
+            raise exception using errcode = 'GL409',
+                message = format('Project %s is uploaded already.', p_project_id);
+        end if;
+        return jsonb_build_object('project', project_document_v1(v_project), 'created', true);
+    end if;
+    loop
+        begin
+            -- Waits for another upload that is finishing with this key.
+            update projects
+               set status = 'ready', idempotency_key = p_idempotency_key,
+                   fingerprint = p_fingerprint
+             where id = p_project_id
+            returning * into v_project;
+            return jsonb_build_object('project', project_document_v1(v_project), 'created', true);
+        exception when unique_violation then
+            null;
+        end;
+        select * into v_other from projects where idempotency_key = p_idempotency_key;
+        exit when found;  -- else it was marked for deletion in between, and the key is free
+    end loop;
+    perform mark_project_v1(p_project_id);
+    if v_other.fingerprint is distinct from p_fingerprint then
+        return jsonb_build_object('mismatch', format(
+            'Idempotency key %s belongs to another request.', p_idempotency_key));
+    end if;
+    return jsonb_build_object('project', project_document_v1(v_other), 'created', false);
+end
+$$;
+
+-- Name: finish_webhook_v1(text, text, double precision); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.finish_webhook_v1(p_job_id text, p_error text DEFAULT NULL::text, p_retry_in_s double precision DEFAULT NULL::double precision) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+    update webhooks
+       set state = case
+               when p_error is null then 'delivered'
+               when p_retry_in_s is null then 'given_up'
+               else 'pending' end,
+           next_at = case
+               when p_error is null or p_retry_in_s is null then next_at
+               else ago_v1(-p_retry_in_s) end,
+           last_error = p_error
+     where job_id = p_job_id and state = 'pending';
+    return found;
+end
+$$;
+
+-- Name: get_job_v1(text); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.get_job_v1(p_job_id text) RETURNS jsonb
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_job jobs;
+begin
+    select * into v_job from jobs where id = p_job_id;
+    if not found then
+        raise exception using errcode = 'GL404', message = format('There is no job %s.', p_job_id);
+    end if;
+    return job_document_v1(v_job);
+end
+$$;
+
+-- Name: get_project_v1(text); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.get_project_v1(p_project_id text) RETURNS jsonb
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_project projects;
+begin
+    select * into v_project from projects where id = p_project_id;
+    if not found then
+        raise exception using errcode = 'GL404',
+            message = format('There is no project %s.', p_project_id);
+    end if;
+    return project_document_v1(v_project);
+end
+$$;
+
+-- Name: guard_functions_v1(text[], text[]); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.guard_functions_v1(p_steps text[], p_parts text[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_name text;
+    v_function regprocedure;
+    v_role text;
+begin
+    foreach v_name in array p_steps || p_parts loop
+        if not exists (select 1 from pg_proc
+                        where proname = v_name and pronamespace = 'public'::regnamespace) then
+            raise exception 'There is no function %.', v_name;
+        end if;
+        for v_function in select oid::regprocedure from pg_proc
+                           where proname = v_name and pronamespace = 'public'::regnamespace loop
+            execute format('revoke all on function %s from public', v_function);
+            for v_role in select rolname from pg_roles
+                           where rolname in ('anon', 'authenticated', 'service_role') loop
+                execute format('revoke all on function %s from %I', v_function, v_role);
+            end loop;
+            if v_name = any (p_steps) then
+                execute format('alter function %s security definer', v_function);
+                if exists (select 1 from pg_roles where rolname = 'service_role') then
+                    execute format('grant execute on function %s to service_role', v_function);
+                end if;
+            end if;
+        end loop;
+    end loop;
+end
+$$;
+
+-- Name: FUNCTION guard_functions_v1(p_steps text[], p_parts text[]); Type: COMMENT; Schema: public; Owner: -
+
+COMMENT ON FUNCTION public.guard_functions_v1(p_steps text[], p_parts text[]) IS 'Lets the service role alone execute the steps, and nobody the parts.';
+
+-- Name: guard_tables_v1(text[]); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.guard_tables_v1(p_names text[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_name text;
+    v_role text;
+begin
+    foreach v_name in array p_names loop
+        if (select relkind from pg_class where oid = format('public.%I', v_name)::regclass) = 'r'
+        then
+            -- Only where it is off: it locks the table.
+            if not (select relrowsecurity from pg_class
+                     where oid = format('public.%I', v_name)::regclass) then
+                execute format('alter table public.%I enable row level security', v_name);
+            end if;
+            if exists (select 1 from pg_policies
+                        where schemaname = 'public' and tablename = v_name
+                          and policyname = 'glimpse3d_demo_read') then
+                execute format('drop policy glimpse3d_demo_read on public.%I', v_name);
+            end if;
+        end if;
+        execute format('revoke all on public.%I from public', v_name);
+        for v_role in select rolname from pg_roles where rolname in ('anon', 'authenticated') loop
+            execute format('revoke all on public.%I from %I', v_name, v_role);
+        end loop;
+        if exists (select 1 from pg_roles where rolname = 'service_role') then
+            execute format('grant all on public.%I to service_role', v_name);
+        end if;
+    end loop;
+end
+$$;
+
+-- Name: FUNCTION guard_tables_v1(p_names text[]); Type: COMMENT; Schema: public; Owner: -
+
+COMMENT ON FUNCTION public.guard_tables_v1(p_names text[]) IS 'Lets the service role alone read and write the tables and views.';
+
+-- Name: heartbeat_v1(text, bigint, double precision, text, double precision, text); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.heartbeat_v1(p_job_id text, p_fence bigint, p_lease_s double precision, p_stage text, p_progress double precision, p_step text DEFAULT ''::text) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_before jobs;
+    v_job jobs;
+    v_data jsonb;
+begin
+    perform check_lease_v1(p_lease_s);
+    select * into v_before from jobs
+     where id = p_job_id and fence = p_fence and state = 'running' for update;
+    if not found then
+        return jsonb_build_object('owned', false, 'cancel_requested', coalesce(
+            (select cancel_requested from jobs where id = p_job_id), false));
+    end if;
+    update jobs
+       set lease_expires_at = clock_timestamp() + make_interval(secs => p_lease_s),
+           stage = coalesce(nullif(p_stage, ''), stage),
+           step = left(coalesce(p_step, ''), 200),
+           progress = least(greatest(progress, coalesce(nullif(p_progress, 'NaN'), 0)), 1)
+     where id = p_job_id
+    returning * into v_job;
+    v_data := jsonb_strip_nulls(jsonb_build_object(
+        'stage', v_job.stage, 'step', nullif(v_job.step, ''), 'progress', v_job.progress,
+        'attempt', v_job.attempt));
+    if v_job.stage <> v_before.stage then
+        perform add_job_event_v1(p_job_id, 'stage', v_data);
+    -- A little less than a percent: 0.29 - 0.28 is below 0.01.
+    elsif v_job.progress - v_before.told_progress >= 0.01 - 1e-9 then
+        perform add_job_event_v1(p_job_id, 'progress', v_data);
+    end if;
+    perform show_job_on_project_v1(v_job);
+    return jsonb_build_object('owned', true, 'cancel_requested', v_job.cancel_requested);
+end
+$$;
+
+-- Name: inspect_v1(); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.inspect_v1() RETURNS jsonb
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $_$
+declare
+    v_buckets jsonb;
+begin
+    if to_regclass('storage.buckets') is not null then
+        -- Not known when this function is made elsewhere.
+        execute $q$
+            select coalesce(jsonb_agg(jsonb_build_object(
+                       'id', b.id, 'public', b.public, 'file_size_limit', b.file_size_limit,
+                       'allowed_mime_types', to_jsonb(b.allowed_mime_types)) order by b.id), '[]')
+              from storage.buckets b
+        $q$ into v_buckets;
+    end if;
+    return jsonb_build_object(
+        'version', current_setting('server_version'),
+        'version_number', current_setting('server_version_num')::integer,
+        'schema_version', schema_version_v1(),
+        'role', coalesce(
+            nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'role',
+            session_user::text),
+        'now', clock_timestamp(),
+        'tables', (
+            select coalesce(jsonb_agg(jsonb_build_object(
+                       'name', c.relname,
+                       'view', c.relkind = 'v',
+                       'row_security', c.relrowsecurity,
+                       'anon', (
+                            select coalesce(jsonb_agg(distinct p.name order by p.name), '[]')
+                              from unnest(array[
+                                  'select', 'insert', 'update', 'delete', 'truncate']) p (name)
+                              join pg_roles r on r.rolname in ('anon', 'authenticated')
+                             where has_table_privilege(r.oid, c.oid, p.name)
+                                or (p.name in ('select', 'insert', 'update')
+                                    and has_any_column_privilege(r.oid, c.oid, p.name))),
+                       'service', (
+                            select bool_and(has_table_privilege(r.oid, c.oid, p.name))
+                              from unnest(array['select', 'insert', 'update', 'delete']) p (name)
+                              join pg_roles r on r.rolname = 'service_role')
+                   ) order by c.relname), '[]')
+              from pg_class c
+             where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'v')),
+        'functions', (
+            select coalesce(jsonb_agg(jsonb_build_object(
+                       'name', f.proname,
+                       'definer', f.prosecdef,
+                       'fixed_path', coalesce(
+                            (select bool_or(s like 'search_path=%') from unnest(f.proconfig) s),
+                            false),
+                       'anon', exists (
+                            select 1 from pg_roles r where r.rolname in ('anon', 'authenticated')
+                               and has_function_privilege(r.oid, f.oid, 'execute')),
+                       'service', (
+                            select has_function_privilege(r.oid, f.oid, 'execute')
+                              from pg_roles r where r.rolname = 'service_role')
+                   ) order by f.proname, f.oid), '[]')
+              from pg_proc f
+             where f.pronamespace = 'public'::regnamespace),
+        'policies', (
+            select coalesce(jsonb_agg(jsonb_build_object(
+                       'schema', l.schemaname, 'table', l.tablename, 'name', l.policyname,
+                       'permissive', l.permissive = 'PERMISSIVE', 'command', lower(l.cmd),
+                       'roles', to_jsonb(l.roles))
+                       order by l.schemaname, l.tablename, l.policyname), '[]')
+              from pg_policies l
+             where l.schemaname in ('public', 'storage')),
+        'buckets', v_buckets);
+end
+$_$;
+
+-- Name: FUNCTION inspect_v1(); Type: COMMENT; Schema: public; Owner: -
+
+COMMENT ON FUNCTION public.inspect_v1() IS 'What `glimpse3d doctor` looks at.';
+
+-- Name: is_forgotten_v1(text, timestamp with time zone); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.is_forgotten_v1(p_project_id text, p_since timestamp with time zone) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    select not is_marked_v1(p_project_id) and not exists (
+        select 1 from jobs j where j.project_id = p_project_id
+           and (j.finished_at is null or j.finished_at > p_since))
+$$;
+
+-- Name: is_marked_v1(text); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.is_marked_v1(p_project_id text) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    select exists (select 1 from deletions where project_id = p_project_id)
+$$;
+
+-- Name: job_document_v1(public.jobs); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.job_document_v1(p_job public.jobs) RETURNS jsonb
+    LANGUAGE sql STABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    select jsonb_build_object(
+        'id', p_job.id,
+        'number', p_job.queue_number,
+        'project_id', p_job.project_id,
+        'kind', p_job.kind,
+        'state', p_job.state,
+        'options', p_job.options,
+        'stage', p_job.stage,
+        'step', p_job.step,
+        'progress', p_job.progress,
+        'attempt', p_job.attempt,
+        'max_attempts', p_job.max_attempts,
+        'fence', p_job.fence,
+        'cancel_requested', p_job.cancel_requested,
+        'timings', (
+            select coalesce(jsonb_object_agg(s.stage, s.seconds), '{}')
+              from job_stages s where s.job_id = p_job.id),
+        'memory', (
+            select coalesce(jsonb_object_agg(m.stage, m.memory), '{}')
+              from (select s.stage, stage_memory_v1(s.detail) as memory
+                      from job_stages s where s.job_id = p_job.id) m
+             where m.memory <> '{}'),
+        'expected', case when p_job.state in ('queued', 'running')
+            then expected_seconds_v1(p_job.kind, p_job.shape) else '{}' end,
+        'error', p_job.error,
+        'last_error', p_job.last_error,
+        'result', p_job.result,
+        'queue_position', case when p_job.state = 'queued' then (
+            select o.place from queue_order_v1() o where o.job_id = p_job.id) end,
+        'ordinal', (
+            select count(*) from jobs o
+             where o.project_id = p_job.project_id and o.kind = p_job.kind
+               and o.queue_number <= p_job.queue_number),
+        'created_at', p_job.created_at,
+        'step_started_at', p_job.step_started_at,
+        'started_at', p_job.started_at,
+        'finished_at', p_job.finished_at)
+$$;
+
+-- Name: job_events_v1(text, bigint, integer); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.job_events_v1(p_job_id text, p_after bigint DEFAULT 0, p_limit integer DEFAULT 200) RETURNS jsonb
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_number bigint;
+begin
+    perform check_limit_v1(p_limit);
+    select queue_number into v_number from jobs where id = p_job_id;
+    if not found then
+        raise exception using errcode = 'GL404', message = format('There is no job %s.', p_job_id);
+    end if;
+    return (
+        select coalesce(jsonb_agg(
+                   to_jsonb(e) || jsonb_build_object('job_number', v_number) order by e.seq), '[]')
+          from (select * from job_events
+                 where job_id = p_job_id and seq > p_after
+                 order by seq limit p_limit) e);
+end
+$$;
+
+-- Name: jobs_to_sweep_v1(integer); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.jobs_to_sweep_v1(p_limit integer DEFAULT 20) RETURNS jsonb
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+    perform check_limit_v1(p_limit);
+    return (
+        select coalesce(jsonb_agg(
+                   job_document_v1(j.job) order by j.finished_at, j.queue_number), '[]')
+          from (select c as job, c.finished_at, c.queue_number from jobs c
+                 where c.swept_at is null and (c.state in ('failed', 'cancelled')
+                                               or (c.state = 'succeeded' and c.fence > 1))
+                   and not is_marked_v1(c.project_id)
+                   and not exists (select 1 from jobs a where a.project_id = c.project_id
+                                      and a.state in ('queued', 'running'))
+                 order by c.finished_at, c.queue_number limit p_limit) j);
+end
+$$;
+
+-- Name: list_projects_v1(text, text, text, integer); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.list_projects_v1(p_status text DEFAULT NULL::text, p_after_at text DEFAULT NULL::text, p_after_id text DEFAULT NULL::text, p_limit integer DEFAULT 20) RETURNS jsonb
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_projects jsonb;
+begin
+    perform check_limit_v1(p_limit);
+    select coalesce(jsonb_agg(
+               project_document_v1(p.project) order by p.created_at desc, p.id desc), '[]')
+      into v_projects
+      from (select c as project, c.created_at, c.id from projects c
+             where c.status <> 'uploading' and not is_marked_v1(c.id)
+               and (p_status is null or c.status = p_status)
+               and (p_after_at is null
+                    or (c.created_at, c.id) < (p_after_at::timestamptz, p_after_id))
+             order by c.created_at desc, c.id desc limit p_limit + 1) p;
+    return jsonb_build_object(
+        'projects', case when jsonb_array_length(v_projects) > p_limit
+            then v_projects - p_limit else v_projects end,
+        'more', jsonb_array_length(v_projects) > p_limit);
+end
+$$;
+
+-- Name: lock_attempt_v1(text, bigint); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.lock_attempt_v1(p_job_id text, p_fence bigint) RETURNS public.jobs
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_job jobs;
+begin
+    select * into v_job from jobs where id = p_job_id for update;
+    if not found then
+        raise exception using errcode = 'GL404', message = format('There is no job %s.', p_job_id);
+    end if;
+    if v_job.state <> 'running' or v_job.fence <> p_fence then
+        raise exception using errcode = 'GL410', message = format(
+            'The attempt with fence %s does not hold job %s: it is %s, its fence is %s.',
+            p_fence, p_job_id, v_job.state, v_job.fence);
+    end if;
+    return v_job;
+end
+$$;
+
+-- Name: lock_project_v1(text); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.lock_project_v1(p_project_id text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+    perform pg_advisory_xact_lock(project_name_key_v1(p_project_id));
+end
+$$;
+
+-- Name: mark_project_v1(text); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.mark_project_v1(p_project_id text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+    insert into deletions (project_id) values (p_project_id) on conflict do nothing;
+    -- Whoever uploads with the key again wants a project that stays.
+    update projects set idempotency_key = null
+     where id = p_project_id and idempotency_key is not null;
+end
+$$;
+
+-- Name: mark_swept_v1(text); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.mark_swept_v1(p_job_id text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+    update jobs set swept_at = clock_timestamp() where id = p_job_id and finished_at is not null;
+    return found;
+end
+$$;
+
+-- Name: project_detail_v1(text); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.project_detail_v1(p_project_id text) RETURNS jsonb
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_hidden constant text[] := array['id', 'project_id', 'job_id', 'stage', 'created_at'];
+    v_detail jsonb;
+begin
+    select jsonb_build_object(
+        'project', project_document_v1(p),
+        'views', (
+            select coalesce(jsonb_agg(to_jsonb(v) - v_hidden order by v.view_index), '[]')
+              from multiview_generation v where v.job_id = generated.id),
+        'depths', (
+            select coalesce(jsonb_agg(to_jsonb(d) - v_hidden order by d.view_index), '[]')
+              from depth_maps d where d.job_id = generated.id),
+        'models', (
+            select coalesce(jsonb_agg(to_jsonb(m) - v_hidden order by m.version), '[]')
+              from gaussian_splat_models m where m.project_id = p.id),
+        'iterations', (
+            select coalesce(jsonb_agg(
+                       (to_jsonb(i) || to_jsonb(r)) - v_hidden order by i.iteration_number), '[]')
+              from enhancement_iterations i
+              join refinement_metrics r using (job_id, iteration_number)
+             where i.job_id = refined.id),
+        'exports', (
+            select coalesce(jsonb_agg(to_jsonb(e) - v_hidden order by e.id), '[]')
+              from export_history e where e.project_id = p.id),
+        'previews', (
+            select coalesce(jsonb_agg(to_jsonb(w) - v_hidden order by w.version), '[]')
+              from model_previews w where w.project_id = p.id),
+        'contact_sheet', (
+            select to_jsonb(c) - v_hidden
+              from contact_sheets c where c.project_id = p.id order by c.id desc limit 1),
+        'job', (
+            select job_document_v1(j) from jobs j where j.project_id = p.id
+             order by j.state in ('queued', 'running') desc, j.queue_number desc limit 1))
+      into v_detail
+      from projects p
+      left join lateral (
+            select j.id from jobs j
+             where j.project_id = p.id and j.kind = 'generate'
+             order by j.state in ('queued', 'running') desc,
+                      (select max(m.version) from gaussian_splat_models m where m.job_id = j.id)
+                          desc nulls last,
+                      j.queue_number desc
+             limit 1) generated on true
+      left join lateral (
+            select j.id from jobs j
+             where j.project_id = p.id and j.kind = 'refine'
+             order by j.queue_number desc
+             limit 1) refined on true
+     where p.id = p_project_id;
+    if v_detail is null then
+        raise exception using errcode = 'GL404',
+            message = format('There is no project %s.', p_project_id);
+    end if;
+    return v_detail;
+end
+$$;
+
+-- Name: projects; Type: TABLE; Schema: public; Owner: -
+
+CREATE TABLE public.projects (
+    id text NOT NULL,
+    status text DEFAULT 'ready'::text NOT NULL,
+    current_step text DEFAULT ''::text NOT NULL,
+    progress_percentage double precision DEFAULT 0 NOT NULL,
+    original_path text NOT NULL,
+    processed_path text NOT NULL,
+    background_engine text NOT NULL,
+    error text,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    updated_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    idempotency_key text,
+    fingerprint text,
+    CONSTRAINT projects_id_is_a_path_component CHECK ((id ~ '^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$'::text)),
+    CONSTRAINT projects_idempotency_key_has_1_to_255_characters CHECK (((length(idempotency_key) >= 1) AND (length(idempotency_key) <= 255))),
+    CONSTRAINT projects_original_path_is_set CHECK ((original_path <> ''::text)),
+    CONSTRAINT projects_processed_path_is_set CHECK ((processed_path <> ''::text)),
+    CONSTRAINT projects_progress_is_a_percentage CHECK (((progress_percentage >= (0)::double precision) AND (progress_percentage <= (100)::double precision))),
+    CONSTRAINT projects_status_is_known CHECK ((status = ANY (ARRAY['uploading'::text, 'preprocessing'::text, 'ready'::text, 'multiview_generating'::text, 'depth_estimating'::text, 'reconstructing'::text, 'enhancing'::text, 'refining'::text, 'exporting'::text, 'completed'::text, 'failed'::text, 'cancelled'::text])))
+);
+
+-- Name: TABLE projects; Type: COMMENT; Schema: public; Owner: -
+
+COMMENT ON TABLE public.projects IS 'One uploaded photo and where its newest job stands.';
+
+-- Name: project_document_v1(public.projects); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.project_document_v1(p_project public.projects) RETURNS jsonb
+    LANGUAGE sql STABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    select to_jsonb(p_project) - array['idempotency_key', 'fingerprint']
+$$;
+
+-- Name: project_events_v1(text, bigint, bigint, integer); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.project_events_v1(p_project_id text, p_after_job bigint DEFAULT 0, p_after_seq bigint DEFAULT 0, p_limit integer DEFAULT 200) RETURNS jsonb
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+    perform check_limit_v1(p_limit);
+    perform 1 from projects where id = p_project_id;
+    if not found then
+        raise exception using errcode = 'GL404',
+            message = format('There is no project %s.', p_project_id);
+    end if;
+    return (
+        select coalesce(jsonb_agg(to_jsonb(e) order by e.job_number, e.seq), '[]')
+          from (select v.*, j.queue_number as job_number
+                  from jobs j join job_events v on v.job_id = j.id
+                 where j.project_id = p_project_id
+                   and j.queue_number >= p_after_job
+                   and (j.queue_number > p_after_job or v.seq > p_after_seq)
+                 order by j.queue_number, v.seq limit p_limit) e);
+end
+$$;
+
+-- Name: project_jobs_v1(text); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.project_jobs_v1(p_project_id text) RETURNS jsonb
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+    perform 1 from projects where id = p_project_id;
+    if not found then
+        raise exception using errcode = 'GL404',
+            message = format('There is no project %s.', p_project_id);
+    end if;
+    return (
+        select coalesce(jsonb_agg(jsonb_build_object(
+                   'job', job_document_v1(j), 'stages', committed_v1(j.id)
+               ) order by j.queue_number), '[]')
+          from jobs j where j.project_id = p_project_id);
+end
+$$;
+
+-- Name: project_name_key_v1(text); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.project_name_key_v1(p_project_id text) RETURNS bigint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    select hashtextextended('glimpse3d project ' || p_project_id, 0)
+$$;
+
+-- Name: purge_project_v1(text); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.purge_project_v1(p_project_id text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+    perform lock_project_v1(p_project_id);
+    perform 1 from deletions where project_id = p_project_id for update;
+    if not found then
+        if exists (select 1 from projects where id = p_project_id) then
+            raise exception using errcode = 'GL409',
+                message = format('Project %s is not marked for deletion.', p_project_id);
+        end if;
+        return true;
+    end if;
+    perform 1 from jobs where project_id = p_project_id order by id for update;
+    if exists (select 1 from jobs where project_id = p_project_id and state = 'running'
+                  and lease_expires_at > clock_timestamp()) then
+        return false;
+    end if;
+    perform pg_notify('glimpse3d_jobs', id) from jobs where project_id = p_project_id;
+    delete from projects where id = p_project_id;
+    update deletions set purged_at = coalesce(purged_at, clock_timestamp())
+     where project_id = p_project_id;
+    perform pg_notify('glimpse3d_projects', p_project_id);
+    return true;
+end
+$$;
+
+-- Name: queue_order_v1(); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.queue_order_v1() RETURNS TABLE(job_id text, place bigint)
+    LANGUAGE sql STABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    with waiting as (
+        select j.id, j.client, j.queue_number, j.started_at is not null as begun,
+               row_number() over (
+                   partition by j.client, j.started_at is not null order by j.queue_number) as turn
+          from jobs j where j.state = 'queued'
+    ), clients as (
+        select j.client, count(j.started_at) as under_way,
+               min(j.queue_number) filter (where j.started_at is null) as first_number,
+               (select max(s.started_at) from jobs s where s.client = j.client) as served_at
+          from jobs j where j.state in ('queued', 'running') group by j.client
+    )
+    select w.id, row_number() over (order by
+               w.begun desc, case when w.begun then w.queue_number end,
+               c.under_way + w.turn, w.turn, c.served_at nulls first, c.first_number)
+      from waiting w join clients c on c.client = w.client
+$$;
+
+-- Name: queue_v1(); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.queue_v1() RETURNS jsonb
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    select jsonb_build_object('queued', '{}'::jsonb, 'running', '{}'::jsonb)
+           || coalesce(jsonb_object_agg(s.state, s.kinds), '{}')
+      from (select c.state, jsonb_object_agg(c.kind, c.jobs) as kinds
+              from (select state, kind, count(*) as jobs from jobs
+                     where state in ('queued', 'running') group by state, kind) c
+             group by c.state) s
+$$;
+
+-- Name: referenced_paths_v1(text); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.referenced_paths_v1(p_project_id text) RETURNS jsonb
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    with named (bucket, path) as (
+        select 'project-uploads', original_path from projects where id = p_project_id
+        union select 'processed-images', processed_path from projects where id = p_project_id
+        union select 'multiview-images', image_path from multiview_generation
+               where project_id = p_project_id
+        union select 'depth-maps', unnest(array[depth_path, heat_map_path]) from depth_maps
+               where project_id = p_project_id
+        union select 'enhanced-views', unnest(array[image_path, before_path, after_path])
+                from enhanced_views where project_id = p_project_id
+        union select '3d-models', model_path from gaussian_splat_models
+               where project_id = p_project_id
+        union select '3d-models', unnest(array[thumbnail_path, turntable_path])
+                from model_previews where project_id = p_project_id
+        union select '3d-models', image_path from contact_sheets where project_id = p_project_id
+        union select '3d-models', file_path from export_history where project_id = p_project_id
+        union select b.bucket, f.value
+                from job_stages s
+                join jobs j on j.id = s.job_id and j.project_id = p_project_id
+               cross join lateral unnest(case s.stage
+                    when 'views' then array['multiview-images']
+                    when 'depth' then array['depth-maps']
+                    else array['project-uploads', 'processed-images', 'multiview-images',
+                               'depth-maps', 'enhanced-views', '3d-models'] end) as b (bucket)
+               cross join lateral jsonb_each_text(
+                    case when jsonb_typeof(s.detail -> 'files') = 'object'
+                        then s.detail -> 'files' else '{}' end) f
+    )
+    select (select jsonb_object_agg(g.bucket, g.paths)
+              from (select bucket, jsonb_agg(path) as paths from named
+                     where path <> '' group by bucket) g)
+      from projects p
+     where p.id = p_project_id and p.status <> 'uploading' and not is_marked_v1(p.id)
+       and not exists (select 1 from jobs a where a.project_id = p.id
+                          and a.state in ('queued', 'running'))
+$$;
+
+-- Name: release_job_v1(text, bigint, jsonb, double precision); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.release_job_v1(p_job_id text, p_fence bigint, p_error jsonb DEFAULT NULL::jsonb, p_delay_s double precision DEFAULT 0) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_job jobs := lock_attempt_v1(p_job_id, p_fence);
+    v_told jobs;
+begin
+    if p_delay_s is null or p_delay_s not between 0 and 86400 then
+        raise exception using errcode = 'GL400',
+            message = format('delay_s must be 0 to 86400, not %s.', p_delay_s);
+    end if;
+    if p_error is not null then
+        update jobs set last_error = p_error where id = p_job_id;
+    end if;
+    if v_job.cancel_requested then
+        return job_document_v1(end_job_v1(p_job_id, 'cancelled', null, null));
+    end if;
+    if p_error is not null and v_job.attempt >= v_job.max_attempts then
+        return job_document_v1(end_job_v1(p_job_id, 'failed', null, p_error));
+    end if;
+    update jobs
+       set state = 'queued', step = '', worker = null, lease_expires_at = null,
+           not_before = case when p_delay_s > 0 then ago_v1(-p_delay_s) end,
+           attempt = case when p_error is null then attempt - 1 else attempt end
+     where id = p_job_id
+    returning * into v_job;
+    -- The job has no error, it goes on; its event says why it has to.
+    v_told := v_job;
+    v_told.error := p_error;
+    perform add_job_state_event_v1(v_told);
+    perform show_job_on_project_v1(v_job);
+    return job_document_v1(v_job);
+end
+$$;
+
+-- Name: schema_version_v1(); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.schema_version_v1() RETURNS text
+    LANGUAGE sql IMMUTABLE SECURITY DEFINER PARALLEL SAFE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    select '20261129000001'
+$$;
+
+-- Name: FUNCTION schema_version_v1(); Type: COMMENT; Schema: public; Owner: -
+
+COMMENT ON FUNCTION public.schema_version_v1() IS 'Timestamp of the newest migration.';
+
+-- Name: show_job_on_project_v1(public.jobs); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.show_job_on_project_v1(p_job public.jobs) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_status text := case p_job.state
+        when 'queued' then 'ready'
+        when 'running' then stage_status_v1(p_job.kind, p_job.stage)
+        when 'succeeded' then 'completed'
+        else p_job.state end;
+    v_step text := case
+        when p_job.state = 'queued' then 'queued'
+        when p_job.state = 'succeeded' then 'completed'
+        when p_job.stage = '' then 'starting'
+        else p_job.stage end;
+    v_error text := case when p_job.state = 'failed' then p_job.error ->> 'detail' end;
+begin
+    update projects
+       set status = v_status,
+           current_step = v_step,
+           progress_percentage = 100 * p_job.progress,
+           error = v_error
+     where id = p_job.project_id
+       and (status, current_step, progress_percentage, error)
+           is distinct from (v_status, v_step, 100 * p_job.progress, v_error);
+end
+$$;
+
+-- Name: stage_memory_v1(jsonb); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.stage_memory_v1(p_detail jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    select coalesce(jsonb_object_agg(m.key, m.value), '{}')
+      from jsonb_each(case
+               when jsonb_typeof(p_detail -> 'memory') = 'object' then p_detail -> 'memory'
+               when jsonb_typeof(p_detail -> 'replica_peak_memory_bytes') = 'object'
+                   then p_detail -> 'replica_peak_memory_bytes'
+                        || jsonb_build_object('Driver', p_detail -> 'peak_memory_bytes')
+               else jsonb_build_object('Driver', p_detail -> 'peak_memory_bytes') end) m
+     where jsonb_typeof(m.value) = 'number'
+$$;
+
+-- Name: stage_status_v1(text, text); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.stage_status_v1(p_kind text, p_stage text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    select case
+        when p_kind = 'export' then 'exporting'
+        when p_kind = 'refine' and p_stage = 'enhance' then 'enhancing'
+        when p_kind = 'refine' then 'refining'
+        when p_stage = 'depth' then 'depth_estimating'
+        when p_stage in ('splats', 'previews', 'contact-sheet') then 'reconstructing'
+        else 'multiview_generating'
+    end
+$$;
+
+-- Name: submit_job_v1(text, text, jsonb, text, text, integer, integer, text, text, text); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.submit_job_v1(p_project_id text, p_kind text, p_options jsonb, p_fingerprint text, p_idempotency_key text DEFAULT NULL::text, p_max_attempts integer DEFAULT 3, p_max_queued integer DEFAULT NULL::integer, p_client text DEFAULT ''::text, p_shape text DEFAULT ''::text, p_webhook_url text DEFAULT NULL::text) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_status text;
+    v_job jobs;
+    v_busy text;
+begin
+    perform lock_project_v1(p_project_id);
+    -- Two submissions to one project come one after the other from here.
+    select status into v_status from projects where id = p_project_id for no key update;
+    if not found or is_marked_v1(p_project_id) then
+        raise exception using errcode = 'GL404',
+            message = format('There is no project %s.', p_project_id);
+    end if;
+    if v_status = 'uploading' then
+        raise exception using errcode = 'GL409',
+            message = format('Project %s is not uploaded yet.', p_project_id);
+    end if;
+
+    select * into v_job from jobs where idempotency_key = p_idempotency_key;
+    if not found then
+        select id into v_busy from jobs
+         where project_id = p_project_id and state in ('queued', 'running');
+        if found then
+            raise exception using errcode = 'GL423', detail = v_busy, message = format(
+                'Project %s is busy with job %s.', p_project_id, v_busy);
+        end if;
+        if p_kind <> 'generate' and not exists (
+                select 1 from gaussian_splat_models where project_id = p_project_id) then
+            raise exception using errcode = 'GL425', message = format(
+                'Project %s has no model yet: generate one before %s.', p_project_id, p_kind);
+        end if;
+
+        -- Submissions to other projects may slip in between: a few jobs too many do no harm.
+        if p_max_queued <= (select count(*) from jobs where state = 'queued') then
+            raise exception using errcode = 'GL503', message = format(
+                '%s jobs are waiting already.', p_max_queued);
+        end if;
+
+        insert into jobs (
+            project_id, kind, options, fingerprint, idempotency_key, max_attempts, client, shape,
+            webhook_url)
+        values (
+            p_project_id, p_kind, p_options, p_fingerprint, p_idempotency_key, p_max_attempts,
+            p_client, p_shape, p_webhook_url)
+        on conflict (idempotency_key) do nothing
+        returning * into v_job;
+        if found then
+            perform add_job_state_event_v1(v_job);
+            perform show_job_on_project_v1(v_job);
+            return jsonb_build_object('job', job_document_v1(v_job), 'created', true);
+        end if;
+        -- Somebody used the key for another project a moment ago.
+        select * into v_job from jobs where idempotency_key = p_idempotency_key;
+    end if;
+
+    if v_job.fingerprint is distinct from p_fingerprint then
+        raise exception using errcode = 'GL422', message = format(
+            'Idempotency key %s belongs to another request.', p_idempotency_key);
+    end if;
+    return jsonb_build_object('job', job_document_v1(v_job), 'created', false);
+end
+$$;
+
+-- Name: touch_updated_at(); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.touch_updated_at() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+    new.updated_at := clock_timestamp();
+    return new;
+end
+$$;
+
+-- Name: contact_sheets; Type: TABLE; Schema: public; Owner: -
+
+CREATE TABLE public.contact_sheets (
+    id bigint NOT NULL,
+    project_id text NOT NULL,
+    job_id text NOT NULL,
+    stage text NOT NULL,
+    model_version integer NOT NULL,
+    image_path text NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT contact_sheets_image_path_is_set CHECK ((image_path <> ''::text))
+);
+
+-- Name: TABLE contact_sheets; Type: COMMENT; Schema: public; Owner: -
+
+COMMENT ON TABLE public.contact_sheets IS 'Pictures of whole projects with renders of one model version.';
+
+-- Name: contact_sheets_id_seq; Type: SEQUENCE; Schema: public; Owner: -
+
+ALTER TABLE public.contact_sheets ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.contact_sheets_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+-- Name: deletions; Type: TABLE; Schema: public; Owner: -
+
+CREATE TABLE public.deletions (
+    project_id text NOT NULL,
+    requested_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    purged_at timestamp with time zone
+);
+
+-- Name: TABLE deletions; Type: COMMENT; Schema: public; Owner: -
+
+COMMENT ON TABLE public.deletions IS 'Projects that are to go, and when their rows went.';
+
+-- Name: depth_maps; Type: TABLE; Schema: public; Owner: -
+
+CREATE TABLE public.depth_maps (
+    id bigint NOT NULL,
+    project_id text NOT NULL,
+    job_id text NOT NULL,
+    stage text NOT NULL,
+    view_index integer NOT NULL,
+    depth_path text NOT NULL,
+    heat_map_path text NOT NULL,
+    engine text NOT NULL,
+    min_depth double precision NOT NULL,
+    max_depth double precision NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT depth_maps_depth_path_is_set CHECK ((depth_path <> ''::text)),
+    CONSTRAINT depth_maps_range_is_ordered CHECK ((min_depth <= max_depth)),
+    CONSTRAINT depth_maps_view_index_is_not_negative CHECK ((view_index >= 0))
+);
+
+-- Name: TABLE depth_maps; Type: COMMENT; Schema: public; Owner: -
+
+COMMENT ON TABLE public.depth_maps IS 'Depth of the synthesised views, one row per view.';
+
+-- Name: depth_maps_id_seq; Type: SEQUENCE; Schema: public; Owner: -
+
+ALTER TABLE public.depth_maps ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.depth_maps_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+-- Name: enhanced_views; Type: TABLE; Schema: public; Owner: -
+
+CREATE TABLE public.enhanced_views (
+    id bigint NOT NULL,
+    project_id text NOT NULL,
+    job_id text NOT NULL,
+    stage text NOT NULL,
+    iteration_number integer NOT NULL,
+    view_index integer NOT NULL,
+    image_path text NOT NULL,
+    engine text NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    before_path text,
+    after_path text,
+    weight double precision,
+    CONSTRAINT enhanced_views_after_path_is_set CHECK ((after_path <> ''::text)),
+    CONSTRAINT enhanced_views_before_path_is_set CHECK ((before_path <> ''::text)),
+    CONSTRAINT enhanced_views_image_path_is_set CHECK ((image_path <> ''::text)),
+    CONSTRAINT enhanced_views_number_is_not_negative CHECK ((iteration_number >= 0)),
+    CONSTRAINT enhanced_views_view_index_is_not_negative CHECK ((view_index >= 0)),
+    CONSTRAINT enhanced_views_weight_is_a_share CHECK (((weight >= (0)::double precision) AND (weight <= (1)::double precision)))
+);
+
+-- Name: TABLE enhanced_views; Type: COMMENT; Schema: public; Owner: -
+
+COMMENT ON TABLE public.enhanced_views IS 'Enhanced target views of refinement iterations.';
+
+-- Name: enhanced_views_id_seq; Type: SEQUENCE; Schema: public; Owner: -
+
+ALTER TABLE public.enhanced_views ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.enhanced_views_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+-- Name: enhancement_iterations; Type: TABLE; Schema: public; Owner: -
+
+CREATE TABLE public.enhancement_iterations (
+    id bigint NOT NULL,
+    project_id text NOT NULL,
+    job_id text NOT NULL,
+    stage text NOT NULL,
+    iteration_number integer NOT NULL,
+    accepted boolean NOT NULL,
+    model_version integer,
+    enhance_engine text NOT NULL,
+    strength double precision NOT NULL,
+    learning_rate double precision NOT NULL,
+    seconds double precision NOT NULL,
+    note text DEFAULT ''::text NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    detail jsonb DEFAULT '{}'::jsonb NOT NULL,
+    CONSTRAINT enhancement_iterations_detail_is_an_object CHECK ((jsonb_typeof(detail) = 'object'::text)),
+    CONSTRAINT enhancement_iterations_number_is_not_negative CHECK ((iteration_number >= 0)),
+    CONSTRAINT enhancement_iterations_seconds_is_not_negative CHECK (((seconds >= (0)::double precision) AND (seconds < 'Infinity'::double precision)))
+);
+
+-- Name: TABLE enhancement_iterations; Type: COMMENT; Schema: public; Owner: -
+
+COMMENT ON TABLE public.enhancement_iterations IS 'Refinement iterations: what ran.';
+
+-- Name: enhancement_iterations_id_seq; Type: SEQUENCE; Schema: public; Owner: -
+
+ALTER TABLE public.enhancement_iterations ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.enhancement_iterations_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+-- Name: export_history; Type: TABLE; Schema: public; Owner: -
+
+CREATE TABLE public.export_history (
+    id bigint NOT NULL,
+    project_id text NOT NULL,
+    job_id text NOT NULL,
+    stage text NOT NULL,
+    model_version integer NOT NULL,
+    format text NOT NULL,
+    optimize boolean NOT NULL,
+    file_path text NOT NULL,
+    file_size_bytes bigint NOT NULL,
+    seconds double precision NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    options jsonb DEFAULT '{}'::jsonb NOT NULL,
+    contents jsonb DEFAULT '{}'::jsonb NOT NULL,
+    saved jsonb DEFAULT '{}'::jsonb NOT NULL,
+    notes jsonb DEFAULT '[]'::jsonb NOT NULL,
+    CONSTRAINT export_history_file_path_is_set CHECK ((file_path <> ''::text)),
+    CONSTRAINT export_history_file_size_is_not_negative CHECK ((file_size_bytes >= 0)),
+    CONSTRAINT export_history_format_is_a_name CHECK ((format ~ '^[a-z0-9]+(-[a-z0-9]+)*$'::text)),
+    CONSTRAINT export_history_seconds_is_not_negative CHECK (((seconds >= (0)::double precision) AND (seconds < 'Infinity'::double precision)))
+);
+
+-- Name: TABLE export_history; Type: COMMENT; Schema: public; Owner: -
+
+COMMENT ON TABLE public.export_history IS 'Exported files.';
+
+-- Name: export_history_id_seq; Type: SEQUENCE; Schema: public; Owner: -
+
+ALTER TABLE public.export_history ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.export_history_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+-- Name: gaussian_splat_models; Type: TABLE; Schema: public; Owner: -
+
+CREATE TABLE public.gaussian_splat_models (
+    id bigint NOT NULL,
+    project_id text NOT NULL,
+    job_id text NOT NULL,
+    stage text NOT NULL,
+    version integer NOT NULL,
+    model_path text NOT NULL,
+    engine text NOT NULL,
+    origin text NOT NULL,
+    splat_count bigint NOT NULL,
+    file_size_bytes bigint NOT NULL,
+    psnr double precision,
+    ssim double precision,
+    lpips double precision,
+    overall_quality double precision,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    scores jsonb DEFAULT '{}'::jsonb NOT NULL,
+    CONSTRAINT gaussian_splat_models_file_size_is_not_negative CHECK ((file_size_bytes >= 0)),
+    CONSTRAINT gaussian_splat_models_lpips_is_in_range CHECK (((lpips >= (0)::double precision) AND (lpips < 'NaN'::double precision))),
+    CONSTRAINT gaussian_splat_models_model_path_is_set CHECK ((model_path <> ''::text)),
+    CONSTRAINT gaussian_splat_models_psnr_is_a_number CHECK ((psnr < 'NaN'::double precision)),
+    CONSTRAINT gaussian_splat_models_quality_is_a_number CHECK ((overall_quality < 'NaN'::double precision)),
+    CONSTRAINT gaussian_splat_models_scores_is_an_object CHECK ((jsonb_typeof(scores) = 'object'::text)),
+    CONSTRAINT gaussian_splat_models_splat_count_is_not_negative CHECK ((splat_count >= 0)),
+    CONSTRAINT gaussian_splat_models_ssim_is_in_range CHECK (((ssim >= ('-1'::integer)::double precision) AND (ssim <= (1)::double precision))),
+    CONSTRAINT gaussian_splat_models_version_is_not_negative CHECK ((version >= 0))
+);
+
+-- Name: TABLE gaussian_splat_models; Type: COMMENT; Schema: public; Owner: -
+
+COMMENT ON TABLE public.gaussian_splat_models IS 'Versions of the splat model of a project.';
+
+-- Name: gaussian_splat_models_id_seq; Type: SEQUENCE; Schema: public; Owner: -
+
+ALTER TABLE public.gaussian_splat_models ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.gaussian_splat_models_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+-- Name: glimpse3d_migrations; Type: TABLE; Schema: public; Owner: -
+
+CREATE TABLE public.glimpse3d_migrations (
+    version text NOT NULL,
+    name text NOT NULL,
+    sha256 text NOT NULL,
+    applied_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+-- Name: TABLE glimpse3d_migrations; Type: COMMENT; Schema: public; Owner: -
+
+COMMENT ON TABLE public.glimpse3d_migrations IS 'Migration files this database has had.';
+
+-- Name: job_events; Type: TABLE; Schema: public; Owner: -
+
+CREATE TABLE public.job_events (
+    job_id text NOT NULL,
+    seq bigint NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    kind text NOT NULL,
+    data jsonb DEFAULT '{}'::jsonb NOT NULL,
+    CONSTRAINT job_events_kind_is_known CHECK ((kind = ANY (ARRAY['state'::text, 'stage'::text, 'progress'::text, 'commit'::text, 'cancel'::text]))),
+    CONSTRAINT job_events_seq_starts_at_1 CHECK ((seq >= 1))
+);
+
+-- Name: TABLE job_events; Type: COMMENT; Schema: public; Owner: -
+
+COMMENT ON TABLE public.job_events IS 'What happened to a job: state changes, stage changes and commits, numbered without gaps.';
+
+-- Name: job_stages; Type: TABLE; Schema: public; Owner: -
+
+CREATE TABLE public.job_stages (
+    job_id text NOT NULL,
+    stage text NOT NULL,
+    ordinal integer NOT NULL,
+    seconds double precision NOT NULL,
+    fence bigint NOT NULL,
+    detail jsonb DEFAULT '{}'::jsonb NOT NULL,
+    committed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT job_stages_ordinal_starts_at_1 CHECK ((ordinal >= 1)),
+    CONSTRAINT job_stages_seconds_is_not_negative CHECK (((seconds >= (0)::double precision) AND (seconds < 'Infinity'::double precision))),
+    CONSTRAINT job_stages_stage_has_1_to_100_characters CHECK (((length(stage) >= 1) AND (length(stage) <= 100)))
+);
+
+-- Name: TABLE job_stages; Type: COMMENT; Schema: public; Owner: -
+
+COMMENT ON TABLE public.job_stages IS 'Stages a job has committed; what a new attempt resumes from.';
+
+-- Name: jobs_queue_number_seq; Type: SEQUENCE; Schema: public; Owner: -
+
+ALTER TABLE public.jobs ALTER COLUMN queue_number ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.jobs_queue_number_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+-- Name: model_previews; Type: TABLE; Schema: public; Owner: -
+
+CREATE TABLE public.model_previews (
+    id bigint NOT NULL,
+    project_id text NOT NULL,
+    job_id text NOT NULL,
+    stage text NOT NULL,
+    version integer NOT NULL,
+    thumbnail_path text NOT NULL,
+    turntable_path text NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT model_previews_thumbnail_path_is_set CHECK ((thumbnail_path <> ''::text)),
+    CONSTRAINT model_previews_turntable_path_is_set CHECK ((turntable_path <> ''::text))
+);
+
+-- Name: TABLE model_previews; Type: COMMENT; Schema: public; Owner: -
+
+COMMENT ON TABLE public.model_previews IS 'Thumbnail and turntable of model versions, one row per version.';
+
+-- Name: model_previews_id_seq; Type: SEQUENCE; Schema: public; Owner: -
+
+ALTER TABLE public.model_previews ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.model_previews_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+-- Name: multiview_generation; Type: TABLE; Schema: public; Owner: -
+
+CREATE TABLE public.multiview_generation (
+    id bigint NOT NULL,
+    project_id text NOT NULL,
+    job_id text NOT NULL,
+    stage text NOT NULL,
+    view_index integer NOT NULL,
+    image_path text NOT NULL,
+    azimuth_deg double precision NOT NULL,
+    elevation_deg double precision NOT NULL,
+    engine text NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT multiview_generation_elevation_is_an_angle CHECK (((elevation_deg >= ('-90'::integer)::double precision) AND (elevation_deg <= (90)::double precision))),
+    CONSTRAINT multiview_generation_image_path_is_set CHECK ((image_path <> ''::text)),
+    CONSTRAINT multiview_generation_view_index_is_not_negative CHECK ((view_index >= 0))
+);
+
+-- Name: TABLE multiview_generation; Type: COMMENT; Schema: public; Owner: -
+
+COMMENT ON TABLE public.multiview_generation IS 'Synthesised views, one row per view.';
+
+-- Name: multiview_generation_id_seq; Type: SEQUENCE; Schema: public; Owner: -
+
+ALTER TABLE public.multiview_generation ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.multiview_generation_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+-- Name: project_summary; Type: VIEW; Schema: public; Owner: -
+
+CREATE VIEW public.project_summary WITH (security_invoker='true') AS
+ SELECT p.id,
+    p.status,
+    p.current_step,
+    p.progress_percentage,
+    p.error,
+    ( SELECT count(DISTINCT v.view_index) AS count
+           FROM public.multiview_generation v
+          WHERE (v.project_id = p.id)) AS views,
+    ( SELECT count(DISTINCT d.view_index) AS count
+           FROM public.depth_maps d
+          WHERE (d.project_id = p.id)) AS depth_maps,
+    ( SELECT count(*) AS count
+           FROM public.gaussian_splat_models m
+          WHERE (m.project_id = p.id)) AS model_versions,
+    newest.version AS newest_version,
+    newest.model_path AS newest_model_path,
+    newest.splat_count,
+    newest.overall_quality,
+    ( SELECT count(*) AS count
+           FROM public.enhancement_iterations i
+          WHERE ((i.project_id = p.id) AND (i.iteration_number > 0))) AS refinement_iterations,
+    ( SELECT count(*) AS count
+           FROM public.export_history e
+          WHERE (e.project_id = p.id)) AS exports,
+    ( SELECT j.id
+           FROM public.jobs j
+          WHERE ((j.project_id = p.id) AND (j.state = ANY (ARRAY['queued'::text, 'running'::text])))) AS active_job_id,
+    p.created_at,
+    p.updated_at
+   FROM (public.projects p
+     LEFT JOIN LATERAL ( SELECT m.version,
+            m.model_path,
+            m.splat_count,
+            m.overall_quality
+           FROM public.gaussian_splat_models m
+          WHERE (m.project_id = p.id)
+          ORDER BY m.version DESC
+         LIMIT 1) newest ON (true));
+
+-- Name: VIEW project_summary; Type: COMMENT; Schema: public; Owner: -
+
+COMMENT ON VIEW public.project_summary IS 'Projects with counts and their newest model.';
+
+-- Name: refinement_metrics; Type: TABLE; Schema: public; Owner: -
+
+CREATE TABLE public.refinement_metrics (
+    id bigint NOT NULL,
+    project_id text NOT NULL,
+    job_id text NOT NULL,
+    stage text NOT NULL,
+    iteration_number integer NOT NULL,
+    overall_quality double precision NOT NULL,
+    psnr double precision NOT NULL,
+    ssim double precision NOT NULL,
+    lpips double precision,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    scores jsonb DEFAULT '{}'::jsonb NOT NULL,
+    CONSTRAINT refinement_metrics_lpips_is_in_range CHECK (((lpips >= (0)::double precision) AND (lpips < 'NaN'::double precision))),
+    CONSTRAINT refinement_metrics_psnr_is_a_number CHECK ((psnr < 'NaN'::double precision)),
+    CONSTRAINT refinement_metrics_quality_is_a_number CHECK ((overall_quality < 'NaN'::double precision)),
+    CONSTRAINT refinement_metrics_scores_is_an_object CHECK ((jsonb_typeof(scores) = 'object'::text)),
+    CONSTRAINT refinement_metrics_ssim_is_in_range CHECK (((ssim >= ('-1'::integer)::double precision) AND (ssim <= (1)::double precision)))
+);
+
+-- Name: TABLE refinement_metrics; Type: COMMENT; Schema: public; Owner: -
+
+COMMENT ON TABLE public.refinement_metrics IS 'Refinement iterations: what came out.';
+
+-- Name: refinement_metrics_id_seq; Type: SEQUENCE; Schema: public; Owner: -
+
+ALTER TABLE public.refinement_metrics ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.refinement_metrics_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+-- Name: refinement_progress; Type: VIEW; Schema: public; Owner: -
+
+CREATE VIEW public.refinement_progress WITH (security_invoker='true') AS
+ SELECT i.project_id,
+    i.job_id,
+    i.iteration_number,
+    i.accepted,
+    i.model_version,
+    i.enhance_engine,
+    i.strength,
+    i.learning_rate,
+    i.seconds,
+    m.overall_quality,
+    (m.overall_quality - lag(m.overall_quality) OVER (PARTITION BY i.job_id ORDER BY i.iteration_number)) AS quality_gain,
+    m.psnr,
+    m.ssim,
+    m.lpips,
+    i.note,
+    i.created_at
+   FROM (public.enhancement_iterations i
+     JOIN public.refinement_metrics m USING (job_id, iteration_number));
+
+-- Name: VIEW refinement_progress; Type: COMMENT; Schema: public; Owner: -
+
+COMMENT ON VIEW public.refinement_progress IS 'Refinement iterations with their scores and the gain over the iteration before.';
+
+-- Name: webhooks; Type: TABLE; Schema: public; Owner: -
+
+CREATE TABLE public.webhooks (
+    job_id text NOT NULL,
+    url text NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    state text DEFAULT 'pending'::text NOT NULL,
+    next_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    last_error text,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT webhooks_attempts_is_not_negative CHECK ((attempts >= 0)),
+    CONSTRAINT webhooks_state_is_known CHECK ((state = ANY (ARRAY['pending'::text, 'delivered'::text, 'given_up'::text])))
+);
+
+-- Name: TABLE webhooks; Type: COMMENT; Schema: public; Owner: -
+
+COMMENT ON TABLE public.webhooks IS 'Messages about ended jobs: who is told, and how it went.';
+
+-- Name: contact_sheets contact_sheets_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.contact_sheets
+    ADD CONSTRAINT contact_sheets_pkey PRIMARY KEY (id);
+
+-- Name: deletions deletions_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.deletions
+    ADD CONSTRAINT deletions_pkey PRIMARY KEY (project_id);
+
+-- Name: depth_maps depth_maps_one_row_per_view; Type: CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.depth_maps
+    ADD CONSTRAINT depth_maps_one_row_per_view UNIQUE (job_id, view_index);
+
+-- Name: depth_maps depth_maps_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.depth_maps
+    ADD CONSTRAINT depth_maps_pkey PRIMARY KEY (id);
+
+-- Name: enhanced_views enhanced_views_one_row_per_view; Type: CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.enhanced_views
+    ADD CONSTRAINT enhanced_views_one_row_per_view UNIQUE (job_id, iteration_number, view_index);
+
+-- Name: enhanced_views enhanced_views_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.enhanced_views
+    ADD CONSTRAINT enhanced_views_pkey PRIMARY KEY (id);
+
+-- Name: enhancement_iterations enhancement_iterations_one_row_per_number; Type: CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.enhancement_iterations
+    ADD CONSTRAINT enhancement_iterations_one_row_per_number UNIQUE (job_id, iteration_number);
+
+-- Name: enhancement_iterations enhancement_iterations_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.enhancement_iterations
+    ADD CONSTRAINT enhancement_iterations_pkey PRIMARY KEY (id);
+
+-- Name: export_history export_history_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.export_history
+    ADD CONSTRAINT export_history_pkey PRIMARY KEY (id);
+
+-- Name: gaussian_splat_models gaussian_splat_models_one_row_per_version; Type: CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.gaussian_splat_models
+    ADD CONSTRAINT gaussian_splat_models_one_row_per_version UNIQUE (project_id, version);
+
+-- Name: gaussian_splat_models gaussian_splat_models_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.gaussian_splat_models
+    ADD CONSTRAINT gaussian_splat_models_pkey PRIMARY KEY (id);
+
+-- Name: glimpse3d_migrations glimpse3d_migrations_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.glimpse3d_migrations
+    ADD CONSTRAINT glimpse3d_migrations_pkey PRIMARY KEY (version);
+
+-- Name: job_events job_events_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.job_events
+    ADD CONSTRAINT job_events_pkey PRIMARY KEY (job_id, seq);
+
+-- Name: job_stages job_stages_ordinal_is_unique; Type: CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.job_stages
+    ADD CONSTRAINT job_stages_ordinal_is_unique UNIQUE (job_id, ordinal);
+
+-- Name: job_stages job_stages_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.job_stages
+    ADD CONSTRAINT job_stages_pkey PRIMARY KEY (job_id, stage);
+
+-- Name: jobs jobs_idempotency_key_is_unique; Type: CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.jobs
+    ADD CONSTRAINT jobs_idempotency_key_is_unique UNIQUE (idempotency_key);
+
+-- Name: jobs jobs_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.jobs
+    ADD CONSTRAINT jobs_pkey PRIMARY KEY (id);
+
+-- Name: jobs jobs_queue_number_is_unique; Type: CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.jobs
+    ADD CONSTRAINT jobs_queue_number_is_unique UNIQUE (queue_number);
+
+-- Name: model_previews model_previews_one_row_per_version; Type: CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.model_previews
+    ADD CONSTRAINT model_previews_one_row_per_version UNIQUE (project_id, version);
+
+-- Name: model_previews model_previews_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.model_previews
+    ADD CONSTRAINT model_previews_pkey PRIMARY KEY (id);
+
+-- Name: multiview_generation multiview_generation_one_row_per_view; Type: CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.multiview_generation
+    ADD CONSTRAINT multiview_generation_one_row_per_view UNIQUE (job_id, view_index);
+
+-- Name: multiview_generation multiview_generation_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.multiview_generation
+    ADD CONSTRAINT multiview_generation_pkey PRIMARY KEY (id);
+
+-- Name: projects projects_idempotency_key_is_unique; Type: CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.projects
+    ADD CONSTRAINT projects_idempotency_key_is_unique UNIQUE (idempotency_key);
+
+-- Name: projects projects_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.projects
+    ADD CONSTRAINT projects_pkey PRIMARY KEY (id);
+
+-- Name: refinement_metrics refinement_metrics_one_row_per_number; Type: CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.refinement_metrics
+    ADD CONSTRAINT refinement_metrics_one_row_per_number UNIQUE (job_id, iteration_number);
+
+-- Name: refinement_metrics refinement_metrics_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.refinement_metrics
+    ADD CONSTRAINT refinement_metrics_pkey PRIMARY KEY (id);
+
+-- Name: webhooks webhooks_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.webhooks
+    ADD CONSTRAINT webhooks_pkey PRIMARY KEY (job_id);
+
+-- Name: contact_sheets_of_project; Type: INDEX; Schema: public; Owner: -
+
+CREATE INDEX contact_sheets_of_project ON public.contact_sheets USING btree (project_id, id);
+
+-- Name: contact_sheets_of_stage; Type: INDEX; Schema: public; Owner: -
+
+CREATE INDEX contact_sheets_of_stage ON public.contact_sheets USING btree (job_id, stage);
+
+-- Name: deletions_oldest_first; Type: INDEX; Schema: public; Owner: -
+
+CREATE INDEX deletions_oldest_first ON public.deletions USING btree (requested_at);
+
+-- Name: depth_maps_of_project; Type: INDEX; Schema: public; Owner: -
+
+CREATE INDEX depth_maps_of_project ON public.depth_maps USING btree (project_id);
+
+-- Name: enhanced_views_of_project; Type: INDEX; Schema: public; Owner: -
+
+CREATE INDEX enhanced_views_of_project ON public.enhanced_views USING btree (project_id);
+
+-- Name: enhancement_iterations_of_project; Type: INDEX; Schema: public; Owner: -
+
+CREATE INDEX enhancement_iterations_of_project ON public.enhancement_iterations USING btree (project_id, model_version);
+
+-- Name: export_history_of_project; Type: INDEX; Schema: public; Owner: -
+
+CREATE INDEX export_history_of_project ON public.export_history USING btree (project_id, model_version);
+
+-- Name: export_history_of_stage; Type: INDEX; Schema: public; Owner: -
+
+CREATE INDEX export_history_of_stage ON public.export_history USING btree (job_id, stage);
+
+-- Name: gaussian_splat_models_of_stage; Type: INDEX; Schema: public; Owner: -
+
+CREATE INDEX gaussian_splat_models_of_stage ON public.gaussian_splat_models USING btree (job_id, stage);
+
+-- Name: jobs_alike; Type: INDEX; Schema: public; Owner: -
+
+CREATE INDEX jobs_alike ON public.jobs USING btree (kind, shape, finished_at DESC) WHERE (state = 'succeeded'::text);
+
+-- Name: jobs_by_lease; Type: INDEX; Schema: public; Owner: -
+
+CREATE INDEX jobs_by_lease ON public.jobs USING btree (lease_expires_at) WHERE (state = 'running'::text);
+
+-- Name: jobs_of_client; Type: INDEX; Schema: public; Owner: -
+
+CREATE INDEX jobs_of_client ON public.jobs USING btree (client, started_at);
+
+-- Name: jobs_of_project; Type: INDEX; Schema: public; Owner: -
+
+CREATE INDEX jobs_of_project ON public.jobs USING btree (project_id, queue_number DESC);
+
+-- Name: jobs_one_active_per_project; Type: INDEX; Schema: public; Owner: -
+
+CREATE UNIQUE INDEX jobs_one_active_per_project ON public.jobs USING btree (project_id) WHERE (state = ANY (ARRAY['queued'::text, 'running'::text]));
+
+-- Name: jobs_queue; Type: INDEX; Schema: public; Owner: -
+
+CREATE INDEX jobs_queue ON public.jobs USING btree (queue_number) WHERE (state = ANY (ARRAY['queued'::text, 'running'::text]));
+
+-- Name: jobs_to_sweep; Type: INDEX; Schema: public; Owner: -
+
+CREATE INDEX jobs_to_sweep ON public.jobs USING btree (finished_at) WHERE ((swept_at IS NULL) AND ((state = ANY (ARRAY['failed'::text, 'cancelled'::text])) OR ((state = 'succeeded'::text) AND (fence > 1))));
+
+-- Name: model_previews_of_stage; Type: INDEX; Schema: public; Owner: -
+
+CREATE INDEX model_previews_of_stage ON public.model_previews USING btree (job_id, stage);
+
+-- Name: multiview_generation_of_project; Type: INDEX; Schema: public; Owner: -
+
+CREATE INDEX multiview_generation_of_project ON public.multiview_generation USING btree (project_id);
+
+-- Name: projects_by_status_and_time; Type: INDEX; Schema: public; Owner: -
+
+CREATE INDEX projects_by_status_and_time ON public.projects USING btree (status, created_at, id);
+
+-- Name: projects_by_time; Type: INDEX; Schema: public; Owner: -
+
+CREATE INDEX projects_by_time ON public.projects USING btree (created_at, id);
+
+-- Name: projects_newest_first; Type: INDEX; Schema: public; Owner: -
+
+CREATE INDEX projects_newest_first ON public.projects USING btree (created_at DESC, id);
+
+-- Name: refinement_metrics_of_project; Type: INDEX; Schema: public; Owner: -
+
+CREATE INDEX refinement_metrics_of_project ON public.refinement_metrics USING btree (project_id);
+
+-- Name: webhooks_due; Type: INDEX; Schema: public; Owner: -
+
+CREATE INDEX webhooks_due ON public.webhooks USING btree (next_at) WHERE (state = 'pending'::text);
+
+-- Name: jobs jobs_touch_updated_at; Type: TRIGGER; Schema: public; Owner: -
+
+CREATE TRIGGER jobs_touch_updated_at BEFORE UPDATE ON public.jobs FOR EACH ROW EXECUTE FUNCTION public.touch_updated_at();
+
+-- Name: projects projects_touch_updated_at; Type: TRIGGER; Schema: public; Owner: -
+
+CREATE TRIGGER projects_touch_updated_at BEFORE UPDATE ON public.projects FOR EACH ROW EXECUTE FUNCTION public.touch_updated_at();
+
+-- Name: contact_sheets contact_sheets_job_id_stage_fkey; Type: FK CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.contact_sheets
+    ADD CONSTRAINT contact_sheets_job_id_stage_fkey FOREIGN KEY (job_id, stage) REFERENCES public.job_stages(job_id, stage) ON DELETE CASCADE;
+
+-- Name: contact_sheets contact_sheets_model_exists; Type: FK CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.contact_sheets
+    ADD CONSTRAINT contact_sheets_model_exists FOREIGN KEY (project_id, model_version) REFERENCES public.gaussian_splat_models(project_id, version) DEFERRABLE INITIALLY DEFERRED;
+
+-- Name: contact_sheets contact_sheets_project_id_fkey; Type: FK CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.contact_sheets
+    ADD CONSTRAINT contact_sheets_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
+
+-- Name: depth_maps depth_maps_job_id_stage_fkey; Type: FK CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.depth_maps
+    ADD CONSTRAINT depth_maps_job_id_stage_fkey FOREIGN KEY (job_id, stage) REFERENCES public.job_stages(job_id, stage) ON DELETE CASCADE;
+
+-- Name: depth_maps depth_maps_project_id_fkey; Type: FK CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.depth_maps
+    ADD CONSTRAINT depth_maps_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
+
+-- Name: enhanced_views enhanced_views_job_id_stage_fkey; Type: FK CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.enhanced_views
+    ADD CONSTRAINT enhanced_views_job_id_stage_fkey FOREIGN KEY (job_id, stage) REFERENCES public.job_stages(job_id, stage) ON DELETE CASCADE;
+
+-- Name: enhanced_views enhanced_views_project_id_fkey; Type: FK CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.enhanced_views
+    ADD CONSTRAINT enhanced_views_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
+
+-- Name: enhancement_iterations enhancement_iterations_job_id_stage_fkey; Type: FK CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.enhancement_iterations
+    ADD CONSTRAINT enhancement_iterations_job_id_stage_fkey FOREIGN KEY (job_id, stage) REFERENCES public.job_stages(job_id, stage) ON DELETE CASCADE;
+
+-- Name: enhancement_iterations enhancement_iterations_model_exists; Type: FK CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.enhancement_iterations
+    ADD CONSTRAINT enhancement_iterations_model_exists FOREIGN KEY (project_id, model_version) REFERENCES public.gaussian_splat_models(project_id, version) DEFERRABLE INITIALLY DEFERRED;
+
+-- Name: enhancement_iterations enhancement_iterations_project_id_fkey; Type: FK CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.enhancement_iterations
+    ADD CONSTRAINT enhancement_iterations_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
+
+-- Name: export_history export_history_job_id_stage_fkey; Type: FK CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.export_history
+    ADD CONSTRAINT export_history_job_id_stage_fkey FOREIGN KEY (job_id, stage) REFERENCES public.job_stages(job_id, stage) ON DELETE CASCADE;
+
+-- Name: export_history export_history_model_exists; Type: FK CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.export_history
+    ADD CONSTRAINT export_history_model_exists FOREIGN KEY (project_id, model_version) REFERENCES public.gaussian_splat_models(project_id, version) DEFERRABLE INITIALLY DEFERRED;
+
+-- Name: export_history export_history_project_id_fkey; Type: FK CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.export_history
+    ADD CONSTRAINT export_history_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
+
+-- Name: gaussian_splat_models gaussian_splat_models_job_id_stage_fkey; Type: FK CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.gaussian_splat_models
+    ADD CONSTRAINT gaussian_splat_models_job_id_stage_fkey FOREIGN KEY (job_id, stage) REFERENCES public.job_stages(job_id, stage) ON DELETE CASCADE;
+
+-- Name: gaussian_splat_models gaussian_splat_models_project_id_fkey; Type: FK CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.gaussian_splat_models
+    ADD CONSTRAINT gaussian_splat_models_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
+
+-- Name: job_events job_events_job_id_fkey; Type: FK CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.job_events
+    ADD CONSTRAINT job_events_job_id_fkey FOREIGN KEY (job_id) REFERENCES public.jobs(id) ON DELETE CASCADE;
+
+-- Name: job_stages job_stages_job_id_fkey; Type: FK CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.job_stages
+    ADD CONSTRAINT job_stages_job_id_fkey FOREIGN KEY (job_id) REFERENCES public.jobs(id) ON DELETE CASCADE;
+
+-- Name: jobs jobs_project_id_fkey; Type: FK CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.jobs
+    ADD CONSTRAINT jobs_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
+
+-- Name: model_previews model_previews_job_id_stage_fkey; Type: FK CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.model_previews
+    ADD CONSTRAINT model_previews_job_id_stage_fkey FOREIGN KEY (job_id, stage) REFERENCES public.job_stages(job_id, stage) ON DELETE CASCADE;
+
+-- Name: model_previews model_previews_model_exists; Type: FK CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.model_previews
+    ADD CONSTRAINT model_previews_model_exists FOREIGN KEY (project_id, version) REFERENCES public.gaussian_splat_models(project_id, version) DEFERRABLE INITIALLY DEFERRED;
+
+-- Name: model_previews model_previews_project_id_fkey; Type: FK CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.model_previews
+    ADD CONSTRAINT model_previews_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
+
+-- Name: multiview_generation multiview_generation_job_id_stage_fkey; Type: FK CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.multiview_generation
+    ADD CONSTRAINT multiview_generation_job_id_stage_fkey FOREIGN KEY (job_id, stage) REFERENCES public.job_stages(job_id, stage) ON DELETE CASCADE;
+
+-- Name: multiview_generation multiview_generation_project_id_fkey; Type: FK CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.multiview_generation
+    ADD CONSTRAINT multiview_generation_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
+
+-- Name: refinement_metrics refinement_metrics_job_id_iteration_number_fkey; Type: FK CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.refinement_metrics
+    ADD CONSTRAINT refinement_metrics_job_id_iteration_number_fkey FOREIGN KEY (job_id, iteration_number) REFERENCES public.enhancement_iterations(job_id, iteration_number) ON DELETE CASCADE;
+
+-- Name: refinement_metrics refinement_metrics_job_id_stage_fkey; Type: FK CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.refinement_metrics
+    ADD CONSTRAINT refinement_metrics_job_id_stage_fkey FOREIGN KEY (job_id, stage) REFERENCES public.job_stages(job_id, stage) ON DELETE CASCADE;
+
+-- Name: refinement_metrics refinement_metrics_project_id_fkey; Type: FK CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.refinement_metrics
+    ADD CONSTRAINT refinement_metrics_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
+
+-- Name: webhooks webhooks_job_id_fkey; Type: FK CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.webhooks
+    ADD CONSTRAINT webhooks_job_id_fkey FOREIGN KEY (job_id) REFERENCES public.jobs(id) ON DELETE CASCADE;
+
+-- Name: contact_sheets; Type: ROW SECURITY; Schema: public; Owner: -
+
+ALTER TABLE public.contact_sheets ENABLE ROW LEVEL SECURITY;
+
+-- Name: deletions; Type: ROW SECURITY; Schema: public; Owner: -
+
+ALTER TABLE public.deletions ENABLE ROW LEVEL SECURITY;
+
+-- Name: depth_maps; Type: ROW SECURITY; Schema: public; Owner: -
+
+ALTER TABLE public.depth_maps ENABLE ROW LEVEL SECURITY;
+
+-- Name: enhanced_views; Type: ROW SECURITY; Schema: public; Owner: -
+
+ALTER TABLE public.enhanced_views ENABLE ROW LEVEL SECURITY;
+
+-- Name: enhancement_iterations; Type: ROW SECURITY; Schema: public; Owner: -
+
+ALTER TABLE public.enhancement_iterations ENABLE ROW LEVEL SECURITY;
+
+-- Name: export_history; Type: ROW SECURITY; Schema: public; Owner: -
+
+ALTER TABLE public.export_history ENABLE ROW LEVEL SECURITY;
+
+-- Name: gaussian_splat_models; Type: ROW SECURITY; Schema: public; Owner: -
+
+ALTER TABLE public.gaussian_splat_models ENABLE ROW LEVEL SECURITY;
+
+-- Name: glimpse3d_migrations; Type: ROW SECURITY; Schema: public; Owner: -
+
+ALTER TABLE public.glimpse3d_migrations ENABLE ROW LEVEL SECURITY;
+
+-- Name: job_events; Type: ROW SECURITY; Schema: public; Owner: -
+
+ALTER TABLE public.job_events ENABLE ROW LEVEL SECURITY;
+
+-- Name: job_stages; Type: ROW SECURITY; Schema: public; Owner: -
+
+ALTER TABLE public.job_stages ENABLE ROW LEVEL SECURITY;
+
+-- Name: jobs; Type: ROW SECURITY; Schema: public; Owner: -
+
+ALTER TABLE public.jobs ENABLE ROW LEVEL SECURITY;
+
+-- Name: model_previews; Type: ROW SECURITY; Schema: public; Owner: -
+
+ALTER TABLE public.model_previews ENABLE ROW LEVEL SECURITY;
+
+-- Name: multiview_generation; Type: ROW SECURITY; Schema: public; Owner: -
+
+ALTER TABLE public.multiview_generation ENABLE ROW LEVEL SECURITY;
+
+-- Name: projects; Type: ROW SECURITY; Schema: public; Owner: -
+
+ALTER TABLE public.projects ENABLE ROW LEVEL SECURITY;
+
+-- Name: refinement_metrics; Type: ROW SECURITY; Schema: public; Owner: -
+
+ALTER TABLE public.refinement_metrics ENABLE ROW LEVEL SECURITY;
+
+-- Name: webhooks; Type: ROW SECURITY; Schema: public; Owner: -
+
+ALTER TABLE public.webhooks ENABLE ROW LEVEL SECURITY;
+
+-- Name: FUNCTION add_job_event_v1(p_job_id text, p_kind text, p_data jsonb); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.add_job_event_v1(p_job_id text, p_kind text, p_data jsonb) FROM PUBLIC;
+
+-- Name: FUNCTION add_job_state_event_v1(p_job public.jobs); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.add_job_state_event_v1(p_job public.jobs) FROM PUBLIC;
+
+-- Name: FUNCTION add_project_v1(p_project_id text, p_original_path text, p_processed_path text, p_background_engine text, p_status text); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.add_project_v1(p_project_id text, p_original_path text, p_processed_path text, p_background_engine text, p_status text) FROM PUBLIC;
+
+-- Name: FUNCTION ago_v1(p_seconds double precision); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.ago_v1(p_seconds double precision) FROM PUBLIC;
+
+-- Name: FUNCTION begin_upload_v1(p_project_id text, p_original_path text, p_processed_path text, p_background_engine text); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.begin_upload_v1(p_project_id text, p_original_path text, p_processed_path text, p_background_engine text) FROM PUBLIC;
+
+-- Name: FUNCTION cancel_job_v1(p_job_id text); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.cancel_job_v1(p_job_id text) FROM PUBLIC;
+
+-- Name: FUNCTION check_lease_v1(p_lease_s double precision); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.check_lease_v1(p_lease_s double precision) FROM PUBLIC;
+
+-- Name: FUNCTION check_limit_v1(p_limit integer); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.check_limit_v1(p_limit integer) FROM PUBLIC;
+
+-- Name: FUNCTION claim_job_v1(p_worker text, p_lease_s double precision); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.claim_job_v1(p_worker text, p_lease_s double precision) FROM PUBLIC;
+
+-- Name: FUNCTION claim_webhook_v1(p_lease_s double precision); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.claim_webhook_v1(p_lease_s double precision) FROM PUBLIC;
+
+-- Name: FUNCTION commit_stage_v1(p_job_id text, p_fence bigint, p_commit jsonb); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.commit_stage_v1(p_job_id text, p_fence bigint, p_commit jsonb) FROM PUBLIC;
+
+-- Name: FUNCTION committed_v1(p_job_id text); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.committed_v1(p_job_id text) FROM PUBLIC;
+
+-- Name: FUNCTION create_project_v1(p_project_id text, p_original_path text, p_processed_path text, p_background_engine text); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.create_project_v1(p_project_id text, p_original_path text, p_processed_path text, p_background_engine text) FROM PUBLIC;
+
+-- Name: FUNCTION delete_project_v1(p_project_id text); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.delete_project_v1(p_project_id text) FROM PUBLIC;
+
+-- Name: FUNCTION due_deletions_v1(p_grace_s double precision, p_limit integer); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.due_deletions_v1(p_grace_s double precision, p_limit integer) FROM PUBLIC;
+
+-- Name: FUNCTION end_deletion_v1(p_project_id text, p_grace_s double precision); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.end_deletion_v1(p_project_id text, p_grace_s double precision) FROM PUBLIC;
+
+-- Name: FUNCTION end_job_v1(p_job_id text, p_state text, p_result jsonb, p_error jsonb); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.end_job_v1(p_job_id text, p_state text, p_result jsonb, p_error jsonb) FROM PUBLIC;
+
+-- Name: FUNCTION expected_seconds_v1(p_kind text, p_shape text); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.expected_seconds_v1(p_kind text, p_shape text) FROM PUBLIC;
+
+-- Name: FUNCTION expire_projects_v1(p_ttl_s double precision, p_limit integer); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.expire_projects_v1(p_ttl_s double precision, p_limit integer) FROM PUBLIC;
+
+-- Name: FUNCTION expire_uploads_v1(p_age_s double precision, p_limit integer); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.expire_uploads_v1(p_age_s double precision, p_limit integer) FROM PUBLIC;
+
+-- Name: FUNCTION find_upload_v1(p_idempotency_key text, p_fingerprint text); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.find_upload_v1(p_idempotency_key text, p_fingerprint text) FROM PUBLIC;
+
+-- Name: FUNCTION finish_job_v1(p_job_id text, p_fence bigint, p_state text, p_result jsonb, p_error jsonb); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.finish_job_v1(p_job_id text, p_fence bigint, p_state text, p_result jsonb, p_error jsonb) FROM PUBLIC;
+
+-- Name: FUNCTION finish_upload_v1(p_project_id text, p_idempotency_key text, p_fingerprint text); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.finish_upload_v1(p_project_id text, p_idempotency_key text, p_fingerprint text) FROM PUBLIC;
+
+-- Name: FUNCTION finish_webhook_v1(p_job_id text, p_error text, p_retry_in_s double precision); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.finish_webhook_v1(p_job_id text, p_error text, p_retry_in_s double precision) FROM PUBLIC;
+
+-- Name: FUNCTION get_job_v1(p_job_id text); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.get_job_v1(p_job_id text) FROM PUBLIC;
+
+-- Name: FUNCTION get_project_v1(p_project_id text); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.get_project_v1(p_project_id text) FROM PUBLIC;
+
+-- Name: FUNCTION guard_functions_v1(p_steps text[], p_parts text[]); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.guard_functions_v1(p_steps text[], p_parts text[]) FROM PUBLIC;
+
+-- Name: FUNCTION guard_tables_v1(p_names text[]); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.guard_tables_v1(p_names text[]) FROM PUBLIC;
+
+-- Name: FUNCTION heartbeat_v1(p_job_id text, p_fence bigint, p_lease_s double precision, p_stage text, p_progress double precision, p_step text); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.heartbeat_v1(p_job_id text, p_fence bigint, p_lease_s double precision, p_stage text, p_progress double precision, p_step text) FROM PUBLIC;
+
+-- Name: FUNCTION inspect_v1(); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.inspect_v1() FROM PUBLIC;
+
+-- Name: FUNCTION is_forgotten_v1(p_project_id text, p_since timestamp with time zone); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.is_forgotten_v1(p_project_id text, p_since timestamp with time zone) FROM PUBLIC;
+
+-- Name: FUNCTION is_marked_v1(p_project_id text); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.is_marked_v1(p_project_id text) FROM PUBLIC;
+
+-- Name: FUNCTION job_document_v1(p_job public.jobs); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.job_document_v1(p_job public.jobs) FROM PUBLIC;
+
+-- Name: FUNCTION job_events_v1(p_job_id text, p_after bigint, p_limit integer); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.job_events_v1(p_job_id text, p_after bigint, p_limit integer) FROM PUBLIC;
+
+-- Name: FUNCTION jobs_to_sweep_v1(p_limit integer); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.jobs_to_sweep_v1(p_limit integer) FROM PUBLIC;
+
+-- Name: FUNCTION list_projects_v1(p_status text, p_after_at text, p_after_id text, p_limit integer); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.list_projects_v1(p_status text, p_after_at text, p_after_id text, p_limit integer) FROM PUBLIC;
+
+-- Name: FUNCTION lock_attempt_v1(p_job_id text, p_fence bigint); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.lock_attempt_v1(p_job_id text, p_fence bigint) FROM PUBLIC;
+
+-- Name: FUNCTION lock_project_v1(p_project_id text); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.lock_project_v1(p_project_id text) FROM PUBLIC;
+
+-- Name: FUNCTION mark_project_v1(p_project_id text); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.mark_project_v1(p_project_id text) FROM PUBLIC;
+
+-- Name: FUNCTION mark_swept_v1(p_job_id text); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.mark_swept_v1(p_job_id text) FROM PUBLIC;
+
+-- Name: FUNCTION project_detail_v1(p_project_id text); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.project_detail_v1(p_project_id text) FROM PUBLIC;
+
+-- Name: FUNCTION project_document_v1(p_project public.projects); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.project_document_v1(p_project public.projects) FROM PUBLIC;
+
+-- Name: FUNCTION project_events_v1(p_project_id text, p_after_job bigint, p_after_seq bigint, p_limit integer); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.project_events_v1(p_project_id text, p_after_job bigint, p_after_seq bigint, p_limit integer) FROM PUBLIC;
+
+-- Name: FUNCTION project_jobs_v1(p_project_id text); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.project_jobs_v1(p_project_id text) FROM PUBLIC;
+
+-- Name: FUNCTION project_name_key_v1(p_project_id text); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.project_name_key_v1(p_project_id text) FROM PUBLIC;
+
+-- Name: FUNCTION purge_project_v1(p_project_id text); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.purge_project_v1(p_project_id text) FROM PUBLIC;
+
+-- Name: FUNCTION queue_order_v1(); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.queue_order_v1() FROM PUBLIC;
+
+-- Name: FUNCTION queue_v1(); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.queue_v1() FROM PUBLIC;
+
+-- Name: FUNCTION referenced_paths_v1(p_project_id text); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.referenced_paths_v1(p_project_id text) FROM PUBLIC;
+
+-- Name: FUNCTION release_job_v1(p_job_id text, p_fence bigint, p_error jsonb, p_delay_s double precision); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.release_job_v1(p_job_id text, p_fence bigint, p_error jsonb, p_delay_s double precision) FROM PUBLIC;
+
+-- Name: FUNCTION schema_version_v1(); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.schema_version_v1() FROM PUBLIC;
+
+-- Name: FUNCTION show_job_on_project_v1(p_job public.jobs); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.show_job_on_project_v1(p_job public.jobs) FROM PUBLIC;
+
+-- Name: FUNCTION stage_memory_v1(p_detail jsonb); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.stage_memory_v1(p_detail jsonb) FROM PUBLIC;
+
+-- Name: FUNCTION stage_status_v1(p_kind text, p_stage text); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.stage_status_v1(p_kind text, p_stage text) FROM PUBLIC;
+
+-- Name: FUNCTION submit_job_v1(p_project_id text, p_kind text, p_options jsonb, p_fingerprint text, p_idempotency_key text, p_max_attempts integer, p_max_queued integer, p_client text, p_shape text, p_webhook_url text); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.submit_job_v1(p_project_id text, p_kind text, p_options jsonb, p_fingerprint text, p_idempotency_key text, p_max_attempts integer, p_max_queued integer, p_client text, p_shape text, p_webhook_url text) FROM PUBLIC;
+
+-- Name: FUNCTION touch_updated_at(); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.touch_updated_at() FROM PUBLIC;
