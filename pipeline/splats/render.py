@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.splats.rasterize.rasterizer import median_depth, rasterize
+from pipeline.splats.rasterize import RasterRequest, median_depth, rasterize
 from pipeline.splats.torch_threads import one_torch_thread
 from pipeline.types import Cameras, FloatArray, SplatModel
 
@@ -43,14 +43,12 @@ def render_model(
     cameras: Cameras,
     *,
     background: float = 1.0,
-    antialiased: bool = False,
     with_depth: bool = False,
     device: torch.device | None = None,
 ) -> Rendering:
     """Draws `model` from all `cameras` on a grey background (1 = white).
 
     Args:
-        antialiased: must be what the model was fitted with (`FitOptions.antialiased`).
         with_depth: fill `median_depth`.
         device: where to draw; None is the CPU.
 
@@ -74,12 +72,14 @@ def render_model(
             cameras.intrinsics,
         )
     )
-    splats = (means, quats, scales, opacities)
     with torch.no_grad(), one_torch_thread():
         for start in range(0, V, _VIEWS_AT_ONCE):
             part = slice(start, min(start + _VIEWS_AT_ONCE, V))
-            image, alpha, _ = rasterize(
-                *splats,
+            request = RasterRequest(
+                means,
+                quats,
+                scales,
+                opacities,
                 sh,
                 viewmats[part],
                 Ks[part],
@@ -87,12 +87,12 @@ def render_model(
                 H,
                 sh_degree=model.sh_degree,
                 backgrounds=torch.full((part.stop - start, 3), background, device=device),
-                rasterize_mode="antialiased" if antialiased else "classic",
             )
+            image, alpha, _ = rasterize(request)
             images[part] = image.clamp(0.0, 1.0).cpu().numpy()
             alphas[part] = alpha[..., 0].cpu().numpy()
             if depths is not None:
-                depths[part] = median_depth(*splats, viewmats[part], Ks[part], W, H).cpu().numpy()
+                depths[part] = median_depth(request).cpu().numpy()
     return Rendering(images, alphas, depths)
 
 

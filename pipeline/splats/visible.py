@@ -11,7 +11,7 @@ import torch
 from pipeline.control import Control
 from pipeline.geometry.cameras import surround_cameras
 from pipeline.geometry.unit_frame import CAMERA_RADIUS, UnitFrame
-from pipeline.splats.rasterize.rasterizer import rasterize
+from pipeline.splats.rasterize import RasterRequest, rasterize
 from pipeline.types import FloatArray, SplatModel
 
 __all__ = ["peak_contributions", "prune_invisible"]
@@ -57,9 +57,8 @@ def peak_contributions(model: SplatModel, control: Control) -> FloatArray:
             torch.from_numpy(a[view : view + 1].copy())
             for a in (cameras.viewmats, cameras.intrinsics)
         )
-        image, _, _ = rasterize(
-            means, quats, scales, opacities, brightness, viewmat, K, _VIEW_SIZE, _VIEW_SIZE
-        )
+        splats = (means, quats, scales, opacities, brightness)
+        image, _, _ = rasterize(RasterRequest(*splats, viewmat, K, _VIEW_SIZE, _VIEW_SIZE))
         (gradient,) = torch.autograd.grad(image.sum(), brightness)
         np.maximum(peak, gradient[:, 0].numpy(), out=peak)
     return peak

@@ -1,13 +1,16 @@
-"""Splats and cameras to draw, the same for every test of the rasteriser."""
+"""Splats and cameras to draw, the same for every test of the rasteriser, and calls of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pipeline.geometry.cameras import orbit_cameras
+from pipeline.splats import rasterize as rasterizer
+from pipeline.splats.rasterize import Projection, RasterRequest
 
 #: Arguments of `rasterize` in the order of a scene's values.
 NAMES = ("means", "quats", "scales", "opacities", "colors", "viewmats", "Ks")
@@ -38,3 +41,12 @@ def scene(count: int = 150, cameras: int = 1, channels: int = 3, seed: int = 0) 
     Ks[:, 0, 2] += 13.5
     Ks[:, 1, 2] += 2.25
     return Scene(splats, torch.from_numpy(rig.viewmats), Ks)
+
+
+def rasterize(*arguments: Any, **options: Any) -> tuple[Tensor, Tensor, Projection]:
+    """Draws a `RasterRequest` of these arguments."""
+    return rasterizer.rasterize(RasterRequest(*arguments, **options))
+
+
+def median_depth(*arguments: Any, **options: Any) -> Tensor:
+    return rasterizer.median_depth(RasterRequest(*arguments, **options))

@@ -56,7 +56,6 @@ def project(
     width: int,
     height: int,
     *,
-    antialiased: bool,
     near_plane: float = 0.01,
     eps2d: float = 0.3,
 ) -> Projected:
@@ -80,12 +79,8 @@ def project(
         ],
         -2,
     )
-    sharp = J @ covariance @ J.transpose(1, 2)
-    blurred = sharp + eps2d * torch.eye(2, dtype=means.dtype)
+    blurred = J @ covariance @ J.transpose(1, 2) + eps2d * torch.eye(2, dtype=means.dtype)
     opacity = opacities[ids]
-    if antialiased:
-        ratio = torch.linalg.det(sharp) / torch.linalg.det(blurred)
-        opacity = opacity * ratio.clamp_min(0.0).sqrt()
     means2d = torch.stack([fx * x / z + cx, fy * y / z + cy], -1)
 
     with torch.no_grad():
@@ -154,15 +149,12 @@ def draw(
     width: int,
     height: int,
     *,
-    antialiased: bool = False,
     with_depth: bool = False,
     background: Tensor | None = None,
     tiled: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Image [H, W, D'], alpha [H, W] and median depth [H, W]; `colors` [N, D]."""
-    splats = project(
-        means, quats, scales, opacities, viewmat, K, width, height, antialiased=antialiased
-    )
+    splats = project(means, quats, scales, opacities, viewmat, K, width, height)
     channels = colors[splats.ids]
     if with_depth:
         channels = torch.cat([channels, splats.depths[:, None]], -1)

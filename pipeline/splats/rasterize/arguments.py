@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from pipeline.errors import InvalidInput
+from pipeline.errors import InvalidInput, Unavailable
 from pipeline.geometry.spherical_harmonics import MAX_DEGREE, sh_count
 
-__all__ = ["MAX_CHANNELS", "RENDER_MODES", "RasterRequest"]
+__all__ = ["MAX_CHANNELS", "Projection", "RasterRequest", "RenderMode"]
 
-RENDER_MODES = ("RGB", "D", "ED", "RGB+D", "RGB+ED")
-RASTERIZE_MODES = ("classic", "antialiased")
+RenderMode = Literal["RGB", "RGB+ED"]
 
 #: Colour channels, with the one of depth.
 MAX_CHANNELS = 32
@@ -32,17 +32,38 @@ MAX_SIDE = 16384
 
 @dataclass(frozen=True)
 class RasterRequest:
-    """Arguments of `pipeline.splats.rasterize.rasterizer.rasterize`, with its meanings and shapes.
+    """N splats, C cameras and how to draw them: names, meanings and defaults of gsplat 1.5.3.
+
+    Attributes:
+        means: float32 [N, 3], world frame, at most 1e6 away. All tensors share one device.
+        quats: float32 [N, 4], wxyz, any length but zero.
+        scales: float32 [N, 3], standard deviations in world units (linear), at most 1e6.
+        opacities: float32 [N], 0..1.
+        colors: float32 [N, D] or [C, N, D] with D up to 32 (31 with depth); with `sh_degree`,
+            spherical harmonics [N, K, 3].
+        viewmats: float32 [C, 4, 4], world-to-camera, OpenCV axes.
+        Ks: float32 [C, 3, 3], pixels; pixel centres at +0.5.
+        width, height: image size in pixels.
+        near_plane, far_plane: splats with z-depth outside of these are not drawn, world units.
+        radius_clip: splats whose box is this small or smaller are not drawn, pixels.
+        eps2d: variance added to each projected splat, pixels squared.
+        sh_degree: 0..3, or None when `colors` holds colours.
+        backgrounds: float32 [C, D], drawn behind the splats; black without.
+        render_mode: RGB, or RGB+ED with the depth of the splats, weighted by and divided by alpha,
+            as last channel.
+        absgrad: keep `Projection.absgrad` in the backward pass.
 
     Raises:
-        InvalidInput: a shape, dtype, device, value or mode is wrong; the text names the argument.
+        InvalidInput: a shape, dtype, device, value or mode is wrong (NaN, infinity, out of range);
+            the text names the argument.
+        Unavailable: there is no backend for the device.
     """
 
     means: Tensor
     quats: Tensor
     scales: Tensor
     opacities: Tensor
-    colors: Tensor | None
+    colors: Tensor
     viewmats: Tensor
     Ks: Tensor
     width: int
@@ -52,13 +73,17 @@ class RasterRequest:
     radius_clip: float = 0.0
     eps2d: float = 0.3
     sh_degree: int | None = None
-    tile_size: int = 16
     backgrounds: Tensor | None = None
-    render_mode: str = "RGB"
+    render_mode: RenderMode = "RGB"
     absgrad: bool = False
-    rasterize_mode: str = "classic"
 
     def __post_init__(self) -> None:
+        kind = self.means.device.type if isinstance(self.means, Tensor) else "cpu"
+        if kind not in ("cpu", "cuda"):
+            raise Unavailable(
+                f"There is no rasteriser for {kind} tensors; "
+                "move the splats and cameras to the CPU or to a CUDA device."
+            )
         self._check_numbers()
         if not isinstance(self.means, Tensor) or self.means.ndim != 2:
             raise InvalidInput(f"means must be a tensor [N, 3], got {_describe(self.means)}")
@@ -73,14 +98,13 @@ class RasterRequest:
         self._check_shape("opacities", "[N]", (N,))
         self._check_shape("viewmats", "[C, 4, 4]", (C, 4, 4))
         self._check_shape("Ks", "[C, 3, 3]", (C, 3, 3))
-        if self.render_mode not in ("D", "ED"):
-            channels = self._check_colors(C, N)
-            if self.backgrounds is not None:
-                self._check_shape("backgrounds", "[C, D]", (C, channels))
+        channels = self._check_colors(C, N)
+        if self.backgrounds is not None:
+            self._check_shape("backgrounds", "[C, D]", (C, channels))
         self._check_values()
 
     def _check_numbers(self) -> None:
-        for name in ("width", "height", "tile_size"):
+        for name in ("width", "height"):
             value = getattr(self, name)
             if not isinstance(value, int) or not 1 <= value <= MAX_SIDE:
                 raise InvalidInput(f"{name} must be a whole number from 1 to {MAX_SIDE}: {value!r}")
@@ -94,12 +118,9 @@ class RasterRequest:
             )
         if self.eps2d < 0:
             raise InvalidInput(f"eps2d must not be negative, got {self.eps2d}")
-        if self.render_mode not in RENDER_MODES:
-            raise InvalidInput(f"render_mode must be one of {RENDER_MODES}: {self.render_mode!r}")
-        if self.rasterize_mode not in RASTERIZE_MODES:
-            raise InvalidInput(
-                f"rasterize_mode must be one of {RASTERIZE_MODES}: {self.rasterize_mode!r}"
-            )
+        modes = get_args(RenderMode)
+        if self.render_mode not in modes:
+            raise InvalidInput(f"render_mode must be one of {modes}: {self.render_mode!r}")
         if self.sh_degree is not None and self.sh_degree not in range(MAX_DEGREE + 1):
             raise InvalidInput(f"sh_degree must be None or 0..{MAX_DEGREE}: {self.sh_degree!r}")
 
@@ -125,7 +146,7 @@ class RasterRequest:
         else:
             wanted = "[N, D] or [C, N, D]"
             ok = isinstance(colors, Tensor) and tuple(colors.shape[:-1]) in ((N,), (C, N))
-        if not ok or colors is None:
+        if not ok:
             raise InvalidInput(
                 f"colors must be a tensor {wanted} with N = {N}, C = {C}, got {_describe(colors)}"
             )
@@ -157,6 +178,33 @@ class RasterRequest:
         for rule, kept in zip(rules, torch.stack([*rules.values()]).tolist(), strict=True):
             if not kept:
                 raise InvalidInput(rule)
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Splats on the screens of C cameras. On a GPU means2d, depths and conics of what is not drawn
+    are undefined.
+
+    Attributes:
+        radii: int32 [C, N, 2], half box in pixels, 0 = not drawn.
+        means2d: float32 [C, N, 2], pixels; `retain_grad` works.
+        depths: float32 [C, N], z in camera axes.
+        conics: float32 [C, N, 3], inverse 2D covariance xx, xy, yy.
+        opacities: float32 [C, N].
+    """
+
+    radii: Tensor
+    means2d: Tensor
+    depths: Tensor
+    conics: Tensor
+    opacities: Tensor
+
+    @property
+    def absgrad(self) -> Tensor:
+        """Sums over pixels of the absolute gradients of means2d, float32 [C, N, 2]; there after a
+        backward pass of a request with `absgrad`, as gsplat leaves them."""
+        gradients: Tensor = self.means2d.absgrad  # type: ignore[attr-defined]
+        return gradients
 
 
 def _describe(value: object) -> str:

@@ -7,10 +7,11 @@ C++ of the CPU is no help to tensors on a GPU.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
+
+from pipeline.splats.rasterize.arguments import Projection
 
 __all__ = ["median_depth"]
 
@@ -36,20 +37,17 @@ class _Tiles:
 
 
 @torch.no_grad()
-def median_depth(meta: dict[str, Any], width: int, height: int) -> Tensor:
+def median_depth(projection: Projection, width: int, height: int) -> Tensor:
     """z-depth [C, H, W] at which the transmittance falls to 1/2, 0 where it does not.
 
     Args:
-        meta: of `pipeline.splats.rasterize.rasterizer.rasterize`, any backend.
+        projection: of any backend.
         width, height: image size in pixels.
     """
-    names = ("radii", "means2d", "conics", "opacities", "depths")
-    radii, means2d, conics, opacities, depths = (meta[name] for name in names)
-    maps = [
-        _of_camera(radii[c], means2d[c], conics[c], opacities[c], depths[c], width, height)
-        for c in range(len(depths))
-    ]
-    return torch.stack(maps) if maps else meta["depths"].new_zeros(0, height, width)
+    p = projection
+    cameras = zip(p.radii, p.means2d, p.conics, p.opacities, p.depths, strict=True)
+    maps = [_of_camera(*camera, width, height) for camera in cameras]
+    return torch.stack(maps) if maps else p.depths.new_zeros(0, height, width)
 
 
 def _of_camera(
@@ -112,9 +110,9 @@ def _tiles(
     columns, rows = (high - low).clamp_min(0).unbind(-1)
     count = columns * rows
     owner = torch.repeat_interleave(torch.arange(len(visible), device=count.device), count)
-    place = torch.arange(len(owner), device=count.device) - (count.cumsum(0) - count)[owner]
-    column = low[owner, 0] + place % columns[owner]
-    tile = (low[owner, 1] + torch.div(place, columns[owner], rounding_mode="floor")) * tiles_x
+    rank = torch.arange(len(owner), device=count.device) - (count.cumsum(0) - count)[owner]
+    column = low[owner, 0] + rank % columns[owner]
+    tile = (low[owner, 1] + torch.div(rank, columns[owner], rounding_mode="floor")) * tiles_x
     tile += column
     order = torch.argsort(tile, stable=True)  # keeps the order in depth within each tile
     lengths = torch.bincount(tile, minlength=tiles_x * tiles_y)

@@ -46,7 +46,6 @@ class FitOptions:
         means_decay: the means' rate falls exponentially to this share.
         alpha_weight: weight of the silhouette beside the photometric loss.
         sh_degree: 0..3 of the result.
-        antialiased: draw in the antialiased mode; viewers of .ply files do not.
         densify_every: steps between two rounds of adding and removing splats; 0 = never.
         densify_until: share of the iterations after which none are added.
         densify: which splats come and go.
@@ -61,7 +60,6 @@ class FitOptions:
     means_decay: float = 0.05
     alpha_weight: float = 0.1
     sh_degree: int = 0
-    antialiased: bool = False
     densify_every: int = 50
     densify_until: float = 0.7
     densify: DensifyOptions = field(default_factory=DensifyOptions)
@@ -116,7 +114,6 @@ def fit(initial: SplatModel, targets: Targets, options: FitOptions, control: Con
         at_most(initial, options.num_gaussians, generator),
         options.learning_rates,
         sh_degree=options.sh_degree,
-        antialiased=options.antialiased,
     )
     views = _shuffled(len(targets.cameras), generator)
     goal = targets.tensors()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 from torch.optim.adam import adam
 
 from pipeline.errors import InvalidInput, ModelFailed
-from pipeline.splats.rasterize.rasterizer import RenderMode, rasterize
+from pipeline.splats.rasterize import Projection, RasterRequest, RenderMode, rasterize
 from pipeline.splats.torch_threads import one_torch_thread
 from pipeline.splats.training.losses import photometric_loss, silhouette_loss
 from pipeline.splats.training.targets import TargetTensors
@@ -82,7 +81,6 @@ class Optimiser:
         rates: LearningRates,
         *,
         sh_degree: int | None = None,
-        antialiased: bool = False,
         device: torch.device | None = None,
         fused: bool = False,
     ) -> None:
@@ -90,13 +88,11 @@ class Optimiser:
         Args:
             model: the starting point; it is not changed.
             sh_degree: 0..3 of the result; bands the model lacks start at 0. None keeps its own.
-            antialiased: draw in the rasteriser's antialiased mode.
             device: of the parameters, and so of everything a step does; None is the CPU.
             fused: take the steps with torch's fused kernel, one launch per parameter: the same up
                 to rounding.
         """
         self.sh_degree = model.sh_degree if sh_degree is None else sh_degree
-        self.antialiased = antialiased
         self.device = device or torch.device("cpu")
         self.steps = 0
         self._rates = rates
@@ -193,7 +189,7 @@ class Optimiser:
         """Adds the gradients of some of the `of` views of a step; loss, absgrad [B, N, 2], radii
         [B, N, 2] of this part."""
         try:
-            image, alpha, meta = self.draw(targets, views, backgrounds)
+            image, alpha, projection = self.draw(targets, views, backgrounds)
         except InvalidInput as error:
             if self.steps == 0:
                 raise
@@ -205,7 +201,7 @@ class Optimiser:
         losses = losses + alpha_weight * silhouette_loss(alpha[..., 0], targets.alphas[views])
         loss = (losses * targets.weights[views]).mean() * (len(views) / of)
         torch.autograd.backward([loss])
-        return loss.detach(), meta["means2d"].absgrad, meta["radii"]
+        return loss.detach(), projection.absgrad, projection.radii
 
     def descend(
         self, *, geometry_rate: float = 1.0, means_rate: float = 1.0, color_rate: float = 1.0
@@ -224,8 +220,8 @@ class Optimiser:
         backgrounds: Tensor,
         *,
         render_mode: RenderMode = "RGB",
-    ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-        """Image [B, H, W, 3 or 4], alpha [B, H, W, 1] and meta from the cameras of `views`.
+    ) -> tuple[Tensor, Tensor, Projection]:
+        """Image [B, H, W, 3 or 4], alpha [B, H, W, 1] and projection from the cameras of `views`.
 
         Args:
             backgrounds: float32 [B, 3].
@@ -233,7 +229,7 @@ class Optimiser:
         """
         p = self.params
         sh = p["sh0"] if self.sh_degree == 0 else torch.cat([p["sh0"], p["sh_rest"]], dim=1)
-        return rasterize(
+        request = RasterRequest(
             p["means"],
             p["quats"],
             p["log_scales"].exp(),
@@ -247,8 +243,8 @@ class Optimiser:
             backgrounds=backgrounds,
             render_mode=render_mode,
             absgrad=True,
-            rasterize_mode="antialiased" if self.antialiased else "classic",
         )
+        return rasterize(request)
 
     @torch.no_grad()
     def _adam(self, rates: dict[str, float]) -> None:

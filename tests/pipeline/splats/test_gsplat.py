@@ -28,15 +28,13 @@ from pipeline.splats.rasterize import cpu_backend, gsplat_backend
 from pipeline.splats.rasterize import rasterizer as front
 from pipeline.splats.rasterize.arguments import RasterRequest
 from pipeline.splats.rasterize.median_depth import median_depth as torch_median
-from pipeline.splats.rasterize.rasterizer import median_depth, rasterize
 from pipeline.splats.training.losses import _l1_and_ssim, photometric_loss
 from tests.oracles.objects import photograph, torus
-from tests.oracles.scenes import Scene, scene
+from tests.oracles.scenes import Scene, median_depth, rasterize, scene
 
 WIDTH, HEIGHT = 100, 70
 
-MODES = ("RGB", "D", "ED", "RGB+D", "RGB+ED")
-STYLES = ("classic", "antialiased")
+MODES = ("RGB", "RGB+ED")
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -92,10 +90,12 @@ class StandIn:
         assert N > 0 and C > 0, "its kernels are not launched for nothing"
         assert not packed and tile_size <= 32 and not viewmats.requires_grad
         names = inspect.signature(RasterRequest).parameters
-        image, alpha, meta = cpu_backend.rasterize(
-            RasterRequest(**{name: given[name] for name in names if name in given})
-        )
-        hidden = (meta["radii"] == 0).all(-1)
+        asked = {name: given[name] for name in names if name in given}
+        if render_mode == "D":
+            asked["render_mode"] = "RGB"
+        image, alpha, projection = cpu_backend.rasterize(RasterRequest(**asked))
+        meta: dict[str, Any] = dict(vars(projection))
+        hidden = (projection.radii == 0).all(-1)
         for name in ("depths", "conics"):  # at::empty there
             junk = torch.full_like(meta[name], torch.nan)
             mask = hidden if meta[name].ndim == 2 else hidden[..., None]
@@ -113,7 +113,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     cuda = ModuleType("gsplat.cuda")
     for name, module in (("gsplat", package), ("gsplat.cuda", cuda), (backend.__name__, backend)):
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(front, "_backend", lambda _means: gsplat_backend)
+    monkeypatch.setattr(front, "_backend", lambda _request: gsplat_backend)
     yield fake
 
 
@@ -130,7 +130,7 @@ def drawn(s: Scene, **options: Any) -> list[Tensor]:
     ((image * v_image).sum() + (alpha * v_alpha).sum()).backward()
     values = [image.detach(), alpha.detach()]
     if options.get("absgrad"):
-        values.append(meta["means2d"].absgrad)
+        values.append(meta.means2d.absgrad)
     return values + [torch.zeros_like(p) if p.grad is None else p.grad for p in splats]
 
 
@@ -147,19 +147,17 @@ def test_stand_in_has_the_signature_of_gsplat() -> None:
         assert ours[name].default == wanted[name].default, name
 
 
-@pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("mode", MODES)
-def test_calls_reach_gsplat_unchanged(stand_in: StandIn, mode: str, style: str) -> None:
+def test_calls_reach_gsplat_unchanged(stand_in: StandIn, mode: str) -> None:
     s = scene(80, cameras=2)
     options: dict[str, Any] = {
         "render_mode": mode,
-        "rasterize_mode": style,
         "near_plane": 0.5,
         "far_plane": 2.0,
         "radius_clip": 2.0,
         "eps2d": 0.2,
         "absgrad": True,
-        "backgrounds": None if mode in ("D", "ED") else torch.rand(2, 3),
+        "backgrounds": torch.rand(2, 3),
     }
     through = drawn(s, **options)
     call = stand_in.calls[0]
@@ -167,29 +165,19 @@ def test_calls_reach_gsplat_unchanged(stand_in: StandIn, mode: str, style: str) 
         assert call[name] == options[name], name
     assert (call["width"], call["height"]) == (WIDTH, HEIGHT)
     with pytest.MonkeyPatch.context() as monkey:
-        monkey.setattr(front, "_backend", lambda _means: cpu_backend)
+        monkey.setattr(front, "_backend", lambda _request: cpu_backend)
         straight = drawn(s, **options)
     for a, b in zip(through, straight, strict=True):
         assert torch.equal(a, b)
 
 
-def test_modes_of_depth_alone_need_no_colours_and_have_no_background(stand_in: StandIn) -> None:
+def test_median_depth_asks_for_depth_alone(stand_in: StandIn) -> None:
     s = scene(20)
-    image, _, _ = rasterize(
-        *s.splats[:4],
-        None,
-        s.viewmats,
-        s.Ks,
-        32,
-        32,
-        sh_degree=2,
-        render_mode="ED",
-        backgrounds=None,
-    )
-    assert image.shape == (1, 32, 32, 1)
+    depth = median_depth(*s.splats, s.viewmats, s.Ks, 32, 32, backgrounds=torch.rand(1, 3))
+    assert depth.shape == (1, 32, 32)
     call = stand_in.calls[0]
     assert call["sh_degree"] is None and call["backgrounds"] is None
-    assert call["colors"].shape == (20, 1)
+    assert call["colors"].shape == (20, 1) and call["render_mode"] == "D"
 
 
 @pytest.mark.parametrize("degree", [0, 1, 3])
@@ -211,26 +199,23 @@ def test_colours_may_differ_between_cameras_and_have_up_to_32_channels(
     assert stand_in.calls[0]["colors"] is colors
 
 
-def test_meta_is_that_of_the_cpu_backend(stand_in: StandIn) -> None:
+def test_projection_is_that_of_the_cpu_backend(stand_in: StandIn) -> None:
     s = scene(30, cameras=2)
     arguments = (*s.splats, s.viewmats, s.Ks, 48, 32)
-    _, _, ours = rasterize(*arguments, tile_size=64)
-    _, _, cpu = cpu_backend.rasterize(RasterRequest(*arguments, tile_size=64))
-    assert ours.keys() == cpu.keys()
-    for name, value in cpu.items():
-        if isinstance(value, Tensor):
-            assert ours[name].shape == value.shape and ours[name].dtype == value.dtype, name
-        else:
-            assert ours[name] == value, name
+    _, _, ours = rasterize(*arguments)
+    _, _, cpu = cpu_backend.rasterize(RasterRequest(*arguments))
+    for name, value in vars(cpu).items():
+        got = getattr(ours, name)
+        assert got.shape == value.shape and got.dtype == value.dtype, name
     assert stand_in.calls[0]["tile_size"] == 16
 
 
 def test_screen_gradients_can_be_retained(stand_in: StandIn) -> None:
     s = scene(30)
     image, _, meta = rasterize(*leaves(s), s.viewmats, s.Ks, 48, 32, absgrad=True)
-    meta["means2d"].retain_grad()
+    meta.means2d.retain_grad()
     image.square().sum().backward()
-    assert meta["means2d"].grad.shape == meta["means2d"].absgrad.shape == (1, 30, 2)
+    assert meta.means2d.grad.shape == meta.means2d.absgrad.shape == (1, 30, 2)
 
 
 def test_cameras_get_no_gradient(stand_in: StandIn) -> None:
@@ -245,7 +230,7 @@ def test_cameras_get_no_gradient(stand_in: StandIn) -> None:
 def test_no_splats_show_the_background_and_never_reach_gsplat(stand_in: StandIn, mode: str) -> None:
     s = scene(0, cameras=2)
     splats = leaves(s)
-    ground = None if mode in ("D", "ED") else torch.rand(2, 3)
+    ground = torch.rand(2, 3)
     options: dict[str, Any] = {"backgrounds": ground, "render_mode": mode, "absgrad": True}
     image, alpha, meta = rasterize(*splats, s.viewmats, s.Ks, 33, 21, **options)
     wanted, _, cpu = cpu_backend.rasterize(
@@ -253,10 +238,11 @@ def test_no_splats_show_the_background_and_never_reach_gsplat(stand_in: StandIn,
     )
     assert torch.equal(image, wanted) and not alpha.any() and alpha.shape == (2, 21, 33, 1)
     for name in ("radii", "means2d", "depths", "conics", "opacities"):
-        assert meta[name].shape == cpu[name].shape and meta[name].dtype == cpu[name].dtype
+        got, wanted = getattr(meta, name), getattr(cpu, name)
+        assert got.shape == wanted.shape and got.dtype == wanted.dtype
     (image.sum() + alpha.sum()).backward()
     assert all(p.grad is not None for p in splats[:4])
-    assert not median_depth(*s.splats[:4], s.viewmats, s.Ks, 33, 21).any()
+    assert not median_depth(*s.splats, s.viewmats, s.Ks, 33, 21).any()
     assert not stand_in.calls
 
 
@@ -302,25 +288,16 @@ assert not [name for name in sys.modules if name.startswith("gsplat")]
 # -- median depth in torch -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize(
     ("count", "size"), [(200, (WIDTH, HEIGHT)), (3000, (96, 64)), (1, (17, 33))]
 )
 def test_median_depth_in_torch_is_that_of_the_cpu_backend(
-    count: int, size: tuple[int, int], style: str
+    count: int, size: tuple[int, int]
 ) -> None:
     s = scene(count, cameras=2)
-    arguments = (*s.splats[:4], s.viewmats, s.Ks)
-    compiled = median_depth(*arguments, *size, rasterize_mode=style)
-    _, _, meta = rasterize(
-        *s.splats[:4],
-        None,
-        s.viewmats,
-        s.Ks,
-        *size,
-        render_mode="D",
-        rasterize_mode=style,
-    )
+    arguments = (*s.splats, s.viewmats, s.Ks, *size)
+    compiled = median_depth(*arguments)
+    _, _, meta = rasterize(*arguments)
     slow = torch_median(meta, *size)
     assert slow.shape == compiled.shape and (count == 1 or bool((slow > 0).any()))
     # Only a pixel whose light is within rounding of 1/2 may pick the neighbour in depth.
@@ -332,8 +309,8 @@ def test_median_depth_goes_through_gsplat_and_ignores_what_it_leaves_undefined(
 ) -> None:
     s = scene(150, seed=5)
     s = replace(s, splats=(4 * s.splats[0], *s.splats[1:]))  # a part is behind the camera
-    depth = median_depth(*s.splats[:4], s.viewmats, s.Ks, WIDTH, HEIGHT)
-    request = RasterRequest(*s.splats[:4], None, s.viewmats, s.Ks, WIDTH, HEIGHT, render_mode="D")
+    depth = median_depth(*s.splats, s.viewmats, s.Ks, WIDTH, HEIGHT)
+    request = RasterRequest(*s.splats, s.viewmats, s.Ks, WIDTH, HEIGHT)
     assert len(stand_in.calls) == 1
     assert float(((depth - cpu_backend.median_depth(request)).abs() > 1e-6).float().mean()) < 1e-3
 
@@ -366,8 +343,7 @@ def on(device: str, s: Scene) -> Scene:
 
 @pytest.mark.gpu
 @needs_gpu
-@pytest.mark.parametrize("style", STYLES)
-@pytest.mark.parametrize("mode", ["RGB", "RGB+D", "RGB+ED"])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
     "s",
     [
@@ -383,10 +359,10 @@ def on(device: str, s: Scene) -> Scene:
     ],
     ids=["plain", "cameras", "7 channels", "31 channels", "many", "behind and beside"],
 )
-def test_both_backends_draw_the_same(s: Scene, mode: str, style: str) -> None:
+def test_both_backends_draw_the_same(s: Scene, mode: str) -> None:
     channels = s.splats[4].shape[-1]
     ground = torch.linspace(0.1, 0.9, channels).expand(len(s.viewmats), -1)
-    options: dict[str, Any] = {"render_mode": mode, "rasterize_mode": style, "absgrad": True}
+    options: dict[str, Any] = {"render_mode": mode, "absgrad": True}
     cpu = drawn(s, backgrounds=ground, **options)
     gpu = drawn(on("cuda", s), backgrounds=ground.cuda(), **options)
     names = ("image", "alpha", "absgrad", "means", "quats", "scales", "opacities", "colors")
@@ -431,23 +407,16 @@ def test_both_backends_colour_the_same(degree: int) -> None:
 
 @pytest.mark.gpu
 @needs_gpu
-@pytest.mark.parametrize("style", STYLES)
-def test_both_backends_know_the_same_depth_and_the_same_boxes(style: str) -> None:
+def test_both_backends_know_the_same_depth_and_the_same_boxes() -> None:
     s = scene(2000, cameras=2)
     there = on("cuda", s)
-    depths = [
-        median_depth(*x.splats[:4], x.viewmats, x.Ks, WIDTH, HEIGHT, rasterize_mode=style).cpu()
-        for x in (s, there)
-    ]
+    depths = [median_depth(*x.splats, x.viewmats, x.Ks, WIDTH, HEIGHT).cpu() for x in (s, there)]
     assert float(((depths[0] - depths[1]).abs() > 1e-4).float().mean()) < 5e-3
     radii = [
-        rasterize(*x.splats, x.viewmats, x.Ks, WIDTH, HEIGHT, rasterize_mode=style)[2][
-            "radii"
-        ].cpu()
-        for x in (s, there)
+        rasterize(*x.splats, x.viewmats, x.Ks, WIDTH, HEIGHT)[2].radii.cpu() for x in (s, there)
     ]
     assert float((radii[0] != radii[1]).float().mean()) < 1e-2
-    assert int((radii[0] - radii[1]).abs().max()) <= 1 or style == "antialiased"
+    assert int((radii[0] - radii[1]).abs().max()) <= 1
 
 
 @pytest.mark.gpu

