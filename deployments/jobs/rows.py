@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 
-#: A moment that a database told, in whatever time zone its session has.
+#: A moment, in whatever time zone the database's session has.
 Moment = Annotated[datetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
 
 
@@ -134,7 +134,7 @@ class NewJob:
         client: who asked, an opaque word: queued jobs of different clients take turns.
         shape: what the job's time depends on (preset, iterations, format), one word; its time is
             foretold from jobs of the same kind and shape.
-        webhook_url: told when the job has ended; None: nobody.
+        webhook_url: gets a message when the job has ended; None: nobody does.
     """
 
     project_id: str

@@ -206,7 +206,7 @@ class Records(Protocol):
 
     async def committed(self, job_id: str) -> tuple[StageCommit, ...]:
         """What the job's attempts have committed so far, in order of commit; a stage that was
-        committed again keeps its place."""
+        committed again keeps its position."""
 
     async def finish_job(
         self,

@@ -112,7 +112,7 @@ class StoreSettings:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[ServedStore]:
-        """See `StoreSource.open`. Migrates nothing, and starts no server of its own accord.
+        """Migrates nothing, and starts no server of its own accord.
 
         The embedded server that `prepare` started is held while the context is open, and started
         again if the process that prepared it has ended meanwhile and so stopped it.

@@ -87,14 +87,12 @@ class FileBlobs:
         self._root = root.resolve()
 
     async def put(self, bucket: Bucket, path: str, data: bytes, content_type: str) -> None:
-        """See `Blobs.put`. The suffix keeps the content type; `content_type` is not stored."""
+        """The suffix keeps the content type; `content_type` is not stored."""
         del content_type
         target = self._locate(bucket, path)
         await asyncio.to_thread(self._write, target, data)
 
     async def get(self, bucket: Bucket, path: str) -> bytes:
-        """See `Blobs.get`."""
-
         def read() -> bytes:
             try:
                 return self.open_path(bucket, path).read_bytes()
@@ -106,23 +104,23 @@ class FileBlobs:
         return await asyncio.to_thread(read)
 
     async def delete_prefix(self, bucket: Bucket, prefix: str) -> int:
-        """See `Blobs.delete_prefix`: the folder `prefix`, or the one file of that name."""
+        """The folder `prefix`, or the one file of that name."""
         target = self._locate(bucket, prefix.removesuffix("/"))
         home = self._root / Bucket(bucket)
-        return await asyncio.to_thread(_told, _delete_folder, target, home)
+        return await asyncio.to_thread(_on_disk, _delete_folder, target, home)
 
     async def delete(self, bucket: Bucket, paths: Sequence[str]) -> int:
-        """See `Blobs.delete`. Folders that are empty then go too."""
+        """Folders that are empty then go too."""
         home = self._root / Bucket(bucket)
 
         def delete() -> int:
             targets = [self._locate(bucket, path) for path in paths]  # all, or nothing is deleted
-            return _told(lambda: sum(_delete_file(target, home) for target in targets))
+            return _on_disk(lambda: sum(_delete_file(target, home) for target in targets))
 
         return await asyncio.to_thread(delete)
 
     async def list_prefix(self, bucket: Bucket, prefix: str) -> tuple[str, ...]:
-        """See `Blobs.list_prefix`: of the folder `prefix`, or the one file of that name."""
+        """Of the folder `prefix`, or the one file of that name."""
         home = self._root / Bucket(bucket)
 
         def find() -> tuple[str, ...]:
@@ -130,10 +128,10 @@ class FileBlobs:
             found = [target] if target.is_file() else _files(target)
             return tuple(sorted(path.relative_to(home).as_posix() for path in found))
 
-        return await asyncio.to_thread(_told, find)
+        return await asyncio.to_thread(_on_disk, find)
 
     async def tidy(self, older_than_s: float) -> int:
-        """See `Blobs.tidy`: what lies in `.incoming`."""
+        """What lies in `.incoming`."""
         before = time.time() - older_than_s
 
         def tidy() -> int:
@@ -145,25 +143,24 @@ class FileBlobs:
                         count += 1
             return count
 
-        return await asyncio.to_thread(_told, tidy)
+        return await asyncio.to_thread(_on_disk, tidy)
 
     async def ping(self) -> None:
-        """See `Blobs.ping`: the directory is there and can be written to."""
+        """The directory is there and can be written to."""
         if not await asyncio.to_thread(os.access, self._root, os.W_OK):
             raise Unavailable(f"{self._root} is not there, or cannot be written to.")
 
     def url(self, bucket: Bucket, path: str) -> str:
-        """See `Blobs.url`: signed, of the service's own route, which asks `verify`."""
+        """Signed, of the service's own route, which asks `verify`."""
         return self._links.url(bucket, path)
 
     def verify(
         self, bucket: str, path: str, expires: str, signature: str, now: float | None = None
     ) -> bool:
-        """See `LinkSigner.verify`."""
         return self._links.verify(bucket, path, expires, signature, now)
 
     async def locate(self, bucket: Bucket, path: str) -> Path:
-        """See `FileSource.locate`: always a file."""
+        """Always a file."""
         return self.open_path(bucket, path)
 
     def open_path(self, bucket: Bucket, path: str) -> Path:
@@ -209,7 +206,7 @@ class FileBlobs:
             temporary.unlink(missing_ok=True)
 
 
-def _told(work: Callable[..., T], *arguments: Path) -> T:
+def _on_disk(work: Callable[..., T], *arguments: Path) -> T:
     """What the file system refuses is `Unavailable`."""
     try:
         return work(*arguments)

@@ -277,7 +277,7 @@ class CallRecords(ABC):
 
     @contextmanager
     def _watched(self, channel: str, name: str) -> Iterator[Changed]:
-        """Polls, unless a subclass is told of changes: `name` on the channel of PostgreSQL."""
+        """Polls; a subclass may listen for `name` on the channel of PostgreSQL."""
         del channel, name
 
         async def changed(left_s: float) -> None:

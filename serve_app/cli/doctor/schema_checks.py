@@ -116,7 +116,7 @@ def check_version(found: str, fix: str) -> Finding:
     return ok(found if found == wanted else f"{found}, newer than this release ({wanted})")
 
 
-def _told(parts: Mapping[str, Iterable[str]]) -> str:
+def _listed(parts: Mapping[str, Iterable[str]]) -> str:
     """The kinds of faults that there are, with names."""
     named = {words: ", ".join(sorted(names)) for words, names in parts.items()}
     return "; ".join(f"{words}: {names}" for words, names in named.items() if names)
@@ -137,7 +137,7 @@ def check_tables(seen: Mapping[str, Any], fix: str = PASTE_AGAIN) -> Finding:
     rows = {row["name"]: row for row in seen["tables"] if row["name"] in promised().tables}
     rights = {name: set(row["anon"]) for name, row in rows.items()}
     demo = {n for n in rows if has_demo(seen) and n in promised().demo and rights[n] == {"select"}}
-    faults = _told(
+    faults = _listed(
         {
             "missing": promised().tables - set(rows),
             "without row-level security": (
@@ -168,7 +168,7 @@ def check_functions(seen: Mapping[str, Any], fix: str = PASTE_AGAIN) -> Finding:
     """Functions are there, and run with the rights and names that they were written for."""
     rows = [row for row in seen["functions"] if row["name"] in promised().functions]
     steps = [row for row in rows if row["name"] in promised().steps]
-    faults = _told(
+    faults = _listed(
         {
             "missing": promised().functions - {row["name"] for row in rows},
             "open to anybody": {row["name"] for row in rows if row["anon"]},

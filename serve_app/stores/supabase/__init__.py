@@ -72,7 +72,7 @@ class SupabaseSettings:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[ServedStore]:
-        """See `StoreSource.open`. Does not fail when the project is away: its calls do."""
+        """Does not fail when the project is away: its calls do."""
         # Imported here: the client is large, and other stores do without it.
         from supabase import AsyncClientOptions, create_async_client
 

@@ -101,7 +101,7 @@ class SupabaseBlobs:
         self._signed: OrderedDict[tuple[Bucket, str], tuple[float, str]] = OrderedDict()
 
     async def ping(self) -> None:
-        """See `Blobs.ping`: every bucket is there. Also learns which ones are public."""
+        """Every bucket is there. Also learns which ones are public."""
         with translated():
             buckets = await self._client.storage.list_buckets()
         self._public = frozenset(bucket.id for bucket in buckets if bucket.public)
@@ -113,7 +113,7 @@ class SupabaseBlobs:
             )
 
     async def put(self, bucket: Bucket, path: str, data: bytes, content_type: str) -> None:
-        """See `Blobs.put`. Replaces what is there, so an upload may be repeated."""
+        """Replaces what is there, so an upload may be repeated."""
         name = object_name(path)
         content_type = content_type or "application/octet-stream"
         async with self._travelling:
@@ -132,7 +132,6 @@ class SupabaseBlobs:
                 )
 
     async def get(self, bucket: Bucket, path: str) -> bytes:
-        """See `Blobs.get`."""
         try:
             return await self._download(bucket, path)
         except NotFound:
@@ -147,11 +146,10 @@ class SupabaseBlobs:
                 return await self._client.storage.from_(bucket).download(name)
 
     async def delete_prefix(self, bucket: Bucket, prefix: str) -> int:
-        """See `Blobs.delete_prefix`: the folder `prefix`, or the one file of that name."""
+        """The folder `prefix`, or the one file of that name."""
         return await self._remove(bucket, await self._names(bucket, prefix))
 
     async def delete(self, bucket: Bucket, paths: Sequence[str]) -> int:
-        """See `Blobs.delete`."""
         return await self._remove(bucket, [object_name(path) for path in paths])
 
     async def _remove(self, bucket: Bucket, all_names: Sequence[str]) -> int:
@@ -167,7 +165,7 @@ class SupabaseBlobs:
         return count
 
     async def list_prefix(self, bucket: Bucket, prefix: str) -> tuple[str, ...]:
-        """See `Blobs.list_prefix`: of the folder `prefix`, or the one file of that name."""
+        """Of the folder `prefix`, or the one file of that name."""
         return tuple(sorted(map(object_path, await self._names(bucket, prefix))))
 
     async def _names(self, bucket: Bucket, prefix: str) -> list[str]:
@@ -191,23 +189,22 @@ class SupabaseBlobs:
         return [other for other in found if other == name or other.startswith(f"{name}/")]
 
     async def tidy(self, older_than_s: float) -> int:
-        """See `Blobs.tidy`: nothing to do, Storage forgets unfinished uploads after a day."""
+        """Nothing to do, Storage forgets unfinished uploads after a day."""
         del older_than_s
         return 0
 
     def url(self, bucket: Bucket, path: str) -> str:
-        """See `Blobs.url`: the public one, or a link of ours."""
+        """The public one, or a link of ours."""
         if bucket in self._public:
             name = quote(object_name(path))
             return f"{self._url}/storage/v1/object/public/{bucket}/{name}"
         return self._links.url(bucket, path)
 
     def verify(self, bucket: str, path: str, expires: str, signature: str) -> bool:
-        """See `FileSource.verify`."""
         return self._links.verify(bucket, path, expires, signature)
 
     async def locate(self, bucket: Bucket, path: str) -> str:
-        """See `FileSource.locate`: a signed URL of Storage, the same for a while."""
+        """A signed URL of Storage, the same for a while."""
         known = self._signed.get((bucket, path))
         now = time.monotonic()
         if known is not None and known[0] > now:

@@ -32,7 +32,7 @@ class SupabaseRecords(CallRecords):
             for name, value in arguments.items()
         }
         try:
-            # As httpx is going to, whose error would not be told from those of an answer.
+            # As httpx is going to, whose error would look like those of an answer.
             json.dumps(arguments, ensure_ascii=False, allow_nan=False).encode()
         except (TypeError, ValueError) as error:  # NaN, bytes, half of a surrogate pair
             raise InvalidInput(f"The records take plain JSON values: {error}") from error

@@ -24,7 +24,7 @@ __all__ = ["Patience", "SteadyTransport", "may_repeat"]
 log = logging.getLogger("ray.serve")
 
 #: Functions that add or take something each time they are called. All others may be repeated: they
-#: read, or they are told by job, fence and stage what is to be so. (`finish_upload_v1` that gave an
+#: read, or job, fence and stage name what is to be so. (`finish_upload_v1` that gave an
 #: upload up, for its key was taken, says the second time that it is gone; who asks again with the
 #: key gets the project.)
 _ONCE = frozenset(
@@ -117,7 +117,6 @@ class SteadyTransport(httpx.AsyncBaseTransport):
         self._sleep = sleep
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """See `httpx.AsyncBaseTransport`."""
         patience = self._patience
         _, is_storage, action = request.url.path.partition(_STORAGE)
         answer_s = patience.files_s if is_storage else patience.rows_s
@@ -178,8 +177,8 @@ def _body(response: httpx.Response) -> Any:
 def _true_status(response: httpx.Response) -> int:
     """Storage says most of what it says with HTTP 400, and the status it means in the body."""
     body = _body(response) if response.status_code == 400 else None
-    told = str(body.get("statusCode")) if isinstance(body, dict) else ""
-    return int(told) if told.isdigit() else response.status_code
+    status = str(body.get("statusCode")) if isinstance(body, dict) else ""
+    return int(status) if status.isdigit() else response.status_code
 
 
 def _explained(request: httpx.Request, response: httpx.Response) -> httpx.Response:
@@ -197,18 +196,18 @@ def _explained(request: httpx.Request, response: httpx.Response) -> httpx.Respon
     body = _body(response)
     if isinstance(body, dict) and (body.get("code") or "statusCode" in body):
         return response  # of PostgREST or Storage
-    told = str(body.get("message") or body) if isinstance(body, dict) else response.reason_phrase
+    message = str(body.get("message") or body) if isinstance(body, dict) else response.reason_phrase
     if status in (401, 403):
         raise Unavailable(
-            f"Supabase refuses the key ({told}). Set SUPABASE_SERVICE_ROLE_KEY to the secret key "
-            "of this project."
+            f"Supabase refuses the key ({message}). Set SUPABASE_SERVICE_ROLE_KEY to the secret "
+            "key of this project."
         )
     if status == 429:
-        raise Unavailable(f"Supabase has too many requests at the moment ({told}).")
+        raise Unavailable(f"Supabase has too many requests at the moment ({message}).")
     if status == 402:
-        raise Unavailable(f"Supabase has restricted the project: a limit of its plan ({told}).")
+        raise Unavailable(f"Supabase has restricted the project: a limit of its plan ({message}).")
     if status == 404 and is_rows:
-        raise Unavailable(f"There is no Supabase at SUPABASE_URL ({told}).")
+        raise Unavailable(f"There is no Supabase at SUPABASE_URL ({message}).")
     if status >= 500:
-        raise Unavailable(f"Supabase does not answer now (HTTP {status}, {told}).")
+        raise Unavailable(f"Supabase does not answer now (HTTP {status}, {message}).")
     return response
