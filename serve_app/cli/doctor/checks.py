@@ -7,13 +7,29 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
+from typing import Any
 
 from pipeline.errors import GlimpseError
+from serve_app.settings import Environment
 
-__all__ = ["Check", "Finding", "Status", "Step", "failed", "ok", "run_steps", "skipped", "warning"]
+__all__ = [
+    "Check",
+    "Finding",
+    "Round",
+    "Status",
+    "Step",
+    "failed",
+    "ok",
+    "run_steps",
+    "skipped",
+    "warning",
+]
 
 
 class Status(StrEnum):
@@ -36,24 +52,18 @@ class Finding:
     fix: str | None = None
 
 
-def ok(found: str) -> Finding:
-    """As it should be."""
-    return Finding(Status.OK, found)
+ok = partial(Finding, Status.OK)
+skipped = partial(Finding, Status.SKIPPED)
 
 
 def warning(found: str, fix: str) -> Finding:
-    """It works, and deserves a look."""
+    """One that deserves a look; it says how to do better."""
     return Finding(Status.WARNING, found, fix)
 
 
 def failed(found: str, fix: str) -> Finding:
     """It does not work, or is not safe."""
     return Finding(Status.FAILED, found, fix)
-
-
-def skipped(found: str) -> Finding:
-    """There is nothing to try."""
-    return Finding(Status.SKIPPED, found)
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,27 @@ class Step:
     needs: tuple[str, ...] = ()
     fix: str = ""
     limit_s: float | None = 30.0
+
+
+class Round(ABC):
+    """One round of checks of a store; what a step has learnt, later ones use."""
+
+    def __init__(self, env: Environment, stack: AsyncExitStack) -> None:
+        self._env, self._stack = env, stack
+        #: What the database says of itself, and our clock before and after that.
+        self._inspected: Mapping[str, Any] = {}
+        self._asked = (0.0, 0.0)
+
+    @classmethod
+    @asynccontextmanager
+    async def steps_of(cls, env: Environment) -> AsyncIterator[Sequence[Step]]:
+        """The steps in order; leaving the context closes and stops what they opened."""
+        async with AsyncExitStack() as stack:
+            yield cls(env, stack).steps()
+
+    @abstractmethod
+    def steps(self) -> Sequence[Step]:
+        """In order."""
 
 
 async def run_steps(steps: Iterable[Step]) -> AsyncIterator[Check]:

@@ -47,18 +47,18 @@ def doctor(
 
     from serve_app.settings import Environment
 
-    tell: Callable[[Check], None] = (lambda _: None) if as_json else _print
+    show: Callable[[Check], None] = (lambda _: None) if as_json else _print
     store: str | None = None
     try:
         env = Environment()
     except (ValidationError, SettingsError) as error:  # then nobody knows which store is meant
         checks = [*_unreadable(error)]
         for check in checks:
-            tell(check)
+            show(check)
     else:
         store = "supabase" if env.supabase_url.strip() else "postgres"
         with errors_as_sentences(Console(stderr=True)):
-            checks = asyncio.run(_examine(env, tell))
+            checks = asyncio.run(_examine(env, show))
     is_ok = all(check.status is not Status.FAILED for check in checks)
     if as_json:
         document = {"ok": is_ok, "store": store, "checks": [asdict(check) for check in checks]}
@@ -76,17 +76,17 @@ def _unreadable(error: ValueError) -> Iterator[Check]:
         yield Check("environment", Status.FAILED, found, fix, 0.0)
 
 
-async def _examine(env: Environment, tell: Callable[[Check], None]) -> list[Check]:
-    from serve_app.cli.doctor.postgres_checks import postgres_steps
-    from serve_app.cli.doctor.supabase_checks import supabase_steps
+async def _examine(env: Environment, show: Callable[[Check], None]) -> list[Check]:
+    from serve_app.cli.doctor.postgres_checks import PostgresRound
+    from serve_app.cli.doctor.supabase_checks import SupabaseRound
 
     checks = []
-    chosen = supabase_steps if env.supabase_url.strip() else postgres_steps
-    async with chosen(env) as steps:
+    chosen = SupabaseRound if env.supabase_url.strip() else PostgresRound
+    async with chosen.steps_of(env) as steps:
         async for raw in run_steps(steps):
             check = _without_secrets(raw, env)
             checks.append(check)
-            tell(check)
+            show(check)
     return checks
 
 

@@ -11,23 +11,22 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from deployments.jobs.rows import Bucket
 from pipeline.errors import GlimpseError, Unavailable
 from serve_app.cli.doctor import cycles, schema_checks
-from serve_app.cli.doctor.checks import Finding, Step, failed, ok, warning
+from serve_app.cli.doctor.checks import Finding, Round, Step, failed, ok, warning
 from serve_app.settings import Environment
 from serve_app.stores import EmbeddedPostgres, FileBlobs, migrate
 from serve_app.stores.file_blobs import load_signing_key
 from serve_app.stores.postgres import PostgresRecords, open_pool, translated
 
-__all__ = ["check_disk", "postgres_steps"]
+__all__ = ["PostgresRound", "check_disk"]
 
 _LEAST_FREE_BYTES = 5 * 10**9
 _OLDEST = 150000
@@ -39,30 +38,23 @@ _RESTORE_EMBEDDED = "Restore ASSET_DIR/postgres from a copy."
 _WRITABLE = "Set ASSET_DIR to a directory that this user may write to."
 
 
-@asynccontextmanager
-async def postgres_steps(env: Environment) -> AsyncIterator[Sequence[Step]]:
-    """The steps in order; leaving the context closes and stops what they opened."""
-    async with AsyncExitStack() as stack:
-        yield _Place(env, stack).steps()
-
-
-class _Place:
-    """One round of checks; what a step has learnt, later ones use."""
+class PostgresRound(Round):
+    """Of a server, our own or another, and of a directory."""
 
     def __init__(self, env: Environment, stack: AsyncExitStack) -> None:
-        self._env = env
-        self._stack = stack
+        super().__init__(env, stack)
         self._data_dir = env.asset_dir.resolve()
         self._url = env.database_url
         self._records: PostgresRecords | None = None
         self._blobs: FileBlobs | None = None
         self._number = 0
-        self._seen: Mapping[str, Any] = {}
-        self._asked = (0.0, 0.0)
 
     def steps(self) -> Sequence[Step]:
-        """In order."""
-        environment, known, directory = ("environment",), ("migrations",), ("directory",)
+        environment, inspected, directory = ("environment",), ("migrations",), ("directory",)
+        files = (
+            Step(f"files in {bucket}", partial(self._files, bucket), directory, _WRITABLE, None)
+            for bucket in Bucket
+        )
         server = _SERVER if self._url else _EMBEDDED
         restore = _RESTORE if self._url else _RESTORE_EMBEDDED
         return (
@@ -70,30 +62,27 @@ class _Place:
             Step("database", self._database, environment, server, limit_s=120.0),
             Step("version", self._version, ("database",)),
             Step("migrations", self._migrations, ("version",), _MIGRATE),
-            Step("tables", lambda: schema_checks.check_tables(self._seen, restore), known),
-            Step("functions", lambda: schema_checks.check_functions(self._seen, restore), known),
-            Step("rows", self._rows, known, "Look at the server's log.", None),
-            Step("directory", self._directory, environment, _WRITABLE),
-            *(
-                Step(
-                    f"files in {bucket}",
-                    partial(self._files, bucket),
-                    directory,
-                    _WRITABLE,
-                    None,
-                )
-                for bucket in Bucket
+            Step("tables", lambda: schema_checks.check_tables(self._inspected, restore), inspected),
+            Step(
+                "functions",
+                lambda: schema_checks.check_functions(self._inspected, restore),
+                inspected,
             ),
+            Step("rows", self._rows, inspected, "Look at the server's log.", None),
+            Step("directory", self._directory, environment, _WRITABLE),
+            *files,
             Step("disk", self._disk, environment),
-            Step("clock", lambda: cycles.check_clock(self._seen["now"], *self._asked), known),
+            Step(
+                "clock", lambda: cycles.check_clock(self._inspected["now"], *self._asked), inspected
+            ),
         )
 
     def _environment(self) -> Finding:
-        told = "the embedded server"
+        server = "the embedded server"
         if self._url:
             try:
                 parts = urlsplit(self._url)
-                told = (
+                server = (
                     f"PostgreSQL at {parts.hostname or 'a socket'}:{parts.port or 5432}{parts.path}"
                 )
             except ValueError:
@@ -105,16 +94,16 @@ class _Place:
                 )
         if self._env.supabase_service_role_key or self._env.supabase_anon_key:
             return warning(
-                f"{told}, although a key of Supabase is set",
+                f"{server}, although a key of Supabase is set",
                 "Set SUPABASE_URL to use the project, or unset its keys.",
             )
-        return ok(f"{told}, files in {self._data_dir}")
+        return ok(f"{server}, files in {self._data_dir}")
 
     async def _database(self) -> Finding:
-        told = "reachable"
+        state = "reachable"
         if not self._url:
             try:
-                told = await self._start()
+                state = await self._start()
             except OSError as error:  # of another user's directory
                 return failed(f"{error.filename}: {error.strerror}", _WRITABLE)
         pool = await self._stack.enter_async_context(open_pool(self._url, size=1))
@@ -123,32 +112,32 @@ class _Place:
             query = "select current_setting('server_version_num')::integer"
             self._number = int(await pool.fetchval(query))
             ms = await cycles.latency(partial(pool.fetchval, "select 1"))
-        return cycles.check_latency(told, ms)
+        return cycles.check_latency(state, ms)
 
     async def _start(self) -> str:
-        """Start the embedded server, or join it where it runs; a new one in a temporary place."""
-        directory, told = self._data_dir / "postgres", "the embedded server starts"
+        """Start the embedded server, or join it where it runs; a new one in a temporary folder."""
+        directory, state = self._data_dir / "postgres", "the embedded server starts"
         is_new = not (directory / "pgdata" / "PG_VERSION").exists()
         if is_new:
-            place = tempfile.mkdtemp(prefix="glimpse3d-doctor-")
-            self._stack.callback(shutil.rmtree, place, ignore_errors=True)
-            directory = Path(place) / "postgres"
-            told = "the embedded server can be started; it has no database yet"
+            folder = tempfile.mkdtemp(prefix="glimpse3d-doctor-")
+            self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            directory = Path(folder) / "postgres"
+            state = "the embedded server can be started; it has no database yet"
         server = EmbeddedPostgres(directory)
         if server.running:
-            told = "the embedded server runs"
+            state = "the embedded server runs"
         # Registered first: a start that was cancelled goes on in its thread.
         self._stack.push_async_callback(asyncio.to_thread, server.close)
         self._url = await asyncio.to_thread(server.start)
         if is_new:
             await migrate(self._url)
-        return told
+        return state
 
     def _version(self) -> Finding:
-        told = f"PostgreSQL {self._number // 10000}.{self._number % 10000}"
+        version = f"PostgreSQL {self._number // 10000}.{self._number % 10000}"
         if self._number < _OLDEST:
-            return failed(told, f"Use PostgreSQL {_OLDEST // 10000} or newer.")
-        return ok(told)
+            return failed(version, f"Use PostgreSQL {_OLDEST // 10000} or newer.")
+        return ok(version)
 
     async def _migrations(self) -> Finding:
         assert self._records is not None
@@ -156,7 +145,7 @@ class _Place:
             version = str(await self._records.call("schema_version_v1"))
             found = schema_checks.check_version(version, _MIGRATE)
             before = time.time()
-            self._seen = await self._records.call("inspect_v1")
+            self._inspected = await self._records.call("inspect_v1")
             self._asked = before, time.time()
         except Unavailable as error:
             return failed(error.detail, _MIGRATE)
@@ -168,20 +157,20 @@ class _Place:
 
     def _directory(self) -> Finding:
         """Files can be written where they are to be; the key of links can be read."""
-        root, told = self._data_dir / "files", f"{self._data_dir} can be written to"
+        root, state = self._data_dir / "files", f"{self._data_dir} can be written to"
         try:
             if (self._data_dir / "signing.key").exists():
                 load_signing_key(self._data_dir / "signing.key")
             if not root.is_dir():
-                place = tempfile.mkdtemp(prefix=".glimpse3d-doctor-", dir=_existing(root))
-                self._stack.callback(shutil.rmtree, place, ignore_errors=True)
-                root, told = Path(place), f"{self._data_dir} can be made"
+                folder = tempfile.mkdtemp(prefix=".glimpse3d-doctor-", dir=_existing(root))
+                self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
+                root, state = Path(folder), f"{self._data_dir} can be made"
             self._blobs = FileBlobs(root, secrets.token_bytes(32))
         except OSError as error:
             return failed(f"{error.filename}: {error.strerror}", _WRITABLE)
         except GlimpseError as error:
             return failed(error.detail, f"Delete {self._data_dir / 'signing.key'}.")
-        return ok(told)
+        return ok(state)
 
     async def _files(self, bucket: Bucket) -> Finding:
         assert self._blobs is not None

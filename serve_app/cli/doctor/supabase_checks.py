@@ -7,8 +7,8 @@ has, what the anonymous key may do) is asked over plain HTTP.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,14 +19,14 @@ import jwt
 from deployments.jobs.rows import Bucket
 from pipeline.errors import GlimpseError, Unavailable
 from serve_app.cli.doctor import cycles, schema_checks
-from serve_app.cli.doctor.checks import Finding, Status, Step, failed, ok, skipped, warning
+from serve_app.cli.doctor.checks import Finding, Round, Status, Step, failed, ok, skipped, warning
 from serve_app.settings import Environment
 from serve_app.stores import SupabaseSettings
 from serve_app.stores.opened import ServedStore
 from serve_app.stores.supabase import proxy_for
 from serve_app.stores.supabase.transport import Patience
 
-__all__ = ["check_environment", "check_key_kind", "supabase_steps"]
+__all__ = ["SupabaseRound", "check_environment", "check_key_kind"]
 
 _DASHBOARD = "the dashboard under Project Settings, API Keys"
 _SET_KEY = f"Set SUPABASE_SERVICE_ROLE_KEY to the secret key (sb_secret_...) from {_DASHBOARD}."
@@ -44,13 +44,6 @@ _PATIENCE = Patience(tries=2, file_tries=2, files_s=20.0)
 
 #: PostgREST's word for a function that is not there, and PostgreSQL's for a missing right.
 _NO_FUNCTION, _NO_RIGHTS = "PGRST202", "42501"
-
-
-@asynccontextmanager
-async def supabase_steps(env: Environment) -> AsyncIterator[Sequence[Step]]:
-    """The steps in order; leaving the context closes what they opened."""
-    async with AsyncExitStack() as stack:
-        yield _Project(env, stack).steps()
 
 
 def check_environment(env: Environment) -> Finding:
@@ -104,51 +97,68 @@ def _check_claims(claims: Mapping[str, Any], url: str) -> Finding:
     return ok("JWT of the service role")
 
 
-class _Project:
-    """One round of checks; what a step has learnt, later ones use."""
+class _Answer:
+    """An answer over HTTP; `body` is None where it is not JSON."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.status = response.status_code
+        self.is_success = response.is_success
+        self.body: Any = None
+        with suppress(ValueError):
+            self.body = response.json()
+        error = self.body if isinstance(self.body, dict) else {}
+        self.code = str(error.get("code", ""))
+        self.message = str(error.get("message", "no reason"))
+
+    def names(self, field: str) -> set[str]:
+        """A field of the rows of a listing; nothing of an error."""
+        rows = self.body if isinstance(self.body, list) else []
+        return {str(row.get(field)) for row in rows}
+
+
+class SupabaseRound(Round):
+    """Of a project: rows and files through the store, the rest over plain HTTP."""
 
     def __init__(self, env: Environment, stack: AsyncExitStack) -> None:
-        self._env = env
-        self._stack = stack
+        super().__init__(env, stack)
         self._key = env.supabase_service_role_key.strip()
         self._url = env.supabase_url.strip().rstrip("/")
-        #: The answer of `inspect_v1`, and our clock before and after it.
-        self._seen: Mapping[str, Any] = {}
-        self._asked = (0.0, 0.0)
         self._http: httpx.AsyncClient | None = None
         self._store: ServedStore | None = None
 
     def steps(self) -> Sequence[Step]:
-        """In order."""
-        environment, known = ("environment",), ("migrations",)
+        environment, inspected = ("environment",), ("migrations",)
+        files = (
+            Step(f"files in {bucket}", partial(self._files, bucket), inspected, _LOGS, None)
+            for bucket in Bucket
+        )
         return (
             Step("environment", lambda: check_environment(self._env)),
             Step("key kind", lambda: check_key_kind(self._key, self._url), environment),
             Step("reachability", self._reachability, environment, _RUNNING),
             Step("key", self._accepted, ("key kind", "reachability"), _RUNNING),
             Step("migrations", self._migrations, ("key",), _RUNNING),
-            Step("tables", lambda: schema_checks.check_tables(self._seen), known),
-            Step("functions", lambda: schema_checks.check_functions(self._seen), known),
-            Step("policies", lambda: schema_checks.check_policies(self._seen), known),
-            Step("buckets", lambda: schema_checks.check_buckets(self._seen), known),
-            Step("rows", self._rows, known, _LOGS, None),
-            *(
-                Step(f"files in {bucket}", partial(self._files, bucket), known, _LOGS, None)
-                for bucket in Bucket
+            Step("tables", lambda: schema_checks.check_tables(self._inspected), inspected),
+            Step("functions", lambda: schema_checks.check_functions(self._inspected), inspected),
+            Step("policies", lambda: schema_checks.check_policies(self._inspected), inspected),
+            Step("buckets", lambda: schema_checks.check_buckets(self._inspected), inspected),
+            Step("rows", self._rows, inspected, _LOGS, None),
+            *files,
+            Step("anonymous key", self._anonymous, inspected, _LOGS, None),
+            Step(
+                "clock", lambda: cycles.check_clock(self._inspected["now"], *self._asked), inspected
             ),
-            Step("anonymous key", self._anonymous, known, _LOGS, None),
-            Step("clock", lambda: cycles.check_clock(self._seen["now"], *self._asked), known),
         )
 
     async def _reachability(self) -> Finding:
         """Somebody answers as Supabase does; whether the key is right is the next question."""
-        response = await self._rpc("schema_version_v1")
-        status, body = response.status_code, _json(response)
+        answer = await self._rpc("schema_version_v1")
+        status, body = answer.status, answer.body
         if status >= 500:
-            return failed(f"HTTP {status} ({_message(body)})", _RUNNING)
+            return failed(f"HTTP {status} ({answer.message})", _RUNNING)
         # The gateway says `message`, PostgREST `code` too; a 404 of others looks like the former.
         if not isinstance(body, str) and not (
-            _code(body) or ("message" in (body or {}) and status != 404)
+            answer.code or ("message" in (body or {}) and status != 404)
         ):
             return failed(f"{self._url} answers, and is no Supabase (HTTP {status})", _SET_URL)
         ms = await cycles.latency(partial(self._rpc, "schema_version_v1"))
@@ -156,24 +166,25 @@ class _Project:
 
     async def _accepted(self) -> Finding:
         before = time.time()
-        response = await self._rpc("inspect_v1")
+        answer = await self._rpc("inspect_v1")
         self._asked = before, time.time()
-        body = _json(response)
-        if response.status_code == 200:
-            self._seen = body
-            if body["role"] != "service_role":
-                return failed(f"the key has the role {body['role']}", _SET_KEY)
+        if answer.status == 200:
+            self._inspected = answer.body
+            if answer.body["role"] != "service_role":
+                return failed(f"the key has the role {answer.body['role']}", _SET_KEY)
             return ok("accepted, role service_role")
-        if _code(body) == _NO_FUNCTION:
+        if answer.code == _NO_FUNCTION:
             return ok("accepted")
-        return failed(f"refused: {_message(body)}", _SET_KEY)
+        return failed(f"refused: {answer.message}", _SET_KEY)
 
     async def _migrations(self) -> Finding:
-        if self._seen:
-            return schema_checks.check_version(self._seen["schema_version"], schema_checks.PASTE)
-        body = _json(await self._rpc("schema_version_v1"))
-        told = f"at migration {body}" if isinstance(body, str) else "there are none"
-        return failed(f"{told}; there is no function inspect_v1", schema_checks.PASTE)
+        if self._inspected:
+            return schema_checks.check_version(
+                self._inspected["schema_version"], schema_checks.PASTE
+            )
+        version = (await self._rpc("schema_version_v1")).body
+        state = f"at migration {version}" if isinstance(version, str) else "there are none"
+        return failed(f"{state}; there is no function inspect_v1", schema_checks.PASTE)
 
     async def _rows(self) -> Finding:
         return await cycles.check_rows((await self._opened()).records)
@@ -190,15 +201,15 @@ class _Project:
         if key == self._key or check_key_kind(key, self._url).status is not Status.FAILED:
             return failed("SUPABASE_ANON_KEY holds a key that may do everything", _SET_ANON)
         asked = await self._rpc("inspect_v1", key)
-        if asked.status_code in (401, 403) and _code(_json(asked)) != _NO_RIGHTS:
-            return failed(f"refused: {_message(_json(asked))}", _SET_ANON)
+        if asked.status in (401, 403) and asked.code != _NO_RIGHTS:
+            return failed(f"refused: {asked.message}", _SET_ANON)
         store, bucket, project_id = await self._opened(), Bucket.UPLOADS, cycles.new_id()
         path = f"{project_id}/private.png"
         async with cycles.removing_files(store.blobs, bucket, project_id):
             await store.blobs.put(bucket, path, b"private", "image/png")
             never, reads = await self._probe(key, bucket, path)
         found = f"anybody who has the key can {', '.join([*never, *reads])}"
-        if never or (reads and not schema_checks.has_demo(self._seen)):
+        if never or (reads and not schema_checks.has_demo(self._inspected)):
             return failed(found, schema_checks.PASTE_AGAIN)
         if reads:
             return warning(f"{found}: the demo policies are in force", schema_checks.CLOSE_DEMO)
@@ -215,23 +226,23 @@ class _Project:
         options = await send("GET", "/rest/v1/jobs?select=options&limit=1")
         written = await send("POST", "/rest/v1/jobs", json={"id": folder})
         claimed = await self._rpc("claim_job_v1", key, p_worker="doctor", p_lease_s=0)
-        buckets = _json(await send("GET", "/storage/v1/bucket"))
+        buckets = await send("GET", "/storage/v1/bucket")
         png = {"Content-Type": "image/png"}
-        place = f"/storage/v1/object/{bucket}/{folder}/anonymous.png"
-        uploaded = await send("POST", place, content=b"anonymous", headers=png)
+        target = f"/storage/v1/object/{bucket}/{folder}/anonymous.png"
+        uploaded = await send("POST", target, content=b"anonymous", headers=png)
         asked = {"prefix": folder, "limit": 10}
-        listed = _json(await send("POST", f"/storage/v1/object/list/{bucket}", json=asked))
+        listed = await send("POST", f"/storage/v1/object/list/{bucket}", json=asked)
         read = await send("GET", f"/storage/v1/object/authenticated/{bucket}/{path}")
         never = {
             "read options of jobs": options.is_success,
-            "write jobs": written.is_success or _code(_json(written)).startswith("23"),
-            "call claim_job_v1": claimed.is_success or _code(_json(claimed)).startswith("GL"),
-            "list buckets": bool({*Bucket} & _named("id", buckets)),
+            "write jobs": written.is_success or written.code.startswith("23"),
+            "call claim_job_v1": claimed.is_success or claimed.code.startswith("GL"),
+            "list buckets": bool({*Bucket} & buckets.names("id")),
             "upload files": uploaded.is_success,
         }
         reads = {
             "read jobs": ids.is_success,
-            "list files": name in _named("name", listed),
+            "list files": name in listed.names("name"),
             "read files": read.is_success,
         }
         return [what for what, can in never.items() if can], [w for w, can in reads.items() if can]
@@ -244,12 +255,10 @@ class _Project:
             self._store = await self._stack.enter_async_context(settings.open())
         return self._store
 
-    async def _rpc(self, function: str, key: str = "", **arguments: Any) -> httpx.Response:
+    async def _rpc(self, function: str, key: str = "", **arguments: Any) -> _Answer:
         return await self._send("POST", f"/rest/v1/rpc/{function}", key=key, json=arguments)
 
-    async def _send(
-        self, method: str, path: str, *, key: str = "", **options: Any
-    ) -> httpx.Response:
+    async def _send(self, method: str, path: str, *, key: str = "", **options: Any) -> _Answer:
         """One request; another connection is tried where none came about."""
         if self._http is None:
             client = httpx.AsyncClient(
@@ -261,29 +270,8 @@ class _Project:
         key = key or self._key
         headers = {"apikey": key, "Authorization": f"Bearer {key}", **options.pop("headers", {})}
         try:
-            return await self._http.request(method, path, headers=headers, **options)
+            return _Answer(await self._http.request(method, path, headers=headers, **options))
         except httpx.TimeoutException as error:
             raise Unavailable(f"{self._url} does not answer in time.") from error
         except httpx.TransportError as error:
             raise Unavailable(f"{self._url} cannot be reached: {error or repr(error)}") from error
-
-
-def _json(response: httpx.Response) -> Any:
-    """The body, None where it is not JSON."""
-    try:
-        return response.json()
-    except ValueError:
-        return None
-
-
-def _code(body: Any) -> str:
-    return str(body.get("code", "")) if isinstance(body, dict) else ""
-
-
-def _message(body: Any) -> str:
-    return str(body.get("message", "no reason")) if isinstance(body, dict) else "no reason"
-
-
-def _named(field: str, rows: Any) -> set[str]:
-    """A field of the rows of a listing; nothing of an error."""
-    return {str(row.get(field)) for row in rows} if isinstance(rows, list) else set()

@@ -12,7 +12,7 @@ from deployments.jobs.rows import Bucket
 from serve_app.cli.doctor import cycles
 from serve_app.cli.doctor import postgres_checks as postgres
 from serve_app.cli.doctor.checks import run_steps
-from serve_app.cli.doctor.postgres_checks import check_disk, postgres_steps
+from serve_app.cli.doctor.postgres_checks import PostgresRound, check_disk
 from serve_app.cli.supabase_command import setup_sql
 from serve_app.settings import Environment
 from serve_app.stores import EmbeddedPostgres, StoreSettings
@@ -231,7 +231,7 @@ async def test_mistakes_of_a_check_come_out(database: str, monkeypatch: pytest.M
         raise KeyError("now")
 
     monkeypatch.setattr(cycles, "check_clock", mistaken)
-    async with postgres_steps(Environment()) as steps:
+    async with PostgresRound.steps_of(Environment()) as steps:
         with pytest.raises(KeyError):
             async for _ in run_steps(steps):
                 pass
