@@ -65,11 +65,11 @@ class Ingress:
         async def readiness() -> Mapping[str, str]:
             states = await _deployment_states(app_name)
             hosts = {name: h for name, h in self._hosts.items() if states.get(name) == "ok"}
-            told = await asyncio.gather(*(readiness_of(host) for host in hosts.values()))
+            answers = await asyncio.gather(*(readiness_of(host) for host in hosts.values()))
             return {
                 "store": await store_state(store),
                 **states,
-                **dict(zip(hosts, told, strict=True)),
+                **dict(zip(hosts, answers, strict=True)),
             }
 
         services = Services(
@@ -112,8 +112,8 @@ async def _deployment_states(app_name: str) -> dict[str, str]:
     states = {}
     for name, deployment in application.deployments.items():
         healthy = deployment.status.value == "HEALTHY"
-        told = deployment.message or deployment.status.value
-        states[name] = "ok" if healthy else told
+        reason = deployment.message or deployment.status.value
+        states[name] = "ok" if healthy else reason
     if application.status is not ApplicationStatus.RUNNING:
         states["application"] = application.message or application.status.value
     return states

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-# Ray runs whatever its ports are told, so a local cluster must listen on loopback only; by default
+# Ray runs whatever its ports receive, so a local cluster must listen on loopback only; by default
 # scheduler, object store and agents listen on all interfaces. Ray reads this variable, which it
 # sets by itself on macOS, when it is imported.
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
@@ -143,7 +143,7 @@ def _lacks(url: str) -> dict[str, str]:
         checks: dict[str, str] = answer.json()["checks"]
     except (httpx.HTTPError, ValueError, KeyError) as error:
         raise Unavailable(f"The service started and does not answer: {error!r}") from error
-    return {name: told for name, told in checks.items() if told != "ok"}
+    return {name: state for name, state in checks.items() if state != "ok"}
 
 
 def _require_free(host: str, port: int) -> None:
@@ -161,5 +161,5 @@ def _reason(error: RuntimeError) -> str:
         application = serve.status().applications[APP_NAME]
     except (KeyError, RuntimeError, ray.exceptions.RayError):
         return str(error)
-    told = [d.message for d in application.deployments.values() if d.message]
-    return "\n".join(told) or application.message or str(error)
+    messages = [d.message for d in application.deployments.values() if d.message]
+    return "\n".join(messages) or application.message or str(error)

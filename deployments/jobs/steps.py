@@ -21,20 +21,15 @@ from deployments.jobs.rows import Bucket, Job, JobKind
 from pipeline.errors import NotGeneratedYet, OutOfMemory
 from pipeline.file_types import find_format
 from pipeline.flow.generate import generate
+from pipeline.flow.intake import stored_cutout
 from pipeline.flow.refine import refine
-from pipeline.imaging.images import decode_png, frame_object
 from pipeline.options import SPLAT_LIMITS, ExportOptions, GenerateOptions, RefineOptions
 from pipeline.ports import Ports
-from pipeline.types import Cutout
 
 __all__ = ["STEPS", "Step", "ran_out_of_memory"]
 
 #: The work of one kind of job; the document that the job's row keeps as its result.
 Step = Callable[[Attempt, Ports, PictureSize | None], Awaitable[dict[str, Any]]]
-
-#: Size in pixels of the cut-out handed to the view synthesiser; twice the size of a view, so that
-#: an engine that textures a surface with it does not lose detail. Others scale it down.
-_CUTOUT_SIZE = 512
 
 
 def ran_out_of_memory(job: Job) -> bool:
@@ -54,7 +49,7 @@ async def _generate(attempt: Attempt, ports: Ports, pictures: PictureSize | None
         )
     project = attempt.detail.project
     png = await attempt.files.get(Bucket.PROCESSED, project.processed_path)
-    cutout = await asyncio.to_thread(_cutout, png, project.background_engine)
+    cutout = await asyncio.to_thread(stored_cutout, png, project.background_engine)
     journal = StoreGenerateJournal(attempt)
     try:
         result = await generate(cutout, options, ports, journal)
@@ -66,11 +61,6 @@ async def _generate(attempt: Attempt, ports: Ports, pictures: PictureSize | None
     return generate_document(
         result, newest, background=cutout.engine, seed=options.seed, notes=notes
     )
-
-
-def _cutout(png: bytes, engine: str) -> Cutout:
-    rgba = decode_png(png)
-    return frame_object(rgba[..., :3], rgba[..., 3], size=_CUTOUT_SIZE, engine=engine)
 
 
 async def _refine(attempt: Attempt, ports: Ports, pictures: PictureSize | None) -> dict[str, Any]:

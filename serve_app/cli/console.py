@@ -1,11 +1,11 @@
 """What a run looks like in a terminal: a bar per stage, a table at the end, errors as sentences.
 
-It draws what it is told and computes nothing.
+It draws what it is given and computes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import typer
@@ -25,7 +25,7 @@ from rich.table import Table
 
 from pipeline.errors import GlimpseError
 
-__all__ = ["StageBars", "errors_as_sentences", "stage_bars", "summary_table"]
+__all__ = ["StageBars", "errors_as_sentences", "scores_table", "stage_bars", "summary_table"]
 
 
 @contextmanager
@@ -109,3 +109,19 @@ def summary_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[st
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def scores_table(iterations: Iterable[tuple[int, float, float, float, bool]]) -> Table:
+    """Number, PSNR, SSIM, quality of iterations, and whether each was accepted."""
+    columns = ("iteration", "PSNR dB:", "SSIM:", "quality:", "")
+    rows = [
+        (
+            str(number),
+            f"{psnr:.2f}",
+            f"{ssim:.4f}",
+            f"{quality:.4f}",
+            "accepted" if accepted else "rolled back",
+        )
+        for number, psnr, ssim, quality, accepted in iterations
+    ]
+    return summary_table("Scores on held-out views", columns, rows)

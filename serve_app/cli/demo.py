@@ -21,7 +21,7 @@ from pipeline.file_types import FORMATS
 from pipeline.flow.generate import STAGE_SPANS
 from pipeline.flow.refine import ITERATION_SPANS
 from serve_app.cli.client import Client
-from serve_app.cli.console import StageBars, stage_bars, summary_table
+from serve_app.cli.console import StageBars, scores_table, stage_bars, summary_table
 from serve_app.server import running_service
 from serve_app.settings import AppArgs
 
@@ -173,18 +173,8 @@ def _print_tables(
     )
     rows.append(("previews", f"{pictures_s:.1f}", engines["splats"]))
     console.print(summary_table("Stages", ("stage", "seconds:", "engine"), rows))
-    metrics = [
-        (
-            str(m["iteration_number"]),
-            f"{m['psnr']:.2f}",
-            f"{m['ssim']:.4f}",
-            f"{m['overall_quality']:.4f}",
-            "accepted" if m["accepted"] else "rolled back",
-        )
-        for m in status["iterations"]
-    ]
-    columns = ("iteration", "PSNR dB:", "SSIM:", "quality:", "")
-    console.print(summary_table("Scores on held-out views", columns, metrics))
+    names = ("iteration_number", "psnr", "ssim", "overall_quality", "accepted")
+    console.print(scores_table(tuple(m[name] for name in names) for m in status["iterations"]))
     for note in generated["result"]["notes"]:
         console.print(f"[yellow]Note:[/] {note}")
     rows_of_files = [(str(p), f"{p.stat().st_size / 1e6:.2f}") for p in listed]

@@ -119,8 +119,8 @@ def serve(
         ) as service:
             if service.lacks:
                 console.print(f"[yellow]Not ready[/] at {service.url}; it goes on looking for:")
-                for name, told in service.lacks.items():
-                    console.print(f"  {name}: {escape(told)}", soft_wrap=True)
+                for name, lack in service.lacks.items():
+                    console.print(f"  {name}: {escape(lack)}", soft_wrap=True)
             else:
                 console.print(f"Ready after {service.started_in_s:.1f} s at {service.url}")
             console.print(f"API documentation at {service.url}/docs")
@@ -128,8 +128,8 @@ def serve(
                 console.print(
                     f"Ray dashboard at {service.dashboard_url}, its token in ~/.ray/auth_token"
                 )
-            place = args.supabase_url or args.asset_dir.resolve()
-            console.print(f"Data in {place}. Ctrl-C stops the service.")
+            data = args.supabase_url or args.asset_dir.resolve()
+            console.print(f"Data in {data}. Ctrl-C stops the service.")
             _wait_for_signal()
             console.print("Stopping ...")
 

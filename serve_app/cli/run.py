@@ -21,7 +21,7 @@ from pipeline.control import Progress, Report
 from pipeline.file_types import FORMATS
 from pipeline.flow.folder_journal import FolderJournal, StageSeconds
 from pipeline.flow.generate import GenerateResult, generate
-from pipeline.flow.intake import Upload, prepare_upload
+from pipeline.flow.intake import Upload, prepare_upload, stored_cutout
 from pipeline.flow.local import build_ports
 from pipeline.flow.manifest import (
     MANIFEST_FILE,
@@ -37,12 +37,12 @@ from pipeline.flow.previews import make_previews
 from pipeline.flow.refine import RefineResult, refine
 from pipeline.geometry.cameras import held_out_cameras
 from pipeline.imaging.contact_sheet import contact_sheet
-from pipeline.imaging.images import decode_png, frame_object
+from pipeline.imaging.images import decode_png
 from pipeline.journals import Candidate, IterationOutcome
 from pipeline.options import ExportOptions, GenerateOptions, RefineOptions
 from pipeline.ports import Ports
-from pipeline.types import Cutout, SplatModel
-from serve_app.cli.console import StageBars, stage_bars, summary_table
+from pipeline.types import SplatModel
+from serve_app.cli.console import StageBars, scores_table, stage_bars, summary_table
 from serve_app.settings import Environment
 
 __all__ = [
@@ -55,9 +55,6 @@ __all__ = [
     "write_manifest",
 ]
 
-#: The service hands the same size to its engines.
-_CUTOUT_SIZE = 512
-
 
 @dataclass(frozen=True)
 class StepRunner:
@@ -67,18 +64,12 @@ class StepRunner:
     ports: Ports
     journal: FolderJournal
 
-    @property
-    def cutout(self) -> Cutout:
-        """What views are made of."""
-        rgba = decode_png(self.upload.processed_png)
-        engine = self.upload.engine
-        return frame_object(rgba[..., :3], rgba[..., 3], size=_CUTOUT_SIZE, engine=engine)
-
     async def generate(self, options: GenerateOptions) -> GenerateResult:
         """A new model."""
+        cutout = stored_cutout(self.upload.processed_png, self.upload.engine)
         engines = {"background": self.upload.engine}
         self.journal.begin(StepKind.GENERATE, options.to_json(), engines)
-        return await generate(self.cutout, options, self.ports, self.journal)
+        return await generate(cutout, options, self.ports, self.journal)
 
     async def refine(self, options: RefineOptions) -> RefineResult:
         """The newest model, refined."""
@@ -205,7 +196,10 @@ async def run_in_process(
     if result.ranking:
         _print_ranking(console, result.ranking)
     if outcomes:
-        _print_scores(console, outcomes)
+        scores = [(o.iteration, o.accepted, o.scores) for o in outcomes]
+        console.print(
+            scores_table((i, s.psnr, s.ssim, s.overall_quality, kept) for i, kept, s in scores)
+        )
     for note in notes:
         console.print(f"[yellow]Note:[/] {escape(note)}")
     console.print(f"{len(model)} splats, seed {seed}. Files under {escape(str(out))}.")
@@ -239,25 +233,6 @@ def _print_ranking(console: Console, ranking: Sequence[Candidate]) -> None:
                     "kept" if c.chosen else escape(c.note),
                 )
                 for c in ranking
-            ],
-        )
-    )
-
-
-def _print_scores(console: Console, outcomes: Sequence[IterationOutcome]) -> None:
-    console.print(
-        summary_table(
-            "Scores on held-out views",
-            ("iteration", "PSNR dB:", "SSIM:", "quality:", ""),
-            [
-                (
-                    str(o.iteration),
-                    f"{o.scores.psnr:.2f}",
-                    f"{o.scores.ssim:.4f}",
-                    f"{o.scores.overall_quality:.4f}",
-                    "accepted" if o.accepted else "rolled back",
-                )
-                for o in outcomes
             ],
         )
     )
