@@ -28,9 +28,13 @@ from pipeline.ports import Ports
 from pipeline.requests import RefineRequest
 from pipeline.splats.render import render_model
 from pipeline.splats.scores import summarise, view_scores
-from pipeline.splats.training.fit import FitOptions, Targets, fit
+from pipeline.splats.training.densify import DefaultStrategy
+from pipeline.splats.training.fit import fit
+from pipeline.splats.training.fit_plan import FitPlan
 from pipeline.splats.training.initialise import splats_from_views
-from pipeline.splats.training.polish import PolishSettings, improve_model
+from pipeline.splats.training.photometric import PhotometricObjective
+from pipeline.splats.training.polish import PolishSettings
+from pipeline.splats.training.targets import Targets
 from pipeline.types import (
     SH_C0,
     Cameras,
@@ -42,6 +46,7 @@ from pipeline.types import (
     ViewSet,
 )
 from tests.fakes import MemoryJournal
+from tests.oracles.bare_rounds import BareRound
 from tests.oracles.objects import Object, bumpy_sphere, mug, photograph, printed_box, torus
 from tests.oracles.shells import shell
 
@@ -100,9 +105,14 @@ def coarse_model(scene: Scene) -> SplatModel:
     """A short fit of few splats to blurred views."""
     soft = np.stack([cv2.GaussianBlur(image, (0, 0), 3.5) for image in scene.views.images])
     views = replace(scene.views, images=soft)
-    options = FitOptions(iterations=30, num_gaussians=6000)
-    start = splats_from_views(views, scene.depths, count=options.start_count, seed=0)
-    return fit(start, Targets.of_views(views), options, Control()).model
+    return fitted(views, scene.depths, FitPlan(num_gaussians=6000, iterations=30))
+
+
+def fitted(views: ViewSet, depths: DepthMaps, plan: FitPlan) -> SplatModel:
+    strategy = DefaultStrategy()
+    start = splats_from_views(views, depths, count=strategy.start_count(plan), seed=0)
+    objective = PhotometricObjective(Targets.of_views(views))
+    return fit(start, objective, plan, strategy, Control()).model
 
 
 def refined(
@@ -176,23 +186,21 @@ def _orderings() -> list[Row]:
     elsewhere = views_from(truth, held_out_cameras())
     other, _ = photograph(bumpy_sphere(), rig_cameras())
     targets = flawed(views, other)
-    plain = PolishSettings(
-        with_exposures=False, with_weights=False, with_geometry=False, anchor_weight=0.0
-    )
+    free = PolishSettings(anchor_weight=0.0)
     methods = {
-        "colours only": plain,
-        "+ exposures": replace(plain, with_exposures=True),
-        "+ weights": replace(plain, with_exposures=True, with_weights=True),
-        "+ geometry": replace(PolishSettings(), anchor_weight=0.0),
-        "the method": PolishSettings(),
+        "colours only": BareRound(free),
+        "+ exposures": BareRound(free, exposures=True),
+        "+ weights": BareRound(free, exposures=True, weights=True),
+        "+ geometry": BareRound(free, exposures=True, weights=True, geometry=True),
+        "the method": BareRound(exposures=True, weights=True, geometry=True),
     }
     rows = [Row("900 splats: coarse", psnr_of(coarse, elsewhere), "dB")]
     found = {}
-    for name, settings in methods.items():
+    for name, method in methods.items():
         model = coarse
         for seed in range(3):
             request = RefineRequest(model, targets, targets.images[:0], (), 0.01, 120, seed)
-            model = improve_model(request, Control(), settings).model
+            model = method.improve(request)
         found[name] = psnr_of(model, elsewhere)
         rows.append(Row(f"900 splats: {name}", found[name], "dB"))
     behind = max(found.values()) - found["the method"]
@@ -216,9 +224,8 @@ def _hopeless(scene: Scene) -> list[Row]:
 def _fits(scenes: dict[str, Scene]) -> list[Row]:
     found, slowest = [], 0.0
     for scene in scenes.values():
-        options, started = FitOptions(), time.perf_counter()
-        start = splats_from_views(scene.views, scene.depths, count=options.start_count, seed=0)
-        model = fit(start, Targets.of_views(scene.views), options, Control()).model
+        started = time.perf_counter()
+        model = fitted(scene.views, scene.depths, FitPlan())
         slowest = max(slowest, time.perf_counter() - started)
         found.append(psnr_of(model, scene.elsewhere))
     mean = float(np.mean(found))

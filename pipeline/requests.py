@@ -114,14 +114,12 @@ class Improvement:
         model: the candidate; as many splats as before.
         view_weights: float32 [O], how far each original target was trusted at the end, 0..1.
         enhanced_weights: float32 [E], the same of the enhanced targets.
-        exposures: float32 [O, 3, 4], the colour map from the model to each original target.
         parameters: what the engine used, JSON-ready (rates, loss weights, steps).
     """
 
     model: SplatModel
     view_weights: FloatArray
     enhanced_weights: FloatArray
-    exposures: FloatArray
     parameters: dict[str, Any] = field(default_factory=dict)
 
 

@@ -177,7 +177,6 @@ class FakeModels:
             model=some_model(seed=request.seed),
             view_weights=np.linspace(0.5, 1, count, dtype=np.float32),
             enhanced_weights=np.linspace(0.2, 0.9, len(request.enhanced), dtype=np.float32),
-            exposures=np.tile(np.eye(3, 4, dtype=np.float32), (count, 1, 1)),
             parameters={"steps": request.iterations},
         )
 

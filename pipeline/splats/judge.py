@@ -16,7 +16,7 @@ from pipeline.requests import References
 from pipeline.splats.floaters import floater_share
 from pipeline.splats.render import Rendering, render_model
 from pipeline.splats.scores import LpipsLike, psnr, summarise, view_scores
-from pipeline.splats.warp import cross_view_error, low_pass
+from pipeline.splats.view_consistency import cross_view_error, low_pass
 from pipeline.types import FloatArray, Scores, SplatModel, UInt8Array, ViewSet
 
 __all__ = ["LpipsLike", "depth_error", "exposure_gains", "judge_model", "rig_consistency"]

@@ -18,8 +18,11 @@ from pipeline.geometry.frames import settle
 from pipeline.requests import FitRequest, Improvement, References, RefineRequest, Renders
 from pipeline.splats.judge import LpipsLike, judge_model
 from pipeline.splats.render import render_model
-from pipeline.splats.training.fit import FitOptions, fit
+from pipeline.splats.training.densify import DefaultStrategy
+from pipeline.splats.training.fit import fit
+from pipeline.splats.training.fit_plan import FitPlan, Strategy
 from pipeline.splats.training.initialise import splats_from_views
+from pipeline.splats.training.photometric import PhotometricObjective
 from pipeline.splats.training.polish import improve_model
 from pipeline.splats.training.targets import Targets
 from pipeline.types import Cameras, DepthMaps, FloatArray, Scores, SplatModel, UInt8Array, ViewSet
@@ -45,13 +48,8 @@ class SplatsOnDevice(ABC):
         """For manifests and logs."""
 
     @abstractmethod
-    def _start_count(self, request: FitRequest) -> int:
-        """How many splats the fit wants to begin with."""
-
-    @abstractmethod
-    def _fit(
-        self, initial: SplatModel, targets: Targets, request: FitRequest, control: Control
-    ) -> SplatModel: ...
+    def _plan(self, request: FitRequest) -> tuple[FitPlan, Strategy]:
+        """How the first fit goes."""
 
     def reconstruct(self, request: FitRequest, control: Control) -> SplatModel:
         """Place splats on the depth maps of the shown views and fit them to these views.
@@ -70,16 +68,20 @@ class SplatsOnDevice(ABC):
         views, depths = _with_auxiliary(
             replace(request.views.select(shown), auxiliary=request.views.auxiliary), depths
         )
+        plan, strategy = self._plan(request)
         initial = splats_from_views(
             views,
             depths,
-            count=self._start_count(request),
+            count=strategy.start_count(plan),
             seed=request.seed,
             control=control.part(0.0, _PLACED),
         )
-        targets = Targets.of_views(views)
+        control = control.part(_PLACED, 1.0)
         with self._device.reporting_full_memory("The splat fit"):
-            return settle(self._fit(initial, targets, request, control.part(_PLACED, 1.0)))
+            targets = Targets.of_views(views, self._device.torch_device)
+            objective = PhotometricObjective(targets)
+            fitted = fit(initial, objective, plan, strategy, control, self._device)
+        return settle(fitted.model)
 
     def improve(self, request: RefineRequest, control: Control) -> Improvement:
         """One refinement round; see `pipeline.splats.training.polish.improve_model`.
@@ -88,7 +90,7 @@ class SplatsOnDevice(ABC):
             OutOfMemory: the device is too small.
         """
         with self._device.reporting_full_memory("A refinement round"):
-            improvement = improve_model(request, control, device=self._device.torch_device)
+            improvement = improve_model(request, control, device=self._device)
         return replace(improvement, model=settle(improvement.model))
 
     def render(self, model: SplatModel, cameras: Cameras, *, with_depth: bool = False) -> Renders:
@@ -116,7 +118,7 @@ class SplatsOnDevice(ABC):
 
 
 class CpuSplats(SplatsOnDevice):
-    """Engine "cpu": the C++ rasteriser, every core of the process, one view per step."""
+    """Engine "cpu": the C++ rasteriser, every core of the process, one view in every step."""
 
     name = "cpu-rasteriser"
 
@@ -124,19 +126,9 @@ class CpuSplats(SplatsOnDevice):
         """Without `lpips` no score has an LPIPS."""
         super().__init__(Device(torch.device("cpu"), Precision.FP32), lpips)
 
-    def _start_count(self, request: FitRequest) -> int:
-        return self._options(request).start_count
-
-    def _fit(
-        self, initial: SplatModel, targets: Targets, request: FitRequest, control: Control
-    ) -> SplatModel:
-        return fit(initial, targets, self._options(request), control).model
-
-    @staticmethod
-    def _options(request: FitRequest) -> FitOptions:
-        return FitOptions(
-            num_gaussians=request.num_gaussians, iterations=request.iterations, seed=request.seed
-        )
+    def _plan(self, request: FitRequest) -> tuple[FitPlan, Strategy]:
+        plan = FitPlan(request.num_gaussians, request.iterations, request.seed)
+        return plan, DefaultStrategy()
 
 
 def _joined(views: ViewSet) -> ViewSet:

@@ -7,8 +7,8 @@ engine.
 from __future__ import annotations
 
 import numpy as np
+import torch
 
-from pipeline.control import Control
 from pipeline.device import Device
 from pipeline.engines.splats.cpu_splats import SplatsOnDevice
 from pipeline.errors import InvalidOption
@@ -16,12 +16,21 @@ from pipeline.geometry.cameras import rig_cameras
 from pipeline.requests import FitRequest
 from pipeline.splats.judge import LpipsLike
 from pipeline.splats.render import render_model
-from pipeline.splats.training.batch_fit import STRATEGIES, BatchFitOptions, fit_in_batches
-from pipeline.splats.training.optimiser import LearningRates, Optimiser
+from pipeline.splats.training.densify import DefaultStrategy
+from pipeline.splats.training.fit import take_step
+from pipeline.splats.training.fit_plan import FitPlan, Strategy
+from pipeline.splats.training.mcmc import McmcStrategy
+from pipeline.splats.training.optimiser import ALL_VIEWS, Optimiser
+from pipeline.splats.training.photometric import PhotometricObjective
 from pipeline.splats.training.targets import Targets
 from pipeline.types import SplatModel
 
-__all__ = ["GsplatSplats"]
+__all__ = ["STRATEGIES", "GsplatSplats"]
+
+STRATEGIES: dict[str, Strategy] = {
+    "mcmc": McmcStrategy(),
+    "default": DefaultStrategy(every=15, prunes_late=False),
+}
 
 _WARM_UP_SIZE = 32
 
@@ -40,15 +49,14 @@ class GsplatSplats(SplatsOnDevice):
         Args:
             device: splats are optimised in fp32, whatever its precision.
             lpips: without one no score has an LPIPS.
-            strategy: how splats come and go, one of
-            `pipeline.splats.training.batch_fit.STRATEGIES`.
+            strategy: how splats come and go, one of `STRATEGIES`.
 
         Raises:
             InvalidOption: there is no such strategy.
         """
         super().__init__(device, lpips)
         if strategy not in STRATEGIES:
-            raise InvalidOption(f"strategy must be one of {STRATEGIES}, got {strategy!r}")
+            raise InvalidOption(f"strategy must be one of {(*STRATEGIES,)}, got {strategy!r}")
         self._strategy = strategy
 
     @property
@@ -64,7 +72,6 @@ class GsplatSplats(SplatsOnDevice):
         """
         cameras = rig_cameras(_WARM_UP_SIZE)
         shape = (len(cameras), _WARM_UP_SIZE, _WARM_UP_SIZE)
-        white = Targets(np.full((*shape, 3), 255, np.uint8), np.zeros(shape, np.uint8), cameras)
         splat = SplatModel(
             means=np.zeros((1, 3), np.float32),
             quats=np.array([[1, 0, 0, 0]], np.float32),
@@ -72,25 +79,21 @@ class GsplatSplats(SplatsOnDevice):
             logit_opacities=np.zeros(1, np.float32),
             sh=np.zeros((1, 1, 3), np.float32),
         )
-        place = self._device.torch_device
+        device = self._device.torch_device
+        white = np.full((*shape, 3), 255, np.uint8), np.zeros(shape, np.uint8)
         with self._device.reporting_full_memory("The splat engine"):
-            optimiser = Optimiser(splat, LearningRates(), device=place, fused=True)
-            optimiser.step(white.tensors(place), list(range(len(cameras))))
-            render_model(splat, cameras, with_depth=True, device=place)
+            objective = PhotometricObjective(Targets.of(*white, cameras, device))
+            batch = next(objective.batches(None, torch.Generator()))
+            take_step(Optimiser(splat, ALL_VIEWS, device=device, fused=True), objective, batch)
+            render_model(splat, cameras, with_depth=True, device=device)
 
-    def _start_count(self, request: FitRequest) -> int:
-        return self._options(request).start_count
-
-    def _fit(
-        self, initial: SplatModel, targets: Targets, request: FitRequest, control: Control
-    ) -> SplatModel:
-        options = self._options(request)
-        return fit_in_batches(initial, targets, options, control, self._device).model
-
-    def _options(self, request: FitRequest) -> BatchFitOptions:
-        return BatchFitOptions(
-            num_gaussians=request.num_gaussians,
-            iterations=request.iterations,
-            seed=request.seed,
-            strategy=self._strategy,
+    def _plan(self, request: FitRequest) -> tuple[FitPlan, Strategy]:
+        plan = FitPlan(
+            request.num_gaussians,
+            request.iterations,
+            request.seed,
+            views_per_step=None,
+            rates=ALL_VIEWS,
+            fused=True,
         )
+        return plan, STRATEGIES[self._strategy]

@@ -1,168 +1,158 @@
-"""Fits splats to images by gradient descent.
+"""The training loop: fits splats to an objective by gradient descent.
 
-It does not know where the first splats or the images come from, nor what is done with the result.
+It does not know what is minimised, how splats come and go, where the first ones come from or what
+is done with the result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import torch
+from torch import Tensor
 
 from pipeline.control import Control
-from pipeline.errors import InvalidOption, ModelFailed
-from pipeline.splats.training.densify import DensifyOptions, GradientTracker, densify, prune
-from pipeline.splats.training.optimiser import LearningRates, Optimiser
-from pipeline.splats.training.targets import Targets
+from pipeline.device import Device, Precision, retry_with_half_batch
+from pipeline.errors import InvalidInput, ModelFailed
+from pipeline.splats.torch_threads import one_torch_thread
+from pipeline.splats.training.fit_plan import Batch, FitPlan, Objective, StepResult, Strategy
+from pipeline.splats.training.optimiser import Optimiser
 from pipeline.types import SplatModel
 
-__all__ = ["START_SHARE", "FitOptions", "FitResult", "Targets", "at_most", "fit"]
+__all__ = ["CPU", "FitResult", "fit", "take_step"]
 
-#: Share of `num_gaussians` that a fit begins with where densification has the time to place the
-#: others. Held-out dB of the coffee cup, the torus and the bumpy sphere on 2026-11-22:
-#:
-#:     splats, steps     start .5               start .6               start 1
-#:      8,000, 100   32.8   32.2   33.0     32.7   32.7   34.3     33.8   33.0   34.7
-#:     20,000, 250   35.7   34.9   36.8     35.6   34.8   37.1     35.4   34.1   36.7
-#:     60,000, 600   36.0   35.5   38.1     35.4   35.1   37.9
-#:
-#: 100 steps have one round: .5 ends there with 5,200 splats; the .6 of that line had three rounds,
-#: every 20 steps. Rounds every fifth of the steps instead of every 50 are the same at 250 steps and
-#: no better at 600 (.6: 35.7, 35.1, 37.8).
-START_SHARE = 0.5
-
-
-@dataclass(frozen=True)
-class FitOptions:
-    """How to fit.
-
-    Attributes:
-        num_gaussians: most splats there may be at any time.
-        iterations: gradient steps, one view each.
-        seed: of view order, backgrounds and splits; equal seeds give equal results, bit by bit,
-            on one machine.
-        learning_rates: at the start.
-        means_decay: the means' rate falls exponentially to this share.
-        alpha_weight: weight of the silhouette beside the photometric loss.
-        sh_degree: 0..3 of the result.
-        densify_every: steps between two rounds of adding and removing splats; 0 = never.
-        densify_until: share of the iterations after which none are added.
-        densify: which splats come and go.
-        random_background: every step draws model and target on a random grey, so that light
-            halos around the object cannot hide in front of white.
-    """
-
-    num_gaussians: int = 20_000
-    iterations: int = 300
-    seed: int = 0
-    learning_rates: LearningRates = field(default_factory=LearningRates)
-    means_decay: float = 0.05
-    alpha_weight: float = 0.1
-    sh_degree: int = 0
-    densify_every: int = 50
-    densify_until: float = 0.7
-    densify: DensifyOptions = field(default_factory=DensifyOptions)
-    random_background: bool = True
-
-    def __post_init__(self) -> None:
-        for name, low in (("num_gaussians", 1), ("iterations", 0), ("densify_every", 0)):
-            if getattr(self, name) < low:
-                raise InvalidOption(f"{name} must be at least {low}, got {getattr(self, name)}")
-        if self.sh_degree not in range(4):
-            raise InvalidOption(f"sh_degree must be 0 to 3, got {self.sh_degree}")
-
-    @property
-    def start_count(self) -> int:
-        """How many splats to begin with: `START_SHARE` of `num_gaussians` where enough rounds of
-        densification follow to place the others, else all."""
-        rounds = 0
-        if self.densify_every:
-            ends = range(self.densify_every, self.iterations + 1, self.densify_every)
-            rounds = sum(self._grows(step) for step in ends)
-        grown = START_SHARE * (1 + self.densify.share) ** rounds
-        share = START_SHARE if grown >= 1 else 1.0
-        return max(1, int(share * self.num_gaussians))
-
-    def _grows(self, step: int) -> bool:
-        """Whether the round after `step` (counted from 1) adds splats."""
-        return (step - 1) / self.iterations < self.densify_until
+CPU = Device(torch.device("cpu"), Precision.FP32)
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """The fitted model, the loss before each step, and how many steps were taken."""
+    """The fitted model and the loss before each step."""
 
     model: SplatModel
     losses: list[float]
-    iterations: int
 
 
-def fit(initial: SplatModel, targets: Targets, options: FitOptions, control: Control) -> FitResult:
-    """Fits `initial` to `targets`.
+def fit(
+    initial: SplatModel,
+    objective: Objective,
+    plan: FitPlan,
+    strategy: Strategy,
+    control: Control,
+    device: Device = CPU,
+) -> FitResult:
+    """Fits `initial` on `device`, where the objective's tensors are.
 
-    Reports the loss and the number of splats after every step, and stops between steps.
+    On the CPU the same seed gives the same result, bit by bit; on a GPU gradients are sums of
+    atomics, and the result is only close. Reports the loss, and the number of splats where the plan
+    limits it, after every step, and stops between steps.
 
     Raises:
         Cancelled: `control` asked for it.
         ModelFailed: there is nothing to fit, or the loss became infinite.
+        OutOfMemory: half of `views_at_once` did not fit on the device either.
     """
-    if len(initial) == 0 or len(targets.cameras) == 0:
+    if len(initial) == 0 or len(objective) == 0:
         raise ModelFailed("A fit needs at least one splat and one view.")
-    generator = torch.Generator().manual_seed(options.seed)
-    optimiser = Optimiser(
-        at_most(initial, options.num_gaussians, generator),
-        options.learning_rates,
-        sh_degree=options.sh_degree,
-    )
-    views = _shuffled(len(targets.cameras), generator)
-    goal = targets.tensors()
-    tracker = GradientTracker(len(optimiser))
+    random = torch.Generator().manual_seed(plan.seed)
+    initial = _selection(initial, plan.num_gaussians or len(initial), random)
+    splats = Optimiser(initial, plan.rates, device=device.torch_device, fused=plan.fused)
+    course = strategy.begin(splats, plan, random)
+    batches = objective.batches(plan.views_per_step, random)
     losses: list[float] = []
-    for step in range(options.iterations):
-        progress = step / options.iterations
-        background = torch.rand(1, generator=generator).expand(3)
-        result = optimiser.step(
-            goal,
-            [next(views)],
-            background=background if options.random_background else None,
-            alpha_weight=options.alpha_weight,
-            means_rate=options.means_decay**progress,
+    at_once = plan.views_at_once
+    for step in range(plan.iterations):
+        control.check()
+        progress = step / plan.iterations
+        scale, means_scale = plan.rate_scale * plan.decay**progress, plan.means_decay**progress
+        batch = next(batches)
+        take = partial(
+            take_step,
+            splats,
+            objective,
+            batch,
+            scale=scale,
+            means_scale=means_scale,
+            penalty=course.penalty,
         )
+        try:
+            if len(batch) == 1:
+                result = take()
+            else:  # what fitted once is where the next step begins
+                result, at_once = _take_in_parts(take, min(at_once, len(batch)), device)
+        except InvalidInput as error:
+            if step == 0:
+                raise
+            # Since the first step, only the parameters have changed.
+            raise ModelFailed(f"The {plan.name} diverged at step {step + 1}: {error}") from error
         # NaN as well: it is not below anything.
         if not result.loss < float("inf"):
-            raise ModelFailed(f"The fit diverged at step {step + 1}: loss {result.loss}.")
+            raise ModelFailed(f"The {plan.name} diverged at step {step + 1}: loss {result.loss}.")
         losses.append(result.loss)
-        tracker.add(result)
-        if options.densify_every and (step + 1) % options.densify_every == 0:
-            if options._grows(step + 1):
-                densify(
-                    optimiser,
-                    tracker,
-                    options.densify,
-                    cap=options.num_gaussians,
-                    generator=generator,
-                )
-            else:
-                prune(optimiser, options.densify)
-            tracker = GradientTracker(len(optimiser))
-        control.step(
-            (step + 1) / options.iterations, "Fitting", loss=result.loss, splats=len(optimiser)
-        )
-    if options.densify_every:
-        prune(optimiser, options.densify)
-    return FitResult(optimiser.model(), losses, len(losses))
+        course.after_step(step + 1, result, plan.rates.means * scale * means_scale)
+        numbers = {"loss": result.loss}
+        if plan.num_gaussians is not None:
+            numbers["splats"] = len(splats)
+        control.step((step + 1) / plan.iterations, plan.message, **numbers)
+    course.finish()
+    return FitResult(splats.model(), losses)
 
 
-def _shuffled(count: int, generator: torch.Generator) -> Iterator[int]:
-    """View indices without end; each round shows every view once, in a new order."""
-    while True:
-        yield from torch.randperm(count, generator=generator).tolist()
+def take_step(
+    splats: Optimiser,
+    objective: Objective,
+    batch: Batch,
+    *,
+    scale: float = 1.0,
+    means_scale: float = 1.0,
+    penalty: Callable[[], Tensor | None] | None = None,
+    at_once: int | None = None,
+) -> StepResult:
+    """One Adam step.
+
+    Args:
+        scale, means_scale: multiply all learning rates, and that of the means once more.
+        penalty: further loss, of the parameters alone; not part of the reported one.
+        at_once: views drawn at once; gradients of the parts are added. None draws all.
+
+    Raises:
+        InvalidInput: the splats or cameras cannot be drawn.
+        torch.OutOfMemoryError: the views did not fit; parameters and moments are as before, and
+            the step can be taken again with fewer at once.
+    """
+    losses, absgrads, radii = [], [], []
+    with one_torch_thread():
+        splats.forget_gradients()  # of a step that did not fit
+        for part in batch.parts(at_once or len(batch)):
+            loss, projection = objective.loss(splats, part)
+            loss = loss * (len(part) / len(batch))
+            torch.autograd.backward([loss])
+            losses.append(loss.detach())
+            absgrads.append(projection.absgrad)
+            radii.append(projection.radii)
+        further = penalty() if penalty is not None else None
+        if further is not None:
+            torch.autograd.backward([further])
+        splats.descend(scale, means_scale)
+        objective.descend()
+        return StepResult(torch.stack(losses).sum().item(), torch.cat(absgrads), torch.cat(radii))
 
 
-def at_most(model: SplatModel, count: int, generator: torch.Generator) -> SplatModel:
+def _take_in_parts(
+    take: Callable[..., StepResult], at_once: int, device: Device
+) -> tuple[StepResult, int]:
+    """A step with so many views at once, or half as many where the device is full; and how many."""
+
+    def work(size: int) -> tuple[StepResult, int]:
+        return take(at_once=size), size
+
+    return retry_with_half_batch(work, at_once, device, "A step of the splat fit")
+
+
+def _selection(model: SplatModel, count: int, random: torch.Generator) -> SplatModel:
     """A random selection of `count` splats, in their order; the model itself if it is smaller."""
     if len(model) <= count:
         return model
-    chosen = torch.randperm(len(model), generator=generator)[:count].sort().values.numpy()
+    chosen = torch.randperm(len(model), generator=random)[:count].sort().values.numpy()
     return model.select(chosen)

@@ -55,9 +55,8 @@ def splats_from_views(
 
     Pixels with confidence and inside of the silhouette are taken into the world. What no view
     shows is closed with the visual hull; where no depth is usable at all, all points are its.
-    The same input and seed give the same splats. For a fit, ask for its `FitOptions.start_count`
-    (`pipeline.splats.training.fit.START_SHARE` of its splats where it has the time to place the
-    others).
+    The same input and seed give the same splats. For a fit, ask for the `start_count` of its
+    strategy.
 
     Args:
         depths: of the same views; depth and confidence [V, H, W].

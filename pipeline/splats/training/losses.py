@@ -120,12 +120,12 @@ class _BlurOfShifts(torch.autograd.Function):
 
 
 def _shifted(images: Tensor, axis: int) -> Tensor:
-    """Weighted sum of `images` moved along `axis` by 0 to 10 places; 10 shorter there."""
+    """Weighted sum of `images` moved along `axis` by 0 to 10 pixels; 10 shorter there."""
     window = _window(torch.float64, torch.device("cpu")).tolist()
     length = images.shape[axis] - TAPS + 1
     total: Tensor = images.narrow(axis, 0, length) * window[0]
-    for place in range(1, TAPS):
-        total.add_(images.narrow(axis, place, length), alpha=window[place])
+    for shift in range(1, TAPS):
+        total.add_(images.narrow(axis, shift, length), alpha=window[shift])
     return total
 
 

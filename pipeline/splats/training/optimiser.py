@@ -1,12 +1,10 @@
-"""The trainable splats: parameters, Adam, one gradient step, adding and removing.
+"""The trainable splats: parameters, Adam, adding and removing.
 
-It does not decide how many steps, which views or when to densify: `pipeline.splats.training.fit`
-and the refine stage do.
+It does not decide what is minimised, how many steps are taken or which splats come and go.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,17 +12,11 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
-from pipeline.errors import InvalidInput, ModelFailed
 from pipeline.splats.rasterize import Projection, RasterRequest, RenderMode, rasterize
-from pipeline.splats.torch_threads import one_torch_thread
-from pipeline.splats.training.losses import photometric_loss, silhouette_loss
-from pipeline.splats.training.targets import TargetTensors
+from pipeline.splats.training.targets import Targets
 from pipeline.types import FloatArray, SplatModel
 
-__all__ = ["GEOMETRY", "LearningRates", "Optimiser", "StepResult"]
-
-#: Parameters that shape the object; the others ("sh0", "sh_rest") colour it.
-GEOMETRY = ("means", "quats", "log_scales", "logit_opacities")
+__all__ = ["ALL_VIEWS", "ONE_VIEW", "REFINEMENT", "LearningRates", "Optimiser"]
 
 _BETAS = (0.9, 0.999)
 _ADAM_EPS = 1e-15
@@ -32,33 +24,21 @@ _ADAM_EPS = 1e-15
 
 @dataclass(frozen=True)
 class LearningRates:
-    """Adam's step sizes, in the unit of each parameter.
+    """Adam's step sizes, in the unit of each parameter; colours are `sh0` and `sh_rest`."""
 
-    Tuned for 300 steps on 16 views at 256 px (`bench/fit.py`), mean held-out PSNR: 36.1 dB; all
-    halved 35.5, all times 1.7 36.0.
-    """
-
-    means: float = 8e-4
-    quats: float = 6e-3
-    log_scales: float = 1.5e-2
-    logit_opacities: float = 5e-2
-    sh0: float = 2e-2
-    sh_rest: float = 1e-3
+    means: float
+    quats: float
+    log_scales: float
+    logit_opacities: float
+    sh0: float
+    sh_rest: float
 
 
-@dataclass(frozen=True)
-class StepResult:
-    """One step: the loss before it and, per splat, the gradient and box of the projection.
-
-    Attributes:
-        loss: mean over the views of the step, with their weights.
-        absgrad: float32 [B, N, 2], absolute screen gradients in pixels^-1, summed over pixels.
-        radii: int32 [B, N, 2], half boxes in pixels, 0 = not seen.
-    """
-
-    loss: float
-    absgrad: Tensor
-    radii: Tensor
+#: Rates of a fit that sees one view in every step, of one that sees all, and of a refinement round
+#: whose `learning_rate` is .01. Measured: docs/decisions.md, "Learning rates".
+ONE_VIEW = LearningRates(8e-4, 6e-3, 1.5e-2, 5e-2, 2e-2, 1e-3)
+ALL_VIEWS = LearningRates(3.2e-3, 2.4e-2, 6e-2, 0.2, 8e-2, 4e-3)
+REFINEMENT = LearningRates(4e-4, 4e-3, 1e-2, 3e-2, 2e-2, 1e-3)
 
 
 class Optimiser:
@@ -80,35 +60,30 @@ class Optimiser:
         model: SplatModel,
         rates: LearningRates,
         *,
-        sh_degree: int | None = None,
         device: torch.device | None = None,
         fused: bool = False,
     ) -> None:
         """
         Args:
             model: the starting point; it is not changed.
-            sh_degree: 0..3 of the result; bands the model lacks start at 0. None keeps its own.
             device: of the parameters, and so of everything a step does; None is the CPU.
             fused: take the steps with torch's fused kernel, one launch per parameter: the same up
                 to rounding.
         """
-        self.sh_degree = model.sh_degree if sh_degree is None else sh_degree
+        self.sh_degree = model.sh_degree
         self.device = device or torch.device("cpu")
         self.steps = 0
         self._rates = rates
         self._fused = fused
-        sh = np.zeros((len(model), (self.sh_degree + 1) ** 2, 3), np.float32)
-        shared = min(sh.shape[1], model.sh.shape[1])
-        sh[:, :shared] = model.sh[:, :shared]
         values = {
             "means": model.means,
             "quats": model.quats,
             "log_scales": model.log_scales,
             "logit_opacities": model.logit_opacities,
-            "sh0": sh[:, :1],
+            "sh0": model.sh[:, :1],
         }
         if self.sh_degree > 0:
-            values["sh_rest"] = sh[:, 1:]
+            values["sh_rest"] = model.sh[:, 1:]
         self.params = {}
         self._moments: dict[str, tuple[Tensor, Tensor]] = {}
         for name, value in values.items():
@@ -122,100 +97,64 @@ class Optimiser:
         first, second = moments or (torch.zeros_like(value), torch.zeros_like(value))
         self._moments[name] = (first.clone(), second.clone())
 
-    def step(
-        self,
-        targets: TargetTensors,
-        views: list[int],
-        *,
-        background: Tensor | None = None,
-        alpha_weight: float = 0.1,
-        geometry_rate: float = 1.0,
-        means_rate: float = 1.0,
-        color_rate: float = 1.0,
-        penalty: Callable[[dict[str, Tensor]], Tensor] | None = None,
-        at_once: int | None = None,
-    ) -> StepResult:
-        """One Adam step towards the views `views` of `targets`.
+    def forget_gradients(self) -> None:
+        for value in self.params.values():
+            value.grad = None
+
+    @torch.no_grad()
+    def descend(self, scale: float = 1.0, means_scale: float = 1.0) -> None:
+        """One Adam step along the gradients that a loss has left, which are forgotten.
+
+        Kingma & Ba 2015, algorithm 1, with one step count for all splats. Not torch.optim.Adam,
+        because splats come and go: their moments are rows here.
 
         Args:
-            views: indices; their losses are averaged with the weights of the targets.
-            background: float32 [3] or one for each view [B, 3], drawn behind splats and targets;
-                white without.
-            alpha_weight: weight of |alpha - mask| beside the photometric loss.
-            geometry_rate: multiplies the learning rates of `GEOMETRY`; 0 freezes the shape.
-            means_rate: multiplies that of the means once more (its decay).
-            color_rate: multiplies the learning rates of the colours; 0 freezes them.
-            penalty: further loss, of the parameters alone; not part of the reported one.
-            at_once: views drawn at once; gradients of the parts are added. None draws all.
-
-        Raises:
-            InvalidInput: model or cameras cannot be drawn; found by the first step.
-            ModelFailed: earlier steps made the splats so.
-            torch.OutOfMemoryError: the views did not fit; parameters and moments are as before, and
-                the step can be taken again with fewer at once.
+            scale: multiplies the learning rates; 0 changes nothing but the moments.
+            means_scale: multiplies that of the means once more.
         """
-        with one_torch_thread():
-            for value in self.params.values():
-                value.grad = None  # of a step that did not fit
-            ground = torch.ones(3, device=self.device) if background is None else background
-            backgrounds = ground.expand(len(views), 3)
-            size = at_once or len(views)
-            parts = [
-                self._pull(
-                    targets,
-                    views[i : i + size],
-                    backgrounds[i : i + size],
-                    alpha_weight,
-                    len(views),
-                )
-                for i in range(0, len(views), size)
-            ]
-            if penalty is not None:
-                torch.autograd.backward([penalty(self.params)])
-            self.descend(geometry_rate=geometry_rate, means_rate=means_rate, color_rate=color_rate)
-            losses, absgrads, radii = zip(*parts, strict=True)
-            return StepResult(
-                torch.stack(losses).sum().item(), torch.cat(absgrads), torch.cat(radii)
-            )
+        self.steps += 1
+        for name, value in self.params.items():
+            if value.grad is None:
+                continue
+            rate = scale * means_scale if name == "means" else scale
+            descend = self._fused_adam if self._fused else self._adam
+            descend(value, value.grad, *self._moments[name], getattr(self._rates, name) * rate)
+            value.grad = None
 
-    def _pull(
-        self,
-        targets: TargetTensors,
-        views: list[int],
-        backgrounds: Tensor,
-        alpha_weight: float,
-        of: int,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Adds the gradients of some of the `of` views of a step; loss, absgrad [B, N, 2], radii
-        [B, N, 2] of this part."""
-        try:
-            image, alpha, projection = self.draw(targets, views, backgrounds)
-        except InvalidInput as error:
-            if self.steps == 0:
-                raise
-            # Since the first step, only the parameters have changed.
-            raise ModelFailed(
-                f"The optimisation diverged at step {self.steps + 1}: {error}"
-            ) from error
-        losses = photometric_loss(image, targets.on(views, backgrounds))
-        losses = losses + alpha_weight * silhouette_loss(alpha[..., 0], targets.alphas[views])
-        loss = (losses * targets.weights[views]).mean() * (len(views) / of)
-        torch.autograd.backward([loss])
-        return loss.detach(), projection.absgrad, projection.radii
-
-    def descend(
-        self, *, geometry_rate: float = 1.0, means_rate: float = 1.0, color_rate: float = 1.0
+    def _adam(
+        self, value: Tensor, gradient: Tensor, first: Tensor, second: Tensor, rate: float
     ) -> None:
-        """One Adam step along the gradients that a caller's loss has left; see `step`."""
-        rates = {
-            "means": geometry_rate * means_rate,
-            **dict.fromkeys(GEOMETRY[1:], geometry_rate),
-        }
-        self._adam({name: rates.get(name, color_rate) for name in self.params})
+        beta1, beta2 = _BETAS
+        correction = (1 - beta2**self.steps) ** 0.5 / (1 - beta1**self.steps)
+        first.lerp_(gradient, 1 - beta1)
+        second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        if rate:
+            value.addcdiv_(first, second.sqrt().add_(_ADAM_EPS), value=-rate * correction)
+
+    def _fused_adam(
+        self, value: Tensor, gradient: Tensor, first: Tensor, second: Tensor, rate: float
+    ) -> None:
+        """The same with torch's functional form, which takes moments as arguments."""
+        adam(
+            [value],
+            [gradient],
+            [first],
+            [second],
+            [],
+            [torch.full((), self.steps - 1.0, device=self.device)],
+            fused=True,
+            amsgrad=False,
+            beta1=_BETAS[0],
+            beta2=_BETAS[1],
+            lr=rate,
+            weight_decay=0.0,
+            eps=_ADAM_EPS,
+            maximize=False,
+        )
 
     def draw(
         self,
-        targets: TargetTensors,
+        targets: Targets,
         views: list[int],
         backgrounds: Tensor,
         *,
@@ -245,54 +184,6 @@ class Optimiser:
             absgrad=True,
         )
         return rasterize(request)
-
-    @torch.no_grad()
-    def _adam(self, rates: dict[str, float]) -> None:
-        """Kingma & Ba 2015, algorithm 1, with one step count for all splats.
-
-        Not torch.optim.Adam, because splats come and go: their moments are rows here.
-        """
-        if self._fused:
-            self._fused_adam(rates)
-            return
-        self.steps += 1
-        beta1, beta2 = _BETAS
-        correction = (1 - beta2**self.steps) ** 0.5 / (1 - beta1**self.steps)
-        for name, value in self.params.items():
-            gradient, (first, second) = value.grad, self._moments[name]
-            if gradient is None:
-                continue
-            first.lerp_(gradient, 1 - beta1)
-            second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-            rate = getattr(self._rates, name) * rates[name] * correction
-            if rate:
-                value.addcdiv_(first, second.sqrt().add_(_ADAM_EPS), value=-rate)
-            value.grad = None
-
-    def _fused_adam(self, rates: dict[str, float]) -> None:
-        """The same with torch's functional form, which takes moments as arguments."""
-        for name, value in self.params.items():
-            if value.grad is None:
-                continue
-            first, second = self._moments[name]
-            adam(
-                [value],
-                [value.grad],
-                [first],
-                [second],
-                [],
-                [torch.full((), float(self.steps), device=self.device)],
-                fused=True,
-                amsgrad=False,
-                beta1=_BETAS[0],
-                beta2=_BETAS[1],
-                lr=getattr(self._rates, name) * rates[name],
-                weight_decay=0.0,
-                eps=_ADAM_EPS,
-                maximize=False,
-            )
-            value.grad = None
-        self.steps += 1
 
     @torch.no_grad()
     def overwrite(self, rows: Tensor, values: dict[str, Tensor]) -> None:

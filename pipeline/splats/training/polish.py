@@ -1,4 +1,4 @@
-"""One refinement round: pulls a model towards originals and enhanced targets it can trust.
+"""One refinement round: pulls a model towards originals and enhanced targets it can believe.
 
 The method is MVCRM as docs/decisions.md describes it: exposure per view, confidence per pixel,
 robust weights per view, anchors. It does not render targets, enhance them or judge the result.
@@ -6,7 +6,8 @@ robust weights per view, anchors. It does not render targets, enhance them or ju
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -14,17 +15,22 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from pipeline.control import Control
-from pipeline.errors import InvalidInput, ModelFailed
+from pipeline.device import Device
 from pipeline.requests import Improvement, RefineRequest
+from pipeline.splats.rasterize import Projection
 from pipeline.splats.render import Rendering, render_model
-from pipeline.splats.torch_threads import one_torch_thread
+from pipeline.splats.target_weights import TargetWeights
+from pipeline.splats.training.fit import CPU, fit
+from pipeline.splats.training.fit_plan import Batch, FitPlan, FixedCount
 from pipeline.splats.training.losses import photometric_loss, silhouette_loss
-from pipeline.splats.training.optimiser import LearningRates, Optimiser
-from pipeline.splats.training.targets import Targets, TargetTensors
-from pipeline.splats.trust import TargetSet, Trust, trust_targets
-from pipeline.types import Cameras, FloatArray, ViewSet
+from pipeline.splats.training.optimiser import REFINEMENT, Optimiser
+from pipeline.splats.training.round_targets import RoundTargets, weigh_round
+from pipeline.types import FloatArray
 
-__all__ = ["PolishSettings", "improve_model"]
+__all__ = ["Exposures", "PolishSettings", "RefinementObjective", "improve_model", "plan_of_round"]
+
+#: `learning_rate` at which the rates are those of `REFINEMENT`.
+_RATES_AT = 0.01
 
 
 @dataclass(frozen=True)
@@ -41,11 +47,9 @@ class PolishSettings:
         anchor_weight: of the difference to the model before the round, seen from the targets'
             cameras at an eighth of the resolution.
         flat_weight: of scale ratios above `max_ratio`: needles.
-        exposure_rate: Adam's step size for the exposures.
+        exposure_rate: Adam's step size for the exposures; 0 keeps those it begins with.
         least_confidence: of a pixel inside the object. At .1 pixels seen at a slant miss too many
             views: .4 to .7 dB less on flawed photographs of a torus and a box at 128 px.
-        with_exposures, with_weights, with_geometry: switches for experiments; a round without them
-            is what other methods do (`python -m bench quality`).
     """
 
     enhanced_share: float = 0.3
@@ -58,19 +62,6 @@ class PolishSettings:
     max_ratio: float = 20.0
     exposure_rate: float = 2e-3
     least_confidence: float = 0.5
-    with_exposures: bool = True
-    with_weights: bool = True
-    with_geometry: bool = True
-
-
-#: Learning rates of a round when `learning_rate` is .01: colours as in a fit, the shape about half
-#: of what a fit starts with. Coarse torus and mug, targets with drift and two of another object,
-#: held-out dB after two rounds of 150 steps: these 31.8 and 31.0, all halved 30.9 and 30.0, colours
-#: alone halved 31.2 and 30.4.
-REFINE_RATES = LearningRates(
-    means=4e-4, quats=4e-3, log_scales=1e-2, logit_opacities=3e-2, sh0=2e-2, sh_rest=1e-3
-)
-_RATES_AT = 0.01
 
 
 def improve_model(
@@ -78,176 +69,154 @@ def improve_model(
     control: Control,
     settings: PolishSettings | None = None,
     *,
-    device: torch.device | None = None,
+    device: Device = CPU,
 ) -> Improvement:
     """A better candidate; the number of splats stays. The same request gives the same result, on a
     GPU up to rounding.
 
-    Args:
-        device: where renders and gradients are computed, None is the CPU; targets are weighed in
-            numpy.
-
     Every round starts with an optimiser, exposures and weights of its own: rolling back a
     candidate is leaving it, and an attempt that was killed begins the round anew.
+
+    Args:
+        device: where renders and gradients are computed; targets are weighed in numpy.
 
     Raises:
         ModelFailed: the round diverged.
         Cancelled: `control` asked for it.
     """
     settings = settings or PolishSettings()
-    device = device or torch.device("cpu")
-    goal = _Goal.of(request, device)
+    targets = RoundTargets.of(request, device.torch_device)
     control.step(0.0, "weigh targets")
-    drawn = render_model(request.model, goal.cameras, with_depth=True, device=device)
+    drawn = render_model(
+        request.model, targets.cameras, with_depth=True, device=device.torch_device
+    )
     control.step(0.05, "weigh targets")
-    trust = _weigh(request, goal, drawn)
-    if not settings.with_weights:
-        trust = replace(trust, pixels=np.ones_like(trust.pixels), views=np.ones_like(trust.views))
-    blended = _blend(goal, trust, settings).to(device)
-    optimiser = Optimiser(request.model, REFINE_RATES, device=device)
-    exposures = _Exposures(trust.exposures, goal.originals, settings, device)
-    before = avg_pool2d(torch.from_numpy(drawn.images).permute(0, 3, 1, 2), 8).to(device)
-    draw = _Draw(goal, settings, torch.Generator().manual_seed(request.seed))
-    rate = request.learning_rate / _RATES_AT
-    for step in range(request.iterations):
-        view = draw.next(trust.views)
-        # The rates fall to a tenth, so that the round ends at rest.
-        decay = rate * 0.1 ** (step / request.iterations)
-        with one_torch_thread():
-            try:
-                loss = _loss(optimiser, view, goal, blended, trust, exposures, before, settings)
-            except InvalidInput as error:
-                # Since the first step, only the parameters have changed.
-                raise ModelFailed(f"The refinement diverged at step {step + 1}: {error}") from error
-            # NaN as well: it is not below anything.
-            if not loss.item() < float("inf"):
-                raise ModelFailed(f"The refinement diverged at step {step + 1}.")
-            torch.autograd.backward([loss])
-            optimiser.descend(
-                geometry_rate=decay if settings.with_geometry else 0.0, color_rate=decay
-            )
-            exposures.descend()
-        control.step(0.1 + 0.9 * (step + 1) / request.iterations, "Refining", loss=loss.item())
-    shown, originals = len(request.originals), goal.originals
+    weights = weigh_round(targets, drawn)
+    objective = RefinementObjective(targets, weights, drawn, settings)
+    plan = plan_of_round(request)
+    result = fit(request.model, objective, plan, FixedCount(), control.part(0.1, 1.0), device)
     return Improvement(
-        model=optimiser.model(),
-        view_weights=trust.views[:shown],
-        enhanced_weights=trust.views[originals:],
-        exposures=exposures.values()[:shown],
+        model=result.model,
+        view_weights=weights.views[: targets.rig_views],
+        enhanced_weights=weights.views[targets.originals :],
         parameters={
             "settings": asdict(settings),
-            "rates": asdict(REFINE_RATES),
-            "rate": rate,
-            "steps": request.iterations,
+            "rates": asdict(plan.rates),
+            "rate": plan.rate_scale,
+            "steps": plan.iterations,
         },
     )
 
 
-@dataclass(frozen=True)
-class _Goal:
-    """All targets in one list: originals (rig views, the photo, auxiliary views), then enhanced.
+def plan_of_round(request: RefineRequest) -> FitPlan:
+    """One target a step; the rates fall to a tenth, so that the round ends at rest."""
+    return FitPlan(
+        num_gaussians=None,
+        iterations=request.iterations,
+        seed=request.seed,
+        views_at_once=1,
+        rates=REFINEMENT,
+        rate_scale=request.learning_rate / _RATES_AT,
+        decay=0.1,
+        means_decay=1.0,
+        name="refinement",
+        message="Refining",
+    )
 
-    Attributes:
-        originals: how many are no enhanced ones.
-        photo: index of the photo, or None.
-        trusted: bool [T], targets that are not weighed: the photo and auxiliary views.
-        disparity: float32 [T, H, W], 1 / z where depth is known, else 0.
-    """
 
-    tensors: TargetTensors
-    images: FloatArray
-    masks: FloatArray
-    cameras: Cameras
-    originals: int
-    photo: int | None
-    trusted: np.ndarray[tuple[int], np.dtype[np.bool_]]
-    disparity: FloatArray
-    #: Index of the original that shows what each target shows, [T].
-    twin: np.ndarray[tuple[int], np.dtype[np.intp]]
+class RefinementObjective:
+    """Targets as far as they are believed, beside depth, the model before the round and needles."""
 
-    @classmethod
-    def of(cls, request: RefineRequest, device: torch.device) -> _Goal:
-        views = request.originals
-        parts: list[ViewSet] = [replace(views, photo=None, auxiliary=None)]
-        photo: int | None = None
-        if views.photo is not None:
-            photo = len(views)
-            parts.append(views.photo)
-        if views.auxiliary is not None:
-            parts.append(views.auxiliary)
-        originals = sum(len(part) for part in parts)
-        which = list(request.enhanced_views)
-        images = np.concatenate([*(part.images for part in parts), request.enhanced])
-        alphas = np.concatenate([*(part.alphas for part in parts), views.alphas[which]])
-        cameras = Cameras(
-            np.concatenate([*(p.cameras.viewmats for p in parts), views.cameras.viewmats[which]]),
-            np.concatenate(
-                [*(p.cameras.intrinsics for p in parts), views.cameras.intrinsics[which]]
-            ),
-            views.cameras.width,
-            views.cameras.height,
-        )
-        trusted = np.zeros(len(images), bool)
-        trusted[len(views) : originals] = True
-        disparity = np.zeros(alphas.shape, np.float32)
-        if request.depths is not None:
-            depth = request.depths.depth
-            known = (request.depths.confidence > 0.2) & (depth > 0)
-            disparity[: len(views)] = np.where(known, 1 / np.where(known, depth, 1), 0)
-        return cls(
-            tensors=Targets(images, alphas, cameras).tensors(device),
-            images=(images / np.float32(255)).astype(np.float32),
-            masks=(alphas / np.float32(255)).astype(np.float32),
-            cameras=cameras,
-            originals=originals,
-            photo=photo,
-            trusted=trusted,
-            disparity=disparity,
-            twin=np.concatenate([np.arange(originals), np.array(which, np.intp)]),
+    def __init__(
+        self,
+        targets: RoundTargets,
+        weights: TargetWeights,
+        drawn: Rendering,
+        settings: PolishSettings,
+    ) -> None:
+        """
+        Args:
+            drawn: the model before the round, from the cameras of all targets.
+        """
+        self._targets, self._settings = targets, settings
+        self._views = weights.views
+        self._device = device = targets.tensors.alphas.device
+        pixels = _pixel_weights(targets.masks, weights.pixels, settings.least_confidence)
+        self._pixels = pixels.to(device)
+        before = torch.from_numpy(drawn.images).permute(0, 3, 1, 2)
+        self._before = avg_pool2d(before, 8).to(device)
+        self.exposures = Exposures(
+            weights.exposures, targets.originals, settings.exposure_rate, device
         )
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self._targets)
 
+    def batches(self, views_per_step: int | None, random: torch.Generator) -> Iterator[Batch]:
+        """Targets on white, drawn with replacement."""
+        count = views_per_step or len(self)
+        white = torch.ones(count, 3, device=self._device)
+        while True:
+            yield Batch([self._pick(random) for _ in range(count)], white)
 
-def _weigh(request: RefineRequest, goal: _Goal, drawn: Rendering) -> Trust:
-    """Originals among themselves, enhanced targets among themselves; the photo is believed."""
-    assert drawn.median_depth is not None, "asked for"
-    pixels = np.zeros(goal.masks.shape, np.float32)
-    views = np.zeros(len(goal), np.float32)
-    exposures = np.tile(np.eye(3, 4, dtype=np.float32), (len(goal), 1, 1))
-    V = len(request.originals)
-    for group in (np.arange(V), np.arange(goal.originals, len(goal))):
-        if not len(group):
-            continue
-        found = trust_targets(
-            TargetSet(
-                goal.images[group],
-                goal.masks[group] >= 0.5,
-                drawn.images[group],
-                drawn.median_depth[group],
-                goal.cameras.select(list(group)),
-            )
+    def _pick(self, random: torch.Generator) -> int:
+        """Targets that nobody believes are not looked at."""
+        chance, pick = torch.rand(2, generator=random).tolist()
+        originals, photo = self._targets.originals, self._targets.photo
+        groups = [list(range(originals)), list(range(originals, len(self)))]
+        believed = [[i for i in group if self._views[i] > 0.01] for group in groups]
+        if believed[1] and (chance < self._settings.enhanced_share or not believed[0]):
+            return believed[1][int(pick * len(believed[1]))]
+        share = self._settings.photo_share
+        others = [i for i in believed[0] if i != photo]
+        if photo is not None:
+            if pick < share or not others:
+                return photo
+            pick = (pick - share) / (1 - share)
+        candidates = others or groups[0]
+        return candidates[min(int(pick * len(candidates)), len(candidates) - 1)]
+
+    def loss(self, splats: Optimiser, batch: Batch) -> tuple[Tensor, Projection]:
+        """Of one target."""
+        (view,), settings, targets = batch.views, self._settings, self._targets
+        with_depth = bool(targets.disparity[view].any()) and settings.disparity_weight > 0
+        drawn, alpha, projection = splats.draw(
+            targets.tensors,
+            [view],
+            batch.backgrounds,
+            render_mode="RGB+ED" if with_depth else "RGB",
         )
-        pixels[group], views[group], exposures[group] = found.pixels, found.views, found.exposures
-    believed = goal.trusted
-    pixels[believed] = goal.masks[believed] >= 0.5
-    views[believed] = 1.0
-    # The outline that an enhanced target is cut to is its original's: where nobody believes that
-    # one, the target is no use either.
-    enhanced = slice(goal.originals, None)
-    views[enhanced] *= views[goal.twin[enhanced]]
-    # A view of something else has no exposure: what was fitted would shift the gauge of the others.
-    kept = (2 * views).clip(0, 1)[:, None, None]
-    exposures = (kept * exposures + (1 - kept) * np.eye(3, 4)).astype(np.float32)
-    return Trust(pixels, views, exposures)
+        image = drawn[..., :3]
+        exposed = self.exposures.apply(view, image, alpha)
+        wanted = targets.tensors.on([view], batch.backgrounds)
+        photometric = _weighted_loss(exposed, wanted, self._pixels[view])
+        believed = float(self._views[view])
+        weight = believed * (settings.enhanced_weight if view >= targets.originals else 1.0)
+        outline = silhouette_loss(alpha[..., 0], targets.tensors.alphas[[view]])[0]
+        loss = weight * photometric + settings.alpha_weight * believed * outline
+        if with_depth:
+            disparity = torch.from_numpy(targets.disparity[view]).to(self._device)
+            loss = loss + settings.disparity_weight * weight * _disparity_loss(
+                drawn[0, ..., 3], disparity, alpha[0, ..., 0].detach()
+            )
+        if settings.anchor_weight:
+            small = avg_pool2d(image.permute(0, 3, 1, 2), 8)
+            loss = loss + settings.anchor_weight * (small - self._before[[view]]).abs().mean()
+        if settings.flat_weight:
+            scales = splats.params["log_scales"]
+            ratio = scales.amax(dim=1) - scales.amin(dim=1)
+            excess = (ratio - float(np.log(settings.max_ratio))).clamp_min(0)
+            loss = loss + settings.flat_weight * excess.mean()
+        return loss, projection
+
+    def descend(self) -> None:
+        self.exposures.descend()
 
 
-def _blend(goal: _Goal, trust: Trust, settings: PolishSettings) -> Tensor:
+def _pixel_weights(masks: FloatArray, pixels: FloatArray, floor: float) -> Tensor:
     """Weight of each pixel in the loss, [T, H, W, 1]: outside of the object 1."""
-    inside = goal.masks >= 0.5
-    floor = settings.least_confidence
-    confidence = (floor + (1 - floor) * trust.pixels) * inside
+    inside = masks >= 0.5
+    confidence = (floor + (1 - floor) * pixels) * inside
     # A mean of 1 inside of each object: confidence is no weight of the views or of the other terms.
     mean = confidence.sum(axis=(1, 2)) / np.maximum(inside.sum(axis=(1, 2)), 1)
     confidence /= np.maximum(mean, 1e-6)[:, None, None]
@@ -255,20 +224,17 @@ def _blend(goal: _Goal, trust: Trust, settings: PolishSettings) -> Tensor:
     return torch.from_numpy(confidence.astype(np.float32)[..., None])
 
 
-class _Exposures:
+class Exposures:
     """A colour map per target, trained beside the model; their mean over the originals is the
     identity, or all of them together could drift away with the model's colours."""
 
     def __init__(
-        self, start: FloatArray, originals: int, settings: PolishSettings, device: torch.device
+        self, start: FloatArray, originals: int, rate: float, device: torch.device
     ) -> None:
         self._originals = originals
-        if not settings.with_exposures:
-            start = np.tile(np.eye(3, 4, dtype=np.float32), (len(start), 1, 1))
         self._maps = torch.from_numpy(start.copy()).to(device)
         self._fix_gauge()
         self._maps.requires_grad_()
-        rate = settings.exposure_rate if settings.with_exposures else 0.0
         self._adam = torch.optim.Adam([self._maps], lr=rate)
 
     def apply(self, view: int, image: Tensor, alpha: Tensor) -> Tensor:
@@ -292,73 +258,6 @@ class _Exposures:
         return values
 
 
-@dataclass
-class _Draw:
-    """Which target each step looks at."""
-
-    goal: _Goal
-    settings: PolishSettings
-    generator: torch.Generator
-
-    def next(self, weights: FloatArray) -> int:
-        """Targets that nobody trusts are not looked at."""
-        chance, pick = torch.rand(2, generator=self.generator).tolist()
-        originals, total = self.goal.originals, len(self.goal)
-        groups = [list(range(originals)), list(range(originals, total))]
-        believed = [[i for i in group if weights[i] > 0.01] for group in groups]
-        if believed[1] and (chance < self.settings.enhanced_share or not believed[0]):
-            return believed[1][int(pick * len(believed[1]))]
-        photo = self.goal.photo
-        share = self.settings.photo_share
-        others = [i for i in believed[0] if i != photo]
-        if photo is not None:
-            if pick < share or not others:
-                return photo
-            pick = (pick - share) / (1 - share)
-        candidates = others or groups[0]
-        return candidates[min(int(pick * len(candidates)), len(candidates) - 1)]
-
-
-def _loss(
-    optimiser: Optimiser,
-    view: int,
-    goal: _Goal,
-    confidence: Tensor,
-    trust: Trust,
-    exposures: _Exposures,
-    before: Tensor,
-    settings: PolishSettings,
-) -> Tensor:
-    with_depth = bool(goal.disparity[view].any()) and settings.disparity_weight > 0
-    white = torch.ones(1, 3, device=optimiser.device)
-    drawn, alpha, _ = optimiser.draw(
-        goal.tensors, [view], white, render_mode="RGB+ED" if with_depth else "RGB"
-    )
-    image = drawn[..., :3]
-    exposed = exposures.apply(view, image, alpha)
-    photometric = _weighted_loss(exposed, goal.tensors.on([view], white), confidence[view])
-    weight = float(trust.views[view])
-    if view >= goal.originals:
-        weight *= settings.enhanced_weight
-    loss = weight * photometric
-    outline = silhouette_loss(alpha[..., 0], goal.tensors.alphas[[view]])[0]
-    loss = loss + settings.alpha_weight * float(trust.views[view]) * outline
-    if with_depth:
-        disparity = torch.from_numpy(goal.disparity[view]).to(optimiser.device)
-        loss = loss + settings.disparity_weight * weight * _disparity_loss(
-            drawn[0, ..., 3], disparity, alpha[0, ..., 0].detach()
-        )
-    if settings.anchor_weight:
-        small = avg_pool2d(image.permute(0, 3, 1, 2), 8)
-        loss = loss + settings.anchor_weight * (small - before[[view]]).abs().mean()
-    if settings.flat_weight:
-        scales = optimiser.params["log_scales"]
-        ratio = scales.amax(dim=1) - scales.amin(dim=1)
-        excess = (ratio - float(np.log(settings.max_ratio))).clamp_min(0)
-        loss = loss + settings.flat_weight * excess.mean()
-    return loss
-
-
 def _weighted_loss(image: Tensor, target: Tensor, confidence: Tensor) -> Tensor:
     """The photometric loss against a target that is the image itself where it is not trusted.
 
@@ -376,9 +275,9 @@ def _disparity_loss(depth: Tensor, target: Tensor, alpha: Tensor) -> Tensor:
     known = (target > 0) & (alpha > 0.5) & (depth > 1e-3)
     if int(known.sum()) < 50:
         return depth.sum() * 0
-    d, goal = 1 / depth[known], target[known]
+    d, wanted = 1 / depth[known], target[known]
     with torch.no_grad():
-        d0, g0 = d - d.mean(), goal - goal.mean()
+        d0, g0 = d - d.mean(), wanted - wanted.mean()
         wanted = g0 * (d0.norm() / g0.norm().clamp_min(1e-9))
         s = ((d0 * wanted).sum() / (d0 * d0).sum().clamp_min(1e-9)).clamp_min(0)
         t = s * d.mean()

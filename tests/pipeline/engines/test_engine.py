@@ -19,8 +19,9 @@ from pipeline.requests import FitRequest, References, RefineRequest
 from pipeline.rig import HELD_OUT_VIEWS
 from pipeline.splats.judge import judge_model
 from pipeline.splats.render import render_model
-from pipeline.splats.training.polish import PolishSettings, improve_model
+from pipeline.splats.training.polish import PolishSettings
 from pipeline.types import Cameras, DepthMaps, SplatModel, UInt8Array, ViewSet
+from tests.oracles.bare_rounds import BareRound
 from tests.oracles.objects import bumpy_sphere, photograph, torus
 
 SIZE = 64
@@ -60,10 +61,10 @@ def refinement(**changes: object) -> RefineRequest:
     return replace(wanted, **changes)
 
 
-def improved(settings: PolishSettings | None = None, **changes: object) -> SplatModel:
-    if settings is None:
+def improved(method: BareRound | None = None, **changes: object) -> SplatModel:
+    if method is None:
         return CpuSplats().improve(refinement(**changes), Control()).model
-    return improve_model(refinement(**changes), Control(), settings).model
+    return method.improve(refinement(**changes))
 
 
 def equal(a: SplatModel, b: SplatModel) -> bool:
@@ -172,14 +173,16 @@ def test_enhanced_targets_pull_less_than_originals() -> None:
     originals = photographs()[0].select(SHOWN)
     tint = tinted(originals.images)
     # Weights and exposures would excuse the tint.
-    bare = PolishSettings(with_exposures=False, with_weights=False)
+    bare = BareRound(geometry=True)
     plain = redness(improved(bare))
     by_enhanced = plain - redness(improved(bare, enhanced=tint))
     by_originals = plain - redness(
         improved(bare, originals=replace(originals, images=tint), enhanced=tint)
     )
     assert 0 < by_enhanced < 0.5 * by_originals
-    full, none = (replace(bare, enhanced_weight=weight) for weight in (1.0, 0.0))
+    full, none = (
+        replace(bare, settings=PolishSettings(enhanced_weight=weight)) for weight in (1.0, 0.0)
+    )
     at_full_weight = redness(improved(full)) - redness(improved(full, enhanced=tint))
     assert equal(improved(none), improved(none, enhanced=tint))
     assert at_full_weight > by_enhanced
@@ -187,7 +190,8 @@ def test_enhanced_targets_pull_less_than_originals() -> None:
 
 def test_enhanced_targets_belong_to_the_views_they_name() -> None:
     """Enhanced views are drawn with the cameras and silhouettes of their own originals."""
-    only = PolishSettings(enhanced_weight=1.0, enhanced_share=1.0, with_weights=False)
+    settings = PolishSettings(enhanced_weight=1.0, enhanced_share=1.0)
+    only = BareRound(settings, exposures=True, geometry=True)
     originals = photographs()[0].select(SHOWN)
     order = [3, 0, 7]
     right = improved(only, enhanced=originals.images[order], enhanced_views=tuple(order))

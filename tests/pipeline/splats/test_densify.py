@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from pipeline.splats.training.densify import DensifyOptions, GradientTracker, densify, prune
-from pipeline.splats.training.optimiser import LearningRates, Optimiser, StepResult
+from pipeline.splats.training.densify import DefaultStrategy, GradientTracker, densify, prune
+from pipeline.splats.training.fit_plan import StepResult
+from pipeline.splats.training.optimiser import ONE_VIEW, Optimiser
 from pipeline.types import SplatModel
 
 COUNT = 20
@@ -25,7 +26,7 @@ def optimiser(count: int = COUNT) -> Optimiser:
         logit_opacities=np.zeros(count, np.float32),
         sh=np.zeros((count, 1, 3), np.float32),
     )
-    return Optimiser(model, LearningRates())
+    return Optimiser(model, ONE_VIEW)
 
 
 def tracker(gradients: list[float], radius: int = 10) -> GradientTracker:
@@ -37,9 +38,9 @@ def tracker(gradients: list[float], radius: int = 10) -> GradientTracker:
     return tracked
 
 
-def grow(o: Optimiser, t: GradientTracker, cap: int, options: DensifyOptions | None = None) -> int:
-    generator = torch.Generator().manual_seed(0)
-    return densify(o, t, options or DensifyOptions(), cap=cap, generator=generator)
+def grow(o: Optimiser, t: GradientTracker, cap: int, share: float = 0.3) -> int:
+    random = torch.Generator().manual_seed(0)
+    return densify(o, t, DefaultStrategy(share=share), cap=cap, random=random)
 
 
 def test_mean_gradient_counts_only_views_that_saw_the_splat() -> None:
@@ -70,13 +71,13 @@ def test_splats_with_the_largest_gradients_are_split_first() -> None:
 
 def test_halves_lie_opposite_each_other() -> None:
     o = optimiser(1)
-    grow(o, tracker([1.0]), cap=2, options=DensifyOptions(share=1.0))
+    grow(o, tracker([1.0]), cap=2, share=1.0)
     torch.testing.assert_close(o.params["means"].detach().sum(0), torch.zeros(3))
 
 
 def test_small_splats_are_cloned_and_share_their_opacity() -> None:
     o = optimiser(4)
-    added = grow(o, tracker([1.0, 0, 0, 0], radius=2), cap=5, options=DensifyOptions(share=1.0))
+    added = grow(o, tracker([1.0, 0, 0, 0], radius=2), cap=5, share=1.0)
     assert added == 1 and len(o) == 5
     torch.testing.assert_close(o.params["means"].detach()[4], o.params["means"].detach()[0])
     opacity = o.params["logit_opacities"].detach().sigmoid()
@@ -101,16 +102,16 @@ def test_faint_and_oversized_splats_are_removed_and_the_rest_is_kept() -> None:
     with torch.no_grad():
         o.params["logit_opacities"][1] = -6.0
         o.params["log_scales"][3, 2] = 0.0
-    assert prune(o, DensifyOptions()) == 2
+    assert prune(o) == 2
     assert o.params["means"][:, 0].tolist() == [0.0, 2.0, 4.0]
-    assert prune(o, DensifyOptions()) == 0
+    assert prune(o) == 0
 
 
 def test_pruning_never_removes_everything() -> None:
     o = optimiser(3)
     with torch.no_grad():
         o.params["logit_opacities"].fill_(-9.0)
-    assert prune(o, DensifyOptions()) == 0 and len(o) == 3
+    assert prune(o) == 0 and len(o) == 3
 
 
 def test_kept_splats_keep_their_moments_and_new_ones_start_without() -> None:
@@ -119,7 +120,7 @@ def test_kept_splats_keep_their_moments_and_new_ones_start_without() -> None:
         assert not first.any() and not second.any()
         first.copy_(torch.arange(4.0).view(-1, *[1] * (first.ndim - 1)).expand_as(first))
     o.steps = 7
-    grow(o, tracker([0, 1.0, 0, 0]), cap=5, options=DensifyOptions(share=1.0))
+    grow(o, tracker([0, 1.0, 0, 0]), cap=5, share=1.0)
     assert o.steps == 7
     assert o._moments["means"][0][:, 0].tolist() == [0.0, 2.0, 3.0, 0.0, 0.0]
     assert all(len(a) == len(b) == 5 for a, b in o._moments.values())

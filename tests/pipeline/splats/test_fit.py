@@ -14,10 +14,15 @@ from pipeline.control import Control, Progress
 from pipeline.errors import Cancelled, InvalidInput, InvalidOption, ModelFailed
 from pipeline.geometry.cameras import held_out_cameras, orbit_cameras, rig_cameras
 from pipeline.splats.render import render_model
-from pipeline.splats.training.fit import START_SHARE, FitOptions, Targets, fit
+from pipeline.splats.training.densify import DefaultStrategy
+from pipeline.splats.training.fit import FitResult, fit, take_step
+from pipeline.splats.training.fit_plan import Batch, FitPlan, StepResult
 from pipeline.splats.training.initialise import splats_from_views
-from pipeline.splats.training.optimiser import LearningRates, Optimiser
-from pipeline.types import Cameras, SplatModel, ViewSet
+from pipeline.splats.training.mcmc import McmcStrategy
+from pipeline.splats.training.optimiser import ONE_VIEW, Optimiser
+from pipeline.splats.training.photometric import PhotometricObjective
+from pipeline.splats.training.targets import Targets
+from pipeline.types import SplatModel, ViewSet
 from tests.oracles.objects import bumpy_sphere, photograph, torus
 
 
@@ -34,19 +39,37 @@ def psnr(model: SplatModel, views: ViewSet) -> float:
     return float((-10 * np.log10(errors)).mean())
 
 
-def quick(**changes: object) -> FitOptions:
-    return replace(FitOptions(num_gaussians=2500, iterations=80, densify_every=20), **changes)
+def fitted(
+    initial: SplatModel,
+    views: ViewSet,
+    plan: FitPlan | None = None,
+    strategy: DefaultStrategy | None = None,
+    control: Control | None = None,
+    **changes: object,
+) -> FitResult:
+    return fit(
+        initial,
+        PhotometricObjective(Targets.of_views(views)),
+        plan or replace(FitPlan(num_gaussians=2500, iterations=80), **changes),
+        strategy or DefaultStrategy(every=20),
+        control or Control(),
+    )
+
+
+def step(splats: Optimiser, targets: Targets, view: int) -> StepResult:
+    """Towards one view, on white."""
+    return take_step(splats, PhotometricObjective(targets), Batch([view], torch.ones(1, 3)))
 
 
 def test_fit_of_known_object_reaches_views_it_never_saw() -> None:
     views, initial = start(96, 2000)
-    result = fit(initial, Targets.of_views(views), quick(), Control())
+    result = fitted(initial, views)
     cameras = orbit_cameras([11.25 + 45 * i for i in range(8)], [32.0] * 8, size=96)
     held_out, _ = photograph(torus(), cameras)
     before, after = psnr(initial, held_out), psnr(result.model, held_out)
     assert after > 28 and after > before + 6  # measured: 29.8 from 21.5
     assert np.mean(result.losses[-16:]) < 0.5 * np.mean(result.losses[:16])
-    assert result.iterations == len(result.losses) == 80
+    assert len(result.losses) == 80
     assert len(initial) < len(result.model) <= 2500
 
 
@@ -54,9 +77,9 @@ def test_fit_of_known_object_reaches_views_it_never_saw() -> None:
 def test_fit_of_sixteen_views_at_256_pixels_reaches_31_db_on_held_out_views() -> None:
     for thing in (torus(), bumpy_sphere()):
         views, depths = photograph(thing, rig_cameras())
-        options = FitOptions()
-        initial = splats_from_views(views, depths, count=options.start_count, seed=0)
-        result = fit(initial, Targets.of_views(views), options, Control())
+        plan, strategy = FitPlan(), DefaultStrategy()
+        initial = splats_from_views(views, depths, count=strategy.start_count(plan), seed=0)
+        result = fitted(initial, views, plan, strategy)
         held_out, _ = photograph(thing, held_out_cameras())
         assert psnr(result.model, held_out) > 31  # measured: 34.9 and 37.3
 
@@ -65,16 +88,15 @@ def test_fit_from_silhouettes_alone_improves() -> None:
     views, depths = photograph(bumpy_sphere(), rig_cameras(64))
     nothing = replace(depths, confidence=np.zeros_like(depths.confidence))
     initial = splats_from_views(views, nothing, count=1500, seed=0)
-    result = fit(initial, Targets.of_views(views), quick(), Control())
+    result = fitted(initial, views)
     assert psnr(result.model, views) > psnr(initial, views) + 4
 
 
 def test_same_seed_gives_the_same_model_bit_by_bit() -> None:
     views, initial = start(48, 600)
-    targets = Targets.of_views(views)
-    options = quick(iterations=45, num_gaussians=800, sh_degree=1)
-    first, second = (fit(initial, targets, options, Control()) for _ in range(2))
-    other = fit(initial, targets, replace(options, seed=1), Control())
+    quick = {"iterations": 45, "num_gaussians": 800}
+    first, second = (fitted(initial, views, **quick) for _ in range(2))
+    other = fitted(initial, views, seed=1, **quick)
     assert first.losses == second.losses
     for name in ("means", "quats", "log_scales", "logit_opacities", "sh"):
         np.testing.assert_array_equal(getattr(first.model, name), getattr(second.model, name))
@@ -84,7 +106,7 @@ def test_same_seed_gives_the_same_model_bit_by_bit() -> None:
 def test_no_halo_remains_in_front_of_black() -> None:
     """A halo is light outside of the silhouette that white hides and black shows."""
     views, initial = start(96, 2000)
-    result = fit(initial, Targets.of_views(views), quick(), Control())
+    result = fitted(initial, views)
     drawn = render_model(result.model, views.cameras, background=0.0)
     outside = views.alphas == 0
     assert drawn.alphas[outside].mean() < 0.01
@@ -95,7 +117,7 @@ def test_no_halo_remains_in_front_of_black() -> None:
 def test_progress_is_reported_after_every_step() -> None:
     views, initial = start(48, 600)
     seen: list[Progress] = []
-    fit(initial, Targets.of_views(views), quick(iterations=12), Control(report_to=seen.append))
+    fitted(initial, views, control=Control(report_to=seen.append), iterations=12)
     assert [round(p.fraction * 12) for p in seen] == list(range(1, 13))
     assert all(set(p.numbers) == {"loss", "splats"} for p in seen)
     assert seen[-1].fraction == 1.0
@@ -112,7 +134,7 @@ def test_cancelled_fit_stops_at_the_next_step() -> None:
             stop.set()
 
     with pytest.raises(Cancelled):
-        fit(initial, Targets.of_views(views), quick(), Control(stop, watch))
+        fitted(initial, views, control=Control(stop, watch))
     assert len(seen) == 3
 
 
@@ -120,37 +142,27 @@ def test_number_of_splats_never_exceeds_the_cap() -> None:
     views, initial = start(48, 600)
     counts: list[float] = []
     control = Control(report_to=lambda p: counts.append(p.numbers["splats"]))
-    options = quick(num_gaussians=500, iterations=30, densify_every=5)
-    result = fit(initial, Targets.of_views(views), options, control)
+    plan = FitPlan(num_gaussians=500, iterations=30)
+    result = fitted(initial, views, plan, DefaultStrategy(every=5), control)
     assert max(counts) <= 500 and len(result.model) <= 500
 
 
 def test_zero_iterations_give_the_initial_model_back() -> None:
     views, initial = start(48, 600)
-    result = fit(initial, Targets.of_views(views), quick(iterations=0, densify_every=0), Control())
+    result = fitted(initial, views, FitPlan(iterations=0), DefaultStrategy(every=0))
     np.testing.assert_array_equal(result.model.means, initial.means)
     assert result.losses == []
 
 
-def test_views_with_weight_zero_do_not_count() -> None:
+def test_parameters_with_rate_zero_stay_while_the_others_move() -> None:
     views, initial = start(48, 600)
-    spoiled = views.images.copy()
-    spoiled[8:] = 0
-    weights = np.array([1.0] * 8 + [0.0] * 8, np.float32)
-    targets = Targets(spoiled, views.alphas, views.cameras, weights)
-    optimiser = Optimiser(initial, LearningRates())
-    assert optimiser.step(targets.tensors(), [12]).loss == 0.0
-    for name in ("means", "quats", "log_scales", "logit_opacities", "sh"):
-        np.testing.assert_array_equal(getattr(optimiser.model(), name), getattr(initial, name))
-
-
-def test_frozen_geometry_stays_while_colours_move_and_the_other_way_round() -> None:
-    views, initial = start(48, 600)
-    goal = Targets.of_views(views).tensors()
-    colors_only, shape_only = (Optimiser(initial, LearningRates()) for _ in range(2))
+    targets = Targets.of_views(views)
+    colors = replace(ONE_VIEW, means=0.0, quats=0.0, log_scales=0.0, logit_opacities=0.0)
+    colors_only = Optimiser(initial, colors)
+    shape_only = Optimiser(initial, replace(ONE_VIEW, sh0=0.0))
     for view in range(3):
-        colors_only.step(goal, [view], geometry_rate=0.0)
-        shape_only.step(goal, [view], color_rate=0.0)
+        step(colors_only, targets, view)
+        step(shape_only, targets, view)
     model = colors_only.model()
     for name in ("means", "quats", "log_scales", "logit_opacities"):
         np.testing.assert_array_equal(getattr(model, name), getattr(initial, name))
@@ -159,16 +171,29 @@ def test_frozen_geometry_stays_while_colours_move_and_the_other_way_round() -> N
     assert not np.array_equal(shape_only.model().means, initial.means)
 
 
+@pytest.mark.parametrize("views_per_step", [1, 3, None])
+def test_every_view_is_seen_before_one_comes_again(views_per_step: int | None) -> None:
+    views, _ = start(48, 600)
+    objective = PhotometricObjective(Targets.of_views(views))
+    batches = objective.batches(views_per_step, torch.Generator().manual_seed(0))
+    seen: list[int] = []
+    while len(seen) < 16:
+        batch = next(batches)
+        assert batch.backgrounds.shape == (views_per_step or 16, 3)
+        seen += batch.views
+    assert sorted(seen[:16]) == list(range(16))
+
+
 def test_step_is_that_of_torch_adam() -> None:
     views, initial = start(48, 600)
-    goal = Targets.of_views(views).tensors()
-    ours, theirs = (Optimiser(initial, LearningRates()) for _ in range(2))
+    goal = Targets.of_views(views)
+    ours, theirs = (Optimiser(initial, ONE_VIEW) for _ in range(2))
     value = theirs.params["means"].detach().clone().requires_grad_()
-    adam = torch.optim.Adam([value], lr=LearningRates().means, eps=1e-15)
+    adam = torch.optim.Adam([value], lr=ONE_VIEW.means, eps=1e-15)
     gradients: list[torch.Tensor] = []
     for view in range(5):
         ours.params["means"].register_hook(lambda g: gradients.append(g.clone()))
-        ours.step(goal, [view])
+        step(ours, goal, view)
     # The hook is kept by the leaf, so later steps record more than once: every copy is equal.
     distinct = [gradients[sum(range(1, i + 1))] for i in range(5)]
     for gradient in distinct:
@@ -180,46 +205,51 @@ def test_step_is_that_of_torch_adam() -> None:
 def test_torch_threads_are_as_before_after_a_step() -> None:
     views, initial = start(48, 600)
     before = torch.get_num_threads()
-    Optimiser(initial, LearningRates()).step(Targets.of_views(views).tensors(), [0])
+    step(Optimiser(initial, ONE_VIEW), Targets.of_views(views), 0)
     assert torch.get_num_threads() == before
 
 
 def test_parameters_that_ran_away_are_a_failure_of_the_model_not_of_its_input() -> None:
     views, initial = start(48, 600)
-    goal = Targets.of_views(views).tensors()
-    wild = Optimiser(initial, LearningRates(means=1e9))
-    wild.step(goal, [0])
     with pytest.raises(ModelFailed, match="diverged at step 2: means must not be larger"):
-        wild.step(goal, [1])
+        fitted(initial, views, rates=replace(ONE_VIEW, means=1e9))
     spoiled = replace(initial, means=np.full_like(initial.means, np.nan))
     with pytest.raises(InvalidInput, match="means contains NaN"):
-        Optimiser(spoiled, LearningRates()).step(goal, [0])
+        fitted(spoiled, views)
 
 
 @pytest.mark.parametrize(
-    ("iterations", "densify_every", "share"),
+    ("iterations", "every", "share"),
     [
         (100, 50, 1.0),  # draft: one round would grow to .65 of the cap
         (200, 50, 1.0),  # two to .85
-        (250, 50, START_SHARE),  # standard
-        (600, 50, START_SHARE),  # high
+        (250, 50, 0.5),  # standard
+        (600, 50, 0.5),  # high
         (250, 0, 1.0),
         (0, 50, 1.0),
     ],
 )
 def test_fit_begins_with_all_splats_where_rounds_cannot_place_them(
-    iterations: int, densify_every: int, share: float
+    iterations: int, every: int, share: float
 ) -> None:
-    options = FitOptions(8000, iterations, densify_every=densify_every)
-    assert options.start_count == int(share * 8000)
+    count = DefaultStrategy(every=every).start_count(FitPlan(8000, iterations))
+    assert count == int(share * 8000)
+
+
+def test_a_step_that_crosses_the_share_of_growth_counts_where_later_rounds_prune() -> None:
+    for iterations in range(1, 400):
+        before = [s for s in range(1, iterations + 1) if (s - 1) / iterations < 0.7]
+        assert DefaultStrategy().last_growth(iterations) == before[-1]
+        until = DefaultStrategy(prunes_late=False).last_growth(iterations)
+        assert until <= 0.7 * iterations < until + 1
 
 
 @pytest.mark.parametrize(("cap", "iterations"), [(600, 100), (800, 250)])
 def test_fit_that_begins_with_its_start_count_reaches_its_cap(cap: int, iterations: int) -> None:
     views, depths = photograph(torus(), rig_cameras(48))
-    options = FitOptions(cap, iterations)
-    initial = splats_from_views(views, depths, count=options.start_count, seed=0)
-    result = fit(initial, Targets.of_views(views), options, Control())
+    plan, strategy = FitPlan(cap, iterations), DefaultStrategy()
+    initial = splats_from_views(views, depths, count=strategy.start_count(plan), seed=0)
+    result = fitted(initial, views, plan, strategy)
     assert 0.97 * cap < len(result.model) <= cap
 
 
@@ -227,31 +257,31 @@ def test_nothing_to_fit_is_a_clear_failure() -> None:
     views, initial = start(48, 600)
     empty = SplatModel(*(getattr(initial, name)[:0] for name in initial.__dataclass_fields__))
     with pytest.raises(ModelFailed, match="at least one splat"):
-        fit(empty, Targets.of_views(views), quick(), Control())
-    none = Targets(
-        views.images[:0],
-        views.alphas[:0],
-        Cameras(*(a[:0] for a in (views.cameras.viewmats, views.cameras.intrinsics)), 48, 48),
-    )
+        fitted(empty, views)
     with pytest.raises(ModelFailed, match="one view"):
-        fit(initial, none, quick(), Control())
+        fitted(initial, views.select([]))
 
 
 @pytest.mark.parametrize(
-    "change", [{"iterations": -1}, {"num_gaussians": 0}, {"sh_degree": 4}, {"densify_every": -1}]
+    "change",
+    [{"iterations": -1}, {"num_gaussians": 0}, {"views_per_step": 0}, {"views_at_once": 0}],
 )
 def test_option_out_of_range_is_named(change: dict[str, int]) -> None:
     with pytest.raises(InvalidOption, match=next(iter(change))):
-        FitOptions(**change)
+        FitPlan(**change)
+
+
+def test_rounds_cannot_be_less_than_never() -> None:
+    for strategy in (DefaultStrategy, McmcStrategy):
+        with pytest.raises(InvalidOption, match="every"):
+            strategy(every=-1)
 
 
 def test_targets_that_do_not_fit_are_refused() -> None:
     views, _ = start(48, 600)
     with pytest.raises(InvalidInput, match="targets must be images"):
-        Targets(views.images[:, :40], views.alphas, views.cameras)
-    with pytest.raises(InvalidInput, match="weights"):
-        Targets(views.images, views.alphas, views.cameras, -np.ones(16, np.float32))
+        Targets.of(views.images[:, :40], views.alphas, views.cameras)
     spoiled = views.alphas / np.float32(255)
     spoiled[0, 0, 0] = np.nan
     with pytest.raises(InvalidInput, match="alphas of the targets contain NaN"):
-        Targets(views.images, spoiled, views.cameras)
+        Targets.of(views.images, spoiled, views.cameras)

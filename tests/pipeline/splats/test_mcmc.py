@@ -20,7 +20,7 @@ from torch import Tensor
 from pipeline.control import Control, Progress
 from pipeline.device import Device, Precision
 from pipeline.engines.splats.cpu_splats import CpuSplats
-from pipeline.engines.splats.gsplat_splats import GsplatSplats
+from pipeline.engines.splats.gsplat_splats import STRATEGIES, GsplatSplats
 from pipeline.errors import Cancelled, InvalidOption, ModelFailed, OutOfMemory
 from pipeline.formats.ply import read_ply, write_ply
 from pipeline.geometry.cameras import rig_cameras, underside_cameras
@@ -28,11 +28,14 @@ from pipeline.geometry.rotation import rotate, rotate_back
 from pipeline.requests import FitRequest, References, RefineRequest
 from pipeline.rig import HELD_OUT_VIEWS
 from pipeline.splats.render import render_model
+from pipeline.splats.training import fit as loop
 from pipeline.splats.training import mcmc
-from pipeline.splats.training.batch_fit import STRATEGIES, BatchFitOptions, fit_in_batches
+from pipeline.splats.training.fit import FitResult, fit, take_step
+from pipeline.splats.training.fit_plan import Batch, FitPlan, StepResult, Strategy
 from pipeline.splats.training.initialise import splats_from_views
-from pipeline.splats.training.mcmc import McmcOptions
-from pipeline.splats.training.optimiser import LearningRates, Optimiser, StepResult
+from pipeline.splats.training.mcmc import McmcStrategy
+from pipeline.splats.training.optimiser import ALL_VIEWS, ONE_VIEW, Optimiser
+from pipeline.splats.training.photometric import PhotometricObjective
 from pipeline.splats.training.targets import Targets
 from pipeline.types import DepthMaps, SplatModel, ViewSet
 from tests.oracles.objects import bumpy_sphere, photograph, torus
@@ -52,8 +55,29 @@ def start() -> SplatModel:
     return splats_from_views(*photographs(), count=500, seed=0)
 
 
-def goal() -> Targets:
+def targets() -> Targets:
     return Targets.of_views(photographs()[0])
+
+
+def step(splats: Optimiser, views: list[int], at_once: int | None = None) -> StepResult:
+    """Towards some views, on white."""
+    batch = Batch(views, torch.ones(len(views), 3))
+    return take_step(splats, PhotometricObjective(targets()), batch, at_once=at_once)
+
+
+def fitted(
+    plan: FitPlan,
+    strategy: Strategy,
+    control: Control | None = None,
+    initial: SplatModel | None = None,
+) -> FitResult:
+    initial = start() if initial is None else initial
+    return fit(initial, PhotometricObjective(targets()), plan, strategy, control or Control())
+
+
+def all_views(num_gaussians: int, iterations: int, **changes: Any) -> FitPlan:
+    plan = FitPlan(num_gaussians, iterations, views_per_step=None, rates=ALL_VIEWS, fused=True)
+    return replace(plan, **changes)
 
 
 def request(**changes: Any) -> FitRequest:
@@ -103,7 +127,7 @@ def shared_slowly(opacity: float, scale: float, n: int) -> tuple[float, float]:
 @pytest.mark.parametrize("opacity", [0.01, 0.3, 0.9, 0.999])
 def test_shared_opacity_and_scale_are_those_of_equation_9(opacity: float) -> None:
     counts = [1, 2, 3, 7, 25, 51]
-    opacities, scales = mcmc.shared(
+    opacities, scales = mcmc.relocation(
         torch.full((6,), opacity), torch.tensor([[0.02, 0.03, 0.04]] * 6), torch.tensor(counts)
     )
     for row, n in enumerate(counts):
@@ -114,8 +138,8 @@ def test_shared_opacity_and_scale_are_those_of_equation_9(opacity: float) -> Non
 
 def test_more_guests_than_the_table_holds_count_as_many_as_it_holds() -> None:
     one = torch.ones(1)
-    many = mcmc.shared(0.5 * one, one[:, None].expand(1, 3), torch.tensor([400]))
-    most = mcmc.shared(0.5 * one, one[:, None].expand(1, 3), torch.tensor([mcmc.MOST]))
+    many = mcmc.relocation(0.5 * one, one[:, None].expand(1, 3), torch.tensor([400]))
+    most = mcmc.relocation(0.5 * one, one[:, None].expand(1, 3), torch.tensor([mcmc.MAX_COPIES]))
     assert torch.equal(many[0], most[0]) and torch.equal(many[1], most[1])
 
 
@@ -140,11 +164,11 @@ def test_relocation_and_growth_keep_the_picture(opacity: float) -> None:
     dead[[1, 4]] = -9.0
     model = replace(model, logit_opacities=dead)
     before = render_model(model, cameras)
-    moved = Optimiser(model, LearningRates())
+    moved = Optimiser(model, ONE_VIEW)
     generator = torch.Generator().manual_seed(0)
-    assert mcmc.relocate(moved, McmcOptions(), generator) == 2
+    assert mcmc.relocate(moved, McmcStrategy(), generator) == 2
     relocated = render_model(moved.model(), cameras)
-    assert mcmc.grow(moved, McmcOptions(growth=0.5), 100, generator) == 3
+    assert mcmc.grow(moved, McmcStrategy(growth=0.5), 100, generator) == 3
     assert len(moved) == 9
     grown = render_model(moved.model(), cameras)
     for after in (relocated, grown):
@@ -161,11 +185,11 @@ def test_dead_splats_go_to_opaque_ones_and_lose_their_moments() -> None:
     model = line_of_splats(4)
     logits = model.logit_opacities.copy()
     logits[0], logits[1], logits[2] = -9.0, -4.0, 5.0
-    o = Optimiser(replace(model, logit_opacities=logits), LearningRates())
+    o = Optimiser(replace(model, logit_opacities=logits), ONE_VIEW)
     for first, second in o._moments.values():
         first.fill_(1.0)
         second.fill_(1.0)
-    mcmc.relocate(o, McmcOptions(), torch.Generator().manual_seed(1))
+    mcmc.relocate(o, McmcStrategy(), torch.Generator().manual_seed(1))
     means = o.params["means"].detach()
     host = int((means[1:] == means[0]).all(1).nonzero()[0]) + 1
     assert host in (2, 3)
@@ -180,13 +204,13 @@ def test_dead_splats_go_to_opaque_ones_and_lose_their_moments() -> None:
 
 def test_nothing_to_relocate_and_no_room_to_grow() -> None:
     generator = torch.Generator().manual_seed(0)
-    o = Optimiser(line_of_splats(40), LearningRates())
-    assert mcmc.relocate(o, McmcOptions(), generator) == 0
-    assert mcmc.grow(o, McmcOptions(), 40, generator) == 0
-    assert mcmc.grow(o, McmcOptions(growth=0.1), 42, generator) == 2 and len(o) == 42
+    o = Optimiser(line_of_splats(40), ONE_VIEW)
+    assert mcmc.relocate(o, McmcStrategy(), generator) == 0
+    assert mcmc.grow(o, McmcStrategy(), 40, generator) == 0
+    assert mcmc.grow(o, McmcStrategy(growth=0.1), 42, generator) == 2 and len(o) == 42
     with torch.no_grad():
         o.params["logit_opacities"].fill_(-20.0)
-    assert mcmc.relocate(o, McmcOptions(), generator) == 0  # nobody lives
+    assert mcmc.relocate(o, McmcStrategy(), generator) == 0  # nobody lives
 
 
 # -- noise ---------------------------------------------------------------------------------------
@@ -199,8 +223,8 @@ def test_only_faint_splats_wander_and_along_their_own_axes() -> None:
     logits[1::2] = 0.0  # opacity 1/2
     # Flat: nothing moves across.
     scales = np.tile(np.log(np.array([0.1, 0.05, 1e-6], np.float32)), (count, 1))
-    o = Optimiser(replace(model, logit_opacities=logits, log_scales=scales), LearningRates())
-    options = McmcOptions(noise=100.0)
+    o = Optimiser(replace(model, logit_opacities=logits, log_scales=scales), ONE_VIEW)
+    options = McmcStrategy(noise=100.0)
     mcmc.add_noise(o, options, 1.0, torch.Generator().manual_seed(0))
     moved = o.params["means"].detach() - torch.from_numpy(model.means)
     assert not moved[1::2].abs().max() > 1e-6
@@ -221,8 +245,8 @@ def test_rotations_undo_each_other() -> None:
 
 
 def test_penalty_is_the_weighted_mean_of_opacities_and_scales() -> None:
-    o = Optimiser(line_of_splats(3, opacity=0.25), LearningRates())
-    value = mcmc.penalty(o.params, McmcOptions(opacity_weight=2.0, scale_weight=10.0))
+    o = Optimiser(line_of_splats(3, opacity=0.25), ONE_VIEW)
+    value = mcmc.penalty(o.params, McmcStrategy(opacity_weight=2.0, scale_weight=10.0))
     assert value.item() == pytest.approx(2 * 0.25 + 10 * 0.05 * (2 + 1 + 0.7) / 3)
 
 
@@ -231,16 +255,15 @@ def test_penalty_is_the_weighted_mean_of_opacities_and_scales() -> None:
 
 def trained(steps: int = 5, **options: Any) -> Optimiser:
     at_once = options.pop("at_once", None)
-    o = Optimiser(start(), LearningRates(), **options)
-    targets = goal().tensors()
+    o = Optimiser(start(), ONE_VIEW, **options)
     for _ in range(steps):
-        o.step(targets, list(range(16)), at_once=at_once)
+        step(o, list(range(16)), at_once)
     return o
 
 
 def largest_difference(a: Optimiser, b: Optimiser) -> float:
     """In units of the way that the parameters went."""
-    first = Optimiser(start(), LearningRates())
+    first = Optimiser(start(), ONE_VIEW)
     params = [{n: value.detach() for n, value in o.params.items()} for o in (a, b, first)]
     x, y, z = params
     return max(float((x[n] - y[n]).norm() / (y[n] - z[n]).norm()) for n in y)
@@ -256,13 +279,12 @@ def test_fused_adam_takes_the_steps_of_ours() -> None:
 
 
 def test_fused_adam_follows_splats_that_come_and_go() -> None:
-    both = [Optimiser(start(), LearningRates(), fused=fused) for fused in (False, True)]
-    targets = goal().tensors()
+    both = [Optimiser(start(), ONE_VIEW, fused=fused) for fused in (False, True)]
     for o in both:
-        o.step(targets, [0, 5])
+        step(o, [0, 5])
         values = {name: value.detach()[:7] for name, value in o.params.items()}
         o.replace(torch.arange(3, len(o)), values)
-        o.step(targets, [1, 9])
+        step(o, [1, 9])
     ours, fused = both
     assert len(fused) == len(start()) + 4
     for name in ours.params:
@@ -275,16 +297,15 @@ def test_step_in_parts_is_the_step_of_all_views(at_once: int) -> None:
     for name in whole.params:
         a, b = whole._moments[name][0], parts._moments[name][0]
         assert float((a - b).norm() / a.norm()) < 1e-5, name
-    targets = goal().tensors()
     views = list(range(16))
-    a, b = whole.step(targets, views), parts.step(targets, views, at_once=at_once)
+    a, b = step(whole, views), step(parts, views, at_once)
     assert a.loss == pytest.approx(b.loss, rel=1e-4)
     assert a.absgrad.shape == b.absgrad.shape == (16, len(start()), 2)
     assert a.radii.shape == b.radii.shape
 
 
 class Full:
-    """`Optimiser.step` on a device that holds at most `most` views; its parts before that pass."""
+    """Steps on a device that holds at most `most` views; its parts before that pass."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
         self.asked: list[int] = []
@@ -302,18 +323,18 @@ class Full:
 def test_full_memory_halves_the_views_and_the_fit_goes_on_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    options = BatchFitOptions(500, 3, refine_every=0)
-    whole = fit_in_batches(start(), goal(), options, Control(), CPU)
+    plan, strategy = all_views(500, 3), McmcStrategy(every=0)
+    whole = fitted(plan, strategy)
     full = Full(monkeypatch, most=8)
-    halved = fit_in_batches(start(), goal(), options, Control(), CPU)
+    halved = fitted(plan, strategy)
     assert full.asked == [16, 8, 8, 8, 8, 8, 8]
     assert halved.losses == pytest.approx(whole.losses, rel=1e-3)
 
 
 def test_part_that_did_not_fit_leaves_no_gradient_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain, failed = (Optimiser(start(), LearningRates(), fused=True) for _ in range(2))
-    targets, views = goal().tensors(), list(range(16))
-    plain.step(targets, views, at_once=8)
+    plain, failed = (Optimiser(start(), ONE_VIEW, fused=True) for _ in range(2))
+    views = list(range(16))
+    step(plain, views, 8)
     draw, calls = Optimiser.draw, iter([False, True])
 
     def second_fails(self: Optimiser, *a: Any, **k: Any) -> Any:
@@ -323,8 +344,8 @@ def test_part_that_did_not_fit_leaves_no_gradient_behind(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(Optimiser, "draw", second_fails)
     with pytest.raises(torch.OutOfMemoryError):
-        failed.step(targets, views, at_once=8)
-    failed.step(targets, views, at_once=8)
+        step(failed, views, 8)
+    step(failed, views, 8)
     for name in plain.params:
         assert torch.equal(plain.params[name], failed.params[name])
 
@@ -342,8 +363,7 @@ def test_memory_that_is_too_small_for_half_is_reported(monkeypatch: pytest.Monke
 def test_cap_is_never_exceeded(strategy: str) -> None:
     counts: list[float] = []
     control = Control(report_to=lambda p: counts.append(p.numbers["splats"]))
-    options = BatchFitOptions(450, 20, strategy=strategy, refine_every=4)
-    result = fit_in_batches(start(), goal(), options, control, CPU)
+    result = fitted(all_views(450, 20), replace(STRATEGIES[strategy], every=4), control)
     assert len(counts) == 20 and max(counts) <= 450 and len(result.model) <= 450
 
 
@@ -351,47 +371,33 @@ def test_cap_is_never_exceeded(strategy: str) -> None:
 def test_fit_grows_to_its_cap(strategy: str) -> None:
     counts: list[float] = []
     control = Control(report_to=lambda p: counts.append(p.numbers["splats"]))
-    options = BatchFitOptions(600, 24, strategy=strategy, refine_every=2)
-    assert options.start_count < 600
-    fit_in_batches(start().select(np.arange(options.start_count)), goal(), options, control, CPU)
-    assert counts[0] == options.start_count and max(counts) == 600
+    plan, often = all_views(600, 24), replace(STRATEGIES[strategy], every=2)
+    begins = often.start_count(plan)
+    assert begins < 600
+    fitted(plan, often, control, start().select(np.arange(begins)))
+    assert counts[0] == begins and max(counts) == 600
 
 
 def test_fit_begins_with_all_splats_where_rounds_cannot_place_them() -> None:
-    for strategy, share in (("mcmc", 0.6), ("default", 0.5)):
-        few, many = (BatchFitOptions(1000, n, strategy=strategy) for n in (30, 250))
-        assert (few.start_count, many.start_count) == (1000, int(1000 * share))
-        assert BatchFitOptions(1000, 250, strategy=strategy, refine_every=0).start_count == 1000
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"strategy": "other"},
-        {"iterations": -1},
-        {"num_gaussians": 0},
-        {"refine_every": -1},
-        {"views_at_once": 0},
-    ],
-)
-def test_option_out_of_range_is_named(change: dict[str, Any]) -> None:
-    with pytest.raises(InvalidOption, match=next(iter(change))):
-        BatchFitOptions(**change)
+    for name, share in (("mcmc", 0.6), ("default", 0.5)):
+        few, many = (STRATEGIES[name].start_count(FitPlan(1000, n)) for n in (30, 250))
+        assert (few, many) == (1000, int(1000 * share))
+        assert replace(STRATEGIES[name], every=0).start_count(FitPlan(1000, 250)) == 1000
 
 
 def test_fit_that_diverges_or_has_nothing_to_do_is_a_failure_of_the_model() -> None:
-    wild = BatchFitOptions(500, 5, learning_rates=LearningRates(means=1e9))
+    wild = all_views(500, 5, rates=replace(ONE_VIEW, means=1e9))
     with pytest.raises(ModelFailed, match="diverged at step 2"):
-        fit_in_batches(start(), goal(), wild, Control(), CPU)
+        fitted(wild, McmcStrategy())
     with pytest.raises(ModelFailed, match="at least one splat"):
-        fit_in_batches(start().select(np.arange(0)), goal(), wild, Control(), CPU)
+        fitted(wild, McmcStrategy(), initial=start().select(np.arange(0)))
 
 
 def test_loss_that_is_no_number_is_a_failure_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     empty = torch.zeros(0)
-    monkeypatch.setattr(Optimiser, "step", lambda *a, **k: StepResult(math.nan, empty, empty))
+    monkeypatch.setattr(loop, "take_step", lambda *a, **k: StepResult(math.nan, empty, empty))
     with pytest.raises(ModelFailed, match="diverged at step 1: loss nan"):
-        fit_in_batches(start(), goal(), BatchFitOptions(500, 5), Control(), CPU)
+        fitted(all_views(500, 5), McmcStrategy())
 
 
 # -- the engine ----------------------------------------------------------------------------------
@@ -510,25 +516,25 @@ def test_name_says_where_it_draws_and_an_unknown_strategy_is_refused() -> None:
         GsplatSplats(CPU, strategy="fast")
 
 
-def test_warm_up_takes_a_step() -> None:
+def test_warm_up_takes_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
-    with pytest.MonkeyPatch.context() as monkey:
-        step = Optimiser.step
+    draw = Optimiser.draw
 
-        def watched(self: Optimiser, targets: Any, views: list[int], **options: Any) -> StepResult:
-            taken.append(len(views))
-            return step(self, targets, views, **options)
+    def watched(self: Optimiser, targets: Any, views: list[int], *a: Any, **k: Any) -> Any:
+        taken.append(len(views))
+        return draw(self, targets, views, *a, **k)
 
-        monkey.setattr(Optimiser, "step", watched)
-        GsplatSplats(CPU).warm_up()
+    monkeypatch.setattr(Optimiser, "draw", watched)
+    GsplatSplats(CPU).warm_up()
     assert taken == [16]
 
 
 def test_tensors_of_a_fit_are_on_its_device() -> None:
     """On "meta", which computes nothing: a tensor left on the CPU would be refused."""
     meta = torch.device("meta")
-    o = Optimiser(start(), LearningRates(), device=meta, sh_degree=1)
-    targets = goal().tensors(meta)
-    tensors: list[Tensor] = [*o.params.values(), targets.premultiplied, targets.alphas]
-    tensors += [targets.viewmats, targets.Ks, targets.weights]
+    model = replace(start(), sh=np.zeros((len(start()), 4, 3), np.float32))
+    o = Optimiser(model, ONE_VIEW, device=meta)
+    there = Targets.of_views(photographs()[0], meta)
+    tensors: list[Tensor] = [*o.params.values(), there.premultiplied, there.alphas]
+    tensors += [there.viewmats, there.Ks]
     assert {t.device.type for t in tensors} == {"meta"}

@@ -29,11 +29,21 @@ from pipeline.splats.judge import depth_error
 from pipeline.splats.render import render_model
 from pipeline.splats.scores import psnr
 from pipeline.splats.training import polish
-from pipeline.splats.training.fit import FitOptions, fit
+from pipeline.splats.training.densify import DefaultStrategy
+from pipeline.splats.training.fit import fit
+from pipeline.splats.training.fit_plan import FitPlan, FixedCount
 from pipeline.splats.training.initialise import splats_from_views
-from pipeline.splats.training.polish import PolishSettings, improve_model
+from pipeline.splats.training.photometric import PhotometricObjective
+from pipeline.splats.training.polish import (
+    PolishSettings,
+    RefinementObjective,
+    improve_model,
+    plan_of_round,
+)
+from pipeline.splats.training.round_targets import RoundTargets, weigh_round
 from pipeline.splats.training.targets import Targets
 from pipeline.types import Cameras, DepthMaps, FloatArray, SplatModel, UInt8Array, ViewSet
+from tests.oracles.bare_rounds import BareRound
 from tests.oracles.objects import photograph, printed_box, torus
 
 SIZE = 64
@@ -57,9 +67,10 @@ def start() -> SplatModel:
     """A coarse model: a short fit to blurred views."""
     views, depths = photographs()
     soft = replace(views, images=np.stack([cv2.GaussianBlur(x, (0, 0), 1) for x in views.images]))
-    options = FitOptions(iterations=30, num_gaussians=600, seed=0)
-    first = splats_from_views(soft, depths, count=options.start_count, seed=0)
-    return fit(first, Targets.of_views(soft), options, Control()).model
+    plan, strategy = FitPlan(600, 30), DefaultStrategy()
+    first = splats_from_views(soft, depths, count=strategy.start_count(plan), seed=0)
+    objective = PhotometricObjective(Targets.of_views(soft))
+    return fit(first, objective, plan, strategy, Control()).model
 
 
 def recolored(views: ViewSet, gains: FloatArray) -> UInt8Array:
@@ -92,6 +103,17 @@ def improved(settings: PolishSettings | None = None, **changes: object) -> Impro
     return improve_model(request(**changes), Control(), settings)
 
 
+WHOLE = BareRound(exposures=True, weights=True, geometry=True)
+
+
+def trained(**changes: object) -> RefinementObjective:
+    """What a round has learnt beside the model."""
+    wanted = request(**changes)
+    objective = WHOLE.objective(wanted)
+    fit(wanted.model, objective, plan_of_round(wanted), FixedCount(), Control())
+    return objective
+
+
 def score(model: SplatModel, views: ViewSet) -> float:
     drawn = render_model(model, views.cameras).images
     wanted = (views.images / 255).astype(np.float32)
@@ -108,31 +130,36 @@ def difference(a: SplatModel, b: SplatModel, cameras: Cameras) -> float:
     return float(np.abs(pair[0] - pair[1]).mean())
 
 
-def assert_equal(a: Improvement, b: Improvement) -> None:
+def assert_same(a: SplatModel, b: SplatModel) -> None:
     for name in PARAMETERS:
-        np.testing.assert_array_equal(getattr(a.model, name), getattr(b.model, name))
-    for name in ("view_weights", "enhanced_weights", "exposures"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+
+
+def assert_equal(a: Improvement, b: Improvement) -> None:
+    assert_same(a.model, b.model)
+    for name in ("view_weights", "enhanced_weights"):
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
 
 
 # -- what it is for ------------------------------------------------------------------------------
 
 
-def test_flawed_targets_make_it_better_and_each_switch_helps() -> None:
+def test_flawed_targets_make_it_better_and_each_part_helps() -> None:
     full = improved(originals=flawed(), iterations=120)
     found = score(full.model, truth())
     assert found > score(start(), truth()) + 2
-    for switch in ("with_weights", "with_exposures", "with_geometry"):
-        without = replace(PolishSettings(), **{switch: False})
-        other = improved(without, originals=flawed(), iterations=120).model
-        assert found > score(other, truth()) + 0.02, switch
+    wanted = request(originals=flawed(), iterations=120)
+    assert_same(WHOLE.improve(wanted), full.model)
+    for part in ("weights", "exposures", "geometry"):
+        other = replace(WHOLE, **{part: False}).improve(wanted)
+        assert found > score(other, truth()) + 0.02, part
     assert full.view_weights[list(BAD)].max() < 0.1
     assert np.delete(full.view_weights, BAD).min() > 0.4
 
 
 def test_the_mean_exposure_is_the_identity() -> None:
     for originals in (photographs()[0], flawed()):
-        mean = improved(originals=originals).exposures.mean(axis=0)
+        mean = trained(originals=originals).exposures.values()[:16].mean(axis=0)
         np.testing.assert_allclose(mean, np.eye(3, 4), atol=1e-5)
 
 
@@ -155,9 +182,9 @@ def test_a_hallucinated_view_does_not_shift_the_colours_of_the_others() -> None:
     views, _ = photographs()
     images = views.images.copy()
     images[list(BAD)] = 255 - images[list(BAD)]
-    found = improved(originals=replace(views, images=images))
-    assert found.view_weights[list(BAD)].max() < 0.01
-    good = np.delete(found.exposures, BAD, axis=0)
+    inverted = replace(views, images=images)
+    assert improved(originals=inverted).view_weights[list(BAD)].max() < 0.01
+    good = np.delete(trained(originals=inverted).exposures.values()[:16], BAD, axis=0)
     assert np.abs(good.mean(axis=0) - np.eye(3, 4)).max() < 0.025
 
 
@@ -191,7 +218,7 @@ def test_auxiliary_views_are_targets() -> None:
     with_below = improved(originals=replace(views, auxiliary=below), iterations=80)
     without = improved(iterations=80)
     assert score(with_below.model, below) > score(without.model, below) + 0.3
-    assert len(with_below.view_weights) == len(with_below.exposures) == 16
+    assert len(with_below.view_weights) == 16
 
 
 # -- enhanced targets ----------------------------------------------------------------------------
@@ -320,17 +347,18 @@ def draws(weights: FloatArray, *, photo: bool, enhanced: int, count: int = 4000)
     """How often each target is drawn, shares."""
     views, _ = photographs()
     originals = replace(views, photo=photographs("photo")[0] if photo else None)
-    goal = polish._Goal.of(
-        request(
-            originals=originals,
-            enhanced=views.images[:enhanced],
-            enhanced_views=tuple(range(enhanced)),
-        ),
-        torch.device("cpu"),
+    wanted = request(
+        originals=originals,
+        enhanced=views.images[:enhanced],
+        enhanced_views=tuple(range(enhanced)),
     )
-    draw = polish._Draw(goal, PolishSettings(), torch.Generator().manual_seed(0))
-    drawn = [draw.next(weights) for _ in range(count)]
-    return np.bincount(drawn, minlength=len(goal)) / count
+    targets = RoundTargets.of(wanted, torch.device("cpu"))
+    found = render_model(wanted.model, targets.cameras, with_depth=True)
+    weighed = replace(weigh_round(targets, found), views=weights)
+    objective = RefinementObjective(targets, weighed, found, PolishSettings())
+    batches = objective.batches(1, torch.Generator().manual_seed(0))
+    drawn = [next(batches).views[0] for _ in range(count)]
+    return np.bincount(drawn, minlength=len(targets)) / count
 
 
 def test_believed_targets_are_drawn_alike_and_the_others_never() -> None:
@@ -391,6 +419,16 @@ def test_nan_in_the_targets_is_refused() -> None:
     images[2, 30, 30] = np.nan
     with pytest.raises(InvalidInput, match="NaN"):
         improved(originals=replace(views, images=images))
+
+
+def test_a_model_with_harmonics_is_improved_and_keeps_them() -> None:
+    """Imported ones have them; a round trains all their bands."""
+    bands = 0.05 * np.random.default_rng(0).standard_normal((len(start()), 8, 3))
+    sh = np.concatenate([start().sh, bands.astype(np.float32)], axis=1)
+    model = replace(start(), sh=sh)
+    found = improved(model=model).model
+    assert found.sh.shape == sh.shape and not (found.sh[:, 1:] == sh[:, 1:]).all()
+    assert score(found, truth()) > score(model, truth()) + 1
 
 
 def test_a_round_that_diverges_says_so() -> None:

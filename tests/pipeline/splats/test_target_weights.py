@@ -1,4 +1,4 @@
-"""Trust in targets: exposures against known colour maps, weights of good, blurred and wrong views.
+"""Weights of targets: exposures against known colour maps; good, blurred and wrong views.
 
 The model is the object itself and its depth is exact, so every doubt comes from the targets."""
 
@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.geometry.cameras import rig_cameras
 from pipeline.geometry.facing import facing_ratio
-from pipeline.splats.trust import TargetSet, Trust, fit_exposures, trust_targets
+from pipeline.splats.target_weights import TargetSet, TargetWeights, fit_exposures, weigh_targets
 from pipeline.types import FloatArray
 from tests.oracles.objects import photograph, printed_box, torus
 
@@ -98,18 +98,18 @@ def test_pixels_that_show_something_else_do_not_pull_the_exposure() -> None:
 
 
 def test_perfect_targets_are_believed() -> None:
-    assert (trust_targets(perfect()).views > 0.95).all()
+    assert (weigh_targets(perfect()).views > 0.95).all()
 
 
 def test_gains_and_tints_are_no_fault() -> None:
     rng = np.random.default_rng(1)
     gains = 1 + rng.uniform(-0.12, 0.12, (16, 1)) + rng.uniform(-0.04, 0.04, (16, 3))
-    found = trust_targets(gained(gains.astype(np.float32)))
+    found = weigh_targets(gained(gains.astype(np.float32)))
     assert found.views.min() > 0.8
     # One alone among perfect ones, where the usual error is no excuse.
     lone = np.ones((16, 3), np.float32)
     lone[BAD] = (0.88, 0.9, 0.86)
-    assert trust_targets(gained(lone)).views[BAD] > 0.8
+    assert weigh_targets(gained(lone)).views[BAD] > 0.8
 
 
 def another_object() -> FloatArray:
@@ -126,24 +126,24 @@ def test_a_view_of_something_else_counts_next_to_nothing(kind: str) -> None:
         "rolled": lambda: np.roll(own, 6, axis=1),
         "of another side": lambda: perfect().images[(BAD + 5) % 16],
     }[kind]()
-    found = trust_targets(with_view(image)).views
+    found = weigh_targets(with_view(image)).views
     assert found[BAD] < 0.15
     assert found[GOOD].min() > 0.5
 
 
 def test_a_blurred_view_is_still_believed() -> None:
     image = cv2.GaussianBlur(perfect().images[BAD], (0, 0), 0.5)
-    assert trust_targets(with_view(image)).views[BAD] > 0.5
+    assert weigh_targets(with_view(image)).views[BAD] > 0.5
 
 
 def test_a_plain_object_is_not_gated_out() -> None:
     targets = perfect()
     plain = np.full_like(targets.images, 0.995)
-    found = trust_targets(replace(targets, images=plain, renders=plain))
+    found = weigh_targets(replace(targets, images=plain, renders=plain))
     assert found.views.min() > 0.9
     # With an outline, but without texture.
     grey = np.where(targets.masks[..., None], np.full(3, 0.4, np.float32), np.float32(1))
-    found = trust_targets(replace(targets, images=grey, renders=grey))
+    found = weigh_targets(replace(targets, images=grey, renders=grey))
     assert found.views.min() > 0.9
 
 
@@ -151,7 +151,7 @@ def test_a_view_in_which_the_model_is_not_to_be_seen_counts_nothing() -> None:
     targets = perfect()
     depth = targets.depth.copy()
     depth[BAD] = 0
-    found = trust_targets(replace(targets, depth=depth))
+    found = weigh_targets(replace(targets, depth=depth))
     assert found.views[BAD] == 0 and found.views[GOOD].min() > 0.5
     assert (found.pixels[BAD] == 0).all()
 
@@ -161,7 +161,7 @@ def test_a_view_in_which_the_model_is_not_to_be_seen_counts_nothing() -> None:
 
 def test_pixels_of_perfect_targets_count_by_how_squarely_they_are_seen() -> None:
     targets = perfect(128)
-    found = trust_targets(targets).pixels
+    found = weigh_targets(targets).pixels
     kernel = np.ones((3, 3), np.uint8)
     for view in (0, 7):
         inner = cv2.erode(targets.masks[view].astype(np.uint8), kernel) > 0
@@ -175,14 +175,14 @@ def test_pixels_of_perfect_targets_count_by_how_squarely_they_are_seen() -> None
 
 def test_a_patch_painted_over_in_one_view_has_little_confidence() -> None:
     targets = perfect()
-    before = trust_targets(targets).pixels
+    before = weigh_targets(targets).pixels
     # Where the camera looks squarely: the most confident place of the picture.
     smooth = cv2.blur(before[BAD], (9, 9))
     row, column = np.unravel_index(int(smooth.argmax()), smooth.shape)
     patch = (slice(row - 2, row + 3), slice(column - 2, column + 3))
     image = targets.images[BAD].copy()
     image[patch] = (0.9, 0.05, 0.9)
-    found: Trust = trust_targets(with_view(image))
+    found: TargetWeights = weigh_targets(with_view(image))
     middle = (slice(row - 1, row + 2), slice(column - 1, column + 2))
     assert found.pixels[BAD][middle].mean() < 0.3 * before[BAD][middle].mean()
     away: npt.NDArray[np.bool_] = np.ones((SIZE, SIZE), bool)
@@ -200,7 +200,7 @@ def test_trust_repeats_bit_by_bit_whatever_opencv_uses() -> None:
         found = []
         for threads in (1, 3):
             cv2.setNumThreads(threads)
-            found.append(trust_targets(with_view(another_object())))
+            found.append(weigh_targets(with_view(another_object())))
     finally:
         cv2.setNumThreads(before)
     for name in ("pixels", "views", "exposures"):

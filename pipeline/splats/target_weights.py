@@ -1,4 +1,4 @@
-"""How far refinement targets can be trusted: per pixel, per view, and up to which exposure.
+"""How far refinement targets can be believed: per pixel, per view, and up to which exposure.
 
 Targets were synthesised or enhanced one by one, so they differ in colour and some show what is not
 there. It compares them with renders of the model and with each other; it does not optimise.
@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.geometry.facing import facing_ratio
-from pipeline.splats.warp import cross_view_error, low_pass
+from pipeline.splats.view_consistency import cross_view_error, low_pass
 from pipeline.types import Cameras, FloatArray
 
-__all__ = ["TargetSet", "Trust", "fit_exposures", "trust_targets"]
+__all__ = ["TargetSet", "TargetWeights", "fit_exposures", "weigh_targets"]
 
 #: Pixels (at 256) of the blur before anything is compared: sharpness is what a target may add.
 _BLUR = 2.0
@@ -67,7 +67,7 @@ class TargetSet:
 
 
 @dataclass(frozen=True)
-class Trust:
+class TargetWeights:
     """Weights of T targets.
 
     Attributes:
@@ -81,7 +81,7 @@ class Trust:
     exposures: FloatArray
 
 
-def trust_targets(targets: TargetSet) -> Trust:
+def weigh_targets(targets: TargetSet) -> TargetWeights:
     """Compares targets with the model and with each other.
 
     A pixel counts by how squarely the camera looks at it and by how well other targets show the
@@ -100,8 +100,8 @@ def trust_targets(targets: TargetSet) -> Trust:
     gates = np.array([_gate(*pair) for pair in zip(plain, model, inner, strict=True)])
     views = gates * _robust(to_model)
     # A picture of something else is no witness against the others.
-    heard = views >= _WITNESS
-    seen = inner & heard[:, None, None]
+    credible = views >= _WITNESS
+    seen = inner & credible[:, None, None]
     agreement = cross_view_error(plain, np.where(seen, targets.depth, 0), targets.cameras)
     error = np.where(agreement.known, agreement.error, 0)
     facing = np.stack(
@@ -110,9 +110,9 @@ def trust_targets(targets: TargetSet) -> Trust:
     pixels = inner * facing**2 * np.exp(-(error**2) / (2 * _WARP_SIGMA**2))
 
     to_others = _mean_over(error, inner & agreement.known)
-    if heard.any():
-        views[heard] *= _robust(to_others[heard])
-    return Trust(pixels.astype(np.float32), views.astype(np.float32), exposures)
+    if credible.any():
+        views[credible] *= _robust(to_others[credible])
+    return TargetWeights(pixels.astype(np.float32), views.astype(np.float32), exposures)
 
 
 def fit_exposures(model: FloatArray, targets: FloatArray, masks: Mask) -> FloatArray:
@@ -133,11 +133,10 @@ def fit_exposures(model: FloatArray, targets: FloatArray, masks: Mask) -> FloatA
         y = targets[i][mask]
         keep = np.ones(len(x), bool)
         for _ in range(2):
-            ridge = _RIDGE * keep.sum() * np.diag([1.0, 1.0, 1.0, 1.0])
+            ridge = _RIDGE * keep.sum() * np.eye(4)
             inside = x[keep].astype(np.float64)
             normal = inside.T @ inside + ridge
-            found = np.linalg.solve(normal, inside.T @ y[keep] + ridge @ np.eye(4, 3))
-            exposures[i] = found.T
+            exposures[i] = np.linalg.solve(normal, inside.T @ y[keep] + ridge @ np.eye(4, 3)).T
             residual = np.abs(y - x @ exposures[i].T).mean(axis=1)
             keep = residual <= np.quantile(residual, 0.8)
     return exposures

@@ -1,4 +1,4 @@
-"""Do views of one object agree with each other: images carried from view to view by depth.
+"""Cross-view consistency: images of one object carried from view to view by depth.
 
 It does not know where depth comes from, usually renders of a model, nor who asks: scores and the
 confidence of refinement targets do.
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pipeline.types import Cameras, FloatArray
 
-__all__ = ["Agreement", "cross_view_error", "low_pass"]
+__all__ = ["CrossViewError", "cross_view_error", "low_pass"]
 
 #: Neighbours that each view is compared with: those whose cameras are nearest.
 _NEIGHBOURS = 4
@@ -27,7 +27,7 @@ _MIN_COSINE = float(np.cos(np.deg2rad(75.0)))
 
 
 @dataclass(frozen=True)
-class Agreement:
+class CrossViewError:
     """How far each pixel is from what other views show there.
 
     Attributes:
@@ -39,10 +39,6 @@ class Agreement:
     error: FloatArray
     known: npt.NDArray[np.bool_]
 
-    def mean(self) -> float | None:
-        """Mean error over all known pixels; None where no view shares anything with another."""
-        return float(self.error[self.known].mean()) if self.known.any() else None
-
 
 def low_pass(images: FloatArray, sigma: float) -> FloatArray:
     """Gaussian blur of float32 [V, H, W, ...] images, `sigma` in pixels."""
@@ -50,7 +46,7 @@ def low_pass(images: FloatArray, sigma: float) -> FloatArray:
     return blurred
 
 
-def cross_view_error(images: FloatArray, depth: FloatArray, cameras: Cameras) -> Agreement:
+def cross_view_error(images: FloatArray, depth: FloatArray, cameras: Cameras) -> CrossViewError:
     """Compares every view with its nearest neighbours, pixel by pixel, through the surface.
 
     Args:
@@ -76,7 +72,7 @@ def cross_view_error(images: FloatArray, depth: FloatArray, cameras: Cameras) ->
         some = np.isfinite(differences).any(axis=0)
         error[view, rows[some], columns[some]] = np.nanmedian(differences[:, some], axis=0)
         known[view, rows[some], columns[some]] = True
-    return Agreement(error, known)
+    return CrossViewError(error, known)
 
 
 def _unproject(
