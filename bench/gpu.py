@@ -24,7 +24,7 @@ import torch
 
 from bench.table import Row, print_rows
 from pipeline.control import Control
-from pipeline.device import Device, Precision
+from pipeline.device import Device
 from pipeline.engines.demands import DEMANDS
 from pipeline.engines.depth.midas import MidasDepth
 from pipeline.engines.enhance.sdxl import SdxlEnhancer, SdxlOptions
@@ -37,8 +37,11 @@ from pipeline.geometry.cameras import rig_cameras
 from pipeline.requests import EnhanceSettings, FitRequest, RefineRequest, Renders, ViewRequest
 from pipeline.types import Cutout, DepthMaps, ViewSet
 from tests.oracles.objects import photograph, torus
+from tests.oracles.plain_syncdreamer import PlainSyncDreamer
+from tests.random_networks import random_depth, random_sdxl, random_syncdreamer
 from tests.tiny.depth import write_tiny_depth
 from tests.tiny.sdxl import write_tiny_sdxl
+from tests.tiny.syncdreamer import TINY_SYNCDREAMER
 
 __all__ = ["run"]
 
@@ -100,7 +103,7 @@ def _seconds(work: Callable[[], Any], device: Device, repeats: int = 3) -> float
 
 
 def _views(size: Size, found: Found, device: Device) -> None:
-    config = SyncDreamerConfig.tiny() if size.tiny else SyncDreamerConfig.released()
+    config = TINY_SYNCDREAMER if size.tiny else SyncDreamerConfig.released()
     with _peak(device, "SyncDreamer", "syncdreamer", found):
         fast = _views_with_savings(config, size, found, device)
     device.forget()
@@ -117,7 +120,8 @@ def _views_with_savings(
     """Seconds of one step of the longest run."""
     rgba = np.zeros((256, 256, 4), np.uint8)
     rgba[28:228, 60:200] = (180, 90, 40, 255)
-    engine = SyncDreamerViews.random(config, device)
+    network = random_syncdreamer(config, device.torch_device, device.dtype)
+    engine = SyncDreamerViews(network, device)
     engine.warm_up()
 
     def views_in(steps: int) -> float:
@@ -134,8 +138,7 @@ def _views_with_savings(
 
 def _plain_step(config: SyncDreamerConfig, size: Size, device: Device) -> float:
     """Seconds of one step without any saving: fp32, one view at a time."""
-    exact = Device(device.torch_device, Precision.FP32)
-    plain = SyncDreamerViews.random(config, exact, views_at_once=1)
+    plain: Any = PlainSyncDreamer(random_syncdreamer(config, device.torch_device, torch.float32))
     # TF32 is a saving, too.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     image = torch.zeros(1, 3, 256, 256, device=device.torch_device)
@@ -143,9 +146,7 @@ def _plain_step(config: SyncDreamerConfig, size: Size, device: Device) -> float:
 
     def sampled() -> None:
         noise = seeded_noise(0, image.device)
-        sample_views(
-            plain.network, image, 0.5, noise, settings, Control(), views_at_once=1, plain=True
-        )
+        sample_views(plain, image, 0.5, noise, settings, Control(), views_at_once=1)
 
     return _seconds(sampled, device, 1) / size.plain_steps
 
@@ -153,7 +154,7 @@ def _plain_step(config: SyncDreamerConfig, size: Size, device: Device) -> float:
 def _depth(size: Size, found: Found, device: Device, views: ViewSet) -> None:
     name = "tiny DPT" if size.tiny else "dpt-large"
     with _peak(device, "MiDaS", "midas-large", found):
-        engine = _tiny_depth(device) if size.tiny else MidasDepth.random(name, device)
+        engine = _tiny_depth(device) if size.tiny else random_depth(name, device)
         engine.warm_up()
         seconds = _seconds(lambda: engine._disparity(views.images, views.alphas), device)
         found.rows.append(Row(f"{name}: network, 16 views", seconds, "s", 0.3))
@@ -191,14 +192,12 @@ def _enhance(size: Size, found: Found, device: Device, views: ViewSet, depths: D
             _enhance_with(engine, "tiny SDXL", found, device, views, depths)
         return
     with _peak(device, "SDXL", "sdxl", found):
-        grids = SdxlEnhancer.random(device, SdxlOptions())
+        grids = random_sdxl(device, SdxlOptions())
         _enhance_with(grids, "SDXL in 2x2 grids", found, device, views, depths)
         single = SdxlOptions(grid=False)
         del grids
         device.forget()
-        _enhance_with(
-            SdxlEnhancer.random(device, single), "SDXL", found, device, views, depths, budget=2.0
-        )
+        _enhance_with(random_sdxl(device, single), "SDXL", found, device, views, depths, budget=2.0)
 
 
 def _enhance_with(
@@ -285,7 +284,7 @@ def main() -> None:
     found = measure(device, size)
     print_rows(f"GPU engines on {device.description}, torch {torch.__version__}", found.rows)
     if arguments.json:
-        told = {
+        report = {
             "device": device.description,
             "torch": torch.__version__,
             "platform": platform.platform(),
@@ -293,7 +292,7 @@ def main() -> None:
             "rows": [asdict(row) for row in found.rows],
             "stages": {"device": device.description, **found.stages},
         }
-        arguments.json.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

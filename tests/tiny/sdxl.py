@@ -10,62 +10,47 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline.engines.enhance.sdxl import SdxlFolders
+from tests.random_networks import CONTROLNET, SCHEDULER, UNET, VAE
 
-__all__ = ["TINY_RESOLUTION", "write_tiny_sdxl"]
+__all__ = ["TINY_CONTROLNET", "TINY_RESOLUTION", "TINY_UNET", "TINY_VAE", "write_tiny_sdxl"]
 
 #: A resolution at which 14 views take seconds on two CPU cores.
 TINY_RESOLUTION = 64
 
 _TEXT = 32
-_UNET: dict[str, Any] = {
+#: The released architecture with less of everything.
+TINY_UNET: dict[str, Any] = {
+    **UNET,
     "sample_size": 16,
-    "in_channels": 4,
-    "out_channels": 4,
     "block_out_channels": [32, 32, 64],
     "layers_per_block": 1,
-    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
-    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
     "attention_head_dim": [2, 2, 4],
-    "use_linear_projection": True,
-    "addition_embed_type": "text_time",
     "addition_time_embed_dim": 8,
     "transformer_layers_per_block": [1, 1, 2],
     "projection_class_embeddings_input_dim": 6 * 8 + _TEXT,
     "cross_attention_dim": 2 * _TEXT,
 }
-_CONTROLNET: dict[str, Any] = {
-    **{
-        k: v for k, v in _UNET.items() if k not in ("sample_size", "out_channels", "up_block_types")
-    },
+TINY_CONTROLNET: dict[str, Any] = {
+    **{name: TINY_UNET[name] for name in CONTROLNET if name in TINY_UNET},
     "conditioning_embedding_out_channels": [8, 8, 16, 16],
 }
-_VAE: dict[str, Any] = {
-    "in_channels": 3,
-    "out_channels": 3,
-    "latent_channels": 4,
+TINY_VAE: dict[str, Any] = {
+    **VAE,
     "block_out_channels": [32, 32, 32, 32],
     "layers_per_block": 1,
-    "down_block_types": ["DownEncoderBlock2D"] * 4,
-    "up_block_types": ["UpDecoderBlock2D"] * 4,
     "sample_size": 64,
-    "scaling_factor": 0.13025,
-    "force_upcast": False,
 }
 #: As released, with what other samplers read.
 _SCHEDULER: dict[str, Any] = {
     "_class_name": "EulerDiscreteScheduler",
     "_diffusers_version": "0.19.0.dev0",
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "beta_start": 0.00085,
+    **SCHEDULER,
     "clip_sample": False,
     "interpolation_type": "linear",
-    "num_train_timesteps": 1000,
     "prediction_type": "epsilon",
     "sample_max_value": 1.0,
     "set_alpha_to_one": False,
     "skip_prk_steps": True,
-    "steps_offset": 1,
     "timestep_spacing": "leading",
     "trained_betas": None,
     "use_karras_sigmas": False,
@@ -84,9 +69,9 @@ def write_tiny_sdxl(root: Path, seed: int = 0) -> SdxlFolders:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        unet = diffusers.UNet2DConditionModel.from_config(_UNET)
-        controlnet = diffusers.ControlNetModel.from_config(_CONTROLNET)
-        vae = diffusers.AutoencoderKL.from_config(_VAE)
+        unet = diffusers.UNet2DConditionModel.from_config(TINY_UNET)
+        controlnet = diffusers.ControlNetModel.from_config(TINY_CONTROLNET)
+        vae = diffusers.AutoencoderKL.from_config(TINY_VAE)
         # A ControlNet is born silent: what leaves it is multiplied by zeros until it is trained.
         for name, parameter in controlnet.named_parameters():
             if name.startswith(("controlnet_", "controlnet_cond_embedding.conv_out")):
@@ -96,9 +81,9 @@ def write_tiny_sdxl(root: Path, seed: int = 0) -> SdxlFolders:
     for suffix, pad in (("", "<|endoftext|>"), ("_2", "!")):
         _write_tokenizer(folders.base / f"tokenizer{suffix}", pad)
     _write_json(folders.base / "scheduler/scheduler_config.json", _SCHEDULER)
-    _write_json(folders.base / "unet/config.json", _named(_UNET, "UNet2DConditionModel"))
-    _write_json(folders.controlnet / "config.json", _named(_CONTROLNET, "ControlNetModel"))
-    _write_json(folders.vae / "config.json", _named(_VAE, "AutoencoderKL"))
+    _write_json(folders.base / "unet/config.json", _named(TINY_UNET, "UNet2DConditionModel"))
+    _write_json(folders.controlnet / "config.json", _named(TINY_CONTROLNET, "ControlNetModel"))
+    _write_json(folders.vae / "config.json", _named(TINY_VAE, "AutoencoderKL"))
     _write_json(folders.base / "model_index.json", {"_class_name": "StableDiffusionXLPipeline"})
     save_file(unet.state_dict(), folders.unet)
     weights = "diffusion_pytorch_model.safetensors"

@@ -10,9 +10,33 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from pipeline.engines.views.syncdreamer.checkpoint import random_network, save_network
 from pipeline.engines.views.syncdreamer.config import SyncDreamerConfig
 from pipeline.engines.views.syncdreamer.network import SyncDreamerNetwork
+from pipeline.engines.views.syncdreamer.network_folder import write_folder
+from tests.random_networks import random_syncdreamer
+
+__all__ = ["TINY_SYNCDREAMER", "save_syncdreamer", "tiny_network", "write_tiny_syncdreamer"]
+
+#: Every part, 16 views of 256 x 256, and as little of it as the architecture allows.
+TINY_SYNCDREAMER = SyncDreamerConfig(
+    model_channels=16,
+    unet_heads=2,
+    unet_norm_groups=8,
+    vae_channels=(8, 8, 16, 16),
+    vae_layers=1,
+    vae_norm_groups=8,
+    clip_width=32,
+    clip_layers=2,
+    clip_heads=2,
+    clip_patch=56,
+    context_dim=32,
+    time_dim=32,
+    target_dim=8,
+    spatial_dims=(8, 16, 24, 32),
+    frustum_dims=(8, 16, 24, 32),
+    spatial_size=16,
+    frustum_depths=16,
+)
 
 #: Norm groups of the tiny autoencoder hold one or two channels: the shape about keeps its scale.
 _SHAPE = 0
@@ -20,15 +44,17 @@ _SHAPE = 0
 
 def write_tiny_syncdreamer(folder: Path, seed: int = 0) -> None:
     """Write what `SyncDreamerViews.load` reads; `folder` must not exist, or be empty."""
-    network = tiny_network(seed)
-    save_network(network, folder)
+    save_syncdreamer(tiny_network(seed), folder)
+
+
+def save_syncdreamer(network: SyncDreamerNetwork, folder: Path) -> None:
+    """Write a network as a folder, in the precision it has."""
+    write_folder(folder, network.config, network.state_dict().__getitem__, network.dtype)
 
 
 def tiny_network(seed: int = 0) -> SyncDreamerNetwork:
-    """`SyncDreamerConfig.tiny()` on the CPU in fp32."""
-    network = random_network(
-        SyncDreamerConfig.tiny(), torch.device("cpu"), torch.float32, seed=seed
-    )
+    """`TINY_SYNCDREAMER` on the CPU in fp32."""
+    network = random_syncdreamer(TINY_SYNCDREAMER, torch.device("cpu"), torch.float32, seed)
     _show_an_object(network.vae.decoder)
     return network
 

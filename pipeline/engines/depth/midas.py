@@ -74,18 +74,18 @@ class Preparation:
 
         try:
             # It also reads the spellings of older releases ("size": 384).
-            said = DPTImageProcessorPil.from_pretrained(str(folder), local_files_only=True)
-            mean, std = ([float(x) for x in values] for values in (said.image_mean, said.image_std))
-            if said.do_pad or abs(said.rescale_factor * 255 - 1) > 1e-6:
+            processor = DPTImageProcessorPil.from_pretrained(str(folder), local_files_only=True)
+            mean, std = map(_three_floats, (processor.image_mean, processor.image_std))
+            if processor.do_pad or abs(processor.rescale_factor * 255 - 1) > 1e-6:
                 raise ValueError("it pads or rescales in a way of its own")
             return cls(
-                height=int(said.size["height"]),
-                width=int(said.size["width"]),
-                multiple=int(said.ensure_multiple_of),
-                keep_aspect_ratio=bool(said.keep_aspect_ratio),
-                resampling=_RESAMPLINGS[int(said.resample)],
-                mean=(mean[0], mean[1], mean[2]),
-                std=(std[0], std[1], std[2]),
+                height=int(processor.size["height"]),
+                width=int(processor.size["width"]),
+                multiple=int(processor.ensure_multiple_of),
+                keep_aspect_ratio=bool(processor.keep_aspect_ratio),
+                resampling=_RESAMPLINGS[int(processor.resample)],
+                mean=mean,
+                std=std,
             )
         except (OSError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise Unavailable(
@@ -118,6 +118,10 @@ class Preparation:
         )
         normalised: Tensor = (resized / 255 - mean) / std
         return normalised
+
+
+def _three_floats(values: Sequence[Any]) -> tuple[float, float, float]:
+    return float(values[0]), float(values[1]), float(values[2])
 
 
 class MidasDepth:
@@ -161,14 +165,17 @@ class MidasDepth:
             from transformers import AutoModelForDepthEstimation
             from transformers.utils import logging as transformers_logging
         except ImportError as error:
-            raise _without_transformers(name, error) from error
+            raise Unavailable(
+                f"The depth engine {name} needs the package transformers ({error}): "
+                "run `pip install -e '.[models]'` in the project's folder."
+            ) from error
         # It draws a bar on standard error for a load of seconds, in services as in terminals.
         transformers_logging.disable_progress_bar()
         if not (folder / "config.json").is_file():
             raise Unavailable(f"The weights of {name} are not in {folder}: it has no config.json.")
         preparation = Preparation.read(folder)
         try:
-            network, found = AutoModelForDepthEstimation.from_pretrained(
+            network, loading = AutoModelForDepthEstimation.from_pretrained(
                 str(folder), local_files_only=True, output_loading_info=True, use_safetensors=True
             )
         # The reader of .safetensors has an error class of its own, derived from Exception.
@@ -176,33 +183,13 @@ class MidasDepth:
             raise Unavailable(
                 f"The weights of {name} in {folder} cannot be read: {error}"
             ) from error
-        lacking = [key for key in found["missing_keys"] if _UNUSED_LAYER not in key]
-        if lacking:
+        missing = [key for key in loading["missing_keys"] if _UNUSED_LAYER not in key]
+        if missing:
             raise Unavailable(
-                f"The weights of {name} in {folder} lack {len(lacking)} tensors, such as "
-                f"{min(lacking)}."
+                f"The weights of {name} in {folder} lack {len(missing)} tensors, such as "
+                f"{min(missing)}."
             )
         return cls(network, preparation, device, name=name, images_at_once=images_at_once)
-
-    @classmethod
-    def random(cls, which: str, device: Device) -> MidasDepth:
-        """Full size, without weights: as fast as the real one, and blind. For benches.
-
-        Args:
-            which: "dpt-large", "dpt-hybrid" or "depth-anything-v2-small".
-
-        Raises:
-            KeyError: there is no such network.
-            Unavailable: transformers is not installed.
-        """
-        try:
-            from transformers import AutoModelForDepthEstimation
-        except ImportError as error:
-            raise _without_transformers(which, error) from error
-        config, preparation = _full_size(which)
-        with torch.device(device.torch_device):
-            network = AutoModelForDepthEstimation.from_config(config)
-        return cls(network, preparation, device, name=which)
 
     def warm_up(self) -> None:
         """One pass with a full set of views, so that the first request finds kernels chosen."""
@@ -295,63 +282,3 @@ def _in_float(_head: torch.nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]
         [features.float() for features in argument] if isinstance(argument, list) else argument
         for argument in given
     )
-
-
-def _without_transformers(name: str, error: ImportError) -> Unavailable:
-    return Unavailable(
-        f"The depth engine {name} needs the package transformers ({error}): "
-        "run `pip install -e '.[models]'` in the project's folder."
-    )
-
-
-def _full_size(which: str) -> tuple[Any, Preparation]:
-    """Config and input of a released network, from the files beside its weights."""
-    from transformers import DepthAnythingConfig, Dinov2Config, DPTConfig
-
-    midas = Preparation(384, 384, 32, True, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    imagenet = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    anything = Preparation(518, 518, 14, True, "bicubic", *imagenet)
-
-    def dpt_large() -> Any:
-        return DPTConfig(
-            hidden_size=1024,
-            num_hidden_layers=24,
-            num_attention_heads=16,
-            intermediate_size=4096,
-            backbone_out_indices=[5, 11, 17, 23],
-            neck_hidden_sizes=[256, 512, 1024, 1024],
-        )
-
-    def dpt_hybrid() -> Any:
-        return DPTConfig(
-            is_hybrid=True,
-            neck_hidden_sizes=[256, 512, 768, 768],
-            reassemble_factors=[1, 1, 1, 0.5],
-        )
-
-    def depth_anything_v2_small() -> Any:
-        backbone = Dinov2Config(
-            hidden_size=384,
-            num_hidden_layers=12,
-            num_attention_heads=6,
-            image_size=518,
-            patch_size=14,
-            out_features=["stage3", "stage6", "stage9", "stage12"],
-            reshape_hidden_states=False,
-            apply_layernorm=True,
-        )
-        return DepthAnythingConfig(
-            backbone_config=backbone,
-            patch_size=14,
-            reassemble_hidden_size=384,
-            neck_hidden_sizes=[48, 96, 192, 384],
-            fusion_hidden_size=64,
-            head_hidden_size=32,
-        )
-
-    config, preparation = {
-        "dpt-large": (dpt_large, midas),
-        "dpt-hybrid": (dpt_hybrid, midas),
-        "depth-anything-v2-small": (depth_anything_v2_small, anything),
-    }[which]
-    return config(), preparation

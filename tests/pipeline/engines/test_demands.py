@@ -5,9 +5,8 @@ import torch
 
 from pipeline.device import CONTEXT_BYTES
 from pipeline.engines.demands import CONTEXT_GIB, DEMANDS
-from pipeline.engines.depth.midas import _full_size
-from pipeline.engines.enhance.sdxl.sdxl_networks import _CONTROLNET, _UNET, _VAE
 from pipeline.engines.views.syncdreamer.config import SyncDreamerConfig
+from tests.random_networks import CONTROLNET, UNET, VAE, depth_config
 
 
 def gib(*networks: torch.nn.Module) -> float:
@@ -35,7 +34,7 @@ def test_syncdreamer():
 def test_depth(name, engine):
     from transformers import AutoModelForDepthEstimation
 
-    config, _ = _full_size(name)
+    config, _ = depth_config(name)
     with torch.device("meta"):
         network = AutoModelForDepthEstimation.from_config(config)
     assert gib(network) == pytest.approx(DEMANDS[engine].weights, abs=0.02)
@@ -45,9 +44,9 @@ def test_sdxl():
     import diffusers
 
     with torch.device("meta"):
-        unet = diffusers.UNet2DConditionModel.from_config(_UNET)
-        controlnet = diffusers.ControlNetModel.from_config(_CONTROLNET)
-        vae = diffusers.AutoencoderKL.from_config(_VAE)
+        unet = diffusers.UNet2DConditionModel.from_config(UNET)
+        controlnet = diffusers.ControlNetModel.from_config(CONTROLNET)
+        vae = diffusers.AutoencoderKL.from_config(VAE)
     assert gib(unet, controlnet, vae) == pytest.approx(DEMANDS["sdxl"].weights, abs=0.02)
 
 

@@ -24,6 +24,7 @@ from pipeline.errors import Cancelled, OutOfMemory, Unavailable
 from pipeline.geometry.cameras import rig_cameras
 from pipeline.types import FloatArray, ViewSet
 from tests.oracles.objects import bumpy_sphere, photograph
+from tests.random_networks import random_depth
 from tests.tiny.depth import write_tiny_depth
 
 CPU = Device(torch.device("cpu"), Precision.FP32)
@@ -283,8 +284,6 @@ def test_without_transformers_the_message_says_what_to_install(
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(Unavailable, match=r"pip install -e '\.\[models\]'"):
         MidasDepth.load(tiny, CPU, name="midas-large")
-    with pytest.raises(Unavailable, match=r"pip install -e '\.\[models\]'"):
-        MidasDepth.random("dpt-large", CPU)
 
 
 @pytest.mark.parametrize(
@@ -293,5 +292,5 @@ def test_without_transformers_the_message_says_what_to_install(
 )
 def test_random_networks_have_the_released_size(which: str, millions: float) -> None:
     # Parameters on the meta device have shapes and no memory.
-    network = MidasDepth.random(which, Device(torch.device("meta"), Precision.FP32))._network
+    network = random_depth(which, Device(torch.device("meta"), Precision.FP32))._network
     assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.1)

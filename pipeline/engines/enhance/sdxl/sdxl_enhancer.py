@@ -7,7 +7,6 @@ and the white ground stay those of the renders.
 from __future__ import annotations
 
 import logging
-import zlib
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from pipeline.control import Control
 from pipeline.device import Device, retry_with_half_batch
 from pipeline.engines.enhance.sdxl.cross_view_attention import join_views
 from pipeline.engines.enhance.sdxl.sdxl_memory import VIEWS_PER_GRID, MemoryPlan, memory_plan
-from pipeline.engines.enhance.sdxl.sdxl_networks import Networks, load_networks, random_networks
+from pipeline.engines.enhance.sdxl.sdxl_networks import Networks, load_networks
 from pipeline.engines.enhance.sdxl.sdxl_options import STEPS, SdxlFolders, SdxlOptions, steps_for
 from pipeline.engines.enhance.sdxl.sdxl_pictures import (
     depth_pictures,
@@ -36,8 +35,8 @@ __all__ = ["SdxlEnhancer"]
 
 log = logging.getLogger(__name__)
 
-#: The networks are told that they draw pictures of this size even where they are smaller: told of
-#: small originals SDXL draws blurred pictures (Podell et al. 2023, section 2.2).
+#: The networks' condition says that they draw pictures of this size even where they are smaller:
+#: for small originals SDXL draws blurred pictures (Podell et al. 2023, section 2.2).
 _CLAIMED_SIZE = 1024
 #: Share of the progress at which the steps begin and end; the VAE works before and after.
 _STEPS_SPAN = (0.1, 0.9)
@@ -52,7 +51,7 @@ class SdxlEnhancer:
     def __init__(
         self, networks: Networks, prompts: Prompts, device: Device, options: SdxlOptions
     ) -> None:
-        """Put the parts together; `load` and `random` make them.
+        """Put the parts together; `load` makes them.
 
         Raises:
             InvalidOption: the networks cannot work at this resolution.
@@ -106,16 +105,6 @@ class SdxlEnhancer:
         log.info("enhancer sdxl: loaded on %s", device.description)
         return engine
 
-    @classmethod
-    def random(cls, device: Device, options: SdxlOptions = _DEFAULTS) -> SdxlEnhancer:
-        """The released architecture with random weights and no files, for benches.
-
-        Raises:
-            Unavailable: diffusers is not installed.
-        """
-        networks = random_networks(device)
-        return cls(networks, Prompts(lambda: _RandomText(networks), keep=True), device, options)
-
     def warm_up(self) -> None:
         """Run one step on an empty view, so that the first call does not pay for first times."""
         side = self._options.resolution
@@ -133,7 +122,7 @@ class SdxlEnhancer:
             renders: V views of one object with depth, in the order of the ring.
             settings: `strength` is rounded to the nearest eighth; the notes say so. The seed
                 draws one noise for all views; on one machine it gives the same bits again.
-            control: asked and told between the steps.
+            control: asked for a stop, and given progress, between the steps.
 
         Returns:
             uint8 [V, H, W, 3] on white: 255 where alpha is 0, the render's low frequencies, the
@@ -255,9 +244,9 @@ class SdxlEnhancer:
         begin, end = _STEPS_SPAN
         latents = self._encode(shown, control.part(0.0, begin))
         noisy = latents + self._noise(latents, steps, seed)
-        held = torch.from_numpy(depth).permute(0, 3, 1, 2)
+        controls = torch.from_numpy(depth).permute(0, 3, 1, 2)
         if self._options.grid:
-            noisy, held = pack_grids(noisy), pack_grids(held)
+            noisy, controls = pack_grids(noisy), pack_grids(controls)
         parts = []
         for start in range(0, len(noisy), pictures_at_once):
             chunk = slice(start, start + pictures_at_once)
@@ -265,7 +254,7 @@ class SdxlEnhancer:
                 begin + (end - begin) * start / len(noisy),
                 begin + (end - begin) * min(chunk.stop, len(noisy)) / len(noisy),
             )
-            parts.append(self._denoise(noisy[chunk], held[chunk], embedding, steps, share))
+            parts.append(self._denoise(noisy[chunk], controls[chunk], embedding, steps, share))
         drawn = torch.cat(parts)
         if self._options.grid:
             drawn = unpack_grids(drawn, len(shown))
@@ -284,19 +273,21 @@ class SdxlEnhancer:
     def _denoise(
         self,
         noisy: torch.Tensor,
-        held: torch.Tensor,
+        controls: torch.Tensor,
         embedding: Embedding,
         steps: int,
         control: Control,
     ) -> torch.Tensor:
         """The last `steps` of 8 steps: noisy latents [B, 4, h, w] -> latents without noise.
 
-        `held`: the depth pictures, float32 [B, 3, H, W] within 0..1.
+        `controls`: the depth pictures, float32 [B, 3, H, W] within 0..1.
         """
         count, _, height, width = noisy.shape
         side = max(_CLAIMED_SIZE, self._latent_pixels * max(height, width))
 
-        def told(_pipe: Any, index: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        def on_step_end(
+            _pipe: Any, index: int, _timestep: Any, tensors: dict[str, Any]
+        ) -> dict[str, Any]:
             control.step((index + 1) / steps, f"step {index + 1} of {steps}")
             return tensors
 
@@ -304,7 +295,7 @@ class SdxlEnhancer:
             # The latents are what the steps begin with. The picture is asked for and not read.
             image=noisy,
             latents=noisy,
-            control_image=held,
+            control_image=controls,
             prompt_embeds=embedding.tokens.to(noisy).expand(count, -1, -1),
             pooled_prompt_embeds=embedding.pooled.to(noisy).expand(count, -1),
             strength=steps / STEPS,
@@ -314,7 +305,7 @@ class SdxlEnhancer:
             original_size=(side, side),
             target_size=(side, side),
             output_type="latent",
-            callback_on_step_end=told,
+            callback_on_step_end=on_step_end,
         ).images
         return denoised
 
@@ -328,8 +319,8 @@ class SdxlEnhancer:
         for i, picture in enumerate(shown):
             control.step(i / len(shown), f"encoding view {i + 1}")
             pixels = torch.from_numpy(picture).permute(2, 0, 1)[None] / 127.5 - 1.0
-            found = self._vae.encode(pixels.to(self._device.torch_device, self._vae.dtype))
-            encoded.append(found.latent_dist.mode())
+            encoding = self._vae.encode(pixels.to(self._device.torch_device, self._vae.dtype))
+            encoded.append(encoding.latent_dist.mode())
         latents = torch.cat(encoded) * float(self._vae.config.scaling_factor)
         return latents.to(self._device.dtype)
 
@@ -361,23 +352,4 @@ def _check(renders: Renders) -> None:
         raise InvalidInput(
             f"images {renders.images.shape}, alphas {renders.alphas.shape} and depth "
             f"{renders.depth.shape} of the renders do not belong together."
-        )
-
-
-class _RandomText:
-    """Stands for the text encoders where there are no weights: a prompt is a seed."""
-
-    def __init__(self, networks: Networks) -> None:
-        config = networks.unet.config
-        self._width = int(config.cross_attention_dim)
-        self._pooled = int(config.projection_class_embeddings_input_dim) - 6 * int(
-            config.addition_time_embed_dim
-        )
-
-    def encode(self, prompt: str) -> Embedding:
-        generator = torch.Generator().manual_seed(zlib.crc32(prompt.encode()))
-        return Embedding(
-            torch.randn(1, 77, self._width, generator=generator),
-            torch.randn(1, self._pooled, generator=generator),
-            truncated=False,
         )

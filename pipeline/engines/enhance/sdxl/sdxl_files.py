@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from pipeline.engines.assign_weights import assign_weights
 from pipeline.errors import Unavailable
 
 __all__ = ["find_file", "find_weights", "load_strictly", "read_json"]
@@ -20,8 +21,8 @@ __all__ = ["find_file", "find_weights", "load_strictly", "read_json"]
 #: in the network, or None for a number that is not needed.
 Renamed = Callable[[str, set[str]], str | None]
 
-#: So many names are told of a file that does not fit.
-_TOLD = 3
+#: So many names of a kind stand in the message about a file that does not fit.
+_NAMES_SHOWN = 3
 
 
 def find_file(folder: Path, *names: str) -> Path:
@@ -87,9 +88,7 @@ def load_strictly(
         pairs = ((renamed(key, names), tensor) for key, tensor in tensors.items())
         tensors = {name: tensor for name, tensor in pairs if name is not None}
     _compare({name: tensor.shape for name, tensor in tensors.items()}, expected, path)
-    network.load_state_dict(tensors, assign=True)
-    _count_positions(network, device)
-    network.eval().requires_grad_(False)
+    assign_weights(network, tensors, device)
 
 
 def _read(path: Path, device: torch.device, dtype: torch.dtype) -> dict[str, torch.Tensor]:
@@ -106,9 +105,9 @@ def _read(path: Path, device: torch.device, dtype: torch.dtype) -> dict[str, tor
 def _compare(found: dict[str, torch.Size], expected: dict[str, torch.Size], path: Path) -> None:
     """Raise Unavailable unless names and shapes agree."""
     faults = [
-        _told("missing", sorted(set(expected) - set(found))),
-        _told("unexpected", sorted(set(found) - set(expected))),
-        _told(
+        _listed("missing", sorted(set(expected) - set(found))),
+        _listed("unexpected", sorted(set(found) - set(expected))),
+        _listed(
             "of another shape",
             [
                 f"{name} {tuple(found[name])} instead of {tuple(shape)}"
@@ -121,19 +120,8 @@ def _compare(found: dict[str, torch.Size], expected: dict[str, torch.Size], path
         raise Unavailable(f"{path} does not fit the network: {'; '.join(filter(None, faults))}.")
 
 
-def _told(what: str, names: list[str]) -> str:
+def _listed(what: str, names: list[str]) -> str:
     if not names:
         return ""
-    more = f" and {len(names) - _TOLD} more" if len(names) > _TOLD else ""
-    return f"{what} {', '.join(names[:_TOLD])}{more}"
-
-
-def _count_positions(network: torch.nn.Module, device: torch.device) -> None:
-    """Buffers that no file holds were built on the meta device: only CLIP's positions are."""
-    for module in network.modules():
-        for name, buffer in module.named_buffers(recurse=False):
-            if buffer.is_meta:
-                assert name == "position_ids", name
-                module.register_buffer(
-                    name, torch.arange(buffer.shape[-1], device=device)[None], persistent=False
-                )
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return f"{what} {', '.join(names[:_NAMES_SHOWN])}{more}"

@@ -1,11 +1,10 @@
-"""The networks of the enhancer: read from the released files, or built at full size at random.
+"""The networks of the enhancer, read from the released files.
 
 It knows how SDXL is put together and not what is done with it.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,49 +21,7 @@ from pipeline.engines.enhance.sdxl.sdxl_files import (
 from pipeline.engines.enhance.sdxl.sdxl_options import SdxlFolders
 from pipeline.errors import Unavailable
 
-__all__ = ["Networks", "load_networks", "random_networks"]
-
-_UNET: dict[str, Any] = {
-    "sample_size": 128,
-    "in_channels": 4,
-    "out_channels": 4,
-    "block_out_channels": (320, 640, 1280),
-    "layers_per_block": 2,
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    "attention_head_dim": (5, 10, 20),
-    "use_linear_projection": True,
-    "addition_embed_type": "text_time",
-    "addition_time_embed_dim": 256,
-    "transformer_layers_per_block": (1, 2, 10),
-    "projection_class_embeddings_input_dim": 2816,
-    "cross_attention_dim": 2048,
-}
-_CONTROLNET: dict[str, Any] = {
-    **{
-        k: v for k, v in _UNET.items() if k not in ("sample_size", "out_channels", "up_block_types")
-    },
-    "conditioning_embedding_out_channels": (16, 32, 96, 256),
-}
-_VAE: dict[str, Any] = {
-    "in_channels": 3,
-    "out_channels": 3,
-    "latent_channels": 4,
-    "block_out_channels": (128, 256, 512, 512),
-    "layers_per_block": 2,
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "sample_size": 512,
-    "scaling_factor": 0.13025,
-    "force_upcast": False,
-}
-_SCHEDULER: dict[str, Any] = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "steps_offset": 1,
-}
+__all__ = ["Networks", "import_diffusers", "lightning_scheduler", "load_networks"]
 
 
 @dataclass(frozen=True)
@@ -83,7 +40,7 @@ def load_networks(folders: SdxlFolders, device: Device) -> Networks:
     Raises:
         Unavailable: diffusers is not installed, a file is missing or does not fit its network.
     """
-    diffusers = _diffusers()
+    diffusers = import_diffusers()
     unet = _read_config(folders.base / "unet", diffusers.UNet2DConditionModel)
     controlnet = _read_config(folders.controlnet, diffusers.ControlNetModel)
     vae = _read_config(folders.vae, diffusers.AutoencoderKL)
@@ -93,31 +50,15 @@ def load_networks(folders: SdxlFolders, device: Device) -> Networks:
     load_strictly(unet, folders.unet, where, dtype)
     load_strictly(controlnet, find_weights(folders.controlnet, stem), where, dtype)
     load_strictly(vae, find_weights(folders.vae, stem), where, _vae_dtype(vae, device))
-    return Networks(unet, controlnet, vae, _scheduler(diffusers, scheduler))
+    return Networks(unet, controlnet, vae, lightning_scheduler(diffusers, scheduler))
 
 
-def random_networks(device: Device, seed: int = 0) -> Networks:
-    """The released architecture with random weights, drawn on the device; 7.8 GB in fp16.
+def import_diffusers() -> Any:
+    """The package, with what the enhancer needs of it imported without remarks in the log.
 
     Raises:
-        Unavailable: diffusers is not installed.
+        Unavailable: it, or transformers, is not installed.
     """
-    diffusers = _diffusers()
-    generator = torch.Generator(device.torch_device).manual_seed(seed)
-    with torch.device("meta"):
-        unet = diffusers.UNet2DConditionModel.from_config(_UNET)
-        controlnet = diffusers.ControlNetModel.from_config(_CONTROLNET)
-        vae = diffusers.AutoencoderKL.from_config(_VAE)
-    for network in (unet, controlnet, vae):
-        # diffusers' own `to` tells at length that nothing is kept in fp32.
-        torch.nn.Module.to(network, device.dtype)
-        network.to_empty(device=device.torch_device)
-        _fill(network, generator)
-        network.eval().requires_grad_(False)
-    return Networks(unet, controlnet, vae, _scheduler(diffusers, _SCHEDULER))
-
-
-def _diffusers() -> Any:
     try:
         import diffusers
         import transformers
@@ -127,12 +68,12 @@ def _diffusers() -> Any:
             "`pip install -e '.[models]'` in the project's folder."
         ) from error
     # transformers tells of every image processor that torchvision is not there; none is used.
-    told = transformers.logging.get_verbosity()
+    level = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     try:
         diffusers.StableDiffusionXLControlNetImg2ImgPipeline  # noqa: B018  imports it
     finally:
-        transformers.logging.set_verbosity(told)
+        transformers.logging.set_verbosity(level)
     return diffusers
 
 
@@ -152,7 +93,7 @@ def _read_config(folder: Path, kind: Any) -> Any:
         raise Unavailable(f"{path} describes no {kind.__name__}: {error}") from error
 
 
-def _scheduler(diffusers: Any, config: dict[str, Any]) -> Any:
+def lightning_scheduler(diffusers: Any, config: dict[str, Any]) -> Any:
     """The sampler that SDXL-Lightning was distilled for: Euler, spacing from the last timestep."""
     scheduler = diffusers.EulerDiscreteScheduler.from_config(config, timestep_spacing="trailing")
     # It makes an array of the tensor in every call, in a way that numpy 2 warns of.
@@ -164,14 +105,3 @@ def _vae_dtype(vae: Any, device: Device) -> torch.dtype:
     """SDXL's own VAE overflows in fp16 and says so in its configuration; the fixed one does not."""
     overflows = vae.config.force_upcast and device.precision is Precision.FP16
     return torch.float32 if overflows else device.dtype
-
-
-@torch.no_grad()
-def _fill(network: torch.nn.Module, generator: torch.Generator) -> None:
-    """Numbers that keep activations finite through every layer."""
-    for name, parameter in network.named_parameters():
-        if parameter.ndim > 1:
-            scale = 0.7 / math.sqrt(math.prod(parameter.shape[1:]))
-            parameter.normal_(0.0, scale, generator=generator)
-        else:
-            parameter.fill_(1.0 if name.endswith("weight") else 0.0)

@@ -127,29 +127,6 @@ class SyncDreamerConfig:
         return cls()
 
     @classmethod
-    def tiny(cls) -> SyncDreamerConfig:
-        """Every part, 16 views of 256 x 256, and as little of it as the architecture allows."""
-        return cls(
-            model_channels=16,
-            unet_heads=2,
-            unet_norm_groups=8,
-            vae_channels=(8, 8, 16, 16),
-            vae_layers=1,
-            vae_norm_groups=8,
-            clip_width=32,
-            clip_layers=2,
-            clip_heads=2,
-            clip_patch=56,
-            context_dim=32,
-            time_dim=32,
-            target_dim=8,
-            spatial_dims=(8, 16, 24, 32),
-            frustum_dims=(8, 16, 24, 32),
-            spatial_size=16,
-            frustum_depths=16,
-        )
-
-    @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> SyncDreamerConfig:
         """Rebuild from `to_json`.
 

@@ -80,21 +80,6 @@ class DepthTransformer(nn.Module):
         out: Tensor = x + self.proj_out(attention.to_out(values))
         return out
 
-    def forward_plain(self, x: Tensor, volume: Tensor) -> Tensor:
-        """The same as the paper writes it, with keys and values; for tests and benches."""
-        n, _, h, w = x.shape
-        context = self.proj_context(volume)
-        depths = context.shape[2]
-        attention = self.depth_attn
-        shape = (n, _HEADS, self.head_dim, depths, h, w)
-        q = attention.to_q(self.proj_in(x)).view(n, _HEADS, self.head_dim, 1, h, w)
-        k = attention.to_k(context).view(shape)
-        v = attention.to_v(context).view(shape)
-        weights = ((q * k).sum(2, keepdim=True) * self.head_dim**-0.5).softmax(dim=3)
-        values = (weights * v).sum(3).reshape(n, -1, h, w)
-        out: Tensor = x + self.proj_out(attention.to_out(values))
-        return out
-
     def unconditional_term(self, height: int, width: int) -> Tensor:
         """What `forward(x, 0) - x` is for every x: a constant image [1, dim, height, width].
 

@@ -26,7 +26,6 @@ def sample_views(
     control: Control,
     *,
     views_at_once: int,
-    plain: bool = False,
 ) -> Tensor:
     """Scaled latents of all views.
 
@@ -35,7 +34,6 @@ def sample_views(
         elevation_rad: of the camera that took the photo.
         noise: drawn from for the photo's latent, the start, and between steps, in this order.
         views_at_once: views per run of the UNet; the result differs by rounding only.
-        plain: without the exact savings.
 
     Returns:
         float32 [V, 4, 32, 32].
@@ -46,7 +44,7 @@ def sample_views(
     control.check()
     mean, std = network.encode(image)
     photo = mean + std * noise(tuple(mean.shape))
-    conditions = network.condition(photo, network.embed_image(image), elevation_rad, plain=plain)
+    conditions = network.condition(photo, network.embed_image(image), elevation_rad)
     start = noise((network.config.views, LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE))
 
     def predict(latents: Tensor, timestep: int) -> Tensor:
@@ -56,7 +54,6 @@ def sample_views(
             conditions,
             guidance_scale=settings.guidance_scale,
             views_at_once=views_at_once,
-            plain=plain,
         )
 
     return sample(predict, start, noise, settings, control)

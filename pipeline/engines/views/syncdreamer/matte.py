@@ -52,9 +52,9 @@ def _matte(image: UInt8Array) -> UInt8Array:
         return alpha
     distance, (row, column) = ndimage.distance_transform_edt(~core, return_indices=True)
     own = darkness[row, column][rim]
-    seen = darkness[rim]
+    mixed = darkness[rim]
     strength = (own * own).sum(1)
-    share = (seen * own).sum(1) / np.maximum(strength, 1.0)
+    share = (mixed * own).sum(1) / np.maximum(strength, 1.0)
     soft = np.rint(255 * np.clip(share, 0.0, 1.0)).astype(np.uint8)
     known = (own.max(1) >= _LIGHT) & (distance[rim] <= _NEAR_PX)
     alpha[rim] = np.where(known, soft, 255)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from diffusers import AutoencoderKL
@@ -29,7 +28,7 @@ from pipeline.engines.views.syncdreamer.unet import ConstantTerms, SyncUNet
 from pipeline.engines.views.syncdreamer.volume_geometry import Grids, make_grids
 from pipeline.engines.views.syncdreamer.volumes import FrustumVolumes, ViewVolumes
 
-__all__ = ["Conditions", "SyncDreamerNetwork", "sinusoid"]
+__all__ = ["Conditions", "SyncDreamerNetwork"]
 
 #: Of the images CLIP was trained on, RGB.
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -43,15 +42,12 @@ class Conditions:
     Attributes:
         photo: [1, 4, 32, 32], unscaled latent of the photo.
         views: [V, 4], view embeddings.
-        context: [V, 1, context_dim], the one token of each view.
-        terms: what the UNet adds for the context and for absent conditions; None where every step
-            works it out again (the plain form).
+        terms: what the UNet adds for the one token of each view and for absent conditions.
     """
 
     photo: Tensor
     views: Tensor
-    context: Tensor
-    terms: ConstantTerms | None
+    terms: ConstantTerms
 
 
 class SyncDreamerNetwork(nn.Module):
@@ -137,18 +133,15 @@ class SyncDreamerNetwork(nn.Module):
         self.spatial_volume.spatial_volume_feats.compile()
         self.spatial_volume.frustum_volume_feats.compile()
 
-    def grids(self, *, plain: bool = False) -> Grids:
-        """Sampling positions of these cameras; worked out once, or every time when `plain`."""
-        if plain or self._grids is None:
-            grids = make_grids(
+    def grids(self) -> Grids:
+        """Sampling positions of these cameras; worked out once."""
+        if self._grids is None:
+            self._grids = make_grids(
                 self.poses,
                 self.Ks,
                 volume_size=self.config.spatial_size,
                 depths=self.config.frustum_depths,
             ).to(self.device)
-            if plain:
-                return grids
-            self._grids = grids
         return self._grids
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -191,7 +184,7 @@ class SyncDreamerNetwork(nn.Module):
 
     def embed_time(self, timestep: int) -> Tensor:
         """For the volume networks, [1, time_dim] in the weights' dtype."""
-        wave = sinusoid(timestep, self.config.time_dim, self.device)
+        wave = _sinusoid(timestep, self.config.time_dim, self.device)
         embedding: Tensor = self.time_embed(wave.to(self.dtype))
         return embedding
 
@@ -201,21 +194,17 @@ class SyncDreamerNetwork(nn.Module):
         context: Tensor = self.cc_projection(both.to(self.dtype))
         return context
 
-    def condition(
-        self, photo: Tensor, image_embedding: Tensor, elevation_rad: float, *, plain: bool = False
-    ) -> Conditions:
+    def condition(self, photo: Tensor, image_embedding: Tensor, elevation_rad: float) -> Conditions:
         """Everything about one photo that does not change from step to step.
 
         Args:
             photo: float32 [1, 4, 32, 32], its unscaled latent.
             image_embedding: float32 [1, 1, context_dim].
             elevation_rad: of the camera that took it.
-            plain: leave the UNet's constant terms to every step.
         """
         views = self.embed_views(elevation_rad)
-        context = self.embed_context(image_embedding, views)
-        terms = None if plain else self.denoiser.constant_terms(context)
-        return Conditions(photo.to(self.dtype), views.to(self.dtype), context, terms)
+        terms = self.denoiser.constant_terms(self.embed_context(image_embedding, views))
+        return Conditions(photo.to(self.dtype), views.to(self.dtype), terms)
 
     def predict_noise(
         self,
@@ -225,22 +214,19 @@ class SyncDreamerNetwork(nn.Module):
         *,
         guidance_scale: float,
         views_at_once: int,
-        plain: bool = False,
     ) -> Tensor:
         """Noise in every view, with classifier-free guidance `u + s (c - u)`.
 
         Args:
             latents: float32 [V, 4, 32, 32], noisy, scaled.
             timestep: 0..999.
-            conditions: made with the same `plain`.
             guidance_scale: s; with 1 the unconditional half is not computed.
             views_at_once: views per run of the frustum networks and the UNet.
-            plain: without any of the exact savings; for tests and benches.
 
         Returns:
             float32 [V, 4, 32, 32].
         """
-        grids = self.grids(plain=plain)
+        grids = self.grids()
         time = self.embed_time(timestep)
         noisy = latents.to(self.dtype)
         volume = self.spatial_volume.spatial(noisy, time, conditions.views, grids.vertices)
@@ -272,27 +258,16 @@ class SyncDreamerNetwork(nn.Module):
         guided = scale != 1
         if guided:
             x = torch.cat([x, torch.cat([noisy, torch.zeros_like(photo)], dim=1)])
-        if conditions.terms is not None:
-            noise = self.denoiser(x, t, conditions.terms.select(some), volumes)
-        else:
-            context = conditions.context[some]
-            if guided:
-                context = torch.cat([context, torch.zeros_like(context)])
-                volumes = {
-                    side: torch.cat([level, torch.zeros_like(level)])
-                    for side, level in volumes.items()
-                }
-            noise = self.denoiser.forward_plain(x, t, context, volumes)
-        noise = noise.float()
+        noise: Tensor = self.denoiser(x, t, conditions.terms.select(some), volumes).float()
         if not guided:
-            return cast(Tensor, noise)
+            return noise
         with_condition, without = noise.chunk(2)
-        return cast(Tensor, without + scale * (with_condition - without))
+        return without + scale * (with_condition - without)
 
 
-def sinusoid(timestep: int, dim: int, device: torch.device) -> Tensor:
+def _sinusoid(timestep: int, dim: int, device: torch.device) -> Tensor:
     """`[cos, sin]` of a timestep at dim / 2 frequencies, longest period 10^4, float32 [1, dim]."""
     half = dim // 2
-    places = torch.arange(half, dtype=torch.float32, device=device) / half
-    angles = timestep * torch.exp(-math.log(10_000) * places)
+    exponents = torch.arange(half, dtype=torch.float32, device=device) / half
+    angles = timestep * torch.exp(-math.log(10_000) * exponents)
     return torch.cat([angles.cos(), angles.sin()])[None]

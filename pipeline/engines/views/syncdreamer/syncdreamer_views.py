@@ -75,7 +75,7 @@ class SyncDreamerViews:
         channels_last: bool = False,
         compile: bool = False,
     ) -> None:
-        from pipeline.engines.views.syncdreamer.checkpoint import check_cameras
+        from pipeline.engines.views.syncdreamer.rig_buffers import check_cameras
 
         if network.config.views != VIEW_COUNT:
             raise Unavailable(
@@ -89,12 +89,8 @@ class SyncDreamerViews:
         if compile:
             network.compile_parts()
         wanted = _estimated_fit(network.config, device) if views_at_once is None else views_at_once
-        self._views_at_once = min(max(wanted, 1), VIEW_COUNT)
-
-    @property
-    def views_at_once(self) -> int:
-        """Views per run of the UNet, now."""
-        return self._views_at_once
+        #: Views per run of the UNet, now.
+        self.views_at_once = min(max(wanted, 1), VIEW_COUNT)
 
     @classmethod
     def load(
@@ -112,35 +108,10 @@ class SyncDreamerViews:
             Unavailable: a package, file or tensor is missing or broken; the text says which.
         """
         _need_packages()
-        from pipeline.engines.views.syncdreamer.checkpoint import load_network
+        from pipeline.engines.views.syncdreamer.network_folder import load_network
 
         with device.reporting_full_memory("loading SyncDreamer"):
             network = load_network(folder, device.torch_device, device.dtype)
-        return cls(
-            network,
-            device,
-            views_at_once=views_at_once,
-            channels_last=channels_last,
-            compile=compile,
-        )
-
-    @classmethod
-    def random(
-        cls,
-        config: SyncDreamerConfig,
-        device: Device,
-        seed: int = 0,
-        *,
-        views_at_once: int | None = None,
-        channels_last: bool = False,
-        compile: bool = False,
-    ) -> SyncDreamerViews:
-        """The engine with random weights, drawn on the device: its cost is the true one."""
-        _need_packages()
-        from pipeline.engines.views.syncdreamer.checkpoint import random_network
-
-        with device.reporting_full_memory("building SyncDreamer"):
-            network = random_network(config, device.torch_device, device.dtype, seed)
         return cls(
             network,
             device,
@@ -196,9 +167,9 @@ class SyncDreamerViews:
                     views_at_once=views_at_once,
                 )
                 network.decode(latents[:views_at_once].to(image.device))
-            self._views_at_once = views_at_once
+            self.views_at_once = views_at_once
 
-        retry_with_half_batch(work, self._views_at_once, self.device, "view synthesis")
+        retry_with_half_batch(work, self.views_at_once, self.device, "view synthesis")
 
     def _run(
         self,
@@ -228,12 +199,12 @@ class SyncDreamerViews:
                     f"SyncDreamer returned numbers that are not finite in {self.device.precision}; "
                     "bf16 and fp32 have a wider range than fp16."
                 )
-            self._views_at_once = views_at_once
+            self.views_at_once = views_at_once
             pixels = ((images + 1) * 127.5).round().to(torch.uint8)
             array: UInt8Array = pixels.permute(0, 2, 3, 1).cpu().numpy().copy()
             return array
 
-        return retry_with_half_batch(work, self._views_at_once, self.device, "view synthesis")
+        return retry_with_half_batch(work, self.views_at_once, self.device, "view synthesis")
 
 
 def _need_packages() -> None:

@@ -6,7 +6,6 @@ its way up; it does not know where frustum volumes and contexts come from.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,9 +27,6 @@ __all__ = ["ConstantTerms", "SyncUNet"]
 #: Blocks of the way up before the first depth transformer: those at 4 x 4 have none.
 _PLAIN_UP_BLOCKS = 3
 
-#: Runs a spatial transformer or a depth transformer: its number, the layer, its input.
-_Run = Callable[[int, Any, Tensor], Tensor]
-
 
 @dataclass(frozen=True)
 class ConstantTerms:
@@ -50,6 +46,12 @@ class ConstantTerms:
         return ConstantTerms(
             tuple(torch.cat([term[:-1][views], term[-1:]]) for term in self.cross), self.depth
         )
+
+    def cross_rows(self, unconditional: int) -> list[Tensor]:
+        """`cross` for the views and so many rows without a condition, each [rows, 1, C]."""
+        return [
+            torch.cat([term[:-1], term[-1:].expand(unconditional, -1, -1)]) for term in self.cross
+        ]
 
 
 class SyncUNet(nn.Module):
@@ -126,58 +128,12 @@ class SyncUNet(nn.Module):
         Returns:
             [n or 2n, 4, 32, 32].
         """
-        conditional = next(iter(volumes.values())).shape[0]
-        unconditional = x.shape[0] - conditional
-
-        def attend(index: int, transformer: Any, h: Tensor) -> Tensor:
-            term = terms.cross[index]
-            rows = term[:-1]
-            if unconditional:
-                rows = torch.cat([rows, term[-1:].expand(unconditional, -1, -1)])
-            return _spatial_transformer(transformer, h, rows)
-
-        def look_along_rays(index: int, layer: Any, h: Tensor) -> Tensor:
-            seen: Tensor = layer(h[:conditional], volumes[h.shape[-1]])
-            if not unconditional:
-                return seen
-            return torch.cat([seen, h[conditional:] + terms.depth[index]])
-
-        return self._run(x, timestep, attend, look_along_rays)
-
-    def forward_plain(
-        self, x: Tensor, timestep: Tensor, context: Tensor, volumes: FrustumVolumes
-    ) -> Tensor:
-        """The same without any saving; for tests and benches.
-
-        Args:
-            x: [B, 8, 32, 32].
-            timestep: int64 [1].
-            context: [B, 1, context_dim], zeros where unconditional.
-            volumes: of all B, zeros where unconditional.
-        """
-
-        def attend(_index: int, transformer: Any, h: Tensor) -> Tensor:
-            out: Tensor = transformer(h, encoder_hidden_states=context, return_dict=False)[0]
-            return out
-
-        def look_along_rays(_index: int, layer: Any, h: Tensor) -> Tensor:
-            out: Tensor = layer.forward_plain(h, volumes[h.shape[-1]])
-            return out
-
-        return self._run(x, timestep, attend, look_along_rays)
-
-    def _spatial_transformers(self) -> list[Any]:
-        """In the order in which `_run` meets them."""
-        unet = self.unet
-        down = [layer for block in unet.down_blocks for layer in getattr(block, "attentions", ())]
-        up = [layer for block in unet.up_blocks for layer in getattr(block, "attentions", ())]
-        return [*down, *unet.mid_block.attentions, *up]
-
-    def _run(self, x: Tensor, timestep: Tensor, attend: _Run, look_along_rays: _Run) -> Tensor:
+        n = next(iter(volumes.values())).shape[0]
+        cross = terms.cross_rows(x.shape[0] - n)
         unet = self.unet
         # All views are at the same timestep: one row, broadcast over the batch.
         time = unet.time_embedding(unet.time_proj(timestep).to(x.dtype))
-        met = 0
+        attended = 0
 
         h = unet.conv_in(x)
         skips = [h]
@@ -186,8 +142,8 @@ class SyncUNet(nn.Module):
             for number, resnet in enumerate(block.resnets):
                 h = resnet(h, time)
                 if attentions is not None:
-                    h = attend(met, attentions[number], h)
-                    met += 1
+                    h = _spatial_transformer(attentions[number], h, cross[attended])
+                    attended += 1
                 skips.append(h)
             if block.downsamplers is not None:
                 h = block.downsamplers[0](h)
@@ -195,10 +151,10 @@ class SyncUNet(nn.Module):
 
         middle = unet.mid_block
         h = middle.resnets[0](h, time)
-        h = attend(met, middle.attentions[0], h)
-        met += 1
+        h = _spatial_transformer(middle.attentions[0], h, cross[attended])
+        attended += 1
         h = middle.resnets[1](h, time)
-        h = look_along_rays(0, self.middle_conditions, h)
+        h = _depth_transformer(self.middle_conditions, h, volumes, terms.depth[0])
 
         output_block = 0
         for block in unet.up_blocks:
@@ -206,17 +162,25 @@ class SyncUNet(nn.Module):
             for number, resnet in enumerate(block.resnets):
                 h = resnet(torch.cat([h, skips.pop()], dim=1), time)
                 if attentions is not None:
-                    h = attend(met, attentions[number], h)
-                    met += 1
+                    h = _spatial_transformer(attentions[number], h, cross[attended])
+                    attended += 1
                 if number == len(block.resnets) - 1 and block.upsamplers is not None:
                     h = block.upsamplers[0](h)
-                looking = output_block - _PLAIN_UP_BLOCKS
-                if looking >= 0:
-                    h = look_along_rays(looking + 1, self.output_conditions[looking], h)
+                condition = output_block - _PLAIN_UP_BLOCKS
+                if condition >= 0:
+                    layer = self.output_conditions[condition]
+                    h = _depth_transformer(layer, h, volumes, terms.depth[condition + 1])
                 output_block += 1
 
         out: Tensor = unet.conv_out(unet.conv_act(unet.conv_norm_out(h)))
         return out
+
+    def _spatial_transformers(self) -> list[Any]:
+        """In the order in which `forward` runs them."""
+        unet = self.unet
+        down = [layer for block in unet.down_blocks for layer in getattr(block, "attentions", ())]
+        up = [layer for block in unet.up_blocks for layer in getattr(block, "attentions", ())]
+        return [*down, *unet.mid_block.attentions, *up]
 
 
 def _spatial_transformer(transformer: Any, x: Tensor, cross_term: Tensor) -> Tensor:
@@ -235,3 +199,21 @@ def _spatial_transformer(transformer: Any, x: Tensor, cross_term: Tensor) -> Ten
     image = tokens.transpose(1, 2).reshape(batch, channels, height, width)
     out: Tensor = x + transformer.proj_out(image)
     return out
+
+
+def _depth_transformer(
+    layer: Any, x: Tensor, volumes: FrustumVolumes, unconditional_term: Tensor
+) -> Tensor:
+    """A `DepthTransformer` where there is a volume, and what it always adds where there is none.
+
+    Args:
+        x: [B, C, h, w], of which the first n have conditions.
+        volumes: of these n views.
+        unconditional_term: [1, C, h, w].
+    """
+    volume = volumes[x.shape[-1]]
+    n = volume.shape[0]
+    out: Tensor = layer(x[:n], volume)
+    if n == x.shape[0]:
+        return out
+    return torch.cat([out, x[n:] + unconditional_term])

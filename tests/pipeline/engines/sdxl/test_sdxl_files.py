@@ -26,8 +26,14 @@ from pipeline.engines.enhance.sdxl.sdxl_text import Embedding, Prompts, TextEnco
 from pipeline.errors import InvalidOption, Unavailable
 from pipeline.requests import EnhanceSettings
 from tests.pipeline.engines.sdxl.test_sdxl import draw, renders
-from tests.tiny import sdxl as tiny
-from tests.tiny.sdxl import TINY_RESOLUTION, write_tiny_sdxl
+from tests.random_networks import CONTROLNET, UNET, VAE, random_sdxl
+from tests.tiny.sdxl import (
+    TINY_CONTROLNET,
+    TINY_RESOLUTION,
+    TINY_UNET,
+    TINY_VAE,
+    write_tiny_sdxl,
+)
 
 CPU = Device(torch.device("cpu"), Precision.FP32)
 OPTIONS = SdxlOptions(resolution=TINY_RESOLUTION)
@@ -280,11 +286,15 @@ def test_nothing_asks_the_network(folders: SdxlFolders, monkeypatch: pytest.Monk
     engine.enhance(renders(1), replace(EnhanceSettings(0.5), prompt="a new prompt"), Control())
 
 
-def test_random_weights_need_no_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    # The released sizes need 8 GB: the tiny ones in their place.
-    for name in ("_UNET", "_CONTROLNET", "_VAE"):
-        monkeypatch.setattr(networks, name, getattr(tiny, name))
-    engine = SdxlEnhancer.random(Device(CPU.torch_device, Precision.BF16), OPTIONS)
+def test_random_weights_need_no_files() -> None:
+    engine = random_sdxl(
+        Device(CPU.torch_device, Precision.BF16),
+        OPTIONS,
+        # The released sizes need 8 GB.
+        unet=TINY_UNET,
+        controlnet=TINY_CONTROLNET,
+        vae=TINY_VAE,
+    )
     engine.warm_up()
     assert np.isfinite(draw(engine, renders(2))).all()
     first, again, other = (
@@ -300,9 +310,9 @@ def test_the_sizes_of_the_random_networks_are_those_released() -> None:
 
     with torch.device("meta"):
         built = [
-            diffusers.UNet2DConditionModel.from_config(networks._UNET),
-            diffusers.ControlNetModel.from_config(networks._CONTROLNET),
-            diffusers.AutoencoderKL.from_config(networks._VAE),
+            diffusers.UNet2DConditionModel.from_config(UNET),
+            diffusers.ControlNetModel.from_config(CONTROLNET),
+            diffusers.AutoencoderKL.from_config(VAE),
         ]
     numbers = [sum(p.numel() for p in network.parameters()) for network in built]
     assert numbers == [2_567_463_684, 1_251_014_160, 83_653_863]
@@ -315,8 +325,6 @@ def test_without_diffusers_the_way_to_install_it_is_told(
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(Unavailable, match=r"pip install -e '\.\[models\]'"):
         SdxlEnhancer.load(folders, CPU, OPTIONS)
-    with pytest.raises(Unavailable, match=r"pip install -e '\.\[models\]'"):
-        SdxlEnhancer.random(CPU, OPTIONS)
 
 
 @pytest.mark.slow

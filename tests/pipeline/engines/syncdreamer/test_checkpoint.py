@@ -14,36 +14,35 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.control import Control
-from pipeline.engines.views.syncdreamer import checkpoint
-from pipeline.engines.views.syncdreamer.checkpoint import (
+from pipeline.engines.views.syncdreamer import network_folder
+from pipeline.engines.views.syncdreamer.checkpoint import check_names, convert_checkpoint
+from pipeline.engines.views.syncdreamer.config import SyncDreamerConfig
+from pipeline.engines.views.syncdreamer.names import IGNORED, SCHEDULE, origin_of
+from pipeline.engines.views.syncdreamer.network_folder import (
     CONFIG_FILE,
     INDEX_FILE,
-    check_cameras,
-    check_names,
-    convert_checkpoint,
+    empty_network,
     load_network,
-    random_network,
-    save_network,
 )
-from pipeline.engines.views.syncdreamer.config import SyncDreamerConfig
-from pipeline.engines.views.syncdreamer.names import IGNORED, SCHEDULE
+from pipeline.engines.views.syncdreamer.rig_buffers import check_cameras
 from pipeline.errors import Cancelled, InvalidOption, Unavailable
+from tests.random_networks import random_syncdreamer
+from tests.tiny.syncdreamer import TINY_SYNCDREAMER, save_syncdreamer
 
 from . import reference
 
 CPU = torch.device("cpu")
-SMALL = SyncDreamerConfig.tiny()
 WEIGHT = "spatial_volume.frustum_volume_feats.up0.conv.weight"
 
 
 @pytest.fixture
 def small_state() -> dict[str, torch.Tensor]:
     """A checkpoint of the released layout in tiny sizes, every tensor different."""
-    network = random_network(SMALL, CPU, torch.float32, seed=3)
+    network = random_syncdreamer(TINY_SYNCDREAMER, CPU, torch.float32, seed=3)
     packed: dict[str, list[torch.Tensor]] = {}
     state: dict[str, torch.Tensor] = {}
     for name, tensor in network.state_dict().items():
-        origin = checkpoint.origin_of(name)
+        origin = origin_of(name)
         if origin.change.value in ("query", "key", "value"):
             parts = packed.setdefault(origin.name, [torch.empty(0)] * 3)
             parts[["query", "key", "value"].index(origin.change.value)] = tensor
@@ -64,8 +63,7 @@ def test_all_names_and_shapes_of_the_released_checkpoint_are_accounted_for():
 
 
 def test_the_released_network_has_the_published_size():
-    with torch.device("meta"):
-        network = checkpoint.SyncDreamerNetwork(SyncDreamerConfig.released())
+    network = empty_network(SyncDreamerConfig.released())
     sizes = {
         name: sum(parameter.numel() for parameter in part.parameters())
         for name, part in network.named_children()
@@ -131,9 +129,9 @@ def test_a_converted_file_gives_the_network_of_the_parity_test(tmp_path):
 
 
 def test_shards_stay_below_their_size_and_load_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "_SHARD_BYTES", 5_000_000)
-    network = random_network(SMALL, CPU, torch.float32)
-    save_network(network, tmp_path / "model")
+    monkeypatch.setattr(network_folder, "_SHARD_BYTES", 5_000_000)
+    network = random_syncdreamer(TINY_SYNCDREAMER, CPU, torch.float32)
+    save_syncdreamer(network, tmp_path / "model")
     shards = sorted((tmp_path / "model").glob("*.safetensors"))
     assert [path.name for path in shards] == [
         f"model-0000{i + 1}-of-0000{len(shards)}.safetensors" for i in range(len(shards))
@@ -146,7 +144,7 @@ def test_shards_stay_below_their_size_and_load_again(tmp_path, monkeypatch):
 
 
 def test_weights_are_cast_and_cameras_are_not(tmp_path):
-    save_network(random_network(SMALL, CPU, torch.float32), tmp_path / "model")
+    save_syncdreamer(random_syncdreamer(TINY_SYNCDREAMER, CPU, torch.float32), tmp_path / "model")
     loaded = load_network(tmp_path / "model", CPU, torch.bfloat16)
     assert {p.dtype for p in loaded.parameters()} == {torch.bfloat16}
     assert loaded.poses.dtype == loaded.Ks.dtype == loaded.azimuth.dtype == torch.float32
@@ -155,7 +153,9 @@ def test_weights_are_cast_and_cameras_are_not(tmp_path):
 
 def test_conversion_can_halve_the_weights(tmp_path, small_state):
     torch.save({"state_dict": small_state}, tmp_path / "a.ckpt")
-    convert_checkpoint(tmp_path / "a.ckpt", tmp_path / "m", config=SMALL, dtype=torch.bfloat16)
+    convert_checkpoint(
+        tmp_path / "a.ckpt", tmp_path / "m", config=TINY_SYNCDREAMER, dtype=torch.bfloat16
+    )
     index = json.loads((tmp_path / "m" / INDEX_FILE).read_text())
     tensors = load_file(tmp_path / "m" / index["weight_map"]["poses"])
     assert tensors["poses"].dtype == torch.float32
@@ -167,7 +167,9 @@ def test_a_cancelled_conversion_leaves_nothing_behind(tmp_path, small_state):
     stop = threading.Event()
     control = Control(stop, lambda progress: progress.fraction > 0.5 and stop.set())
     with pytest.raises(Cancelled):
-        convert_checkpoint(tmp_path / "a.ckpt", tmp_path / "m", config=SMALL, control=control)
+        convert_checkpoint(
+            tmp_path / "a.ckpt", tmp_path / "m", config=TINY_SYNCDREAMER, control=control
+        )
     assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
 
 
@@ -176,7 +178,7 @@ def test_conversion_overwrites_nothing(tmp_path, small_state):
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "mine.txt").write_text("mine")
     with pytest.raises(InvalidOption, match="is there already"):
-        convert_checkpoint(tmp_path / "a.ckpt", tmp_path / "m", config=SMALL)
+        convert_checkpoint(tmp_path / "a.ckpt", tmp_path / "m", config=TINY_SYNCDREAMER)
     assert (tmp_path / "m" / "mine.txt").read_text() == "mine"
 
 
@@ -204,11 +206,11 @@ def test_what_a_training_framework_left_is_neither_run_nor_needed(tmp_path, smal
         "hyper_parameters": [Settings(), np.float64(2.0), {"a": {1, 2}}],
     }
     torch.save({"epoch": 3, **left, "state_dict": small_state}, source)
-    convert_checkpoint(source, tmp_path / "m", config=SMALL)
+    convert_checkpoint(source, tmp_path / "m", config=TINY_SYNCDREAMER)
     assert not mark.exists()
     network = load_network(tmp_path / "m", torch.device("cpu"), torch.float32)
     torch.save({"state_dict": small_state}, source)
-    convert_checkpoint(source, tmp_path / "plain", config=SMALL)
+    convert_checkpoint(source, tmp_path / "plain", config=TINY_SYNCDREAMER)
     plain = load_network(tmp_path / "plain", torch.device("cpu"), torch.float32)
     for name, tensor in plain.state_dict().items():
         assert torch.equal(tensor, network.state_dict()[name]), name
@@ -231,7 +233,7 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path, small_state):
     data = source.read_bytes()
     source.write_bytes(data[: len(data) // 2])
     with pytest.raises(Unavailable, match="damaged"):
-        convert_checkpoint(source, tmp_path / "m", config=SMALL)
+        convert_checkpoint(source, tmp_path / "m", config=TINY_SYNCDREAMER)
     assert not (tmp_path / "m").exists()
 
 
@@ -239,7 +241,7 @@ def test_another_schedule_is_refused(tmp_path, small_state):
     betas = torch.linspace(0.00085, 0.012, 1000)  # linear, not scaled linear
     torch.save({"state_dict": small_state | {"betas": betas}}, tmp_path / "a.ckpt")
     with pytest.raises(Unavailable, match="betas differ"):
-        convert_checkpoint(tmp_path / "a.ckpt", tmp_path / "m", config=SMALL)
+        convert_checkpoint(tmp_path / "a.ckpt", tmp_path / "m", config=TINY_SYNCDREAMER)
 
 
 def _change_index(folder: Path, change) -> None:
@@ -296,8 +298,8 @@ def test_a_broken_folder_says_what_is_broken(tmp_path, tiny_folder, damage, text
 
 
 def test_a_config_that_does_not_fit_together_is_refused():
-    values = SyncDreamerConfig.tiny().to_json()
-    assert SyncDreamerConfig.from_json(json.loads(json.dumps(values))) == SyncDreamerConfig.tiny()
+    values = TINY_SYNCDREAMER.to_json()
+    assert SyncDreamerConfig.from_json(json.loads(json.dumps(values))) == TINY_SYNCDREAMER
     with pytest.raises(Unavailable, match="multiple of 8"):
         SyncDreamerConfig.from_json(values | {"frustum_depths": 20})
     with pytest.raises(Unavailable, match="4 numbers"):

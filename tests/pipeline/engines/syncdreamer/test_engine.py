@@ -10,12 +10,13 @@ import torch
 
 from pipeline.control import Control
 from pipeline.device import Device
-from pipeline.engines.views.syncdreamer.config import SyncDreamerConfig
+from pipeline.engines.views.syncdreamer.network_folder import empty_network
 from pipeline.engines.views.syncdreamer.syncdreamer_views import SyncDreamerViews
 from pipeline.errors import Cancelled, InvalidOption, ModelFailed, OutOfMemory, Unavailable
 from pipeline.geometry.cameras import rig_cameras
 from pipeline.types import Cutout
-from tests.tiny.syncdreamer import tiny_network
+from tests.random_networks import random_syncdreamer
+from tests.tiny.syncdreamer import TINY_SYNCDREAMER, tiny_network
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +187,8 @@ def test_warming_up_runs_everything_and_keeps_the_views_at_once(engine):
 
 
 def test_random_weights_give_finite_views(request_of_two_steps):
-    engine = SyncDreamerViews.random(SyncDreamerConfig.tiny(), Device.choose("cpu"), seed=1)
+    network = random_syncdreamer(TINY_SYNCDREAMER, torch.device("cpu"), torch.float32, seed=1)
+    engine = SyncDreamerViews(network, Device.choose("cpu"))
     assert engine.synthesize(request_of_two_steps, Control()).images.shape[0] == 16
 
 
@@ -195,9 +197,9 @@ def test_other_cameras_and_other_numbers_of_views_are_refused():
     network.poses[3, 0, 3] += 0.01
     with pytest.raises(Unavailable, match="poses are not the product's cameras"):
         SyncDreamerViews(network, Device.choose("cpu"))
-    fewer = replace(SyncDreamerConfig.tiny(), views=8)
+    fewer = empty_network(replace(TINY_SYNCDREAMER, views=8))
     with pytest.raises(Unavailable, match="makes 8 views"):
-        SyncDreamerViews.random(fewer, Device.choose("cpu"))
+        SyncDreamerViews(fewer, Device.choose("cpu"))
 
 
 def test_a_missing_folder_is_unavailable(tmp_path):

@@ -7,12 +7,17 @@ import pytest
 import torch
 
 from pipeline.control import Control
-from pipeline.engines.views.syncdreamer.checkpoint import random_network
-from pipeline.engines.views.syncdreamer.config import SyncDreamerConfig
 from pipeline.engines.views.syncdreamer.depth_attention import DepthTransformer
 from pipeline.engines.views.syncdreamer.diffusion import decode_views, sample_views
 from pipeline.engines.views.syncdreamer.network import SyncDreamerNetwork
 from pipeline.engines.views.syncdreamer.sampler import SamplerSettings, seeded_noise
+from tests.oracles.plain_syncdreamer import (
+    PlainSyncDreamer,
+    plain_depth_transformer,
+    plain_grids,
+)
+from tests.random_networks import random_syncdreamer
+from tests.tiny.syncdreamer import TINY_SYNCDREAMER
 
 CPU = torch.device("cpu")
 
@@ -23,7 +28,7 @@ def relative(ours: torch.Tensor, expected: torch.Tensor) -> float:
 
 @pytest.fixture(scope="module")
 def network() -> SyncDreamerNetwork:
-    network = random_network(SyncDreamerConfig.tiny(), CPU, torch.float32, seed=4)
+    network = random_syncdreamer(TINY_SYNCDREAMER, CPU, torch.float32, seed=4)
     # Norms that do something, or a zero volume would be hidden by the ReLU.
     generator = torch.Generator().manual_seed(1)
     for module in network.modules():
@@ -43,24 +48,22 @@ def photo() -> torch.Tensor:
 
 
 def predict(
-    network: SyncDreamerNetwork,
+    network: SyncDreamerNetwork | PlainSyncDreamer,
     noise: torch.Tensor,
     photo: torch.Tensor,
     *,
-    plain: bool,
     scale: float = 2.0,
     views_at_once: int = 16,
 ) -> torch.Tensor:
     with torch.inference_mode():
         mean, _ = network.encode(photo)
-        conditions = network.condition(mean, network.embed_image(photo), 0.3, plain=plain)
+        conditions = network.condition(mean, network.embed_image(photo), 0.3)
         return network.predict_noise(
             noise,
             481,
             conditions,
             guidance_scale=scale,
             views_at_once=views_at_once,
-            plain=plain,
         )
 
 
@@ -76,7 +79,7 @@ def test_absorbed_projections_equal_keys_and_values():
     layer = depth_transformer()
     x, volume = torch.randn(3, 24, 8, 8), torch.randn(3, 16, 12, 8, 8)
     with torch.inference_mode():
-        assert relative(layer(x, volume), layer.forward_plain(x, volume)) < 1e-6
+        assert relative(layer(x, volume), plain_depth_transformer(layer, x, volume)) < 1e-6
 
 
 def test_the_unconditional_branch_is_a_constant():
@@ -86,7 +89,7 @@ def test_the_unconditional_branch_is_a_constant():
         term = layer.unconditional_term(8, 8)
         assert term.abs().max() > 0.1
         for x in (torch.randn(2, 24, 8, 8), 100 * torch.randn(2, 24, 8, 8)):
-            added = layer.forward_plain(x, nothing) - x
+            added = plain_depth_transformer(layer, x, nothing) - x
             assert torch.allclose(added, term.expand_as(added), atol=1e-4)
 
 
@@ -107,7 +110,7 @@ def test_cross_attention_to_one_token_does_not_depend_on_the_image(network):
 
 def test_grids_are_worked_out_once(network):
     assert network.grids() is network.grids()
-    again = network.grids(plain=True)
+    again = plain_grids(network)
     assert torch.equal(again.vertices, network.grids().vertices)
     assert torch.equal(again.frustums, network.grids().frustums)
     assert again.vertices.dtype == again.frustums.dtype == torch.float32
@@ -115,22 +118,22 @@ def test_grids_are_worked_out_once(network):
 
 @pytest.mark.parametrize("scale", [2.0, 1.0, 0.0])
 def test_all_savings_together_change_only_rounding(network, noise, photo, scale):
-    ours = predict(network, noise, photo, plain=False, scale=scale)
-    plain = predict(network, noise, photo, plain=True, scale=scale, views_at_once=8)
+    ours = predict(network, noise, photo, scale=scale)
+    plain = predict(PlainSyncDreamer(network), noise, photo, scale=scale, views_at_once=8)
     assert relative(ours, plain) < 3e-6
 
 
 def test_guidance_one_is_the_conditional_noise_alone(network, noise, photo):
-    unconditional = predict(network, noise, photo, plain=False, scale=0.0)
-    doubled = predict(network, noise, photo, plain=False, scale=2.0)
-    alone = predict(network, noise, photo, plain=False, scale=1.0)
+    unconditional = predict(network, noise, photo, scale=0.0)
+    doubled = predict(network, noise, photo, scale=2.0)
+    alone = predict(network, noise, photo, scale=1.0)
     assert relative(alone, (doubled + unconditional) / 2) < 3e-6
 
 
 @pytest.mark.parametrize("views_at_once", [1, 5])
 def test_views_in_one_batch_equal_views_one_by_one(network, noise, photo, views_at_once):
-    together = predict(network, noise, photo, plain=False)
-    apart = predict(network, noise, photo, plain=False, views_at_once=views_at_once)
+    together = predict(network, noise, photo)
+    apart = predict(network, noise, photo, views_at_once=views_at_once)
     assert relative(together, apart) < 3e-6
 
 
@@ -140,7 +143,7 @@ def test_pictures_decoded_in_one_batch_equal_pictures_one_by_one(network, noise)
 
 
 def test_a_whole_plain_run_ends_in_the_same_latents(network, photo):
-    def run(plain: bool) -> torch.Tensor:
+    def run(network: SyncDreamerNetwork | PlainSyncDreamer, views_at_once: int) -> torch.Tensor:
         return sample_views(
             network,
             photo,
@@ -148,20 +151,19 @@ def test_a_whole_plain_run_ends_in_the_same_latents(network, photo):
             seeded_noise(5, CPU),
             SamplerSettings(steps=2),
             Control(),
-            views_at_once=1 if plain else 16,
-            plain=plain,
+            views_at_once=views_at_once,
         )
 
-    assert relative(run(False), run(True)) < 1e-5
+    assert relative(run(network, 16), run(PlainSyncDreamer(network), 1)) < 1e-5
 
 
 def test_channels_last_changes_only_rounding(network, noise, photo):
-    layered = random_network(SyncDreamerConfig.tiny(), CPU, torch.float32, seed=4)
+    layered = random_syncdreamer(TINY_SYNCDREAMER, CPU, torch.float32, seed=4)
     layered.load_state_dict(network.state_dict())
     layered.use_channels_last()
     with torch.inference_mode():
         assert relative(layered.decode(noise), network.decode(noise)) < 1e-5
-    ours = predict(layered, noise, photo, plain=False)
+    ours = predict(layered, noise, photo)
     # On the CPU alone, group norms of volumes with channels last lose three more digits where most
     # of a frustum is empty.
-    assert relative(ours, predict(network, noise, photo, plain=False)) < 1e-2
+    assert relative(ours, predict(network, noise, photo)) < 1e-2
