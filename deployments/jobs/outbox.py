@@ -26,9 +26,10 @@ import standardwebhooks
 from deployments.jobs.egress import Egress, GuardedNetwork
 from deployments.jobs.rows import Job, Webhook
 from deployments.jobs.store import Records
+from deployments.jobs.supervision import repeat
 from pipeline.errors import GlimpseError, InvalidOption, Unavailable
 
-__all__ = ["RETRY_AFTER_S", "WebhookRules", "WebhookSender", "send_due"]
+__all__ = ["RETRY_AFTER_S", "Outbox", "WebhookRules", "WebhookSender", "send_due"]
 
 log = logging.getLogger("ray.serve")
 
@@ -37,6 +38,9 @@ RETRY_AFTER_S = (5, 30, 120, 600, 1800, 3600, 7200, 18000)
 
 #: Messages that failed together must not come back together.
 _JITTER = 0.2
+
+#: Messages under way at once: a receiver that does not answer must not hold up the others.
+_SENDERS = 3
 
 #: The lease outlasts the try by the time that the records may take.
 _LEASE_MARGIN_S = 30.0
@@ -240,3 +244,23 @@ def _pause_s(attempt: int) -> float | None:
     if attempt > len(RETRY_AFTER_S):
         return None
     return RETRY_AFTER_S[attempt - 1] * random.uniform(1 - _JITTER, 1 + _JITTER)
+
+
+@dataclass(frozen=True)
+class Outbox:
+    """The service that sends what is due; it looks again after `pause_s`."""
+
+    records: Records
+    rules: WebhookRules
+    pause_s: float
+
+    async def run(self) -> None:
+        """Send for ever. A fault of one sender stops the others: their tries are left to leases."""
+        async with WebhookSender(self.rules) as sender, asyncio.TaskGroup() as group:
+
+            async def send_all() -> None:
+                while await send_due(self.records, sender):
+                    pass
+
+            for _ in range(_SENDERS):
+                group.create_task(repeat(send_all, self.pause_s))

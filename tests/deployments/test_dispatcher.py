@@ -12,9 +12,12 @@ import standardwebhooks
 
 from deployments import dispatcher
 from deployments.dispatcher import Dispatcher, DispatcherSettings
+from deployments.jobs import claims, supervision
+from deployments.jobs.janitor import Janitor
 from deployments.jobs.outbox import WebhookRules
 from deployments.jobs.rows import JobKind, JobState, Lease, NewJob
 from deployments.jobs.store import Store
+from deployments.jobs.supervision import ServiceState
 from serve_app.stores import StoreSettings
 from tests.deployments.jobs.receiver import SECRET, receiving
 
@@ -132,7 +135,7 @@ async def test_a_driver_that_dies_gives_its_job_back_and_costs_an_attempt(
 async def test_a_job_that_waits_for_a_driver_keeps_its_lease_and_can_be_cancelled(
     store: Store, store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(dispatcher, "_HOLD_S", 0.02)
+    monkeypatch.setattr(claims, "_HOLD_S", 0.02)
 
     async def drive(lease: Lease) -> None:
         await asyncio.sleep(60)  # no driver has room
@@ -161,7 +164,7 @@ async def test_a_dispatcher_that_is_stopped_gives_back_what_no_driver_has_begun(
     assert (job.state, job.attempt) == (JobState.QUEUED, 0)
 
 
-async def test_the_end_of_a_job_is_told_and_signed(store: Store, store_settings: StoreSettings):
+async def test_the_end_of_a_job_is_sent_and_signed(store: Store, store_settings: StoreSettings):
     async def drive(lease: Lease) -> None:
         await store.records.finish_job(
             lease.job.id, lease.fence, state=JobState.SUCCEEDED, result={"views": 16}
@@ -170,31 +173,132 @@ async def test_the_end_of_a_job_is_told_and_signed(store: Store, store_settings:
     rules = WebhookRules(SECRET, ("127.0.0.0/8",))
     settings = replace(SETTINGS, webhooks=rules, tidy_s=0.05)
     async with receiving(500, 204) as receiver, working(store_settings, Drivers(drive), settings):
-        url = f"http://127.0.0.1:{receiver.port}/told"
+        url = f"http://127.0.0.1:{receiver.port}/hook"
         job_id = await submit(store, "project", url)
         await until(store, job_id, JobState.SUCCEEDED)
         async with asyncio.timeout(20):
             while not receiver.requests:
                 await asyncio.sleep(0.01)
     _first, headers, body = receiver.requests[0]
-    told = standardwebhooks.Webhook(SECRET).verify(body, headers)
+    message = standardwebhooks.Webhook(SECRET).verify(body, headers)
     assert headers["webhook-id"] == job_id
-    assert (told["type"], told["data"]["project_id"]) == ("job.succeeded", "project")
+    assert (message["type"], message["data"]["project_id"]) == ("job.succeeded", "project")
 
 
-async def test_a_dead_loop_is_told_by_the_health(
+# -- none takes another down ---------------------------------------------------------------------
+
+
+@dataclass
+class Rounds:
+    """Janitors whose first `faults` rounds raise what nobody foresaw; `begun` counts all."""
+
+    faults: float
+    begun: int = 0
+
+    async def tidy(self) -> None:
+        self.begun += 1
+        if self.begun <= self.faults:
+            raise RuntimeError("a fault of ours")
+
+
+def janitors(monkeypatch: pytest.MonkeyPatch, *, faults: float) -> Rounds:
+    rounds = Rounds(faults)
+    monkeypatch.setattr(Janitor, "tidy", lambda _janitor: rounds.tidy())
+    return rounds
+
+
+async def eventually(is_so: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(20):
+        while not await is_so():
+            await asyncio.sleep(0.01)
+
+
+def finishing(store: Store) -> Drivers:
+    async def drive(lease: Lease) -> None:
+        await store.records.finish_job(lease.job.id, lease.fence, state=JobState.SUCCEEDED)
+
+    return Drivers(drive)
+
+
+async def test_a_raising_janitor_does_not_stop_claims(
+    store: Store, store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+):
+    rounds = janitors(monkeypatch, faults=float("inf"))
+    async with working(store_settings, finishing(store)) as found:
+        await eventually(lambda: _is(rounds.begun >= 1))
+        job_id = await submit(store, "project")
+        await until(store, job_id, JobState.SUCCEEDED)
+        await found.check_health()
+        states = await found.services()
+    assert states["claims"] == ServiceState(running=True)
+    assert states["janitor"].crashes >= 1
+    assert states["janitor"].last_error == "RuntimeError('a fault of ours')"
+
+
+async def test_a_janitor_that_crashed_is_started_again(
+    store_settings: StoreSettings, store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(supervision, "_PAUSE_S", (0.01, 0.02))
+    rounds = janitors(monkeypatch, faults=3)
+    settings = replace(SETTINGS, tidy_s=0.01)
+    async with working(store_settings, finishing(store), settings) as found:
+        await eventually(lambda: _is(rounds.begun > 5))
+        state = (await found.services())["janitor"]
+    assert (state.running, state.crashes) == (True, 3)
+
+
+async def test_a_raising_outbox_stops_neither_janitor_nor_claims(
+    store: Store, store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+):
+    rounds = janitors(monkeypatch, faults=0)
+
+    async def broken(*_args: Any) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(type(store.records), "claim_webhook", broken)
+    settings = replace(SETTINGS, webhooks=WebhookRules(SECRET), tidy_s=0.01)
+    async with working(store_settings, finishing(store), settings) as found:
+
+        async def crashed() -> bool:
+            states = await found.services()
+            return "outbox" in states and states["outbox"].crashes > 0
+
+        await eventually(crashed)
+        begun = rounds.begun
+        await eventually(lambda: _is(rounds.begun > begun + 2))
+        job_id = await submit(store, "project")
+        await until(store, job_id, JobState.SUCCEEDED)
+        await found.check_health()
+        states = await found.services()
+    assert states["janitor"] == ServiceState(running=True)
+    assert "a fault of ours" in states["outbox"].last_error
+
+
+async def test_a_raising_claim_loop_is_noticed_by_health_and_stops_no_janitor(
     store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
 ):
     def broken() -> bool:
         raise RuntimeError("a fault of ours")
 
     monkeypatch.setattr(dispatcher, "is_draining", broken)
+    rounds = janitors(monkeypatch, faults=0)
 
     async def drive(lease: Lease) -> None: ...
 
-    async with working(store_settings, Drivers(drive)) as found:
-        async with asyncio.timeout(20):
-            while not found._loops[0].done():
-                await asyncio.sleep(0.01)
+    settings = replace(SETTINGS, tidy_s=0.01)
+    async with working(store_settings, Drivers(drive), settings) as found:
+
+        async def dead() -> bool:
+            return not (await found.services())["claims"].running
+
+        await eventually(dead)
+        with pytest.raises(RuntimeError, match=r"the claims ended: .*a fault of ours"):
+            await found.check_health()
+        begun = rounds.begun
+        await eventually(lambda: _is(rounds.begun > begun + 2))
         with pytest.raises(RuntimeError, match="a fault of ours"):
             await found.check_health()
+
+
+async def _is(answer: bool) -> bool:
+    return answer
