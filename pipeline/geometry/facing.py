@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.geometry.projection import pixel_rays
 from pipeline.types import Cameras, FloatArray
 
 __all__ = ["facing_ratio"]
@@ -20,9 +21,7 @@ def facing_ratio(depth: FloatArray, camera: Cameras) -> FloatArray:
         depth: float32 [H, W], z-depth in world units, 0 where unknown.
         camera: the one camera of this map.
     """
-    K = camera.intrinsics[0]
-    v, u = np.mgrid[: depth.shape[0], : depth.shape[1]] + 0.5
-    rays = np.stack([(u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1], np.ones_like(u)], -1)
+    rays = pixel_rays(camera, 0, np.float64)
     points = rays * depth[..., None]
     normals = np.cross(_slope(points, depth, axis=1), _slope(points, depth, axis=0))
     lengths = np.linalg.norm(normals, axis=-1) * np.linalg.norm(rays, axis=-1)

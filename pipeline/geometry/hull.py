@@ -10,9 +10,10 @@ import numpy.typing as npt
 from scipy.spatial import ConvexHull, QhullError
 
 from pipeline.control import Control
-from pipeline.types import Cameras, DepthMaps, FloatArray, ViewSet
+from pipeline.geometry.projection import find_pixels
+from pipeline.types import DepthMaps, FloatArray, ViewSet
 
-__all__ = ["FOREGROUND", "hull_of", "look_up"]
+__all__ = ["FOREGROUND", "hull_of"]
 
 #: Alpha below this is background.
 FOREGROUND = 128
@@ -60,7 +61,7 @@ def hull_of(
     left = np.arange(len(flat))  # voxels not carved yet
     for view in range(len(views)):
         control.check()
-        seen, pixel, z = look_up(views.cameras, view, flat[left])
+        seen, pixel, z = find_pixels(views.cameras, view, flat[left])
         free = views.alphas[view].reshape(-1)[pixel] < FOREGROUND
         if depths is not None:
             known = depths.confidence[view].reshape(-1)[pixel] > 0
@@ -117,24 +118,3 @@ def _outwards(inside: npt.NDArray[np.bool_], at: npt.NDArray[np.bool_]) -> Float
     length = np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
     unit: FloatArray = (normals / length).astype(np.float32)
     return unit
-
-
-def look_up(
-    cameras: Cameras, view: int, points: FloatArray
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64], FloatArray]:
-    """Where points [n, 3] fall in one view.
-
-    Returns:
-        seen: bool [n], in front of the camera and inside of the image.
-        pixel: int64 [n], flat index into [H, W]; 0 where not seen.
-        z: float32 [n], z-depth.
-    """
-    viewmat, K = cameras.viewmats[view], cameras.intrinsics[view]
-    p = points @ viewmat[:3, :3].T + viewmat[:3, 3]
-    front = p[:, 2] > 1e-3
-    z = np.where(front, p[:, 2], np.float32(1))
-    x = np.floor(p[:, 0] / z * K[0, 0] + K[0, 2])
-    y = np.floor(p[:, 1] / z * K[1, 1] + K[1, 2])
-    seen = front & (x >= 0) & (x < cameras.width) & (y >= 0) & (y < cameras.height)
-    pixel = np.where(seen, y * cameras.width + x, 0).astype(np.int64)
-    return seen, pixel, p[:, 2]

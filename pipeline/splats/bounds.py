@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from pipeline.errors import InvalidInput
 from pipeline.geometry.cameras import turntable_cameras
+from pipeline.geometry.projection import find_pixels
 from pipeline.rig import FOCAL_AT_256, RADIUS
 from pipeline.types import FloatArray, SplatModel
 
@@ -107,14 +108,12 @@ def framed(model: SplatModel) -> SplatModel:
 
 def _is_seen_whole(model: SplatModel) -> bool:
     """Whether the turntable's cameras have all but the floaters in their pictures."""
-    weights, size = _weights(model), 2.0
-    means = model.means.astype(np.float64).T  # float32 overflows on the way to the camera
-    cameras = turntable_cameras(_TRIED_CAMERAS, int(size))
-    for viewmat, K in zip(cameras.viewmats, cameras.intrinsics, strict=True):
-        x, y, depth = viewmat[:3, :3] @ means + viewmat[:3, 3:]
-        reach = K[0, 0] * np.maximum(np.abs(x), np.abs(y))
-        outside = (depth <= 0) | (reach > depth * size / 2)
-        if weights[outside].sum() > _FLOATERS * weights.sum():
+    weights = _weights(model)
+    means = model.means.astype(np.float64)  # float32 overflows on the way to the camera
+    cameras = turntable_cameras(_TRIED_CAMERAS)
+    for view in range(len(cameras)):
+        inside, _, _ = find_pixels(cameras, view, means)
+        if weights[~inside].sum() > _FLOATERS * weights.sum():
             return False
     return True
 

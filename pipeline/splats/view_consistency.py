@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.geometry.projection import NEAREST, rays_through, to_camera, to_world
 from pipeline.types import Cameras, FloatArray
 
 __all__ = ["CrossViewError", "cross_view_error", "low_pass"]
@@ -83,23 +84,20 @@ def _unproject(
     cameras: Cameras,
 ) -> FloatArray:
     """World points [P, 3] of pixels of a view."""
-    K, viewmat = cameras.intrinsics[view], cameras.viewmats[view]
-    z = depth[view, rows, columns]
-    x = (columns + np.float32(0.5) - K[0, 2]) / K[0, 0] * z
-    y = (rows + np.float32(0.5) - K[1, 2]) / K[1, 1] * z
-    local = np.stack([x, y, z], axis=1).astype(np.float32)
-    points: FloatArray = (local - viewmat[:3, 3]) @ viewmat[:3, :3]
-    return points
+    rays = rays_through(cameras, view, columns + 0.5, rows + 0.5)
+    local = (rays * depth[view, rows, columns, None]).astype(np.float32)
+    return to_world(cameras, view, local)
 
 
 def _sample(
     view: int, points: FloatArray, images: FloatArray, depth: FloatArray, cameras: Cameras
 ) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
     """What a view shows at world points: colours [P, 3], and which points it sees [P]."""
-    K, viewmat = cameras.intrinsics[view], cameras.viewmats[view]
-    x, y, z = ((points @ viewmat[:3, :3].T) + viewmat[:3, 3]).T
-    ahead = z > 1e-3
+    K = cameras.intrinsics[view]
+    x, y, z = to_camera(cameras, view, points).T
+    ahead = z > NEAREST
     safe = np.where(ahead, z, 1.0)
+    # Not `project`, which divides first: the last digits of all scores would be others.
     u = (K[0, 0] * x / safe + K[0, 2] - 0.5).astype(np.float32)
     v = (K[1, 1] * y / safe + K[1, 2] - 0.5).astype(np.float32)
     colors = _look_up(images[view], u, v, cv2.INTER_LINEAR)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from pipeline.control import Control
+from pipeline.geometry.projection import NEAREST, pixel_rays, project
 from pipeline.types import Cameras, FloatArray
 
 __all__ = [
@@ -23,7 +24,6 @@ __all__ = [
     "fit_jointly",
     "huber",
     "one_sided",
-    "rays_of",
     "straighten",
 ]
 
@@ -112,7 +112,7 @@ def fit_jointly(
     """
     number = {view: i for i, view in enumerate(kept)}
     scale, shift = scale.copy(), shift.copy()
-    rays = {view: rays_of(cells.cameras, view, cells.stride, cells.d.shape[1:]) for view in kept}
+    rays = _cell_rays(cells, kept)
     passages = _passages(cells.cameras, kept)
     for step in range(_ROUNDS):
         control.check()
@@ -152,7 +152,7 @@ def straighten(cells: Cells, inverse: Grid, kept: list[int], control: Control) -
     Networks bend large shapes: no scale and shift helps against that, but each view bends another
     way. Each round moves every view by the blurred mean of what its partners would have it.
     """
-    rays = {view: rays_of(cells.cameras, view, cells.stride, cells.d.shape[1:]) for view in kept}
+    rays = _cell_rays(cells, kept)
     passages = _passages(cells.cameras, kept)
     sigma = _SMOOTH * max(inverse.shape[1:])
     correction = np.zeros_like(inverse)
@@ -196,7 +196,7 @@ def agreement(depth: FloatArray, cameras: Cameras, control: Control) -> FloatArr
     for view in everyone:
         control.step(view / len(depth), "comparing depth")
         at = known[view]
-        rays = rays_of(cameras, view, 1, at.shape)[at]
+        rays = pixel_rays(cameras, view, np.float64)[at]
         inverse = 1 / depth[view][at].astype(np.float64)
         total, count = np.zeros(len(rays)), np.zeros(len(rays))
         for other, passage in passages(view):
@@ -233,23 +233,22 @@ class _Normal:
 class _Passage:
     """From the frame of one camera into the picture of another."""
 
+    cameras: Cameras
+    other: int
     rotation: Grid
     translation: Grid
-    K: Grid
 
     @classmethod
     def between(cls, cameras: Cameras, view: int, other: int) -> _Passage:
         viewmats = cameras.viewmats.astype(np.float64)
         there = viewmats[other] @ np.linalg.inv(viewmats[view])
-        return cls(there[:3, :3], there[:3, 3], cameras.intrinsics[other].astype(np.float64))
+        return cls(cameras, other, there[:3, :3], there[:3, 3])
 
     def __call__(self, rays: Grid, inverse: Grid) -> tuple[Grid, Grid, Grid]:
         """Pixel x, y and z-depth [n] in the other view of rays [n, 3] at 1/z [n]."""
         points = rays @ self.rotation.T / inverse[:, None] + self.translation
-        z = np.maximum(points[:, 2], 1e-3)
-        x = points[:, 0] / z * self.K[0, 0] + self.K[0, 2]
-        y = points[:, 1] / z * self.K[1, 1] + self.K[1, 2]
-        return x, y, z
+        z = np.maximum(points[:, 2], NEAREST)
+        return *project(self.cameras, self.other, points, z), z
 
 
 def _passages(
@@ -268,12 +267,9 @@ def _passages(
     return partners
 
 
-def rays_of(cameras: Cameras, view: int, stride: int, shape: tuple[int, ...]) -> Grid:
-    """Rays [h, w, 3] of z = 1 through the middles of the cells, in the camera's frame."""
-    K = cameras.intrinsics[view].astype(np.float64)
-    y, x = (np.mgrid[: shape[0], : shape[1]] + 0.5) * stride
-    rays: Grid = np.stack([(x - K[0, 2]) / K[0, 0], (y - K[1, 2]) / K[1, 1], np.ones_like(x)], -1)
-    return rays
+def _cell_rays(cells: Cells, views: list[int]) -> dict[int, Grid]:
+    """Rays [h, w, 3] through the middles of the cells of each view, in its camera's frame."""
+    return {v: pixel_rays(cells.cameras, v, np.float64, stride=cells.stride) for v in views}
 
 
 def _compare(

@@ -23,11 +23,11 @@ from pipeline.engines.depth.agreement import (
     fit_jointly,
     huber,
     one_sided,
-    rays_of,
     straighten,
 )
 from pipeline.engines.depth.surface_depth import SurfaceDepth
 from pipeline.geometry.hull import FOREGROUND, hull_of
+from pipeline.geometry.projection import pixel_rays, rays_through, to_camera, to_world
 from pipeline.types import Cameras, FloatArray, ViewSet
 
 __all__ = ["AlignedDepth", "align"]
@@ -220,24 +220,26 @@ def _hull_front(views: ViewSet, stride: int, control: Control) -> Grid:
     """
     points, normals, voxel = hull_of(views, control)
     # Voxel centres lie up to a voxel inside of the boundary; measured, a quarter.
-    points = points + 0.25 * voxel * normals
+    points = (points + 0.25 * voxel * normals).astype(np.float64)
     h, w = views.cameras.height // stride, views.cameras.width // stride
     front = np.zeros((len(views), h, w))
     for view in range(len(views)):
         control.check()
-        viewmat = views.cameras.viewmats[view].astype(np.float64)
+        R = views.cameras.viewmats[view, :3, :3].astype(np.float64)
         K = views.cameras.intrinsics[view].astype(np.float64)
-        p, n = points @ viewmat[:3, :3].T + viewmat[:3, 3], normals @ viewmat[:3, :3].T
+        p, n = to_camera(views.cameras, view, points), normals @ R.T
         offset = np.einsum("ij,ij->i", n, p)
         towards = (offset < 0) & (p[:, 2] > 1e-3)
         p, n, offset = p[towards], n[towards], offset[towards]
         q = 1 / p[:, 2]
+        # Not `project`, which divides by z: the last digits of all depth would be others.
         column = np.floor((p[:, 0] * q * K[0, 0] + K[0, 2]) / stride).astype(np.int64)
         row = np.floor((p[:, 1] * q * K[1, 1] + K[1, 2]) / stride).astype(np.int64)
         for dy, dx in np.ndindex(3, 3):
             y, x = row + dy - 1, column + dx - 1
-            ray_x = ((x + 0.5) * stride - K[0, 2]) / K[0, 0]
-            ray_y = ((y + 0.5) * stride - K[1, 2]) / K[1, 1]
+            ray_x, ray_y, _ = rays_through(
+                views.cameras, view, (x + 0.5) * stride, (y + 0.5) * stride
+            ).T
             # The plane n.X = offset along X = ray / q; an oblique one stays within a voxel.
             tilted = (n[:, 0] * ray_x + n[:, 1] * ray_y + n[:, 2]) / offset
             tilted = np.clip(tilted, q - voxel * q**2, q + voxel * q**2)
@@ -296,8 +298,6 @@ def _rank_correlation(a: Grid, b: Grid) -> float:
 
 def _within_reach(z: FloatArray, cameras: Cameras, view: int) -> Mask:
     """Which pixels [H, W] of z-depth lie in the cube that holds every object."""
-    viewmat = cameras.viewmats[view].astype(np.float64)
-    points = rays_of(cameras, view, 1, z.shape) * z[..., None]
-    world = (points - viewmat[:3, 3]) @ viewmat[:3, :3]
+    world = to_world(cameras, view, pixel_rays(cameras, view, np.float64) * z[..., None])
     inside: Mask = (np.abs(world) <= _REACH).all(-1)
     return inside

@@ -13,8 +13,9 @@ from scipy.spatial import cKDTree
 
 from pipeline.control import Control
 from pipeline.errors import InvalidInput, ModelFailed
-from pipeline.geometry.hull import FOREGROUND, hull_of, look_up
-from pipeline.types import SH_C0, Cameras, DepthMaps, FloatArray, SplatModel, ViewSet
+from pipeline.geometry.hull import FOREGROUND, hull_of
+from pipeline.geometry.projection import find_pixels, pixel_rays, to_world
+from pipeline.types import SH_C0, DepthMaps, FloatArray, SplatModel, ViewSet
 
 __all__ = ["splats_from_views"]
 
@@ -101,7 +102,8 @@ def _surface_of_depth(views: ViewSet, depths: DepthMaps) -> _Surface:
         z = depths.depth[view]
         good = (depths.confidence[view] > 0) & (z > 0) & np.isfinite(z)
         good &= views.alphas[view] >= FOREGROUND
-        points = _back_project(views.cameras, view, z)
+        rays = pixel_rays(views.cameras, view, np.float32)
+        points = to_world(views.cameras, view, rays * z[..., None])
         normals, whole = _normals_of_grid(points, z, good, views.cameras.intrinsics[view])
         good &= whole
         p, n = points[good], normals[good]
@@ -123,16 +125,6 @@ def _joined(*parts: _Surface) -> _Surface:
         np.concatenate([part.colors for part in parts]),
         np.concatenate([part.weights for part in parts]),
     )
-
-
-def _back_project(cameras: Cameras, view: int, depth: FloatArray) -> FloatArray:
-    """World positions [H, W, 3] of the pixel centres of one view at z-depth [H, W]."""
-    K, viewmat = cameras.intrinsics[view], cameras.viewmats[view]
-    ys, xs = np.mgrid[0 : cameras.height, 0 : cameras.width].astype(np.float32) + np.float32(0.5)
-    rays = np.stack([(xs - K[0, 2]) / K[0, 0], (ys - K[1, 2]) / K[1, 1], np.ones_like(xs)], -1)
-    # x_world = R^T (x_camera - t), written for row vectors.
-    points: FloatArray = ((rays * depth[..., None]) - viewmat[:3, 3]) @ viewmat[:3, :3]
-    return points.astype(np.float32)
 
 
 def _normals_of_grid(
@@ -185,7 +177,7 @@ def _colors_of(views: ViewSet, points: FloatArray, normals: FloatArray) -> Float
     total = np.full((len(points), 3), 0.5e-6, np.float32)
     weight = np.full((len(points), 1), 1e-6, np.float32)
     for view in range(len(views)):
-        seen, pixel, _ = look_up(views.cameras, view, points)
+        seen, pixel, _ = find_pixels(views.cameras, view, points)
         to_camera = views.cameras.centres[view] - points
         to_camera /= np.linalg.norm(to_camera, axis=1, keepdims=True)
         w = np.maximum(np.einsum("ij,ij->i", normals, to_camera), 0) ** 4 * seen

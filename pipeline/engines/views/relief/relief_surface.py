@@ -13,10 +13,11 @@ from scipy import ndimage
 
 from pipeline.engines.views.relief.relief_shape import Mask, Plane, Silhouette
 from pipeline.geometry.cameras import photo_camera, rig_cameras
+from pipeline.geometry.projection import project, rays_through, to_camera
 from pipeline.rig import FOCAL_AT_256, RADIUS
-from pipeline.types import FloatArray
+from pipeline.types import Cameras, FloatArray
 
-__all__ = ["Sheet", "close_sheet", "contour_plane", "place", "triangulate"]
+__all__ = ["Sheet", "close_sheet", "contour_plane", "place_in_world", "triangulate"]
 
 Indices = npt.NDArray[np.int32]
 
@@ -121,7 +122,7 @@ def triangulate(outline: Silhouette) -> Sheet:
 def close_sheet(sheet: Sheet) -> Indices:
     """Faces int32 [2T, 3] of front and back joined along the outline, normals outwards.
 
-    Vertices are numbered: N front, N back, M rim (see `place`).
+    Vertices are numbered: N front, N back, M rim (see `place_in_world`).
     """
     count = len(sheet.pixels)
     front = np.where(sheet.triangles < count, sheet.triangles, sheet.triangles + count)
@@ -157,7 +158,7 @@ def contour_plane(inside: Mask, elevation_deg: float) -> tuple[float, float]:
     return normal_deg, float(along_view / r)
 
 
-def place(
+def place_in_world(
     sheet: Sheet, thickness: Plane, size: int, normal_deg: float, elevation_deg: float
 ) -> FloatArray:
     """Vertices in the world: N front, N back, M rim, float32 [2N + M, 3].
@@ -175,9 +176,7 @@ def place(
     camera = photo_camera(elevation_deg, size)
     R = camera.viewmats[0, :3, :3].astype(np.float64)
     focal = FOCAL_AT_256 * size / 256
-    rays = np.concatenate(
-        [(sheet.points - size / 2) / focal, np.ones((len(sheet.points), 1))], axis=1
-    )
+    rays = rays_through(camera, 0, *sheet.points.T)
     tilt = np.deg2rad(normal_deg)
     normal = R @ np.array([np.cos(tilt), 0.0, np.sin(tilt)])
     inverse_depth = (rays @ normal) / (normal[2] * RADIUS)
@@ -212,12 +211,17 @@ def _approach(offsets: Plane, centre: Plane) -> float:
     sample = offsets[:: max(1, len(offsets) // 4000)]
     best, least = APPROACHES[0], np.inf
     for approach in APPROACHES:
-        seen = np.einsum("vij,pj->vpi", rig.viewmats[:, :3, :3], centre + approach * sample)
-        seen += rig.viewmats[:, None, :3, 3]
-        reach = float(np.abs(seen[..., :2] / seen[..., 2:]).max()) * FOCAL_AT_256
-        overflow = reach - rig.width / 2
+        points = centre + approach * sample
+        overflow = max(_overflow(rig, view, points) for view in range(len(rig)))
         if overflow <= 0.0:
             return approach
         if overflow < least:
             best, least = approach, overflow
     return best
+
+
+def _overflow(cameras: Cameras, view: int, points: Plane) -> float:
+    """Pixels by which the outermost of points [n, 3] is outside of a square view."""
+    local = to_camera(cameras, view, points)
+    pixels = np.stack(project(cameras, view, local, local[:, 2]))
+    return float(np.abs(pixels - cameras.width / 2).max()) - cameras.width / 2

@@ -18,7 +18,7 @@ from pipeline.engines.views.relief.relief_shape import inflate, silhouette
 from pipeline.engines.views.relief.relief_surface import (
     close_sheet,
     contour_plane,
-    place,
+    place_in_world,
     triangulate,
 )
 from pipeline.errors import InvalidOption
@@ -83,7 +83,7 @@ def relief_mesh(cutout: Cutout, elevation_deg: float, control: Control | None = 
     colours = paint(rgba, outline.inside, thickness)
     control.step(0.75, "colours")
     sheet = triangulate(outline)
-    vertices = place(sheet, thickness, size, normal_deg, elevation_deg)
+    vertices = place_in_world(sheet, thickness, size, normal_deg, elevation_deg)
     rows, columns = sheet.pixels.T
     rim = sheet.points[len(sheet.pixels) :]
     rim_rows, rim_columns = np.floor(rim[:, 1]).astype(int), np.floor(rim[:, 0]).astype(int)
