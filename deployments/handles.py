@@ -43,13 +43,12 @@ from pipeline.requests import (
 )
 from pipeline.types import Cameras, DepthMaps, Scores, SplatModel, UInt8Array, ViewSet
 
-__all__ = ["HandlePorts", "readiness_of", "translate"]
+__all__ = ["HandlePort", "HandlePorts", "readiness_of", "translate"]
 
 T = TypeVar("T")
 
 #: Longest wait for a replica's memory: the answer is worth no more, and a commit waits for it.
 _METER_LIMIT_S = 2.0
-
 
 #: A model whose queue is full is asked again after so long: at first, and at most. Nothing is lost
 #: by waiting here, and a job must not fail for it.
@@ -158,101 +157,68 @@ def _caller() -> str | None:
 
 
 @dataclass(frozen=True)
-class _Port:
-    """A handle and the name it has in messages."""
+class HandlePort:
+    """The ports that one model deployment hosts; `name` is what it is called in messages.
+
+    In a call the class is that of the answer.
+    """
 
     handle: DeploymentHandle[Any]
     name: str
 
-    @property
-    def stream(self) -> Any:
-        """The handle for calls that stream."""
-        return self.handle.options(stream=True)
-
-
-class HandleBackground(_Port):
-    async def remove_background(self, rgb: UInt8Array) -> Foreground:
-        answer: Foreground = await _unary(
-            lambda: self.handle.remove_background.remote(rgb), self.name
-        )
+    async def _ask(self, _answer: type[T], method: str, *args: Any, **kwargs: Any) -> T:
+        """A short call."""
+        call = getattr(self.handle, method)
+        answer: T = await _unary(lambda: call.remote(*args, **kwargs), self.name)
         return answer
 
+    async def _run(self, _answer: type[T], method: str, report: Report, *args: Any) -> T:
+        """A long call."""
+        call = getattr(self.handle.options(stream=True), method)
+        answer: T = await _streamed(lambda: call.remote(*args, _caller()), self.name, report)
+        return answer
 
-class HandleViews(_Port):
+    async def remove_background(self, rgb: UInt8Array) -> Foreground:
+        return await self._ask(Foreground, "remove_background", rgb)
+
     async def synthesize_views(
         self, request: ViewRequest, report: Report = ignore_progress
     ) -> ViewSet:
-        answer: ViewSet = await _streamed(
-            lambda: self.stream.synthesize_views.remote(request, _caller()), self.name, report
-        )
-        return answer
+        return await self._run(ViewSet, "synthesize_views", report, request)
 
-
-class HandleDepth(_Port):
     async def estimate_depth(self, views: ViewSet, report: Report = ignore_progress) -> DepthMaps:
-        answer: DepthMaps = await _streamed(
-            lambda: self.stream.estimate_depth.remote(views, _caller()), self.name, report
-        )
-        return answer
+        return await self._run(DepthMaps, "estimate_depth", report, views)
 
-
-class HandleSplats(_Port):
     async def reconstruct(
         self, request: FitRequest, report: Report = ignore_progress
     ) -> SplatModel:
-        answer: SplatModel = await _streamed(
-            lambda: self.stream.reconstruct.remote(request, _caller()), self.name, report
-        )
-        return answer
+        return await self._run(SplatModel, "reconstruct", report, request)
 
     async def improve(
         self, request: RefineRequest, report: Report = ignore_progress
     ) -> Improvement:
-        answer: Improvement = await _streamed(
-            lambda: self.stream.improve.remote(request, _caller()), self.name, report
-        )
-        return answer
+        return await self._run(Improvement, "improve", report, request)
 
     async def render(
         self, model: SplatModel, cameras: Cameras, *, with_depth: bool = False
     ) -> Renders:
-        answer: Renders = await _unary(
-            lambda: self.handle.render.remote(model, cameras, with_depth=with_depth), self.name
-        )
-        return answer
+        return await self._ask(Renders, "render", model, cameras, with_depth=with_depth)
 
     async def evaluate(self, model: SplatModel, references: References) -> Scores:
-        answer: Scores = await _unary(
-            lambda: self.handle.evaluate.remote(model, references), self.name
-        )
-        return answer
+        return await self._ask(Scores, "evaluate", model, references)
 
     async def engine_name(self) -> str:
-        answer: str = await _unary(self.handle.engine_name.remote, self.name)
-        return answer
+        return await self._ask(str, "engine_name")
 
-
-class HandleEnhancer(_Port):
     async def enhance(
-        self,
-        renders: Renders,
-        settings: EnhanceSettings,
-        report: Report = ignore_progress,
+        self, renders: Renders, settings: EnhanceSettings, report: Report = ignore_progress
     ) -> EnhancedImages:
-        answer: EnhancedImages = await _streamed(
-            lambda: self.stream.enhance.remote(renders, settings, _caller()), self.name, report
-        )
-        return answer
+        return await self._run(EnhancedImages, "enhance", report, renders, settings)
 
-
-class HandleExporter(_Port):
     async def export_model(
         self, model: SplatModel, options: ExportOptions, report: Report = ignore_progress
     ) -> ExportedFile:
-        answer: ExportedFile = await _streamed(
-            lambda: self.stream.export_model.remote(model, options, _caller()), self.name, report
-        )
-        return answer
+        return await self._run(ExportedFile, "export_model", report, model, options)
 
 
 @dataclass(frozen=True)
@@ -269,12 +235,12 @@ class HandlePorts:
     def ports(self) -> Ports:
         """The pipeline's ports over these handles."""
         return Ports(
-            background=HandleBackground(self.background, "background removal"),
-            views=HandleViews(self.views, "view synthesis"),
-            depth=HandleDepth(self.depth, "depth estimation"),
-            splats=HandleSplats(self.splats, "the splat engine"),
-            enhancer=HandleEnhancer(self.enhancer, "the enhancer"),
-            exporter=HandleExporter(self.exporter, "the exporter"),
+            background=HandlePort(self.background, "background removal"),
+            views=HandlePort(self.views, "view synthesis"),
+            depth=HandlePort(self.depth, "depth estimation"),
+            splats=HandlePort(self.splats, "the splat engine"),
+            enhancer=HandlePort(self.enhancer, "the enhancer"),
+            exporter=HandlePort(self.exporter, "the exporter"),
         )
 
     def meters(self) -> dict[str, Callable[[float], Awaitable[dict[str, int]]]]:
@@ -283,11 +249,17 @@ class HandlePorts:
         return {h.deployment_name: _meter(h) for h in handles}
 
 
+async def _within(limit_s: float, handle: DeploymentHandle[Any], method: str, *args: Any) -> Any:
+    """The answer of a short call. Raises TimeoutError."""
+    call = getattr(handle, method)
+    async with asyncio.timeout(limit_s):
+        return await _unary(lambda: call.remote(*args), handle.deployment_name)
+
+
 async def readiness_of(handle: DeploymentHandle[Any]) -> str:
     """What a model deployment lacks, from one of its replicas, or "ok"; never raises."""
     try:
-        async with asyncio.timeout(_READINESS_LIMIT_S):
-            answer: str = await _unary(handle.readiness.remote, handle.deployment_name)
+        answer: str = await _within(_READINESS_LIMIT_S, handle, "readiness")
     except TimeoutError:
         return "It does not answer."
     except GlimpseError as error:
@@ -298,10 +270,9 @@ async def readiness_of(handle: DeploymentHandle[Any]) -> str:
 def _meter(handle: DeploymentHandle[Any]) -> Callable[[float], Awaitable[dict[str, int]]]:
     async def peak_memory_bytes(span_s: float) -> dict[str, int]:
         try:
-            async with asyncio.timeout(_METER_LIMIT_S):
-                answer: dict[str, int] = await _unary(
-                    lambda: handle.peak_memory_bytes.remote(span_s), handle.deployment_name
-                )
+            answer: dict[str, int] = await _within(
+                _METER_LIMIT_S, handle, "peak_memory_bytes", span_s
+            )
         except TimeoutError as error:
             raise translate(error, handle.deployment_name) from error
         return answer

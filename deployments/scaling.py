@@ -111,7 +111,7 @@ class _Poll(threading.Thread):
         # The endpoint is a neighbour: proxies of the environment are for the world outside.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         self.stop = threading.Event()
-        #: When the newest answer came (monotonic clock) and the jobs that it told of.
+        #: When the newest answer came (monotonic clock) and the jobs it counted.
         self.newest: tuple[float, int] | None = None
 
     def run(self) -> None:
@@ -121,7 +121,7 @@ class _Poll(threading.Thread):
             try:
                 self.newest = time.monotonic(), self._ask()
             except Exception as error:
-                # Whatever came, the next answer may be better. Told once, not every two seconds.
+                # Whatever came, the next answer may be better. Logged once, not every two seconds.
                 if answers:
                     log.warning("scaling: no answer from %s: %r", self._url, error)
                 answers = False
@@ -133,21 +133,21 @@ class _Poll(threading.Thread):
 
     def _ask(self) -> int:
         with self._opener.open(self._url, timeout=self._timeout_s) as response:
-            told = json.loads(response.read(_MAX_ANSWER))
+            answer = json.loads(response.read(_MAX_ANSWER))
         if self._kinds is None:
-            return _count(told, "queued") + _count(told, "running")
-        by_kind = [_part(told, "queued_by_kind"), _part(told, "running_by_kind")]
+            return _count(answer, "queued") + _count(answer, "running")
+        by_kind = [_part(answer, "queued_by_kind"), _part(answer, "running_by_kind")]
         return sum(_count(part, kind, 0) for part in by_kind for kind in self._kinds)
 
 
-def _part(told: Any, key: str) -> Any:
-    if not isinstance(told, dict) or not isinstance(told.get(key), dict):
+def _part(answer: Any, key: str) -> Any:
+    if not isinstance(answer, dict) or not isinstance(answer.get(key), dict):
         raise ValueError(f"the answer has no {key}")
-    return told[key]
+    return answer[key]
 
 
-def _count(told: Any, key: str, missing: int | None = None) -> int:
-    found = told.get(key, missing) if isinstance(told, dict) else None
-    if not isinstance(found, int) or found < 0:
+def _count(answer: Any, key: str, missing: int | None = None) -> int:
+    count = answer.get(key, missing) if isinstance(answer, dict) else None
+    if not isinstance(count, int) or count < 0:
         raise ValueError(f"the answer has no number {key}")
-    return found
+    return count

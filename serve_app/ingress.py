@@ -17,7 +17,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus
 
-from deployments.handles import HandleBackground, readiness_of
+from deployments.handles import HandlePort, readiness_of
 from deployments.jobs.outbox import WebhookRules
 from deployments.jobs.store import Store
 from pipeline.errors import GlimpseError
@@ -54,7 +54,7 @@ class Ingress:
         del driver, dispatcher
         self._stores = stores
         self._hosts = hosts
-        self._background = HandleBackground(background, "background removal")
+        self._background = HandlePort(background, "background removal")
         self._settings = settings
         self._stack = AsyncExitStack()
 

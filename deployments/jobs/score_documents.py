@@ -6,72 +6,48 @@ It knows no store: rows hold these documents as they are.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter
 
 from deployments.jobs.commits import EnhancedViewRow, IterationRow, ModelRow
 from pipeline.journals import IterationOutcome
-from pipeline.types import Scores, ViewScore
+from pipeline.types import Scores
 
 __all__ = ["iteration_document", "read_outcome", "read_scores", "scores_document"]
+
+#: Of `Scores`: rows have a column for each.
+_COLUMNS = ("psnr", "ssim", "lpips", "overall_quality")
+
+_SCORES = TypeAdapter(Scores)
 
 
 def scores_document(scores: Scores) -> dict[str, Any]:
     """The scores that have no column of their own, JSON-ready; infinite numbers as text."""
-    return {
-        "silhouette_iou": _number_document(scores.silhouette_iou),
-        "consistency": _number_document(scores.consistency),
-        "floaters": _number_document(scores.floaters),
-        "views": [
-            {
-                "view": view.view,
-                "psnr": _number_document(view.psnr),
-                "ssim": _number_document(view.ssim),
-                "lpips": _number_document(view.lpips),
-                "silhouette_iou": _number_document(view.silhouette_iou),
-            }
-            for view in scores.views
-        ],
-        "extra": {name: _number_document(value) for name, value in scores.extra.items()},
-    }
+    every = asdict(scores).items()
+    return {name: _document(value) for name, value in every if name not in _COLUMNS}
 
 
 def read_scores(row: ModelRow | IterationRow) -> Scores | None:
     """All scores of a row; None where it has none. Inverse of `scores_document` and columns."""
     if row.psnr is None or row.ssim is None or row.overall_quality is None:
         return None
-    more = row.scores
-    return Scores(
-        psnr=row.psnr,
-        ssim=row.ssim,
-        lpips=row.lpips,
-        overall_quality=row.overall_quality,
-        silhouette_iou=_read_number(more.get("silhouette_iou")),
-        consistency=_read_number(more.get("consistency")),
-        floaters=_read_number(more.get("floaters")),
-        views=tuple(
-            ViewScore(
-                view=int(view["view"]),
-                psnr=float(view["psnr"]),
-                ssim=float(view["ssim"]),
-                lpips=_read_number(view["lpips"]),
-                silhouette_iou=_read_number(view["silhouette_iou"]),
-            )
-            for view in more.get("views", ())
-        ),
-        extra={name: float(value) for name, value in more.get("extra", {}).items()},
-    )
+    return _SCORES.validate_python({**row.scores, **{n: getattr(row, n) for n in _COLUMNS}})
 
 
-def _number_document(value: float | None) -> float | str | None:
+def _document(value: Any) -> Any:
     """JSON has no infinities: they travel as the strings that `float` reads."""
-    if value is None:
-        return None
-    number = float(value)  # not numpy's
-    return number if math.isfinite(number) else str(number)
-
-
-def _read_number(value: float | str | None) -> float | None:
-    return None if value is None else float(value)
+    if isinstance(value, Mapping):
+        return {name: _document(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_document(part) for part in value]
+    if isinstance(value, float | np.floating):
+        number = float(value)  # not numpy's
+        return number if math.isfinite(number) else str(number)
+    return value
 
 
 def iteration_document(outcome: IterationOutcome) -> dict[str, Any]:
