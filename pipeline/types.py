@@ -80,7 +80,7 @@ class Cutout:
 
     Attributes:
         rgba: uint8 [S, S, 4], straight (not premultiplied) alpha; the object's longest side
-            is centred and scaled as `pipeline.imaging.images.frame_object` says.
+            is centred and scaled as `pipeline.imaging.framing.frame_object` says.
         engine: name of the background remover, or "given" when the photo had its own alpha.
     """
 

@@ -18,7 +18,7 @@ from pipeline.flow.generate import STAGE_SPANS
 from pipeline.flow.previews import Previews, make_previews
 from pipeline.geometry.cameras import held_out_cameras
 from pipeline.imaging.contact_sheet import contact_sheet
-from pipeline.imaging.images import decode_png
+from pipeline.imaging.decoding import decode_png
 from pipeline.ports import Ports
 from pipeline.requests import Renders
 from pipeline.types import UInt8Array

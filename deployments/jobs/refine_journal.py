@@ -17,7 +17,7 @@ from deployments.jobs.rows import Bucket
 from deployments.jobs.score_documents import iteration_document, read_outcome, scores_document
 from pipeline.errors import ModelFailed, NotFound
 from pipeline.flow.artifacts import decode_depths, decode_views
-from pipeline.imaging.images import encode_png
+from pipeline.imaging.decoding import encode_png
 from pipeline.journals import IterationOutcome
 from pipeline.rig import VIEW_COUNT
 from pipeline.types import DepthMaps, SplatModel, UInt8Array, ViewSet

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import ModelFailed
+from pipeline.imaging.decoding import decode_png, encode_png
 from pipeline.imaging.heat_map import heat_map
-from pipeline.imaging.images import decode_png, encode_png
 from pipeline.types import Cameras, DepthMaps, UInt8Array, ViewSet
 
 __all__ = [

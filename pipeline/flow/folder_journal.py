@@ -18,7 +18,7 @@ from pipeline.file_types import FORMATS
 from pipeline.flow.artifacts import encode_depths, encode_views
 from pipeline.flow.manifest import Step, StepKind, content_hash
 from pipeline.formats.ply import write_ply
-from pipeline.imaging.images import encode_png
+from pipeline.imaging.decoding import encode_png
 from pipeline.journals import Candidate, IterationOutcome
 from pipeline.types import DepthMaps, Scores, SplatModel, ViewSet
 

@@ -20,7 +20,7 @@ from pipeline.control import Progress, Report
 from pipeline.errors import GlimpseError, ModelFailed
 from pipeline.flow.references import held_out_references
 from pipeline.geometry.cameras import photo_camera
-from pipeline.imaging.images import composite_on_white
+from pipeline.imaging.framing import composite_on_white
 from pipeline.journals import Candidate, GenerateJournal
 from pipeline.options import SEED_LIMIT, GenerateOptions
 from pipeline.ports import Ports

@@ -12,14 +12,8 @@ import numpy as np
 from scipy import ndimage
 
 from pipeline.errors import InvalidImage
-from pipeline.imaging.images import (
-    GIVEN_ALPHA,
-    Photo,
-    decode_photo,
-    decode_png,
-    encode_png,
-    frame_object,
-)
+from pipeline.imaging.decoding import Photo, decode_photo, decode_png, encode_png
+from pipeline.imaging.framing import GIVEN_ALPHA, frame_object
 from pipeline.ports import BackgroundRemover
 from pipeline.types import Cutout, UInt8Array
 
@@ -28,9 +22,6 @@ __all__ = ["WHOLE_PHOTO", "Upload", "prepare_upload", "stored_cutout"]
 #: `Upload.engine` when the client wanted the whole photo.
 WHOLE_PHOTO = "none"
 
-#: Side in pixels of the cut-out that views are made from; twice that of a view, so that an engine
-#: that textures a surface with it does not lose detail. Others scale it down.
-FRAME_SIZE = 512
 #: An outline that covers less of the frame disappears in some view. Random specks at 1.1% left one
 #: of 16 views empty, in parts of one or two pixels; a bar of 400 x 8 pixels has 1.1%, in one part.
 MIN_OUTLINE_SHARE = 0.01
@@ -73,7 +64,7 @@ async def prepare_upload(
 def stored_cutout(processed_png: bytes, engine: str) -> Cutout:
     """What views are made of, from the cut-out as it was stored."""
     rgba = decode_png(processed_png)
-    return frame_object(rgba[..., :3], rgba[..., 3], size=FRAME_SIZE, engine=engine)
+    return frame_object(rgba[..., :3], rgba[..., 3], engine=engine)
 
 
 def _encode(photo: Photo, alpha: UInt8Array, engine: str) -> Upload:
@@ -91,7 +82,7 @@ def _check_object(rgb: UInt8Array, alpha: UInt8Array, engine: str) -> None:
     # Imported here because it loads OpenCV and a process that serves HTTP starts without.
     from pipeline.engines.views.relief.relief_shape import silhouette
 
-    cutout = frame_object(rgb, alpha, engine=engine, size=FRAME_SIZE)
+    cutout = frame_object(rgb, alpha, engine=engine)
     try:
         inside = silhouette(cutout.rgba[..., 3]).inside
         # Two pixels here are one of a view: what is not wider than that can vanish when it turns.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pipeline.control import Progress, Report, ignore_progress
 from pipeline.errors import InvalidOption
 from pipeline.geometry.cameras import thumbnail_camera, turntable_cameras
-from pipeline.imaging.images import encode_png
+from pipeline.imaging.decoding import encode_png
 from pipeline.imaging.video import VideoWriter, find_encoder
 from pipeline.ports import SplatFitter
 from pipeline.splats.bounds import framed

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pipeline.imaging.images import encode_png
+from pipeline.imaging.decoding import encode_png
 from pipeline.types import UInt8Array
 
 __all__ = ["EncodedTexture", "encode_texture", "linear_from_srgb"]

@@ -7,11 +7,11 @@ the zeroth spherical harmonic survives. It does not know where files are kept.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.errors import InvalidModelFile
 from pipeline.geometry.frames import PLY_FROM_WORLD, rotate_model
-from pipeline.types import SH_C0, SplatModel, UInt8Array
+from pipeline.imaging.rounding import to_bytes
+from pipeline.types import SH_C0, SplatModel
 
 __all__ = ["read_splat", "write_splat"]
 
@@ -37,9 +37,9 @@ def write_splat(model: SplatModel) -> bytes:
     rows = np.zeros(len(model), _ROW)
     rows["mean"] = model.means
     rows["scale"] = scales
-    rows["rgba"][:, :3] = _to_byte(255 * (0.5 + SH_C0 * model.sh[:, 0]))
-    rows["rgba"][:, 3] = _to_byte(255 * opacities)
-    rows["quat"] = _to_byte(128 * quats + 128)
+    rows["rgba"][:, :3] = to_bytes(255 * (0.5 + SH_C0 * model.sh[:, 0]))
+    rows["rgba"][:, 3] = to_bytes(255 * opacities)
+    rows["quat"] = to_bytes(128 * quats + 128)
     volumes = scales.prod(axis=1, dtype=np.float64)  # three tiny scales vanish in float32
     order = np.argsort(-(volumes * opacities), kind="stable")
     return rows[order].tobytes()
@@ -76,8 +76,3 @@ def read_splat(data: bytes) -> SplatModel:
         sh=((rows["rgba"][:, None, :3] / 255.0 - 0.5) / SH_C0).astype(np.float32),
     )
     return rotate_model(model, PLY_FROM_WORLD.T)
-
-
-def _to_byte(values: npt.NDArray[np.floating]) -> UInt8Array:
-    byte: UInt8Array = np.clip(np.round(values), 0, 255).astype(np.uint8)
-    return byte

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from pipeline.errors import InvalidInput
 from pipeline.geometry.frames import PLY_FROM_WORLD, rotate_model
+from pipeline.imaging.rounding import to_bytes
 from pipeline.types import FloatArray, SplatModel, UInt8Array
 
 __all__ = ["RUB_FROM_WORLD", "write_spz"]
@@ -60,9 +61,9 @@ def write_spz(model: SplatModel) -> bytes:
     colors = 255 * (0.5 + _COLOR_SCALE * model.sh[:, 0].astype(np.float64))
     sections: list[npt.NDArray[Any]] = [
         fixed,
-        _to_byte(255 * model.opacities.astype(np.float64)),
-        _to_byte(colors),
-        _to_byte(16 * (model.log_scales.astype(np.float64) + 10)),
+        to_bytes(255 * model.opacities.astype(np.float64)),
+        to_bytes(colors),
+        to_bytes(16 * (model.log_scales.astype(np.float64) + 10)),
         _smallest_three(model.quats),
         _quantize_harmonics(model.sh),
     ]
@@ -111,7 +112,3 @@ def _quantize_harmonics(sh: FloatArray) -> UInt8Array:
         rows = slice(degree**2 - 1, (degree + 1) ** 2 - 1)
         levels[:, rows] = (levels[:, rows] + step // 2) // step * step
     return np.clip(levels, 0, 255).astype(np.uint8)
-
-
-def _to_byte(values: npt.NDArray[np.floating]) -> UInt8Array:
-    return np.clip(np.round(values), 0, 255).astype(np.uint8)

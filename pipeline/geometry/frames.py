@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.types import FloatArray, SplatModel
 
-__all__ = ["GLTF_FROM_WORLD", "PLY_FROM_WORLD", "rotate_model", "settle", "turn_quats"]
+__all__ = ["GLTF_FROM_WORLD", "PLY_FROM_WORLD", "rotate_model", "turn_quats", "with_exact_quats"]
 
 GLTF_FROM_WORLD: FloatArray = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]], np.float32)
 #: Rotation [3, 3] from the world frame to the frame of .ply and .splat files.
@@ -36,7 +36,7 @@ def rotate_model(model: SplatModel, R: FloatArray) -> SplatModel:
     )
 
 
-def settle(model: SplatModel) -> SplatModel:
+def with_exact_quats(model: SplatModel) -> SplatModel:
     """The model with quaternions that survive the turn into a file's frame and back, bit by bit.
 
     Unit length, components rounded to 2^-20: the turns between our frames multiply by one half

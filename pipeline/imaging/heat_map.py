@@ -8,6 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from pipeline.imaging.rounding import to_bytes
 from pipeline.types import FloatArray, UInt8Array
 
 __all__ = ["HEAT_GROUND", "heat_map"]
@@ -36,7 +37,7 @@ def heat_map(depth: FloatArray, alpha: UInt8Array) -> UInt8Array:
     near, far = np.percentile(depth[known], [1.0, 99.0])
     nearness = np.clip((far - depth) / max(far - near, 1e-6), 0.0, 1.0)
     # Turbo's first and last tenth are nearly black: they would look like ground.
-    index = np.rint((0.1 + 0.8 * nearness) * 255.0).astype(np.uint8)
+    index = to_bytes((0.1 + 0.8 * nearness) * 255.0)
     colours = cv2.cvtColor(cv2.applyColorMap(index, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
     picture: UInt8Array = np.where(known[..., None], colours, ground)
     return picture

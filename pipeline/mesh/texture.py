@@ -16,6 +16,7 @@ import xatlas
 
 from pipeline.control import Control
 from pipeline.errors import InvalidInput
+from pipeline.imaging.rounding import to_bytes
 from pipeline.mesh.mesh_raster import rasterize_mesh
 from pipeline.mesh.mesh_types import IndexArray, TexturedMesh, TriangleMesh
 from pipeline.native import load_library, raise_on_failure
@@ -101,7 +102,7 @@ def bake_texture(
     control.step(0.9, "fill")
     texture = np.zeros((texture_size, texture_size, 3), np.uint8)
     known = np.zeros((texture_size, texture_size), bool)
-    texture[drawn], known[drawn] = _to_bytes(colors), seen
+    texture[drawn], known[drawn] = to_bytes(255 * colors), seen
     return TexturedMesh(
         vertices=surface.vertices[layout.source],
         normals=normals[layout.source],
@@ -121,7 +122,7 @@ def bake_colors(
     """The surface with a colour per vertex; arguments and errors as of `bake_texture`."""
     colors, seen = _colors(surface.vertices, normals, surface, model, cameras, control)
     colors = _spread_over_edges(colors, seen, surface.faces)
-    return TexturedMesh(surface.vertices, normals, surface.faces, colors=_to_bytes(colors))
+    return TexturedMesh(surface.vertices, normals, surface.faces, colors=to_bytes(255 * colors))
 
 
 def _unwrap(surface: TriangleMesh, texture_size: int) -> _Layout:
@@ -212,10 +213,6 @@ def _colors_from_views(
         weights.ctypes.data,
     )
     return colors, weights
-
-
-def _to_bytes(colors: FloatArray) -> UInt8Array:
-    return np.clip(np.round(255 * colors), 0, 255).astype(np.uint8)
 
 
 def _fill_unknown(

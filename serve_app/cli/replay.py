@@ -35,7 +35,8 @@ from pipeline.flow.manifest import (
     environment,
     is_identical,
 )
-from pipeline.imaging.images import GIVEN_ALPHA, decode_png, encode_png
+from pipeline.imaging.decoding import decode_png, encode_png
+from pipeline.imaging.framing import GIVEN_ALPHA
 from pipeline.options import GenerateOptions, RefineOptions
 from pipeline.ports import BackgroundRemover, PortName
 from serve_app.cli.console import StageBars, stage_bars, summary_table

@@ -37,7 +37,7 @@ from pipeline.flow.previews import make_previews
 from pipeline.flow.refine import RefineResult, refine
 from pipeline.geometry.cameras import held_out_cameras
 from pipeline.imaging.contact_sheet import contact_sheet
-from pipeline.imaging.images import decode_png
+from pipeline.imaging.decoding import decode_png
 from pipeline.journals import Candidate, IterationOutcome
 from pipeline.options import ExportOptions, GenerateOptions, RefineOptions
 from pipeline.ports import Ports

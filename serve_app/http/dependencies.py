@@ -15,7 +15,7 @@ from fastapi import Depends, Request
 from deployments.jobs.outbox import WebhookRules
 from deployments.jobs.rows import Bucket
 from deployments.jobs.store import Blobs, Store
-from pipeline.imaging.images import MAX_BYTES
+from pipeline.imaging.decoding import MAX_BYTES
 from pipeline.ports import BackgroundRemover
 from serve_app.http.single_flight import SingleFlight
 from serve_app.stores.opened import FileSource

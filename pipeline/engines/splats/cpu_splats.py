@@ -14,7 +14,8 @@ import torch
 
 from pipeline.control import Control
 from pipeline.device import Device, Precision
-from pipeline.geometry.frames import settle
+from pipeline.geometry.frames import with_exact_quats
+from pipeline.imaging.rounding import to_bytes
 from pipeline.requests import FitRequest, Improvement, References, RefineRequest, Renders
 from pipeline.splats.judge import LpipsLike, judge_model
 from pipeline.splats.render import render_model
@@ -25,7 +26,7 @@ from pipeline.splats.training.initialise import splats_from_views
 from pipeline.splats.training.photometric import PhotometricObjective
 from pipeline.splats.training.polish import improve_model
 from pipeline.splats.training.targets import Targets
-from pipeline.types import Cameras, DepthMaps, FloatArray, Scores, SplatModel, UInt8Array, ViewSet
+from pipeline.types import Cameras, DepthMaps, Scores, SplatModel, ViewSet
 
 __all__ = ["CpuSplats", "SplatsOnDevice"]
 
@@ -81,7 +82,7 @@ class SplatsOnDevice(ABC):
             targets = Targets.of_views(views, self._device.torch_device)
             objective = PhotometricObjective(targets)
             fitted = fit(initial, objective, plan, strategy, control, self._device)
-        return settle(fitted.model)
+        return with_exact_quats(fitted.model)
 
     def improve(self, request: RefineRequest, control: Control) -> Improvement:
         """One refinement round; see `pipeline.splats.training.polish.improve_model`.
@@ -91,7 +92,7 @@ class SplatsOnDevice(ABC):
         """
         with self._device.reporting_full_memory("A refinement round"):
             improvement = improve_model(request, control, device=self._device)
-        return replace(improvement, model=settle(improvement.model))
+        return replace(improvement, model=with_exact_quats(improvement.model))
 
     def render(self, model: SplatModel, cameras: Cameras, *, with_depth: bool = False) -> Renders:
         """Pictures on white; with the median depth where it is asked for.
@@ -104,7 +105,9 @@ class SplatsOnDevice(ABC):
                 model, cameras, with_depth=with_depth, device=self._device.torch_device
             )
         return Renders(
-            _to_bytes(rendering.images), _to_bytes(rendering.alphas), rendering.median_depth
+            to_bytes(255 * rendering.images),
+            to_bytes(255 * rendering.alphas),
+            rendering.median_depth,
         )
 
     def evaluate(self, model: SplatModel, references: References) -> Scores:
@@ -163,7 +166,3 @@ def _with_auxiliary(views: ViewSet, depths: DepthMaps) -> tuple[ViewSet, DepthMa
         np.concatenate([depths.confidence, confidence]),
         depths.engine,
     )
-
-
-def _to_bytes(values: FloatArray) -> UInt8Array:
-    return np.round(255 * values).astype(np.uint8)

@@ -24,7 +24,7 @@ from deployments.jobs.store import Store
 from pipeline.control import ignore_progress
 from pipeline.errors import ModelFailed, ReplicaDied, Unavailable
 from pipeline.formats.ply import read_ply
-from pipeline.imaging.images import encode_png
+from pipeline.imaging.decoding import encode_png
 from pipeline.journals import IterationOutcome
 from pipeline.options import ExportOptions
 from pipeline.types import Scores, ViewScore

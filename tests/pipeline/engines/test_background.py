@@ -19,7 +19,7 @@ from pipeline.engines.background.removers import (
     make_background_engine,
 )
 from pipeline.errors import Cancelled, InvalidImage, InvalidOption, Unavailable
-from pipeline.imaging.images import frame_object
+from pipeline.imaging.framing import frame_object
 from pipeline.ports import BackgroundEngine
 from pipeline.types import UInt8Array
 from pipeline.weights.single_files import U2NETP, locate

@@ -18,8 +18,8 @@ from pipeline.engines.views.relief.relief_views import (
 )
 from pipeline.errors import Cancelled, InvalidImage, InvalidOption, ModelFailed
 from pipeline.geometry.cameras import photo_camera, rig_cameras
+from pipeline.imaging.framing import GIVEN_ALPHA, composite_on_white, frame_object
 from pipeline.imaging.heat_map import HEAT_GROUND, heat_map
-from pipeline.imaging.images import GIVEN_ALPHA, composite_on_white, frame_object
 from pipeline.mesh.mesh_raster import rasterize_mesh
 from pipeline.rig import RADIUS
 from pipeline.types import Cutout, UInt8Array, ViewSet

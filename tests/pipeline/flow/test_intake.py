@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.errors import InvalidImage
 from pipeline.flow.intake import prepare_upload
-from pipeline.imaging.images import decode_png, encode_png
+from pipeline.imaging.decoding import decode_png, encode_png
 from pipeline.types import UInt8Array
 from tests.fakes import FakeModels
 

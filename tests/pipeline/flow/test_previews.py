@@ -28,7 +28,7 @@ from pipeline.flow import previews
 from pipeline.flow.local import build_ports
 from pipeline.flow.previews import check_picture, make_previews, make_thumbnail, make_turntable
 from pipeline.geometry.cameras import thumbnail_camera, turntable_cameras
-from pipeline.imaging.images import decode_png
+from pipeline.imaging.decoding import decode_png
 from pipeline.imaging.video import VideoWriter, find_encoder
 from pipeline.ports import PortName, SplatFitter
 from pipeline.splats.bounds import bounding_sphere, framed

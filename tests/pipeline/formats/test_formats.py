@@ -17,7 +17,7 @@ from pipeline.formats.glb_splat import write_glb_splat
 from pipeline.formats.ply import read_ply, write_ply
 from pipeline.formats.splat import read_splat, write_splat
 from pipeline.formats.spz import write_spz
-from pipeline.geometry.frames import PLY_FROM_WORLD, rotate_model, settle
+from pipeline.geometry.frames import PLY_FROM_WORLD, rotate_model, with_exact_quats
 from pipeline.geometry.spherical_harmonics import sh_basis
 from pipeline.types import SH_C0, SplatModel
 from tests.fakes import some_model
@@ -328,8 +328,8 @@ def test_glb_splat_of_nothing_or_of_nan_is_refused():
     assert _spz_header(write_spz(empty))[2] == 0
 
 
-def test_a_settled_model_comes_back_from_a_file_bit_by_bit() -> None:
-    model = settle(some_model(5000, seed=4))
+def test_a_model_with_exact_quaternions_comes_back_from_a_file_bit_by_bit() -> None:
+    model = with_exact_quats(some_model(5000, seed=4))
     back = read_ply(write_ply(model))
     for name in ("means", "quats", "log_scales", "logit_opacities", "sh"):
         np.testing.assert_array_equal(getattr(back, name), getattr(model, name))

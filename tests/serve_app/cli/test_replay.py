@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import pipeline.flow.local
 from pipeline.flow.intake import prepare_upload
 from pipeline.flow.manifest import Manifest, PhotoRecord, Step, StepKind, content_hash
-from pipeline.imaging.images import encode_png
+from pipeline.imaging.decoding import encode_png
 from serve_app.cli.main import app
 from serve_app.cli.replay import DIFFERS_EXIT_CODE, stored_upload
 from tests.fakes import FakeModels

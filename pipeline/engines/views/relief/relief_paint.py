@@ -12,6 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from pipeline.engines.views.relief.relief_shape import Mask, Plane, local_half_width
+from pipeline.imaging.masked import nearest_known
 from pipeline.types import FloatArray, UInt8Array
 
 __all__ = ["Paint", "paint"]
@@ -69,8 +70,8 @@ def paint(rgba: UInt8Array, inside: Mask, thickness: Plane) -> Paint:
     front = rim + front_share * (photo - rim)
     back = rim + back_share * (BACK_BRIGHTNESS * behind - rim)
     return Paint(
-        _fill_outside(front.astype(np.float32), inside),
-        _fill_outside(back.astype(np.float32), inside),
+        nearest_known(front.astype(np.float32), inside),
+        nearest_known(back.astype(np.float32), inside),
     )
 
 
@@ -103,8 +104,7 @@ def _without_fringe(rgba: UInt8Array, inside: Mask) -> FloatArray:
     trusted |= lost & (depth >= ndimage.maximum_filter(depth, 3))
     if not trusted.any():
         trusted = inside
-    nearest = ndimage.distance_transform_edt(~trusted, return_distances=False, return_indices=True)
-    filled = photo[nearest[0], nearest[1]]
+    filled = nearest_known(photo, trusted)
     softened = _blur_inside(filled, inside, 1.0)
     clean: FloatArray = np.where(trusted[..., None], filled, softened)
     return clean
@@ -117,12 +117,6 @@ def _blur_inside(colours: FloatArray, inside: Mask, sigma: float) -> FloatArray:
     total = cv2.GaussianBlur(weight, (0, 0), sigma)
     mixed: FloatArray = blurred / np.maximum(total, 1e-4)[..., None]
     return np.where(total[..., None] > 1e-4, mixed, colours)
-
-
-def _fill_outside(colours: FloatArray, inside: Mask) -> FloatArray:
-    """The nearest inside colour for every pixel outside."""
-    nearest = ndimage.distance_transform_edt(~inside, return_distances=False, return_indices=True)
-    return np.asarray(colours[nearest[0], nearest[1]], np.float32)
 
 
 def _smooth_step(low: float, high: float, value: Plane) -> FloatArray:

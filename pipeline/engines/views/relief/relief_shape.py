@@ -14,6 +14,7 @@ from scipy import ndimage, sparse
 from scipy.sparse import linalg
 
 from pipeline.errors import InvalidImage
+from pipeline.imaging.masked import nearest_known
 from pipeline.types import UInt8Array
 
 __all__ = ["Silhouette", "inflate", "local_half_width", "silhouette"]
@@ -60,8 +61,7 @@ def silhouette(alpha: UInt8Array) -> Silhouette:
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
     kept = sizes >= MIN_PART_SHARE * sizes.max()
-    nearest = ndimage.distance_transform_edt(~solid, return_distances=False, return_indices=True)
-    field = np.where(kept[parts[nearest[0], nearest[1]]], field, 0.0)
+    field = np.where(nearest_known(kept[parts], solid), field, 0.0)
 
     holes, _ = ndimage.label(field < 0.5, np.ones((3, 3)))
     faulty = np.bincount(holes.ravel()) < max(4.0, MIN_HOLE_SHARE * sizes.sum())
@@ -196,13 +196,11 @@ def _width_factor(inside: Mask, thickness: Plane) -> Plane:
     # Only near the middle line do thickness and half width mean the same thing.
     ridge = small & (depth >= 0.85 * width)
     at_ridge = np.minimum(1.0, width / np.maximum(ridge_height, 1e-6))
-    nearest = ndimage.distance_transform_edt(~ridge, return_distances=False, return_indices=True)
-    factor = at_ridge[nearest[0], nearest[1]]
+    factor = nearest_known(at_ridge, ridge)
     sigma = 0.03 * max(small.shape)
     factor = ndimage.gaussian_filter(factor * small, sigma) / np.maximum(
         ndimage.gaussian_filter(small.astype(np.float64), sigma), 1e-9
     )
-    outside = ndimage.distance_transform_edt(~small, return_distances=False, return_indices=True)
-    factor = factor[outside[0], outside[1]]
+    factor = nearest_known(factor, small)
     large: Plane = cv2.resize(factor, inside.shape[::-1], interpolation=cv2.INTER_LINEAR)
     return large

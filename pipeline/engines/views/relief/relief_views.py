@@ -23,6 +23,7 @@ from pipeline.engines.views.relief.relief_surface import (
 )
 from pipeline.errors import InvalidOption
 from pipeline.geometry.cameras import rig_cameras, underside_cameras
+from pipeline.imaging.rounding import to_bytes
 from pipeline.mesh.mesh_raster import rasterize_mesh
 from pipeline.requests import ViewRequest
 from pipeline.rig import VIEW_SIZE
@@ -146,8 +147,8 @@ def _render(mesh: ReliefMesh, cameras: Cameras, control: Control) -> ViewSet:
         exact = rasterize_mesh(mesh.vertices, mesh.faces, no_attributes, some, supersample=1)
         coverage = colour.coverage[..., None]
         over_white = colour.attributes * coverage + (1.0 - coverage)
-        images.append(np.rint(over_white * 255.0).astype(np.uint8))
-        alphas.append(np.rint(colour.coverage * 255.0).astype(np.uint8))
+        images.append(to_bytes(over_white * 255.0))
+        alphas.append(to_bytes(colour.coverage * 255.0))
         depths.append(exact.depth)
         for view in range(first, end):
             control.step((view + 1) / len(cameras), f"view {view + 1}")

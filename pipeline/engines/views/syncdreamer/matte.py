@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from pipeline.imaging.rounding import to_bytes
 from pipeline.types import UInt8Array
 
 __all__ = ["GROUND_TOLERANCE", "mattes"]
@@ -55,7 +56,7 @@ def _matte(image: UInt8Array) -> UInt8Array:
     mixed = darkness[rim]
     strength = (own * own).sum(1)
     share = (mixed * own).sum(1) / np.maximum(strength, 1.0)
-    soft = np.rint(255 * np.clip(share, 0.0, 1.0)).astype(np.uint8)
+    soft = to_bytes(255 * share)
     known = (own.max(1) >= _LIGHT) & (distance[rim] <= _NEAR_PX)
     alpha[rim] = np.where(known, soft, 255)
     return alpha

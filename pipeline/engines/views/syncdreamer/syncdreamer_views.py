@@ -35,7 +35,7 @@ from pipeline.engines.views.syncdreamer.sampler import (
 )
 from pipeline.errors import ModelFailed, Unavailable
 from pipeline.geometry.cameras import rig_cameras
-from pipeline.imaging.images import composite_on_white
+from pipeline.imaging.framing import composite_on_white
 from pipeline.requests import ViewRequest
 from pipeline.rig import VIEW_COUNT
 from pipeline.types import UInt8Array, ViewSet
@@ -233,7 +233,7 @@ def _repeatable() -> Iterator[None]:
 def _as_input(rgba: UInt8Array) -> Tensor:
     """uint8 [S, S, 4] -> the object on white at the network's size, float32 [1, 3, 256, 256].
 
-    Framing scales with the cut-out (`pipeline.imaging.images.frame_object`), so a larger one only
+    Framing scales with the cut-out (`pipeline.imaging.framing.frame_object`), so a larger one only
     shrinks. Values -1..1.
     """
     if rgba.shape[0] != rgba.shape[1]:

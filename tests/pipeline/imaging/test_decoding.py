@@ -16,17 +16,15 @@ import pytest
 from PIL import Image, ImageCms
 
 from pipeline.errors import InvalidImage
-from pipeline.imaging.images import (
-    GIVEN_ALPHA,
+from pipeline.imaging.decoding import (
     MAX_PIXELS,
     MAX_WEBP_PIXELS,
     WORK_SIDE,
-    composite_on_white,
     decode_photo,
     decode_png,
     encode_png,
-    frame_object,
 )
+from pipeline.imaging.framing import composite_on_white
 from pipeline.types import UInt8Array
 
 
@@ -299,7 +297,7 @@ def test_a_huge_photo_is_reduced_for_the_work(kind: str) -> None:
 #: Prints the most memory this process ever held, MB. Not `ru_maxrss`: that one is inherited.
 PEAK_SCRIPT = """
 import pathlib, sys
-from pipeline.imaging.images import decode_photo
+from pipeline.imaging.decoding import decode_photo
 photo = decode_photo(pathlib.Path(sys.argv[1]).read_bytes())
 assert photo.rgb.shape == (2048, 2048, 3)
 status = pathlib.Path("/proc/self/status").read_text()
@@ -356,52 +354,6 @@ def test_webp_has_a_smaller_limit() -> None:
     body = b"VP8L" + struct.pack("<I", 10) + b"\x2f" + struct.pack("<I", bits) + bytes(5)
     with pytest.raises(InvalidImage, match="pixels"):
         decode_photo(b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body)
-
-
-@pytest.mark.parametrize(("size", "longest"), [(256, 200), (512, 400)])
-def test_the_object_is_centred_and_scaled(size: int, longest: int) -> None:
-    alpha = np.zeros((300, 400), np.uint8)
-    alpha[20:140, 250:310] = 255
-    cutout = frame_object(np.full((300, 400, 3), 90, np.uint8), alpha, engine="test", size=size)
-    rows, columns = (np.flatnonzero((cutout.rgba[..., 3] > 127).any(a)) for a in (1, 0))
-    assert cutout.rgba.shape == (size, size, 4)
-    assert abs(rows[-1] - rows[0] + 1 - longest) <= 1
-    assert abs(columns[-1] - columns[0] + 1 - longest / 2) <= 1
-    assert abs(rows[0] + rows[-1] + 1 - size) <= 1
-    assert abs(columns[0] + columns[-1] + 1 - size) <= 1
-    assert cutout.engine == "test"
-
-
-@pytest.mark.parametrize("engine", [GIVEN_ALPHA, "rembg-u2netp"])
-@pytest.mark.parametrize("ground", [0, 255])
-def test_neither_old_nor_new_ground_leaves_a_fringe(engine: str, ground: int) -> None:
-    alpha = disc_alpha(200, 61.3)
-    colour = np.array([120, 60, 30])
-    share = alpha[..., None] / 255.0 if engine != GIVEN_ALPHA else (alpha[..., None] > 0)
-    rgb = np.rint(colour * share + ground * (1 - share)).astype(np.uint8)
-    rgba = frame_object(rgb, alpha, engine=engine).rgba
-    assert np.abs(rgba[..., :3].astype(int) - colour).max() <= 2
-
-
-def test_a_part_thinner_than_the_margin_keeps_its_colour() -> None:
-    alpha = np.zeros((400, 400), np.uint8)
-    alpha[100:300, 100:300] = 255
-    alpha[199:202, 300:380] = 255
-    rgb = np.full((400, 400, 3), (200, 30, 30), np.uint8)
-    rgb[:, 300:] = (30, 30, 200)
-    rgba = frame_object(rgb, alpha, engine="rembg-u2netp").rgba
-    handle = rgba[..., :3][(rgba[..., 3] > 200) & (np.arange(256)[None] > 190)]
-    assert len(handle) > 20
-    assert (handle[:, 2] > 150).all()
-
-
-def test_no_foreground_is_said_so() -> None:
-    rgb = np.zeros((200, 200, 3), np.uint8)
-    specks = np.zeros((200, 200), np.uint8)
-    specks[50:54, 50:54] = 255
-    for alpha in (np.zeros((200, 200), np.uint8), np.full((200, 200), 60, np.uint8), specks):
-        with pytest.raises(InvalidImage, match="no foreground"):
-            frame_object(rgb, alpha, engine="test")
 
 
 def test_png_round_trip_and_white_ground() -> None:

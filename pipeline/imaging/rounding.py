@@ -1,0 +1,18 @@
+"""Numbers to the 8 bits of pictures and file formats.
+
+It does not know what the numbers mean.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.types import UInt8Array
+
+__all__ = ["to_bytes"]
+
+
+def to_bytes(values: npt.NDArray[np.floating]) -> UInt8Array:
+    """Finite values around 0..255 of any shape, rounded (halves to even) and cut off."""
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
