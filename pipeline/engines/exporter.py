@@ -25,26 +25,23 @@ from pipeline.formats.splat import write_splat
 from pipeline.formats.spz import write_spz
 from pipeline.formats.usdz import write_usdz
 from pipeline.mesh.build import BuiltMesh, MeshRequest, build_mesh
-from pipeline.mesh.mesh_types import TexturedMesh
 from pipeline.options import ExportOptions
 from pipeline.requests import ExportedFile
 from pipeline.splats.visible import prune_invisible
 from pipeline.types import SplatModel
 
-__all__ = ["FileExporter", "MeshMemory", "export_model"]
+__all__ = ["WRITERS", "FileExporter", "MeshMemory", "export_model"]
 
-#: Write a model; the second argument asks for the smaller of two encodings where there are two.
-_SPLAT_WRITERS: dict[str, Callable[[SplatModel, bool], bytes]] = {
-    "ply": lambda model, compact: write_ply(model, normals=not compact),
-    "splat": lambda model, _compact: write_splat(model),
-    "spz": lambda model, _compact: write_spz(model),
-    "glb-splat": lambda model, compact: write_glb_splat(model, compact=compact),
-}
-
-_MESH_WRITERS: dict[str, Callable[[TexturedMesh, bool], bytes]] = {
-    "glb": lambda mesh, compact: write_glb(mesh, compact=compact),
-    "obj": lambda mesh, compact: write_obj(mesh, compact=compact),
-    "usdz": lambda mesh, compact: write_usdz(mesh, compact=compact),
+#: By the names of `FORMATS`: writes a model or, for meshes, a `TexturedMesh`, with `compact` in the
+#: smaller of two encodings where there are two.
+WRITERS: dict[str, Callable[..., bytes]] = {
+    "ply": write_ply,
+    "splat": write_splat,
+    "spz": write_spz,
+    "glb": write_glb,
+    "obj": write_obj,
+    "usdz": write_usdz,
+    "glb-splat": write_glb_splat,
 }
 
 
@@ -115,14 +112,14 @@ def export_model(
 
 
 def _export_splats(model: SplatModel, options: ExportOptions, control: Control) -> ExportedFile:
-    write = _SPLAT_WRITERS[options.format]
+    write = WRITERS[options.format]
     if not options.optimize:
         control.step(0.0, "write")
-        return ExportedFile(write(model, False), {"splats": len(model)})
+        return ExportedFile(write(model), {"splats": len(model)})
     seen = prune_invisible(model, control.part(0.0, 0.8))
     control.step(0.8, "write")
-    data = write(seen, True)
-    saved = {"splats": len(model) - len(seen), "bytes": len(write(model, False)) - len(data)}
+    data = write(seen, compact=True)
+    saved = {"splats": len(model) - len(seen), "bytes": len(write(model)) - len(data)}
     return ExportedFile(data, {"splats": len(seen)}, saved)
 
 
@@ -134,8 +131,8 @@ def _export_mesh(
     built = memory.build(model, request, control.part(0.0, 0.9))
     mesh = built.mesh
     control.step(0.9, "write")
-    write = _MESH_WRITERS[options.format]
-    data = write(mesh, options.optimize)
+    write = WRITERS[options.format]
+    data = write(mesh, compact=options.optimize)
     contents = {"vertices": len(mesh.vertices), "faces": len(mesh.faces)}
     if mesh.texture is not None:
         contents["texture_size"] = len(mesh.texture)
@@ -143,6 +140,6 @@ def _export_mesh(
     if options.optimize:
         saved = {
             "faces": min(options.face_limit, built.surface_faces) - len(mesh.faces),
-            "bytes": len(write(mesh, False)) - len(data),
+            "bytes": len(write(mesh)) - len(data),
         }
     return ExportedFile(data, contents, saved, built.notes)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.formats.encoded_texture import encode_texture, linear_from_srgb
-from pipeline.formats.gltf import GlbBuilder
+from pipeline.formats.gltf import GlbBuilder, normalized_integers, one_node_scene
 from pipeline.formats.surface import to_gltf_axes
 from pipeline.mesh.mesh_types import TexturedMesh
 from pipeline.types import FloatArray
@@ -57,18 +57,13 @@ def write_glb(mesh: TexturedMesh, *, compact: bool = False) -> bytes:
         "pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0},
         "doubleSided": False,
     }
-    document: dict[str, Any] = {
-        "scene": 0,
-        "scenes": [{"name": "scene", "nodes": [0]}],
-        "nodes": [node],
-        "materials": [material],
-    }
+    document: dict[str, Any] = {**one_node_scene(node), "materials": [material]}
     if compact:
         document["extensionsUsed"] = document["extensionsRequired"] = [_QUANTIZATION]
     if mesh.texture is not None and mesh.uvs is not None:
         uvs: npt.NDArray[Any] = mesh.uvs.astype(np.float32)
         if compact:
-            uvs = _to_uint16(mesh.uvs)
+            uvs = normalized_integers(mesh.uvs, np.uint16)
         attributes["TEXCOORD_0"] = builder.add_attribute(uvs, normalized=compact)
         material["pbrMetallicRoughness"]["baseColorTexture"] = {"index": 0}
         picture = encode_texture(mesh.texture, compact=compact)
@@ -90,7 +85,8 @@ def write_glb(mesh: TexturedMesh, *, compact: bool = False) -> bytes:
         document["textures"] = [{"name": "albedo", "source": 0, "sampler": 0}]
     elif mesh.colors is not None:
         linear = linear_from_srgb(mesh.colors / 255.0)
-        attributes["COLOR_0"] = builder.add_attribute(_to_uint16(linear), normalized=True)
+        colors = normalized_integers(linear, np.uint16)
+        attributes["COLOR_0"] = builder.add_attribute(colors, normalized=True)
     indices = builder.add_indices(mesh.faces, vertices=len(mesh.vertices))
     primitive = {"attributes": attributes, "indices": indices, "material": 0}
     document["meshes"] = [{"name": "model", "primitives": [primitive]}]
@@ -109,8 +105,3 @@ def _quantize_positions(
     centre, reach = (low + high) / 2, float((high - low).max()) / 2 or 1.0
     steps = np.round((exact - centre) / reach * 32767).astype(np.int16)
     return steps, centre.tolist(), [reach] * 3
-
-
-def _to_uint16(values: npt.NDArray[np.floating]) -> npt.NDArray[np.uint16]:
-    """Normalised uint16 of values in 0..1."""
-    return np.round(np.clip(values.astype(np.float64), 0.0, 1.0) * 65535).astype(np.uint16)

@@ -6,15 +6,12 @@ Source: KhronosGroup/glTF, extensions/2.0/Khronos/KHR_gaussian_splatting/README.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.errors import InvalidInput
 from pipeline.formats.encoded_texture import linear_from_srgb
-from pipeline.formats.gltf import GlbBuilder
-from pipeline.geometry.frames import GLTF_FROM_WORLD, rotate_model
+from pipeline.formats.gltf import GlbBuilder, normalized_integers, one_node_scene
+from pipeline.geometry.frames import GLTF_FROM_WORLD, rotate_model, unit_rows
 from pipeline.types import SH_C0, SplatModel
 
 __all__ = ["write_glb_splat"]
@@ -48,7 +45,7 @@ def write_glb_splat(model: SplatModel, *, compact: bool = False) -> bytes:
         raise InvalidInput("The model holds NaN or infinity.")
     model = rotate_model(model, GLTF_FROM_WORLD)
     builder = GlbBuilder()
-    rotations = _unit_xyzw(model)
+    rotations = unit_rows(model.quats[:, [1, 2, 3, 0]], [0, 0, 0, 1])  # xyzw
     # Through float64 and clipped, so that no finite logarithm overflows or vanishes.
     scales = np.exp(np.clip(model.log_scales.astype(np.float64), -80.0, 80.0))
     opacities = model.opacities
@@ -58,16 +55,18 @@ def write_glb_splat(model: SplatModel, *, compact: bool = False) -> bytes:
     attributes = {
         "POSITION": builder.add_attribute(model.means, bounds=True),
         "COLOR_0": builder.add_attribute(
-            _normalized(fallback, np.uint8 if compact else np.uint16), normalized=True
+            normalized_integers(fallback, np.uint8 if compact else np.uint16), normalized=True
         ),
         f"{_EXTENSION}:ROTATION": (
-            builder.add_attribute(_normalized(rotations, np.int16), normalized=True)
+            builder.add_attribute(normalized_integers(rotations, np.int16), normalized=True)
             if compact
             else builder.add_attribute(rotations.astype(np.float32))
         ),
         f"{_EXTENSION}:SCALE": (
             # At least one step: a splat that is flat stays a splat.
-            builder.add_attribute(np.maximum(_normalized(scales, np.uint16), 1), normalized=True)
+            builder.add_attribute(
+                np.maximum(normalized_integers(scales, np.uint16), 1), normalized=True
+            )
             if compact and scales.max() <= 1.0
             else builder.add_attribute(scales.astype(np.float32))
         ),
@@ -94,25 +93,7 @@ def write_glb_splat(model: SplatModel, *, compact: bool = False) -> bytes:
     return builder.to_bytes(
         {
             "extensionsUsed": [_EXTENSION],
-            "scene": 0,
-            "scenes": [{"name": "scene", "nodes": [0]}],
-            "nodes": [{"name": "model", "mesh": 0}],
+            **one_node_scene({"name": "model", "mesh": 0}),
             "meshes": [{"name": "model", "primitives": [primitive]}],
         }
     )
-
-
-def _unit_xyzw(model: SplatModel) -> npt.NDArray[np.float64]:
-    """Unit quaternions [N, 4] in glTF's order; one of length zero becomes the identity."""
-    xyzw = model.quats.astype(np.float64)[:, [1, 2, 3, 0]]
-    lengths = np.linalg.norm(xyzw, axis=1, keepdims=True)
-    usable = np.isfinite(lengths) & (lengths > 0)
-    unit: npt.NDArray[np.float64] = np.where(
-        usable, xyzw / np.where(usable, lengths, 1.0), [0.0, 0.0, 0.0, 1.0]
-    )
-    return unit
-
-
-def _normalized(values: npt.NDArray[np.floating], dtype: type[np.integer]) -> npt.NDArray[Any]:
-    """Integers that stand for values in 0..1 (unsigned) or -1..1 (signed)."""
-    return np.round(values.astype(np.float64) * np.iinfo(dtype).max).astype(dtype)

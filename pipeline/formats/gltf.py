@@ -14,7 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ARRAY_BUFFER", "ELEMENT_ARRAY_BUFFER", "GlbBuilder"]
+__all__ = [
+    "ARRAY_BUFFER",
+    "ELEMENT_ARRAY_BUFFER",
+    "GlbBuilder",
+    "normalized_integers",
+    "one_node_scene",
+]
 
 #: `bufferView.target`: vertex attributes, and indices.
 ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER = 34962, 34963
@@ -22,6 +28,20 @@ ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER = 34962, 34963
 _COMPONENT_TYPES = {"i1": 5120, "u1": 5121, "i2": 5122, "u2": 5123, "u4": 5125, "f4": 5126}
 _TYPES = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}
 _MAGIC, _VERSION, _JSON, _BIN = 0x46546C67, 2, 0x4E4F534A, 0x004E4942
+
+
+def normalized_integers(
+    values: npt.NDArray[np.floating], dtype: type[np.integer]
+) -> npt.NDArray[Any]:
+    """Integers that stand for values in 0..1 (unsigned) or -1..1 (signed), cut off there."""
+    limits = np.iinfo(dtype)
+    kept = np.clip(values.astype(np.float64), -1.0 if limits.min < 0 else 0.0, 1.0)
+    return np.round(kept * limits.max).astype(dtype)
+
+
+def one_node_scene(node: dict[str, Any]) -> dict[str, Any]:
+    """The part of a document that puts one node into its scene."""
+    return {"scene": 0, "scenes": [{"name": "scene", "nodes": [0]}], "nodes": [node]}
 
 
 class GlbBuilder:

@@ -36,7 +36,7 @@ def write_obj(mesh: TexturedMesh, *, compact: bool = False) -> bytes:
         InvalidInput: the mesh is empty or not finite.
     """
     mesh = to_gltf_axes(mesh)
-    place, coordinate, direction = (4, 5, 3) if compact else (6, 6, 4)
+    position, coordinate, direction = (4, 5, 3) if compact else (6, 6, 4)
     lines = ["# Glimpse3D: +Y up, front +Z", "o model"]
     files: dict[str, bytes] = {}
     if mesh.texture is not None and mesh.uvs is not None:
@@ -45,12 +45,12 @@ def write_obj(mesh: TexturedMesh, *, compact: bool = False) -> bytes:
         lines += ["mtllib model.mtl", "usemtl surface"]
         files["model.mtl"] = f"{_MATERIAL}map_Kd {name}\n".encode("ascii")
         files[name] = picture.data
-        lines += _lines(f"v{f' %.{place}f' * 3}", mesh.vertices)
+        lines += _lines(f"v{f' %.{position}f' * 3}", mesh.vertices)
         # OBJ counts v from the bottom of the picture.
         lines += _lines(f"vt{f' %.{coordinate}f' * 2}", mesh.uvs * [1.0, -1.0] + [0.0, 1.0])
     elif mesh.colors is not None:
         with_colors = np.concatenate([mesh.vertices, mesh.colors / 255.0], axis=1)
-        lines += _lines(f"v{f' %.{place}f' * 3}{' %.4f' * 3}", with_colors)
+        lines += _lines(f"v{f' %.{position}f' * 3}{' %.4f' * 3}", with_colors)
     lines += _lines(f"vn{f' %.{direction}f' * 3}", mesh.normals)
     corner = "%d//%d" if mesh.uvs is None else "%d/%d/%d"
     numbers = np.repeat(mesh.faces + 1, corner.count("%"), axis=1)

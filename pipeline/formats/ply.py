@@ -32,20 +32,20 @@ def _property_names(coefficients: int, *, normals: bool) -> list[str]:
     ]
 
 
-def write_ply(model: SplatModel, *, normals: bool = True) -> bytes:
+def write_ply(model: SplatModel, *, compact: bool = False) -> bytes:
     """The file's bytes, in the file frame of `pipeline.geometry.frames`.
 
     Args:
-        normals: with nx, ny, nz, which are zero. The paper's code writes them and no reader uses
-            them; without them a splat of degree 0 takes 56 bytes instead of 68.
+        compact: without nx, ny, nz, which are zero. The paper's code writes them and no reader
+            uses them; without them a splat of degree 0 takes 56 bytes instead of 68.
     """
     model = rotate_model(model, PLY_FROM_WORLD)
     n, coefficients = model.sh.shape[:2]
-    names = _property_names(coefficients, normals=normals)
+    names = _property_names(coefficients, normals=not compact)
     columns = np.concatenate(
         [
             model.means,
-            np.zeros((n, 3 if normals else 0), np.float32),
+            np.zeros((n, 0 if compact else 3), np.float32),
             model.sh[:, 0],
             model.sh[:, 1:].transpose(0, 2, 1).reshape(n, 3 * (coefficients - 1)),
             model.logit_opacities[:, None],

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.errors import InvalidModelFile
-from pipeline.geometry.frames import PLY_FROM_WORLD, rotate_model
+from pipeline.geometry.frames import PLY_FROM_WORLD, rotate_model, unit_rows
 from pipeline.imaging.rounding import to_bytes
 from pipeline.types import SH_C0, SplatModel
 
@@ -18,28 +18,30 @@ __all__ = ["read_splat", "write_splat"]
 _ROW = np.dtype([("mean", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("quat", "u1", 4)])
 
 
-def write_splat(model: SplatModel) -> bytes:
+def write_splat(model: SplatModel, *, compact: bool = False) -> bytes:
     """The file's bytes, in the file frame of `pipeline.geometry.frames`.
 
     Colour and opacity are rounded to 1/255, quaternion components to 1/128. Rows are sorted from
     large and opaque to small and faint, so that a viewer shows the shape while it still loads.
     A scale that float32 cannot hold becomes the smallest or largest it can; a quaternion of
     length zero becomes the identity in the file frame.
+
+    Args:
+        compact: the format has one encoding only.
     """
+    del compact
     model = rotate_model(model, PLY_FROM_WORLD)
     float32 = np.finfo(np.float32)
     # Through float64, where every float32 logarithm of a plausible scale has an exponential.
     log_scales = np.clip(model.log_scales.astype(np.float64), np.log(float32.tiny), 88.7)
     scales = np.clip(np.exp(log_scales), float32.tiny, float32.max).astype(np.float32)
     opacities = model.opacities
-    lengths = np.linalg.norm(model.quats.astype(np.float64), axis=1, keepdims=True)
-    quats = np.where(lengths > 0, model.quats / np.where(lengths > 0, lengths, 1), [1, 0, 0, 0])
     rows = np.zeros(len(model), _ROW)
     rows["mean"] = model.means
     rows["scale"] = scales
     rows["rgba"][:, :3] = to_bytes(255 * (0.5 + SH_C0 * model.sh[:, 0]))
     rows["rgba"][:, 3] = to_bytes(255 * opacities)
-    rows["quat"] = to_bytes(128 * quats + 128)
+    rows["quat"] = to_bytes(128 * unit_rows(model.quats, [1, 0, 0, 0]) + 128)
     volumes = scales.prod(axis=1, dtype=np.float64)  # three tiny scales vanish in float32
     order = np.argsort(-(volumes * opacities), kind="stable")
     return rows[order].tobytes()

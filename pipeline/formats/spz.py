@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import InvalidInput
-from pipeline.geometry.frames import PLY_FROM_WORLD, rotate_model
+from pipeline.geometry.frames import PLY_FROM_WORLD, rotate_model, unit_rows
 from pipeline.imaging.rounding import to_bytes
 from pipeline.types import FloatArray, SplatModel, UInt8Array
 
@@ -37,7 +37,7 @@ _COLOR_SCALE = 0.15
 _SH_STEP = {1: 8, 2: 16, 3: 16}
 
 
-def write_spz(model: SplatModel) -> bytes:
+def write_spz(model: SplatModel, *, compact: bool = False) -> bytes:
     """The file's bytes, in the frame `RUB_FROM_WORLD`, harmonics turned along; deterministic.
 
     What is lost, as the reference does it:
@@ -49,9 +49,13 @@ def write_spz(model: SplatModel) -> bytes:
         harmonics: steps of 1/16 (degree 1) and 1/8 (degrees 2 and 3) from -1 to 1.
         quaternions: three components in steps of .0014.
 
+    Args:
+        compact: the format has one encoding only.
+
     Raises:
         InvalidInput: a value is NaN or infinite, or a splat lies beyond 4.19 million units.
     """
+    del compact
     for name in ("means", "quats", "log_scales", "sh"):
         if not np.isfinite(getattr(model, name)).all():
             raise InvalidInput(f"The model holds NaN or infinity in its {name}.")
@@ -90,9 +94,7 @@ def _smallest_three(quats: FloatArray) -> npt.NDArray[np.uint32]:
     size in units of sqrt(1/2)/511. The signs are those of the quaternion whose largest component
     is positive. A quaternion of length zero becomes the identity.
     """
-    xyzw = quats.astype(np.float64)[:, [1, 2, 3, 0]]
-    lengths = np.linalg.norm(xyzw, axis=1, keepdims=True)
-    xyzw = np.where(lengths > 0, xyzw / np.where(lengths > 0, lengths, 1), [0.0, 0.0, 0.0, 1.0])
+    xyzw = unit_rows(quats[:, [1, 2, 3, 0]], [0, 0, 0, 1])
     largest = np.abs(xyzw).argmax(axis=1)
     at_largest = np.take_along_axis(xyzw, largest[:, None], axis=1)
     xyzw = np.where(at_largest < 0, -xyzw, xyzw)

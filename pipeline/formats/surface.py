@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from pipeline.errors import InvalidInput
-from pipeline.geometry.frames import GLTF_FROM_WORLD
+from pipeline.geometry.frames import GLTF_FROM_WORLD, unit_rows
 from pipeline.mesh.mesh_types import TexturedMesh
 
 __all__ = ["to_gltf_axes"]
@@ -27,11 +27,8 @@ def to_gltf_axes(mesh: TexturedMesh) -> TexturedMesh:
     if not np.isfinite(mesh.vertices).all():
         raise InvalidInput("The mesh holds NaN or infinity in its vertices.")
     normals = mesh.normals.astype(np.float64) @ GLTF_FROM_WORLD.T
-    lengths = np.linalg.norm(normals, axis=1, keepdims=True)
-    usable = np.isfinite(lengths) & (lengths > 1e-12)
-    unit = np.where(usable, normals / np.where(usable, lengths, 1.0), [0.0, 1.0, 0.0])
     return replace(
         mesh,
         vertices=(mesh.vertices @ GLTF_FROM_WORLD.T).astype(np.float32),
-        normals=unit.astype(np.float32),
+        normals=unit_rows(normals, [0, 1, 0], least=1e-12).astype(np.float32),
     )

@@ -10,10 +10,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.types import FloatArray, SplatModel
 
-__all__ = ["GLTF_FROM_WORLD", "PLY_FROM_WORLD", "rotate_model", "turn_quats", "with_exact_quats"]
+__all__ = [
+    "GLTF_FROM_WORLD",
+    "PLY_FROM_WORLD",
+    "rotate_model",
+    "turn_quats",
+    "unit_rows",
+    "with_exact_quats",
+]
 
 GLTF_FROM_WORLD: FloatArray = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]], np.float32)
 #: Rotation [3, 3] from the world frame to the frame of .ply and .splat files.
@@ -43,10 +51,21 @@ def with_exact_quats(model: SplatModel) -> SplatModel:
     and add, which is then exact in float32. What is read from a file is then what was written, so
     a run that goes on from a file goes on from the very same numbers (models of SH degree 0).
     """
-    quats = model.quats.astype(np.float64)
-    lengths = np.linalg.norm(quats, axis=1, keepdims=True)
-    unit = np.where(lengths > 0, quats / np.where(lengths > 0, lengths, 1.0), [1.0, 0, 0, 0])
+    unit = unit_rows(model.quats, [1, 0, 0, 0])
     return replace(model, quats=(np.round(unit * 2**20) / 2**20).astype(np.float32))
+
+
+def unit_rows(
+    rows: npt.NDArray[np.floating], default: list[int], *, least: float = 0.0
+) -> npt.NDArray[np.float64]:
+    """Vectors [N, C] of length 1; `default` where one is not finite or not longer than `least`."""
+    exact = rows.astype(np.float64)
+    lengths = np.linalg.norm(exact, axis=1, keepdims=True)
+    usable = np.isfinite(lengths) & (lengths > least)
+    unit: npt.NDArray[np.float64] = np.where(
+        usable, exact / np.where(usable, lengths, 1.0), default
+    )
+    return unit
 
 
 def turn_quats(quats: FloatArray, R: FloatArray) -> FloatArray:

@@ -5,7 +5,7 @@ It does not know what the values are, nor why the others do not count.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -21,10 +21,9 @@ T = TypeVar("T", bound=np.generic)
 
 def nearest_known(values: npt.NDArray[T], known: npt.NDArray[np.bool_]) -> npt.NDArray[T]:
     """`values` [H, W, ...] with that of the nearest pixel of `known` [H, W] everywhere."""
-    nearest: Any = ndimage.distance_transform_edt(
-        ~known, return_distances=False, return_indices=True
-    )
-    return values[nearest[0], nearest[1]]
+    nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+    spread: npt.NDArray[T] = values[nearest[0], nearest[1]]
+    return spread
 
 
 def blur_inside(values: FloatArray, weight: FloatArray, sigma: float) -> FloatArray:

@@ -15,4 +15,5 @@ __all__ = ["to_bytes"]
 
 def to_bytes(values: npt.NDArray[np.floating]) -> UInt8Array:
     """Finite values around 0..255 of any shape, rounded (halves to even) and cut off."""
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    rounded: UInt8Array = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return rounded

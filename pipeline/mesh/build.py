@@ -44,13 +44,11 @@ class BuiltMesh:
 
     Attributes:
         surface_faces: faces of the surface before it was simplified.
-        agreement: see `Surface`.
         notes: sentences for the user.
     """
 
     mesh: TexturedMesh
     surface_faces: int
-    agreement: float
     notes: tuple[str, ...]
 
 
@@ -77,7 +75,7 @@ def build_mesh(model: SplatModel, request: MeshRequest, control: Control) -> Bui
         mesh = bake_colors(simple, normals, unit, cameras, control.part(0.45, 1.0))
         notes.append(f"Above {UNWRAP_LIMIT:,} faces colours are per vertex: there is no texture.")
     mesh = replace(mesh, vertices=frame.to_world(mesh.vertices))
-    return BuiltMesh(mesh, found.full_faces, found.agreement, tuple(notes))
+    return BuiltMesh(mesh, found.full_faces, tuple(notes))
 
 
 def _without_floaters(model: SplatModel) -> SplatModel:

@@ -95,13 +95,11 @@ class Surface:
 
     Attributes:
         full_faces: how many faces it had before it was simplified.
-        agreement: intersection over union of its silhouettes with the model's, 0..1.
         notes: sentences for the user; empty when the first attempt did.
     """
 
     mesh: TriangleMesh
     full_faces: int
-    agreement: float
     notes: tuple[str, ...]
 
 
@@ -133,7 +131,7 @@ def extract_surface(model: SplatModel, face_limit: int, control: Control) -> Sur
             simple = simplify_surface(level.mesh, face_limit)
             if simple is not None:
                 denser = () if number == 0 else (_DENSER_NOTE.format(number + 1, attempt),)
-                return _finish(level, simple, denser, views.cameras, outlines)
+                return _finish(level, simple, denser)
     control.step(0.9, "visual hull")
     hull = carve_hull(views, _GRID)
     level = _zero_level(hull, _SMOOTHINGS[-1]) or _zero_level(hull, _SMOOTHINGS[0])
@@ -144,17 +142,15 @@ def extract_surface(model: SplatModel, face_limit: int, control: Control) -> Sur
     if simple is None:
         simple = level.mesh
         how += (f"It would tear with {face_limit:,} faces and has {len(simple.faces):,} instead.",)
-    return _finish(level, simple, how, views.cameras, outlines)
+    return _finish(level, simple, how)
 
 
-def _finish(
-    level: _Level, simple: TriangleMesh, how: tuple[str, ...], cameras: Cameras, outlines: Mask
-) -> Surface:
+def _finish(level: _Level, simple: TriangleMesh, how: tuple[str, ...]) -> Surface:
     if level.left_out > _DUST:
         how += (
             f"{level.left_out:.1%} of the solid is not connected to the rest and was left out.",
         )
-    return Surface(simple, len(level.mesh.faces), _agreement(simple, cameras, outlines), how)
+    return Surface(simple, len(level.mesh.faces), how)
 
 
 def _denser(model: SplatModel, attempt: _Attempt) -> SplatModel:
@@ -261,6 +257,7 @@ def _outlines(views: SurfaceViews) -> Mask:
 
 
 def _agreement(mesh: TriangleMesh, cameras: Cameras, outlines: Mask) -> float:
+    """Intersection over union of the mesh's silhouettes with `outlines`, mean over views, 0..1."""
     some = list(range(0, len(cameras), 4))
     none = np.empty((len(mesh.vertices), 0), np.float32)
     drawn = rasterize_mesh(mesh.vertices, mesh.faces, none, cameras.select(some), supersample=1)

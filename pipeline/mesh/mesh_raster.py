@@ -5,16 +5,13 @@ It does not know textures, materials or what the attributes mean (colours, norma
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import InvalidInput
-from pipeline.native import load_library, raise_on_failure
+from pipeline.native import FLOAT, FLOATS, INT, INTS, LONG, native_function
 from pipeline.types import Cameras, FloatArray
 
 __all__ = ["MeshRaster", "rasterize_mesh"]
@@ -44,16 +41,6 @@ class MeshRaster:
     attributes: FloatArray
     coverage: FloatArray
     depth: FloatArray
-
-
-@cache
-def _function() -> Any:
-    function: Any = load_library().mesh_rasterize
-    pointer, integer = ctypes.c_void_p, ctypes.c_int
-    sizes = [integer, ctypes.c_int64, ctypes.c_int64, integer]
-    function.argtypes = [*sizes, *[pointer] * 5, *[integer] * 3, ctypes.c_float, *[pointer] * 3]
-    function.restype, function.errcheck = integer, raise_on_failure
-    return function
 
 
 def rasterize_mesh(
@@ -105,17 +92,13 @@ def rasterize_mesh(
 
     image = np.empty((C, H, W, A), np.float32)
     coverage, depth = np.empty((C, H, W), np.float32), np.empty((C, H, W), np.float32)
-    _function()(
-        C,
-        len(vertices),
-        len(triangles),
-        A,
-        *(array.ctypes.data for array in (vertices, triangles, attributes, viewmats, Ks)),
-        W,
-        H,
-        supersample,
-        NEAR_PLANE,
-        *(array.ctypes.data for array in (image, coverage, depth)),
+    arrays = (FLOATS, INTS, FLOATS, FLOATS, FLOATS)
+    arguments = (INT, LONG, LONG, INT, *arrays, *[INT] * 3, FLOAT, *[FLOATS] * 3)
+    native_function("mesh_rasterize", *arguments)(
+        *(C, len(vertices), len(triangles), A),
+        *(vertices, triangles, attributes, viewmats, Ks),
+        *(W, H, supersample, NEAR_PLANE),
+        *(image, coverage, depth),
     )
     return MeshRaster(image, coverage, depth)
 

@@ -5,10 +5,7 @@ It does not know how the surface was found or how files hold textures.
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 import cv2
 import numpy as np
@@ -19,7 +16,7 @@ from pipeline.errors import InvalidInput
 from pipeline.imaging.rounding import to_bytes
 from pipeline.mesh.mesh_raster import rasterize_mesh
 from pipeline.mesh.mesh_types import IndexArray, TexturedMesh, TriangleMesh
-from pipeline.native import load_library, raise_on_failure
+from pipeline.native import FLOAT, FLOATS, INT, INTS, LONG, native_function
 from pipeline.splats.render import render_model
 from pipeline.types import Cameras, FloatArray, SplatModel, UInt8Array
 
@@ -53,20 +50,6 @@ class _Layout:
     source: IndexArray
     faces: IndexArray
     uvs: FloatArray
-
-
-@cache
-def _functions() -> tuple[Any, Any]:
-    library = load_library()
-    pointer, integer, wide = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
-    texels: Any = library.texture_rasterize
-    texels.argtypes = [wide, pointer, pointer, integer, pointer, pointer]
-    colors: Any = library.surface_colors
-    colors.argtypes = [wide, pointer, pointer, *[integer] * 3, *[pointer] * 5]
-    colors.argtypes += [ctypes.c_float, ctypes.c_float, pointer, pointer]
-    for function in (texels, colors):
-        function.restype, function.errcheck = integer, raise_on_failure
-    return texels, colors
 
 
 def bake_texture(
@@ -149,14 +132,8 @@ def _texels(layout: _Layout, size: int) -> tuple[IndexArray, FloatArray]:
     """Which face covers each texel ([S, S], -1: none) and its barycentric weights [S, S, 3]."""
     face = np.empty((size, size), np.int32)
     weights = np.empty((size, size, 3), np.float32)
-    _functions()[0](
-        len(layout.faces),
-        layout.faces.ctypes.data,
-        layout.uvs.ctypes.data,
-        size,
-        face.ctypes.data,
-        weights.ctypes.data,
-    )
+    fill = native_function("texture_rasterize", LONG, INTS, FLOATS, INT, INTS, FLOATS)
+    fill(len(layout.faces), layout.faces, layout.uvs, size, face, weights)
     return face, weights
 
 
@@ -201,16 +178,11 @@ def _colors_from_views(
     viewmats, Ks = (
         np.ascontiguousarray(a, np.float32) for a in (cameras.viewmats, cameras.intrinsics)
     )
-    _functions()[1](
-        len(points),
-        points.ctypes.data,
-        normals.ctypes.data,
-        *depth.shape,
-        *(a.ctypes.data for a in (images, alphas, depth, viewmats, Ks)),
-        _TOLERANCE,
-        _MIN_COS,
-        colors.ctypes.data,
-        weights.ctypes.data,
+    arguments = (LONG, FLOATS, FLOATS, *[INT] * 3, *[FLOATS] * 5, FLOAT, FLOAT, FLOATS, FLOATS)
+    native_function("surface_colors", *arguments)(
+        *(len(points), points, normals, *depth.shape),
+        *(images, alphas, depth, viewmats, Ks),
+        *(_TOLERANCE, _MIN_COS, colors, weights),
     )
     return colors, weights
 

@@ -5,14 +5,11 @@ It does not know splats or meshes. The C++ is `pipeline/native/surface.cpp`.
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 import numpy as np
 
-from pipeline.native import load_library, raise_on_failure
+from pipeline.native import FLOAT, FLOATS, INT, native_function
 from pipeline.types import Cameras, FloatArray
 
 __all__ = ["SurfaceViews", "VoxelGrid", "carve_hull", "fuse_depth"]
@@ -55,19 +52,6 @@ class VoxelGrid:
         return np.full(3, -self.half, np.float32)
 
 
-@cache
-def _functions() -> tuple[Any, Any]:
-    library = load_library()
-    pointer, integer, real = ctypes.c_void_p, ctypes.c_int, ctypes.c_float
-    fuse: Any = library.surface_fuse
-    fuse.argtypes = [*[integer] * 3, *[pointer] * 4, integer, pointer, real, real, pointer]
-    hull: Any = library.surface_hull
-    hull.argtypes = [*[integer] * 3, *[pointer] * 3, integer, pointer, real, pointer]
-    for function in (fuse, hull):
-        function.restype, function.errcheck = integer, raise_on_failure
-    return fuse, hull
-
-
 def fuse_depth(views: SurfaceViews, grid: VoxelGrid, truncation: float) -> FloatArray:
     """Truncated signed distance [G, G, G] (x, y, z), in units of `truncation`, clipped to -1..1.
 
@@ -78,33 +62,23 @@ def fuse_depth(views: SurfaceViews, grid: VoxelGrid, truncation: float) -> Float
     Args:
         truncation: world units; thinner walls than this vanish or thicken.
     """
+    arguments = (*[INT] * 3, *[FLOATS] * 4, INT, FLOATS, FLOAT, FLOAT, FLOATS)
     depth, alphas, viewmats, Ks = _contiguous(views)
     volume = np.empty((grid.size,) * 3, np.float32)
-    origin = grid.origin
-    _functions()[0](
-        *alphas.shape,
-        *(array.ctypes.data for array in (depth, alphas, viewmats, Ks)),
-        grid.size,
-        origin.ctypes.data,
-        grid.voxel,
-        truncation,
-        volume.ctypes.data,
+    native_function("surface_fuse", *arguments)(
+        *(*alphas.shape, depth, alphas, viewmats, Ks),
+        *(grid.size, grid.origin, grid.voxel, truncation, volume),
     )
     return volume
 
 
 def carve_hull(views: SurfaceViews, grid: VoxelGrid) -> FloatArray:
     """1 - 2 * (the smallest alpha of all views), [G, G, G]: negative inside the visual hull."""
+    arguments = (*[INT] * 3, *[FLOATS] * 3, INT, FLOATS, FLOAT, FLOATS)
     _, alphas, viewmats, Ks = _contiguous(views)
     volume = np.empty((grid.size,) * 3, np.float32)
-    origin = grid.origin
-    _functions()[1](
-        *alphas.shape,
-        *(array.ctypes.data for array in (alphas, viewmats, Ks)),
-        grid.size,
-        origin.ctypes.data,
-        grid.voxel,
-        volume.ctypes.data,
+    native_function("surface_hull", *arguments)(
+        *(*alphas.shape, alphas, viewmats, Ks), *(grid.size, grid.origin, grid.voxel, volume)
     )
     return volume
 

@@ -299,5 +299,5 @@ def _rank_correlation(a: Grid, b: Grid) -> float:
 def _within_reach(z: FloatArray, cameras: Cameras, view: int) -> Mask:
     """Which pixels [H, W] of z-depth lie in the cube that holds every object."""
     world = to_world(cameras, view, pixel_rays(cameras, view, np.float64) * z[..., None])
-    inside: Mask = (np.abs(world) <= _REACH).all(-1)
+    inside: Mask = np.abs(world).max(axis=-1) <= _REACH
     return inside

@@ -12,7 +12,7 @@ import pytest
 import trimesh
 
 from pipeline.control import Control, Progress
-from pipeline.engines.exporter import MeshMemory, export_model
+from pipeline.engines.exporter import WRITERS, MeshMemory, export_model
 from pipeline.errors import Cancelled, InvalidInput, InvalidOption
 from pipeline.file_types import FORMATS
 from pipeline.formats.ply import read_ply
@@ -50,6 +50,10 @@ def exported(name: str, optimize: bool) -> ExportedFile:
     return export_model(
         both, ExportOptions(name, optimize, face_limit=2000, texture_size=256), memory=MEMORY
     )
+
+
+def test_every_format_has_a_writer() -> None:
+    assert list(WRITERS) == list(FORMATS)
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -58,7 +58,7 @@ def files(tmp_path_factory, model):
     folder = tmp_path_factory.mktemp("splats")
     written = {
         "model.ply": write_ply(model),
-        "compact.ply": write_ply(model, normals=False),
+        "compact.ply": write_ply(model, compact=True),
         "model.splat": write_splat(model),
         "model.spz": write_spz(model),
         "model.glb": write_glb_splat(model),
@@ -328,7 +328,7 @@ def test_a_ball_looks_the_same_after_a_round_trip(tmp_path, portrait, name, leas
         before = render_model(model, cameras).images
         back = read_splat(write_splat(model))
     elif suffix == ".ply":
-        path.write_bytes(write_ply(model, normals=not compact))
+        path.write_bytes(write_ply(model, compact=compact))
         back = in_world(read_with_gsply(path), PLY_FROM_WORLD)
     elif suffix == ".spz":
         path.write_bytes(write_spz(model))

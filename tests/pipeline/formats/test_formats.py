@@ -43,7 +43,7 @@ def test_ply_round_trip(sh_degree):
 
 def test_ply_without_normals_is_12_bytes_a_splat_smaller():
     model = some_model(50, sh_degree=1)
-    small, large = write_ply(model, normals=False), write_ply(model)
+    small, large = write_ply(model, compact=True), write_ply(model)
     header = len("property float nx\n") * 3
     assert len(large) - len(small) == 50 * 12 + header
     for name in ("means", "quats", "log_scales", "logit_opacities", "sh"):

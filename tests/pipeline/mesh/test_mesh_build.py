@@ -80,7 +80,6 @@ def test_known_surfaces_come_back(kind: Kind) -> None:
     assert found.normal_deg <= 4.0
     assert found.color <= 0.03
     assert result.notes == ()
-    assert result.agreement > 0.95
 
 
 @pytest.mark.slow
