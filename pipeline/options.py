@@ -77,8 +77,8 @@ def random_seed() -> int:
     return secrets.randbelow(SEED_LIMIT)
 
 
-def _check_range(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
+def _check_range(name: str, value: float | None, low: float, high: float) -> None:
+    if value is not None and not low <= value <= high:
         raise InvalidOption(f"{name} must be between {low:g} and {high:g}, got {value:g}.")
 
 
@@ -132,16 +132,12 @@ class GenerateOptions(_Options):
             raise InvalidOption(f"preset must be one of {[p.value for p in Preset]}.")
         # The range SyncDreamer was trained for; beyond it the silhouette says little about height.
         _check_range("elevation_deg", self.elevation_deg, -10, 40)
-        if self.steps is not None:
-            _check_range("steps", self.steps, 1, 1000)
-        if self.guidance_scale is not None:
-            _check_range("guidance_scale", self.guidance_scale, 0, 20)
+        _check_range("steps", self.steps, 1, 1000)
+        _check_range("guidance_scale", self.guidance_scale, 0, 20)
         if self.sampler is not None and self.sampler not in SAMPLERS:
             raise InvalidOption(f"sampler must be one of {list(SAMPLERS)}, got {self.sampler!r}.")
-        if self.num_gaussians is not None:
-            _check_range("num_gaussians", self.num_gaussians, *SPLAT_LIMITS)
-        if self.fit_steps is not None:
-            _check_range("fit_steps", self.fit_steps, 1, 10_000)
+        _check_range("num_gaussians", self.num_gaussians, *SPLAT_LIMITS)
+        _check_range("fit_steps", self.fit_steps, 1, 10_000)
         _check_range("candidates", self.candidates, 1, MAX_CANDIDATES)
 
     @property

@@ -77,7 +77,7 @@ class FolderJournal:
 
         Args:
             options: JSON-ready.
-            engines: those that only the caller knows; the journal adds what it is told.
+            engines: those that only the caller knows; the journal adds the others.
         """
         self.steps.append(Step(kind, dict(options), dict(engines), {}))
 

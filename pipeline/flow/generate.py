@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -129,9 +129,20 @@ async def _stages(
     cutout: Cutout, options: GenerateOptions, ports: Ports, journal: GenerateJournal
 ) -> GenerateResult:
     """One model; each stage is saved before the next begins and skipped when saved."""
-    views = await _views(cutout, options, ports, journal)
-    depths = await _depths(views, ports, journal)
-
+    views = await _stage(
+        "views",
+        journal,
+        journal.load_views,
+        lambda: _make_views(cutout, options, ports, journal.report),
+        journal.save_views,
+    )
+    depths = await _stage(
+        "depth",
+        journal,
+        journal.load_depths,
+        lambda: _make_depths(views, ports, journal.report),
+        journal.save_depths,
+    )
     await journal.enter("splats", *STAGE_SPANS["splats"])
     saved = await journal.load_model()
     if saved is not None:
@@ -143,26 +154,21 @@ async def _stages(
     return GenerateResult(views, depths, model, scores)
 
 
-async def _views(
-    cutout: Cutout, options: GenerateOptions, ports: Ports, journal: GenerateJournal
-) -> ViewSet:
-    await journal.enter("views", *STAGE_SPANS["views"])
-    saved = await journal.load_views()
+async def _stage(
+    name: str,
+    journal: GenerateJournal,
+    load: Callable[[], Awaitable[T | None]],
+    make: Callable[[], Awaitable[T]],
+    save: Callable[[T, float], Awaitable[None]],
+) -> T:
+    """What an earlier attempt saved, or else is made now and saved."""
+    await journal.enter(name, *STAGE_SPANS[name])
+    saved = await load()
     if saved is not None:
         return saved
-    views, seconds = await _timed(_make_views(cutout, options, ports, journal.report))
-    await journal.save_views(views, seconds)
-    return views
-
-
-async def _depths(views: ViewSet, ports: Ports, journal: GenerateJournal) -> DepthMaps:
-    await journal.enter("depth", *STAGE_SPANS["depth"])
-    saved = await journal.load_depths()
-    if saved is not None:
-        return saved
-    depths, seconds = await _timed(_make_depths(views, ports, journal.report))
-    await journal.save_depths(depths, seconds)
-    return depths
+    made, seconds = await _timed(make())
+    await save(made, seconds)
+    return made
 
 
 async def _save(made: _Made, ports: Ports, journal: GenerateJournal) -> GenerateResult:
@@ -226,7 +232,7 @@ async def _make_model(
 
 
 async def _make(cutout: Cutout, options: GenerateOptions, ports: Ports, report: Report) -> _Made:
-    """All stages of one candidate, saved nowhere. `report` hears of the whole of it."""
+    """All stages of one candidate, saved nowhere. `report` gets the progress of the whole."""
     end = STAGE_SPANS["splats"][1]
 
     def within(stage: str) -> Report:

@@ -151,17 +151,19 @@ def _judged(outcome: IterationOutcome, before: Scores) -> IterationOutcome:
 
 
 def _broken_guards(before: Scores, after: Scores) -> tuple[str, ...]:
-    told = []
+    sentences = []
     for guard in _GUARDS:
         was, now = (_guarded(guard.name, scores) for scores in (before, after))
         if was is None:
             continue
         # What could be measured of the model and cannot of the candidate has got worse.
         if now is None:
-            told.append(f"{guard.name} ({guard.sentence}): {was:.4g} can no longer be measured.")
+            sentences.append(
+                f"{guard.name} ({guard.sentence}): {was:.4g} can no longer be measured."
+            )
         elif guard.broken(was, now):
-            told.append(f"{guard.name} ({guard.sentence}): {was:.4g} became {now:.4g}.")
-    return tuple(told)
+            sentences.append(f"{guard.name} ({guard.sentence}): {was:.4g} became {now:.4g}.")
+    return tuple(sentences)
 
 
 def _guarded(name: str, scores: Scores) -> float | None:

@@ -61,12 +61,12 @@ def hull_of(
     left = np.arange(len(flat))  # voxels not carved yet
     for view in range(len(views)):
         control.check()
-        seen, pixel, z = find_pixels(views.cameras, view, flat[left])
+        inside, pixel, z = find_pixels(views.cameras, view, flat[left])
         free = views.alphas[view].reshape(-1)[pixel] < FOREGROUND
         if depths is not None:
             known = depths.confidence[view].reshape(-1)[pixel] > 0
             free |= known & (z < depths.depth[view].reshape(-1)[pixel] - _FREE_VOXELS * voxel)
-        left = left[~(free & seen)]
+        left = left[~(free & inside)]
     if seen_points is not None:
         left = left[_within_convex_hull(flat[left], seen_points, voxel)]
     carved = np.zeros(len(flat), bool)

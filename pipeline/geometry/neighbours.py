@@ -19,10 +19,10 @@ def neighbour_distance(means: FloatArray, count: int = 8) -> FloatArray:
     Args:
         means: float32 [N, 3], world units.
     """
-    places = means.astype(np.float64)
-    # The nearest place of each is itself.
-    nearest = min(count + 1, len(places))
-    distance = np.asarray(cKDTree(places).query(places, nearest, workers=-1)[0])
-    total = distance.reshape(len(places), -1).sum(axis=1)
+    points = means.astype(np.float64)
+    # The nearest of each point is itself.
+    nearest = min(count + 1, len(points))
+    distance = np.asarray(cKDTree(points).query(points, nearest, workers=-1)[0])
+    total = distance.reshape(len(points), -1).sum(axis=1)
     mean: FloatArray = (total / max(nearest - 1, 1)).astype(np.float32)
     return mean

@@ -62,8 +62,8 @@ def build_mesh(model: SplatModel, request: MeshRequest, control: Control) -> Bui
     model = _without_floaters(model)
     frame = UnitFrame.of(model)
     unit = frame.to_unit(model)
-    found = extract_surface(unit, request.face_limit, control.part(0.0, 0.45))
-    simple, notes = found.mesh, list(found.notes)
+    surface = extract_surface(unit, request.face_limit, control.part(0.0, 0.45))
+    simple, notes = surface.mesh, list(surface.notes)
     normals = _normals(simple)
     bake_size = int(np.clip(request.texture_size // 2, 256, 1024))
     cameras = surround_cameras(_BAKE_VIEWS, size=bake_size, radius=CAMERA_RADIUS)
@@ -75,7 +75,7 @@ def build_mesh(model: SplatModel, request: MeshRequest, control: Control) -> Bui
         mesh = bake_colors(simple, normals, unit, cameras, control.part(0.45, 1.0))
         notes.append(f"Above {UNWRAP_LIMIT:,} faces colours are per vertex: there is no texture.")
     mesh = replace(mesh, vertices=frame.to_world(mesh.vertices))
-    return BuiltMesh(mesh, found.full_faces, tuple(notes))
+    return BuiltMesh(mesh, surface.full_faces, tuple(notes))
 
 
 def _without_floaters(model: SplatModel) -> SplatModel:

@@ -117,10 +117,10 @@ def extract_surface(model: SplatModel, face_limit: int, control: Control) -> Sur
         Cancelled: a stop was asked for.
     """
     control.step(0.0, "surface")
-    outlines = _outlines(_look(model, control))
+    outlines = _outlines(_render_views(model, control))
     for number, attempt in enumerate(_ATTEMPTS):
         control.step(0.1 + 0.2 * number, "surface")
-        views = _look(_denser(model, attempt), control)
+        views = _render_views(_denser(model, attempt), control)
         control.step(0.2 + 0.2 * number, "volume")
         volume = fuse_depth(views, _GRID, _TRUNCATION)
         for smoothing in _SMOOTHINGS:
@@ -175,7 +175,7 @@ def _denser(model: SplatModel, attempt: _Attempt) -> SplatModel:
     )
 
 
-def _look(model: SplatModel, control: Control) -> SurfaceViews:
+def _render_views(model: SplatModel, control: Control) -> SurfaceViews:
     cameras = surround_cameras(_VIEWS, size=_VIEW_SIZE, radius=CAMERA_RADIUS)
     alphas, depths = [], []
     for start in range(0, _VIEWS, 8):

@@ -106,14 +106,14 @@ def fit_jointly(
 ) -> tuple[Grid, Grid]:
     """Better s and b [V], 1/z = s d + b, of all kept views at once: Gauss-Newton from given ones.
 
-    A cell of one view, placed by that view's s and b, falls into another view: there its inverse
-    depth should be what the other's s and b say. Each residual depends on four unknowns; what lies
-    behind another surface differs by much and has no weight.
+    A cell of one view, at the depth that its s and b say, falls into another view: there its
+    inverse depth should be what the other's s and b say. Each residual depends on four unknowns;
+    what lies behind another surface differs by much and has no weight.
     """
     number = {view: i for i, view in enumerate(kept)}
     scale, shift = scale.copy(), shift.copy()
     rays = _cell_rays(cells, kept)
-    passages = _passages(cells.cameras, kept)
+    reprojections = _reprojections(cells.cameras, kept)
     for step in range(_ROUNDS):
         control.check()
         spread = max(_SPREAD * _ANNEAL**step, _LEAST_SPREAD)
@@ -127,13 +127,13 @@ def fit_jointly(
             residual = q - cells.bound[view][mask]
             weight = _HULL_SHARE * one_sided(residual, spread)
             system.add([2 * i, 2 * i + 1], [d, np.ones_like(d)], weight, residual)
-            for other, passage in passages(view):
+            for other, reproject in reprojections(view):
                 j = number[other]
                 residual, slope, hit = _compare(
-                    cells, inverse[other], other, passage, rays[view][mask], q
+                    cells, inverse[other], other, reproject, rays[view][mask], q
                 )
-                x, y, _ = passage(rays[view][mask], q)
-                theirs = _between(cells.d[other], x / cells.stride, y / cells.stride)
+                x, y, _ = reproject(rays[view][mask], q)
+                theirs = _bilinear(cells.d[other], x / cells.stride, y / cells.stride)
                 system.add(
                     [2 * i, 2 * i + 1, 2 * j, 2 * j + 1],
                     [slope * d, slope, theirs, np.ones_like(d)],
@@ -153,7 +153,7 @@ def straighten(cells: Cells, inverse: Grid, kept: list[int], control: Control) -
     way. Each round moves every view by the blurred mean of what its partners would have it.
     """
     rays = _cell_rays(cells, kept)
-    passages = _passages(cells.cameras, kept)
+    reprojections = _reprojections(cells.cameras, kept)
     sigma = _SMOOTH * max(inverse.shape[1:])
     correction = np.zeros_like(inverse)
     for _ in range(_STRAIGHTENINGS):
@@ -163,9 +163,9 @@ def straighten(cells: Cells, inverse: Grid, kept: list[int], control: Control) -
             mask = cells.solid[view]
             q = np.maximum(current[view][mask], _LEAST_INVERSE)
             wanted, total = np.zeros_like(q), np.full_like(q, _OWN_SHARE)
-            for other, passage in passages(view):
+            for other, reproject in reprojections(view):
                 residual, slope, hit = _compare(
-                    cells, current[other], other, passage, rays[view][mask], q
+                    cells, current[other], other, reproject, rays[view][mask], q
                 )
                 weight = hit * _geman_mcclure(residual, _SPREAD)
                 wanted -= weight * slope * residual
@@ -190,19 +190,19 @@ def agreement(depth: FloatArray, cameras: Cameras, control: Control) -> FloatArr
         depth: float32 [V, H, W], z-depth, 0 where unknown; there the agreement is 0.
     """
     known = depth > 0
-    everyone = [view for view in range(len(depth)) if known[view].any()]
-    passages = _passages(cameras, everyone)
+    views = [view for view in range(len(depth)) if known[view].any()]
+    reprojections = _reprojections(cameras, views)
     agreed = np.zeros(depth.shape, np.float32)
-    for view in everyone:
+    for view in views:
         control.step(view / len(depth), "comparing depth")
         at = known[view]
         rays = pixel_rays(cameras, view, np.float64)[at]
         inverse = 1 / depth[view][at].astype(np.float64)
         total, count = np.zeros(len(rays)), np.zeros(len(rays))
-        for other, passage in passages(view):
-            x, y, z = passage(rays, inverse)
-            there = _at(known[other], x, y)
-            behind = z - _between(depth[other], x, y)
+        for other, reproject in reprojections(view):
+            x, y, z = reproject(rays, inverse)
+            there = _nearest(known[other], x, y)
+            behind = z - _bilinear(depth[other], x, y)
             hidden = there & (behind > 2 * _AGREE)
             total += np.where(there & ~hidden, np.exp(-(behind**2) / (2 * _AGREE**2)), 0)
             count += ~hidden
@@ -230,7 +230,7 @@ class _Normal:
 
 
 @dataclass(frozen=True)
-class _Passage:
+class _Reprojection:
     """From the frame of one camera into the picture of another."""
 
     cameras: Cameras
@@ -239,7 +239,7 @@ class _Passage:
     translation: Grid
 
     @classmethod
-    def between(cls, cameras: Cameras, view: int, other: int) -> _Passage:
+    def between(cls, cameras: Cameras, view: int, other: int) -> _Reprojection:
         viewmats = cameras.viewmats.astype(np.float64)
         there = viewmats[other] @ np.linalg.inv(viewmats[view])
         return cls(cameras, other, there[:3, :3], there[:3, 3])
@@ -251,18 +251,18 @@ class _Passage:
         return *project(self.cameras, self.other, points, z), z
 
 
-def _passages(
+def _reprojections(
     cameras: Cameras, among: list[int]
-) -> Callable[[int], Iterator[tuple[int, _Passage]]]:
+) -> Callable[[int], Iterator[tuple[int, _Reprojection]]]:
     """Of a view: its partners, which look from the most similar directions, and the way there."""
     centres = cameras.centres.astype(np.float64)
     directions = centres / np.linalg.norm(centres, axis=1, keepdims=True)
 
-    def partners(view: int) -> Iterator[tuple[int, _Passage]]:
+    def partners(view: int) -> Iterator[tuple[int, _Reprojection]]:
         cosines = directions @ directions[view]
         near = [other for other in among if other != view and cosines[other] > _PARTNER_COSINE]
         for other in sorted(near, key=lambda other: -cosines[other])[:_PARTNERS]:
-            yield other, _Passage.between(cameras, view, other)
+            yield other, _Reprojection.between(cameras, view, other)
 
     return partners
 
@@ -273,7 +273,7 @@ def _cell_rays(cells: Cells, views: list[int]) -> dict[int, Grid]:
 
 
 def _compare(
-    cells: Cells, theirs: Grid, other: int, passage: _Passage, rays: Grid, q: Grid
+    cells: Cells, theirs: Grid, other: int, reproject: _Reprojection, rays: Grid, q: Grid
 ) -> tuple[Grid, Grid, Mask]:
     """Points on rays [n, 3] at inverse depth q [n] against another view's inverse depth [h, w].
 
@@ -284,22 +284,22 @@ def _compare(
     """
     ends = []
     for moved in (q + _STEP, q):
-        x, y, z = passage(rays, moved)
+        x, y, z = reproject(rays, moved)
         x, y = x / cells.stride, y / cells.stride
-        ends.append(_between(theirs, x, y) - 1 / z)
-    return ends[1], (ends[0] - ends[1]) / _STEP, _at(cells.solid[other], x, y)
+        ends.append(_bilinear(theirs, x, y) - 1 / z)
+    return ends[1], (ends[0] - ends[1]) / _STEP, _nearest(cells.solid[other], x, y)
 
 
-def _at(plane: Mask, x: Grid, y: Grid) -> Mask:
+def _nearest(plane: Mask, x: Grid, y: Grid) -> Mask:
     """The nearest value of a mask [H, W] at x, y [n] in its own pixels; False outside."""
     column, row = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
     inside = (column >= 0) & (column < plane.shape[1]) & (row >= 0) & (row < plane.shape[0])
-    found = np.zeros(len(x), bool)
-    found[inside] = plane[row[inside], column[inside]]
-    return found
+    values = np.zeros(len(x), bool)
+    values[inside] = plane[row[inside], column[inside]]
+    return values
 
 
-def _between(plane: npt.NDArray[np.floating], x: Grid, y: Grid) -> Grid:
+def _bilinear(plane: npt.NDArray[np.floating], x: Grid, y: Grid) -> Grid:
     """Bilinear value of [H, W] at x, y [n] in its own pixels."""
     values: Grid = ndimage.map_coordinates(
         plane, [y - 0.5, x - 0.5], order=1, mode="nearest", output=np.float64

@@ -34,18 +34,7 @@ __all__ = ["AlignedDepth", "align"]
 
 T = TypeVar("T", bound=np.generic)
 
-# Mean depth error in 1/1000 of a world unit, whole objects, 16 views of 256 px. "Clean": the
-# network answers with the true inverse depth under an affine map of each view's own. "Bent": the
-# same with a smooth error of 4 % of its range (sigma 35 px, another in each view), noise of 1 %
-# and a blur.
-#                                        torus      bumpy sphere       box           mug
-#                                     clean  bent   clean  bent   clean  bent   clean  bent
-#   least squares on the hull          11.1  15.3    15.4  17.6    48.8  50.3    80.2  80.1
-#   the same with one-sided weights     1.3   9.6     2.7   8.1    15.7  17.7     1.8  13.8
-#   then all views jointly              0.3   7.7     0.5   9.1     0.0  14.2     0.6  13.7
-#   then straightened                   0.5   4.6     1.2   6.4     0.7   7.6     1.2  10.1
-#   fit to the true depth itself        0.0   7.2     0.0   7.5     0.0  12.0     0.0  11.9
-# 1 s on one core. Silhouettes that are shifted by 2 px (deviation) at random add .003 at most.
+# What each step gains, on objects of known depth: docs/decisions.md, "Depth in three steps".
 
 #: The fits compare cells: square blocks of pixels, so many along the longer side at least.
 _CELLS = 128
@@ -72,7 +61,7 @@ _LEAST_AT_HULL = 0.4
 
 #: Pixels below this agreement are unknown: they would carve free space into the object.
 _LEAST_AGREEMENT = 0.1
-#: Objects lie in [-0.5, 0.5]^3; what is placed further out than this is a mistake.
+#: Objects lie in [-0.5, 0.5]^3; what lies further out than this is a mistake.
 _REACH = 0.55
 #: Inverse depth of 20 world units: nothing that is real is behind it.
 _LEAST_INVERSE = 0.05
@@ -142,9 +131,9 @@ def align(disparity: FloatArray, views: ViewSet, control: Control) -> AlignedDep
     agreed = agreement(depth, views.cameras, control.part(0.6, 0.8))
     depth[agreed < _LEAST_AGREEMENT] = 0
     # What lowers the confidence in a surface that is known lowers it in one that is estimated.
-    seen = SurfaceDepth().estimate(replace(views, surface_depth=depth), control.part(0.8, 1.0))
+    surface = SurfaceDepth().estimate(replace(views, surface_depth=depth), control.part(0.8, 1.0))
     discarded = {view: reason for view, reason in flaws.items() if reason is not None}
-    return AlignedDepth(depth, (seen.confidence * agreed).astype(np.float32), discarded)
+    return AlignedDepth(depth, (surface.confidence * agreed).astype(np.float32), discarded)
 
 
 def _without_flaw(flaws: dict[int, str | None]) -> list[int]:
@@ -196,8 +185,8 @@ def _blocks(plane: npt.NDArray[T], stride: int) -> npt.NDArray[T]:
 def _enlarged(cells: Grid, stride: int, shape: tuple[int, ...]) -> Grid:
     """Bilinear values of cells [h, w] at the pixels [H, W]."""
     y, x = ((np.arange(side) + 0.5) / stride - 0.5 for side in shape)
-    places = np.meshgrid(y, x, indexing="ij")
-    values: Grid = ndimage.map_coordinates(cells, places, order=1, mode="nearest")
+    positions = np.meshgrid(y, x, indexing="ij")
+    values: Grid = ndimage.map_coordinates(cells, positions, order=1, mode="nearest")
     return values
 
 

@@ -20,18 +20,7 @@ from pipeline.types import FloatArray, UInt8Array
 
 __all__ = ["RealEsrgan"]
 
-# Measured on views of known objects (torus, bumpy sphere, photos; blurred, noisy, halved) and on
-# renders of fits to them; mean PSNR / LPIPS against the truth, high frequencies mixed in half
-# everywhere (no `RIM`), CPU seconds for a view of 256 px:
-#                                   damaged views    fits            CPU s
-#   left alone                      34.2 / .047      38.5 / .0063
-#   unsharp at strength 1           33.0 / .042      35.2 / .0124    .01
-#   animevideov3 at full size       35.5 / .036      38.0 / .0071    .2
-#   x4plus-anime at 2/3 size        36.2 / .030      37.9 / .0049    1.6
-#   x4plus at half size             35.6 / .024      37.9 / .0054    1.8
-#   x4plus at 2/3 size              36.2 / .022      38.3 / .0048    6.6
-# This engine as it is, with `RIM`: 34.4 / .034 and 38.1 / .0064 at strength .5, and
-# 34.4 / .040 and 38.5 / .0063 at .25; unsharp at .5: 33.7 / .043 and 37.0 / .0085.
+# Measured beside other networks and sizes: docs/decisions.md, "Real-ESRGAN x4plus at half size".
 #: The network sees the view shrunk by this and draws it four times as large.
 SHRINK = 2
 SCALE = 4
@@ -116,8 +105,8 @@ class RealEsrgan(Sharpener):
             for x, fade_x in tiles_x:
                 control.step(done / count, "drawing detail")
                 drawn = self._run(small[y, x])
-                place = tuple(slice(SCALE * s.start, SCALE * s.stop) for s in (y, x))
-                total[place] += drawn * (fade_y[:, None] * fade_x)[..., None]
+                area = tuple(slice(SCALE * s.start, SCALE * s.stop) for s in (y, x))
+                total[area] += drawn * (fade_y[:, None] * fade_x)[..., None]
                 done += 1
         redrawn: FloatArray = cv2.resize(total, (width, height), interpolation=cv2.INTER_AREA)
         return redrawn

@@ -74,7 +74,7 @@ def relief_mesh(cutout: Cutout, elevation_deg: float, control: Control | None = 
             f"elevation_deg must be within {MAX_ELEVATION_DEG:g} degrees of the horizon, "
             f"got {elevation_deg}"
         )
-    rgba = _at_most(cutout.rgba, MESH_SIZE)
+    rgba = _reduced_to(cutout.rgba, MESH_SIZE)
     size = rgba.shape[0]
     outline = silhouette(rgba[..., 3])
     control.step(0.15, "outline")
@@ -96,7 +96,7 @@ def relief_mesh(cutout: Cutout, elevation_deg: float, control: Control | None = 
     return ReliefMesh(vertices, close_sheet(sheet), np.clip(painted, 0.0, 1.0).astype(np.float32))
 
 
-def _at_most(rgba: UInt8Array, size: int) -> UInt8Array:
+def _reduced_to(rgba: UInt8Array, size: int) -> UInt8Array:
     if rgba.shape[0] <= size:
         return rgba
     smaller: UInt8Array = cv2.resize(rgba, (size, size), interpolation=cv2.INTER_AREA)
