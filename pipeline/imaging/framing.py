@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from pipeline.errors import InvalidImage
 from pipeline.imaging.decoding import MIN_OBJECT_SHARE
-from pipeline.imaging.masked import nearest_known
+from pipeline.imaging.nearest import nearest_known
 from pipeline.imaging.rounding import to_bytes
 from pipeline.types import Cutout, UInt8Array
 

@@ -17,6 +17,8 @@ from scipy import ndimage
 
 from pipeline.control import Control
 from pipeline.errors import InvalidImage, InvalidOption, Unavailable
+from pipeline.imaging.nearest import nearest_known
+from pipeline.imaging.rounding import to_bytes
 from pipeline.ports import BackgroundEngine
 from pipeline.types import UInt8Array
 from pipeline.weights.single_files import U2NETP, locate
@@ -231,8 +233,7 @@ def clean_mask(matte: FloatMask) -> FloatMask:
         return np.zeros_like(matte)
     sizes = np.bincount(parts.ravel())[1:]
     kept = np.concatenate([[False], sizes >= MIN_PART_SHARE * sizes.max()])
-    nearest = ndimage.distance_transform_edt(~solid, return_distances=False, return_indices=True)
-    cleaned = np.where(kept[parts[nearest[0], nearest[1]]], matte, 0.0).astype(np.float32)
+    cleaned = np.where(nearest_known(kept[parts], solid), matte, 0.0).astype(np.float32)
 
     object_area = int(kept[parts].sum())
     holes, _ = ndimage.label(cleaned <= 0.5)
@@ -300,5 +301,4 @@ def _align_edges(matte: FloatMask, rgb: UInt8Array) -> UInt8Array:
     band = np.clip(2.0 * mean(soft), 0.0, 1.0)
     aligned = large + band * (guided - large)
     full = cv2.resize(aligned, (width, height), interpolation=cv2.INTER_LINEAR)
-    alpha: UInt8Array = np.rint(np.clip(full, 0.0, 1.0) * 255.0).astype(np.uint8)
-    return alpha
+    return to_bytes(255.0 * full)

@@ -13,8 +13,10 @@ import cv2
 import numpy as np
 
 from pipeline.control import Control
-from pipeline.engines.enhance.sharpener import Sharpener, blur_inside
+from pipeline.engines.enhance.detail import add_detail, inner_weight
+from pipeline.engines.enhance.sharpener import Sharpener
 from pipeline.errors import ModelFailed, Unavailable
+from pipeline.imaging.rounding import to_bytes
 from pipeline.native import default_threads
 from pipeline.types import FloatArray, UInt8Array
 
@@ -70,34 +72,26 @@ class RealEsrgan(Sharpener):
         self, image: UInt8Array, alpha: UInt8Array, strength: float, control: Control
     ) -> UInt8Array:
         """Unchanged where alpha is below one half. Raises ModelFailed and Cancelled."""
-        cover = alpha.astype(np.float32) / 255.0
-        solid = cover >= 0.5
+        solid = alpha >= 128
         if not solid.any():
             return image.copy()
         rows, columns = np.flatnonzero(solid.any(1)), np.flatnonzero(solid.any(0))
         box = (_span(rows, image.shape[0]), _span(columns, image.shape[1]))
-        picture, cover, solid = image[box].astype(np.float32), cover[box], solid[box]
-
-        # Towards the rim the network draws an outline between object and ground, which the splats
-        # would take for colour: it has its way a few pixels inside only. It judges by the rim how
-        # sharp a picture is meant to be: with the object continued over the ground instead of
-        # white it takes renders of fits for soft and draws hard stripes (LPIPS .006 -> .010).
-        depth = cv2.distanceTransform(solid.astype(np.uint8), cv2.DIST_L2, 5)
-        weight = (np.where(solid, cover, 0.0) * np.clip((depth - 1.0) / RIM, 0.0, 1.0)).astype(
-            np.float32
-        )
+        picture = image[box].astype(np.float32)
+        # White around the object stays: the network judges by the rim how sharp a picture is meant
+        # to be. With the object continued over the ground instead it takes renders of fits for soft
+        # and draws hard stripes (LPIPS .006 -> .010).
         change = self._redraw(picture, control) - picture
-        change -= blur_inside(change, weight, LOCK_SIGMA)
-        result = picture + strength * change * weight[..., None]
+        weight = inner_weight(alpha[box], RIM)
         enhanced = image.copy()
-        enhanced[box] = np.rint(np.clip(result, 0.0, 255.0)).astype(np.uint8)
+        enhanced[box] = add_detail(picture, change, weight, LOCK_SIGMA, strength=strength)
         return enhanced
 
     def _redraw(self, colour: FloatArray, control: Control) -> FloatArray:
         """What the network makes of float32 [H, W, 3] (0..255), same size."""
         height, width = colour.shape[:2]
         size = (max(1, width // SHRINK), max(1, height // SHRINK))
-        small = np.rint(cv2.resize(colour, size, interpolation=cv2.INTER_AREA)).astype(np.uint8)
+        small = to_bytes(cv2.resize(colour, size, interpolation=cv2.INTER_AREA))
         tiles_y, tiles_x = _tiles(size[1]), _tiles(size[0])
         total = np.zeros((size[1] * SCALE, size[0] * SCALE, 3), np.float32)
         done, count = 0, len(tiles_y) * len(tiles_x)

@@ -8,15 +8,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-import cv2
-import numpy as np
-
 from pipeline.control import Control
 from pipeline.errors import InvalidOption
 from pipeline.requests import EnhancedImages, EnhanceSettings, Renders
-from pipeline.types import FloatArray, UInt8Array
+from pipeline.types import UInt8Array
 
-__all__ = ["Sharpener", "blur_inside"]
+__all__ = ["Sharpener"]
 
 
 class Sharpener(ABC):
@@ -71,11 +68,3 @@ class Sharpener(ABC):
         self, image: UInt8Array, alpha: UInt8Array, strength: float, control: Control
     ) -> UInt8Array:
         """One view, uint8 [H, W, 3] on white -> the same; strength is above 0."""
-
-
-def blur_inside(values: FloatArray, weight: FloatArray, sigma: float) -> FloatArray:
-    """Gaussian blur inside the weight only (normalised convolution), float32 [H, W, 3]."""
-    total = cv2.GaussianBlur(weight, (0, 0), sigma)
-    blurred = cv2.GaussianBlur(values * weight[..., None], (0, 0), sigma)
-    mixed: FloatArray = blurred / np.maximum(total, 1e-4)[..., None]
-    return mixed

@@ -10,7 +10,9 @@ import cv2
 import numpy as np
 
 from pipeline.control import Control
-from pipeline.engines.enhance.sharpener import Sharpener, blur_inside
+from pipeline.engines.enhance.sharpener import Sharpener
+from pipeline.imaging.blur import blur_inside
+from pipeline.imaging.rounding import to_bytes
 from pipeline.types import FloatArray, UInt8Array
 
 __all__ = ["Unsharp"]
@@ -57,8 +59,7 @@ class Unsharp(Sharpener):
         sharp = np.clip(sharp - drift, 0.0, 255.0)
 
         change = (sharp - colour) * weight[..., None]
-        result: UInt8Array = np.rint(np.clip(picture + change, 0.0, 255.0)).astype(np.uint8)
-        return result
+        return to_bytes(picture + change)
 
 
 def _range(values: FloatArray, weight: FloatArray, side: int) -> tuple[FloatArray, FloatArray]:

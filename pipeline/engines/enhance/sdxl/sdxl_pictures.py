@@ -9,15 +9,14 @@ import cv2
 import numpy as np
 import torch
 
+from pipeline.engines.enhance.detail import add_detail, inner_weight
 from pipeline.engines.enhance.sdxl.sdxl_memory import VIEWS_PER_GRID
-from pipeline.engines.enhance.sharpener import blur_inside
 from pipeline.types import FloatArray, UInt8Array
 
 __all__ = ["depth_pictures", "keep_detail", "pack_grids", "resized", "unpack_grids", "work_size"]
 
-#: Towards the silhouette the change fades out over so many pixels of a view of 256: a network draws
-#: an outline between object and ground there, which the splats would take for colour. Measured
-#: with Real-ESRGAN (`pipeline.engines.enhance.realesrgan`).
+#: Towards the silhouette the change fades out over so many pixels of a view of 256. Measured with
+#: Real-ESRGAN (`pipeline.engines.enhance.realesrgan`).
 RIM = 4.0
 #: Share of the depths left out at either end: the range is not that of a few stray splats.
 _STRAY = 0.005
@@ -103,14 +102,8 @@ def keep_detail(
     scale = max(images.shape[1:3]) / 256.0
     enhanced = np.empty_like(images)
     for i, (image, alpha) in enumerate(zip(images, alphas, strict=True)):
-        cover = alpha.astype(np.float32) / 255.0
-        solid = cover >= 0.5
-        # Of a picture without any ground, the distance to the ground is huge, not 0.
-        inside = cv2.distanceTransform(solid.astype(np.uint8), cv2.DIST_L2, 5)
-        fade = np.clip(inside - 1.0, 0.0, RIM * scale) / (RIM * scale)
-        weight = (np.where(solid, cover, 0.0) * fade).astype(np.float32)
-        detail = change[i] - blur_inside(change[i], weight, sigma * scale)
-        result = image.astype(np.float32) + detail * weight[..., None]
-        enhanced[i] = np.rint(np.clip(result, 0.0, 255.0)).astype(np.uint8)
+        weight = inner_weight(alpha, RIM * scale)
+        picture = image.astype(np.float32)
+        enhanced[i] = add_detail(picture, change[i], weight, sigma * scale)
         enhanced[i][alpha == 0] = 255
     return enhanced

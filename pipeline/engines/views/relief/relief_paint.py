@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from pipeline.engines.views.relief.relief_shape import Mask, Plane, local_half_width
-from pipeline.imaging.masked import nearest_known
+from pipeline.imaging.nearest import nearest_known
 from pipeline.types import FloatArray, UInt8Array
 
 __all__ = ["Paint", "paint"]

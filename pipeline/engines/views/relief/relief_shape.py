@@ -14,7 +14,7 @@ from scipy import ndimage, sparse
 from scipy.sparse import linalg
 
 from pipeline.errors import InvalidImage
-from pipeline.imaging.masked import nearest_known
+from pipeline.imaging.nearest import nearest_known
 from pipeline.types import UInt8Array
 
 __all__ = ["Silhouette", "inflate", "local_half_width", "silhouette"]
