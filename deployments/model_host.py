@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import ray
@@ -23,10 +24,10 @@ from deployments.jobs.peak_memory import PeakMemory, resident_gauge
 from deployments.streaming import Streamed, stream
 from pipeline.engines.registry import EngineChoice
 from pipeline.errors import ModelFailed, Unavailable
-from pipeline.flow.local import LocalPorts, build_ports
+from pipeline.flow.local import Laned, LocalPorts, build_ports
 from pipeline.lane import Lane
 from pipeline.options import ExportOptions
-from pipeline.ports import PortName
+from pipeline.ports import PortName, SplatEngine
 from pipeline.requests import (
     EnhancedImages,
     EnhanceSettings,
@@ -158,6 +159,10 @@ class ModelHost:
         self._memory.mark()
         return port
 
+    @property
+    def _splats(self) -> Laned[SplatEngine]:
+        return self._hosted(self._ports.splats, PortName.SPLATS)
+
     async def _depths_of(self, sets: Sequence[ViewSet]) -> list[DepthMaps]:
         return await self._hosted(self._ports.depth, PortName.DEPTH).estimate_many(sets)
 
@@ -165,11 +170,23 @@ class ModelHost:
         port = self._hosted(self._ports.background, PortName.BACKGROUND)
         return await port.remove_background(rgb)
 
+    async def render(
+        self, model: SplatModel, cameras: Cameras, *, with_depth: bool = False
+    ) -> Renders:
+        return await self._splats.render(model, cameras, with_depth=with_depth)
+
+    async def evaluate(self, model: SplatModel, references: References) -> Scores:
+        return await self._splats.evaluate(model, references)
+
+    async def engine_name(self) -> str:
+        return await self._splats.engine_name()
+
+    # Long calls. Each is an async generator itself: Serve takes a method that returns one for a
+    # blocking one, and runs it in a thread.
+
     async def synthesize_views(self, request: ViewRequest, caller: str | None) -> Streamed[ViewSet]:
         port = self._hosted(self._ports.views, PortName.VIEWS)
-        async for item in stream(
-            lambda report: port.synthesize_views(request, report), _lives(caller)
-        ):
+        async for item in stream(partial(port.synthesize_views, request), _lives(caller)):
             yield item
 
     async def estimate_depth(self, views: ViewSet, caller: str | None) -> Streamed[DepthMaps]:
@@ -178,47 +195,26 @@ class ModelHost:
             yield item
 
     async def reconstruct(self, request: FitRequest, caller: str | None) -> Streamed[SplatModel]:
-        port = self._hosted(self._ports.splats, PortName.SPLATS)
-        async for item in stream(lambda report: port.reconstruct(request, report), _lives(caller)):
+        async for item in stream(partial(self._splats.reconstruct, request), _lives(caller)):
             yield item
 
     async def improve(self, request: RefineRequest, caller: str | None) -> Streamed[Improvement]:
-        port = self._hosted(self._ports.splats, PortName.SPLATS)
-        async for item in stream(lambda report: port.improve(request, report), _lives(caller)):
+        async for item in stream(partial(self._splats.improve, request), _lives(caller)):
             yield item
 
     async def enhance(
-        self,
-        renders: Renders,
-        settings: EnhanceSettings,
-        caller: str | None,
+        self, renders: Renders, settings: EnhanceSettings, caller: str | None
     ) -> Streamed[EnhancedImages]:
         port = self._hosted(self._ports.enhancer, PortName.ENHANCER)
-        async for item in stream(
-            lambda report: port.enhance(renders, settings, report), _lives(caller)
-        ):
+        async for item in stream(partial(port.enhance, renders, settings), _lives(caller)):
             yield item
 
     async def export_model(
         self, model: SplatModel, options: ExportOptions, caller: str | None
     ) -> Streamed[ExportedFile]:
         port = self._hosted(self._ports.exporter, PortName.EXPORTER)
-        async for item in stream(
-            lambda report: port.export_model(model, options, report), _lives(caller)
-        ):
+        async for item in stream(partial(port.export_model, model, options), _lives(caller)):
             yield item
-
-    async def render(
-        self, model: SplatModel, cameras: Cameras, *, with_depth: bool = False
-    ) -> Renders:
-        port = self._hosted(self._ports.splats, PortName.SPLATS)
-        return await port.render(model, cameras, with_depth=with_depth)
-
-    async def evaluate(self, model: SplatModel, references: References) -> Scores:
-        return await self._hosted(self._ports.splats, PortName.SPLATS).evaluate(model, references)
-
-    async def engine_name(self) -> str:
-        return await self._hosted(self._ports.splats, PortName.SPLATS).engine_name()
 
 
 def _gauges() -> dict[str, Callable[[], int]]:
