@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.errors import Cancelled
 
-__all__ = ["Control", "Progress", "Report", "ignore_progress"]
+__all__ = ["Control", "Progress", "Report", "ignore_progress", "part_of"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,12 @@ def ignore_progress(_progress: Progress) -> None:
     """A `Report` for callers that do not watch."""
 
 
+def part_of(report: Report, start: float, end: float) -> Report:
+    """A `Report` for a sub-task that fills `start..end` of what is reported to `report`."""
+    span = end - start
+    return lambda progress: report(replace(progress, fraction=start + span * progress.fraction))
+
+
 @dataclass(frozen=True)
 class Control:
     """Handed to every engine: check it between steps, report through it."""
@@ -55,11 +61,4 @@ class Control:
 
     def part(self, start: float, end: float) -> Control:
         """The same control for a sub-task that fills `start..end` of this one."""
-        span = end - start
-
-        def relay(progress: Progress) -> None:
-            self.report_to(
-                Progress(start + span * progress.fraction, progress.message, progress.numbers)
-            )
-
-        return Control(self.stop, relay)
+        return Control(self.stop, part_of(self.report_to, start, end))

@@ -11,12 +11,13 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
 from PIL import Image
 
-from pipeline.control import Progress, Report
+from pipeline.control import Progress, Report, part_of
 from pipeline.errors import GlimpseError, ModelFailed
 from pipeline.flow.references import held_out_references
 from pipeline.geometry.cameras import photo_camera
@@ -118,10 +119,7 @@ async def generate(
 class _Made:
     """One candidate with everything that the journal wants to know; seconds by stage."""
 
-    views: ViewSet
-    depths: DepthMaps
-    model: SplatModel
-    scores: Scores
+    result: GenerateResult
     seconds: dict[str, float]
 
 
@@ -129,20 +127,10 @@ async def _stages(
     cutout: Cutout, options: GenerateOptions, ports: Ports, journal: GenerateJournal
 ) -> GenerateResult:
     """One model; each stage is saved before the next begins and skipped when saved."""
-    views = await _stage(
-        "views",
-        journal,
-        journal.load_views,
-        lambda: _make_views(cutout, options, ports, journal.report),
-        journal.save_views,
-    )
-    depths = await _stage(
-        "depth",
-        journal,
-        journal.load_depths,
-        lambda: _make_depths(views, ports, journal.report),
-        journal.save_depths,
-    )
+    make_views = partial(_make_views, cutout, options, ports, journal.report)
+    views = await _stage("views", journal, journal.load_views, make_views, journal.save_views)
+    make_depths = partial(_make_depths, views, ports, journal.report)
+    depths = await _stage("depth", journal, journal.load_depths, make_depths, journal.save_depths)
     await journal.enter("splats", *STAGE_SPANS["splats"])
     saved = await journal.load_model()
     if saved is not None:
@@ -173,15 +161,15 @@ async def _stage(
 
 async def _save(made: _Made, ports: Ports, journal: GenerateJournal) -> GenerateResult:
     """The stages of the chosen candidate; none of them can be there before the ranking is."""
-    end = CANDIDATES_SPAN[1]
+    result, seconds, end = made.result, made.seconds, CANDIDATES_SPAN[1]
     await journal.enter("views", end, end)
-    await journal.save_views(made.views, made.seconds["views"])
+    await journal.save_views(result.views, seconds["views"])
     await journal.enter("depth", end, end)
-    await journal.save_depths(made.depths, made.seconds["depth"])
+    await journal.save_depths(result.depths, seconds["depth"])
     await journal.enter("splats", end, end)
     engine = await ports.splats.engine_name()
-    await journal.save_model(made.model, made.scores, engine, made.seconds["splats"])
-    return GenerateResult(made.views, made.depths, made.model, made.scores)
+    await journal.save_model(result.model, result.scores, engine, seconds["splats"])
+    return result
 
 
 async def _timed(work: Awaitable[T]) -> tuple[T, float]:
@@ -236,19 +224,14 @@ async def _make(cutout: Cutout, options: GenerateOptions, ports: Ports, report: 
     end = STAGE_SPANS["splats"][1]
 
     def within(stage: str) -> Report:
-        start, stop = (share / end for share in STAGE_SPANS[stage])
-
-        def relay(progress: Progress) -> None:
-            report(replace(progress, fraction=start + (stop - start) * progress.fraction))
-
-        return relay
+        return part_of(report, *(share / end for share in STAGE_SPANS[stage]))
 
     views, views_s = await _timed(_make_views(cutout, options, ports, within("views")))
     depths, depth_s = await _timed(_make_depths(views, ports, within("depth")))
     fit = _make_model(views, depths, options, ports, within("splats"))
     (model, scores), splats_s = await _timed(fit)
     seconds = {"views": views_s, "depth": depth_s, "splats": splats_s}
-    return _Made(views, depths, model, scores, seconds)
+    return _Made(GenerateResult(views, depths, model, scores), seconds)
 
 
 async def _best_of(
@@ -303,11 +286,7 @@ class _Contest:
 
     def report_of(self, index: int) -> Report:
         """Progress of all as the mean of each."""
-
-        def relay(progress: Progress) -> None:
-            self._advance(index, progress)
-
-        return relay
+        return partial(self._advance, index)
 
     def _advance(self, index: int, progress: Progress) -> None:
         self._fractions[index] = max(self._fractions[index], progress.fraction)
@@ -320,10 +299,11 @@ class _Contest:
         self._advance(index, Progress(1.0, "failed"))
 
     def finished(self, index: int, made: _Made) -> None:
-        self._scores[index] = made.scores
+        self._scores[index] = made.result.scores
         if self._order()[0] == index:
             self._best = made
-        self._advance(index, Progress(1.0, f"quality {made.scores.overall_quality:.4f}"))
+        quality = made.result.scores.overall_quality
+        self._advance(index, Progress(1.0, f"quality {quality:.4f}"))
 
     def _order(self) -> list[int]:
         """Best first; of equals the one with the lower index."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from pipeline.control import Progress, Report, ignore_progress
+from pipeline.control import Progress, Report, ignore_progress, part_of
 from pipeline.errors import InvalidOption
 from pipeline.geometry.cameras import thumbnail_camera, turntable_cameras
 from pipeline.imaging.decoding import encode_png
@@ -91,16 +91,11 @@ async def make_previews(
         ModelFailed: ffmpeg failed; the text is the last line it wrote.
         Unavailable: there is no ffmpeg.
     """
-
     check_picture(frames=frames, size=size)
-
-    def turn(progress: Progress) -> None:
-        share = _THUMBNAIL_SHARE + (1 - _THUMBNAIL_SHARE) * progress.fraction
-        report(Progress(share, progress.message, progress.numbers))
-
     thumbnail = await make_thumbnail(model, splats, size=size)
     report(Progress(_THUMBNAIL_SHARE, "Thumbnail"))
-    return Previews(thumbnail, await make_turntable(model, splats, turn, frames=frames, size=size))
+    film = part_of(report, _THUMBNAIL_SHARE, 1.0)
+    return Previews(thumbnail, await make_turntable(model, splats, film, frames=frames, size=size))
 
 
 async def make_thumbnail(model: SplatModel, splats: SplatFitter, *, size: int = SIZE) -> bytes:
