@@ -6,7 +6,7 @@ It knows rows, paths and codecs; not how stages compute.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from typing import Any
 
@@ -55,6 +55,14 @@ class StoreGenerateJournal:
         commit = self._attempt.committed.get(stage)
         return None if commit is None else await self._files.get_all(bucket, commit.detail["files"])
 
+    async def _put(
+        self, bucket: Bucket, files: dict[str, bytes], path: Callable[[str], str]
+    ) -> dict[str, str]:
+        """Store files, name -> bytes; name -> path."""
+        paths = {name: path(name) for name in files}
+        await self._files.put_all(bucket, {paths[name]: data for name, data in files.items()})
+        return paths
+
     async def load_views(self) -> ViewSet | None:
         files = await self._load("views", Bucket.VIEWS)
         return None if files is None else await asyncio.to_thread(decode_views, files)
@@ -65,8 +73,7 @@ class StoreGenerateJournal:
 
     async def _save_views(self, views: ViewSet, seconds: float) -> None:
         files = await asyncio.to_thread(encode_views, views)
-        paths = {name: self._files.paths.view(name) for name in files}
-        await self._files.put_all(Bucket.VIEWS, {paths[name]: files[name] for name in files})
+        paths = await self._put(Bucket.VIEWS, files, self._files.paths.view)
         centres = views.cameras.centres
         azimuths = np.rad2deg(np.arctan2(centres[:, 1], centres[:, 0])) % 360
         elevations = np.rad2deg(np.arcsin(centres[:, 2] / np.linalg.norm(centres, axis=1)))
@@ -94,8 +101,7 @@ class StoreGenerateJournal:
 
     async def _save_depths(self, depths: DepthMaps, seconds: float) -> None:
         files = await asyncio.to_thread(encode_depths, depths)
-        paths = {name: self._files.paths.depth(name) for name in files}
-        await self._files.put_all(Bucket.DEPTH, {paths[name]: files[name] for name in files})
+        paths = await self._put(Bucket.DEPTH, files, self._files.paths.depth)
         rows = []
         for i, (depth, confidence) in enumerate(zip(depths.depth, depths.confidence, strict=True)):
             known = depth[confidence > 0]

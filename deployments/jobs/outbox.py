@@ -96,7 +96,7 @@ def _check_secret(secret: str) -> None:
 
 
 class WebhookSender:
-    """Delivers one message at a time or several; has to be closed.
+    """Delivers one message at a time or several, as a context that holds the connections.
 
     Args:
         tls: for https; None trusts the usual authorities.
@@ -122,10 +122,6 @@ class WebhookSender:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connections."""
         await self._pool.aclose()
 
     async def deliver(self, webhook: Webhook) -> None:

@@ -6,7 +6,6 @@ It knows rows, paths and codecs; not how iterations compute.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -130,36 +129,35 @@ class StoreRefineJournal:
         if outcome.enhanced is None:
             return ()
         k, views, paths = outcome.iteration, outcome.enhanced_views, self._files.paths
-        files: dict[str, bytes] = {}
-
-        async def encode(path: Callable[[int, int], str], images: UInt8Array) -> list[str]:
-            names = [path(k, view) for view in views]
-            files.update(await asyncio.to_thread(_encode_pngs, names, images))
-            return names
-
-        targets = await encode(paths.enhanced, outcome.enhanced)
-        before: list[str] | list[None] = [None] * len(views)
-        after: list[str] | list[None] = [None] * len(views)
-        if outcome.before is not None:
-            before = await encode(paths.render_before, outcome.before)
-        if outcome.after is not None:
-            after = await encode(paths.render_after, outcome.after)
-        await self._files.put_all(Bucket.ENHANCED, files)
-        weights: list[float | None] = [float(weight) for weight in outcome.enhanced_weights]
-        weights = weights or [None] * len(views)
+        pictures = {
+            "image_path": (paths.enhanced, outcome.enhanced),
+            "before_path": (paths.render_before, outcome.before),
+            "after_path": (paths.render_after, outcome.after),
+        }
+        named = {
+            column: ([path(k, view) for view in views], images)
+            for column, (path, images) in pictures.items()
+            if images is not None
+        }
+        await self._files.put_all(
+            Bucket.ENHANCED, await asyncio.to_thread(_encode_pngs, [*named.values()])
+        )
+        weights = outcome.enhanced_weights
         return tuple(
             EnhancedViewRow(
                 iteration_number=k,
                 view_index=view,
-                image_path=targets[i],
                 engine=outcome.enhance_engine,
-                before_path=before[i],
-                after_path=after[i],
-                weight=weights[i],
+                weight=float(weights[i]) if weights else None,
+                **{column: names[i] for column, (names, _) in named.items()},
             )
             for i, view in enumerate(views)
         )
 
 
-def _encode_pngs(paths: list[str], images: UInt8Array) -> dict[str, bytes]:
-    return {path: encode_png(image) for path, image in zip(paths, images, strict=True)}
+def _encode_pngs(pictures: list[tuple[list[str], UInt8Array]]) -> dict[str, bytes]:
+    return {
+        path: encode_png(image)
+        for paths, images in pictures
+        for path, image in zip(paths, images, strict=True)
+    }

@@ -15,6 +15,10 @@ from pipeline.journals import IterationOutcome
 
 __all__ = ["export_document", "generate_document", "refine_document"]
 
+#: Of `pipeline.types.Scores`.
+_SCORES = ("psnr", "ssim", "lpips", "overall_quality")
+_MORE_SCORES = ("silhouette_iou", "consistency", "floaters")
+
 
 def generate_document(
     result: GenerateResult, newest: ModelRow, *, background: str, seed: int, notes: list[str]
@@ -26,7 +30,6 @@ def generate_document(
         background: engine that cut the photo out.
         notes: sentences beside those of the views.
     """
-    scores = result.scores
     return {
         "model_version": newest.version,
         "model_path": newest.model_path,
@@ -40,10 +43,7 @@ def generate_document(
         },
         "seed": seed,
         "splat_count": len(result.model),
-        "psnr": scores.psnr,
-        "ssim": scores.ssim,
-        "lpips": scores.lpips,
-        "overall_quality": scores.overall_quality,
+        **{name: getattr(result.scores, name) for name in _SCORES},
         "notes": [*result.views.notes, *notes],
         "ranking": [asdict(candidate) for candidate in result.ranking],
     }
@@ -68,16 +68,9 @@ def refine_document(
 
 
 def _metric(outcome: IterationOutcome) -> dict[str, Any]:
-    scores = outcome.scores
     return {
         "iteration": outcome.iteration,
-        "overall_quality": scores.overall_quality,
-        "psnr": scores.psnr,
-        "ssim": scores.ssim,
-        "lpips": scores.lpips,
-        "silhouette_iou": scores.silhouette_iou,
-        "consistency": scores.consistency,
-        "floaters": scores.floaters,
+        **{name: getattr(outcome.scores, name) for name in _SCORES + _MORE_SCORES},
         "accepted": outcome.accepted,
         "seconds": outcome.seconds,
         "engine": outcome.enhance_engine,

@@ -127,13 +127,13 @@ async def test_health_is_asked_off_the_lane():
 # -- engines that are not there yet --------------------------------------------------------------
 
 
-async def test_a_missing_weight_is_told_and_found_later(tmp_path, monkeypatch):
+async def test_a_missing_weight_is_named_and_found_later(tmp_path, monkeypatch):
     monkeypatch.setattr(model_host, "_TRY_AGAIN_AFTER_S", 0.0)
     choice = EngineChoice(depth="midas-large", model_dir=tmp_path, device="cpu", threads=1)
     host = ModelHost(choice, (PortName.DEPTH,))
-    told = await host.readiness()
-    assert "midas-large" in told
-    assert "glimpse3d weights fetch midas-large" in told
+    missing = await host.readiness()
+    assert "midas-large" in missing
+    assert "glimpse3d weights fetch midas-large" in missing
     with pytest.raises(Unavailable, match="midas-large"):
         async for _ in host.estimate_depth(some_views(), None):
             pass

@@ -81,10 +81,10 @@ def no_thread_is_left() -> Iterator[None]:
     until(lambda: not pollers(), "a policy's thread outlived it")
 
 
-def until(true, told="what was waited for did not come") -> None:
+def until(true, reason="what was waited for did not come") -> None:
     end = time.monotonic() + 20
     while not true():
-        assert time.monotonic() < end, told
+        assert time.monotonic() < end, reason
         time.sleep(0.005)
 
 

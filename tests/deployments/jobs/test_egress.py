@@ -31,12 +31,12 @@ async def test_a_name_with_a_private_address_is_refused(monkeypatch, addresses):
         PUBLIC.egress.check_url(url)
         with (
             resolver(monkeypatch, addresses) as asked,
-            pytest.raises(Unavailable, match="not on the public internet") as told,
+            pytest.raises(Unavailable, match="not on the public internet") as refusal,
         ):
             await deliver(url, PUBLIC)
     assert asked == ["hooks.example.com"]
     assert receiver.connections == 0
-    assert not any(address in str(told.value) for address in addresses)
+    assert not any(address in str(refusal.value) for address in addresses)
 
 
 async def test_a_name_that_changes_its_address_gains_nothing(monkeypatch):
@@ -48,7 +48,7 @@ async def test_a_name_that_changes_its_address_gains_nothing(monkeypatch):
             with pytest.raises(Unavailable):
                 await deliver(url, rules)
             assert asked == ["hooks.example.com"]
-            # The second message asks anew, and refuses what it is told.
+            # The second message asks anew, and refuses what it gets.
             with pytest.raises(Unavailable, match="not on the public internet"):
                 await deliver(url, rules)
     assert private.connections == 0
@@ -93,7 +93,7 @@ def test_public_urls_are_taken(url):
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "reason"),
     [
         ("", "must begin with https"),
         ("example.com", "must begin with https"),
@@ -161,8 +161,8 @@ def test_public_urls_are_taken(url):
         ("https://a.localhost/", "this machine"),
     ],
 )
-def test_other_urls_are_refused_with_a_sentence(url, told):
-    with pytest.raises(InvalidOption, match=told) as error:
+def test_other_urls_are_refused_with_a_sentence(url, reason):
+    with pytest.raises(InvalidOption, match=reason) as error:
         PUBLIC.egress.check_url(url)
     assert "pw" not in str(error.value)
     assert str(error.value).endswith((".", "..."))

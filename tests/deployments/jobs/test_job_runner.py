@@ -139,12 +139,12 @@ async def test_iterations_come_back_as_they_were_for_the_next_attempt(store: Sto
     await generated(store)
     lease = await lease_of(store, JobKind.REFINE)
     journal = await journal_of(store, lease)
-    told = [some_outcome(0, accepted=True), some_outcome(1, accepted=True)]
-    told.append(some_outcome(2, accepted=False))
-    for outcome in told:
+    saved = [some_outcome(0, accepted=True), some_outcome(1, accepted=True)]
+    saved.append(some_outcome(2, accepted=False))
+    for outcome in saved:
         await journal.save_iteration(outcome)
     found = await (await journal_of(store, lease)).load_iterations()
-    for before, after in zip(told, found, strict=True):
+    for before, after in zip(saved, found, strict=True):
         for name in (
             "iteration", "accepted", "scores", "strength", "learning_rate", "seconds", "note",
             "enhance_engine", "enhanced_views", "enhanced_weights", "view_weights", "parameters",
@@ -152,7 +152,7 @@ async def test_iterations_come_back_as_they_were_for_the_next_attempt(store: Sto
         ):  # fmt: skip
             assert getattr(after, name) == getattr(before, name), name
     assert [outcome.model is not None for outcome in found] == [False, True, False]
-    np.testing.assert_array_equal(found[1].model.means, told[1].model.means)
+    np.testing.assert_array_equal(found[1].model.means, saved[1].model.means)
 
     rows = (await store.records.committed(lease.job.id))[1].enhanced
     start = f"{PROJECT}/enhanced/1/09"
@@ -160,9 +160,9 @@ async def test_iterations_come_back_as_they_were_for_the_next_attempt(store: Sto
         f"{start}.png", f"{start}.before.png", f"{start}.after.png", 0.125,
     )  # fmt: skip
     for path, pictures in (
-        (rows[1].image_path, told[1].enhanced),
-        (rows[1].before_path, told[1].before),
-        (rows[1].after_path, told[1].after),
+        (rows[1].image_path, saved[1].enhanced),
+        (rows[1].before_path, saved[1].before),
+        (rows[1].after_path, saved[1].after),
     ):
         data = await store.blobs.get(Bucket.ENHANCED, path)
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), pictures[1])
@@ -393,7 +393,7 @@ async def test_a_stale_attempt_cannot_commit(store: Store, monkeypatch):
             refused.append(args[3].stage)
             raise
 
-    # An attempt that was asleep: it has not heard yet that its lease is gone.
+    # An attempt that was asleep: it does not know yet that its lease is gone.
     with monkeypatch.context() as asleep:
         asleep.setattr(type(store.records), "heartbeat", owned)
         asleep.setattr(type(store.records), "commit_stage", watched)
@@ -499,7 +499,7 @@ async def test_export_writes_the_newest_model_with_the_options_as_they_count(sto
     assert row.options == options.to_json()
     assert (row.contents, row.saved, row.notes) == ({"splats": 20}, {"bytes": 7}, ("A fake file.",))
 
-    # What a format ignores is not told to the exporter: equal files have equal rows.
+    # What a format ignores does not reach the exporter: equal files have equal rows.
     await run(store, models, await lease_of(store, JobKind.EXPORT, format="ply", face_limit=900))
     assert models.exports[-1] == ExportOptions("ply")
 
@@ -592,9 +592,11 @@ async def test_a_model_that_cannot_be_drawn_is_our_fault_not_the_clients(store: 
 async def test_an_old_version_that_cannot_be_drawn_does_not_fail_later_jobs(
     store: Store, monkeypatch
 ):
-    told: list[str] = []
+    warnings: list[str] = []
     # Not caplog: Ray, once it runs in this process, keeps its loggers' records to itself.
-    monkeypatch.setattr(previews.log, "warning", lambda text, *values: told.append(text % values))
+    monkeypatch.setattr(
+        previews.log, "warning", lambda text, *values: warnings.append(text % values)
+    )
 
     class Nothing(FakeModels):
         async def reconstruct(self, request, report=ignore_progress):
@@ -609,7 +611,7 @@ async def test_an_old_version_that_cannot_be_drawn_does_not_fail_later_jobs(
     assert [row.version for row in detail.models] == [0, 1]
     assert [row.version for row in detail.previews] == [1]
     assert detail.contact_sheet is not None
-    assert any("Version 0 cannot be drawn" in line for line in told)
+    assert any("Version 0 cannot be drawn" in line for line in warnings)
 
 
 async def test_nothing_that_was_written_is_overwritten(store: Store, monkeypatch):

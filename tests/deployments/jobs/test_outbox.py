@@ -32,7 +32,7 @@ from tests.deployments.jobs.receiver import (
 
 @dataclass
 class Outbox:
-    """One message, due at once after every failed try; tells how the tries were noted."""
+    """One message, due at once after every failed try; `notes` says how the tries ended."""
 
     webhook: Webhook | None
     leases: list[float] = field(default_factory=list)

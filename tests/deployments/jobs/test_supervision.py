@@ -1,4 +1,4 @@
-"""Services that crash, and how their supervisor tells."""
+"""Services that crash, and what is known of them."""
 
 import asyncio
 

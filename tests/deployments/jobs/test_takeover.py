@@ -69,7 +69,7 @@ async def test_a_refused_attempt_takes_its_files_back(store: Store, monkeypatch)
     async def owned(*_args, **_kwargs):
         return Heartbeat(owned=True, cancel_requested=False)
 
-    # It was asleep, and has not heard yet that its lease is gone.
+    # It was asleep, and does not know yet that its lease is gone.
     with monkeypatch.context() as asleep:
         asleep.setattr(type(store.records), "heartbeat", owned)
         await run(store, FakeModels(), lease)
