@@ -25,9 +25,9 @@ import torch
 from bench.table import Row, print_rows
 from pipeline.control import Control
 from pipeline.device import Device
-from pipeline.engines.demands import DEMANDS
 from pipeline.engines.depth.midas import MidasDepth
 from pipeline.engines.enhance.sdxl import SdxlEnhancer, SdxlOptions
+from pipeline.engines.registry import engine_specs
 from pipeline.engines.splats.gsplat_splats import GsplatSplats
 from pipeline.engines.views.syncdreamer.config import SyncDreamerConfig
 from pipeline.engines.views.syncdreamer.diffusion import sample_views
@@ -82,7 +82,7 @@ def _peak(device: Device, name: str, engine: str, found: Found) -> Iterator[None
     yield
     peak = device.peak_bytes()
     if peak is not None:
-        demand = DEMANDS[engine]
+        (demand,) = (s.demand for s in engine_specs() if s.name == engine and s.demand)
         budget = demand.weights + demand.working
         found.rows.append(Row(f"{name}: peak memory of tensors", peak / 2**30, "GiB", budget))
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from deployments.jobs.outbox import WebhookRules
-from pipeline.engines.registry import ENGINES, PRESETS, EngineChoice
+from pipeline.engines.registry import PRESETS, EngineChoice, engine_names
 from pipeline.options import DeviceName
 from pipeline.ports import PortName
 from serve_app.stores import Stores, StoreSettings, SupabaseSettings
@@ -164,8 +164,8 @@ class AppArgs(BaseModel):
     @classmethod
     def _engines_exist(cls, engines: dict[PortName, str]) -> dict[PortName, str]:
         for port, name in engines.items():
-            if name not in ENGINES[port]:
-                raise ValueError(f"{port.value} has the engines {list(ENGINES[port])}, not {name}")
+            if name not in (known := engine_names(port)):
+                raise ValueError(f"{port.value} has the engines {list(known)}, not {name}")
         return engines
 
     @model_validator(mode="after")

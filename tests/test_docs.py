@@ -1,18 +1,15 @@
 """Documentation that has to be true: every route, setting and error code is on its page."""
 
 import re
-from dataclasses import fields
 from pathlib import Path
 
 from fastapi.routing import APIRoute
 
 from deployments.jobs import job_errors
 from pipeline import errors
-from pipeline.engines.enhance.sdxl import SdxlOptions
-from pipeline.engines.registry import ENGINES
+from pipeline.engines.registry import engine_specs, weights_catalogue
 from pipeline.file_types import FORMATS, media_type
 from pipeline.mesh.texture import UNWRAP_LIMIT
-from pipeline.weights.catalogue import BUNDLES
 from serve_app.http.routes import events, files, health, jobs, library, projects, reports, uploads
 from serve_app.http.schemas import (
     ExportAnswer,
@@ -120,12 +117,13 @@ def test_every_setting_is_documented():
 
 
 def test_every_engine_and_its_options_are_documented():
-    for names in ENGINES.values():
-        for name in names:
-            assert f"`{name}`" in OPERATIONS + GPU, name
-    for name in (field.name for field in fields(SdxlOptions)):
-        assert f"`{name}`" in GPU, name
-    for bundle in BUNDLES.values():
+    for spec in engine_specs():
+        assert f"`{spec.name}`" in OPERATIONS + GPU, spec.name
+        for option in spec.options:
+            assert f"`{option}`" in GPU, option
+        if not spec.commercial:
+            assert re.search(rf"`{spec.name}`.*not for commercial use", GPU), spec.name
+    for bundle in weights_catalogue().bundles.values():
         assert bundle.licence.removeprefix("CreativeML-") in GPU
 
 

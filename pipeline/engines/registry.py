@@ -1,65 +1,93 @@
-"""Which engine does each stage, and how the chosen ones are built.
+"""Which engine does each stage: every engine by name, one line each.
 
-It knows every engine by name; not where it will run. `auto` chooses once, when the
-engine is built, and logs why: nothing falls back silently later.
+What it knows of one stands in its spec (`pipeline.engines.engine_spec`); choices, plans, manifests
+and lists of weights are made of these. It imports no engine and does not know where one will run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from pipeline.engines.engine_spec import EngineSpec
 from pipeline.errors import InvalidOption
 from pipeline.ports import PortName
+from pipeline.weights.catalogue import Carried, Catalogue
 
-__all__ = ["ENGINES", "NATIVE", "ON_DEVICE", "PRESETS", "EngineChoice"]
+__all__ = [
+    "ENGINE_PATHS",
+    "PRESETS",
+    "EngineChoice",
+    "engine_names",
+    "engine_specs",
+    "spec_of",
+    "weights_catalogue",
+]
 
-
-#: Engines of each port; the first is the default.
-ENGINES: dict[PortName, tuple[str, ...]] = {
-    PortName.BACKGROUND: ("auto", "rembg", "grabcut"),
-    PortName.VIEWS: ("relief", "syncdreamer"),
-    PortName.DEPTH: (
-        "surface",
-        "midas-large",
-        "midas-hybrid",
-        "depth-anything-v2-small",
-        "depth-anything-v2-base",  # not for commercial use
-    ),
-    PortName.SPLATS: ("cpu", "gsplat"),
-    PortName.ENHANCER: ("auto", "realesrgan", "unsharp", "sdxl"),
-    PortName.EXPORTER: ("cpu",),
-}
-
-#: Engines that compute on `EngineChoice.device`; the others use the CPU wherever they run.
-ON_DEVICE = frozenset(
-    {
-        "syncdreamer",
-        "midas-large",
-        "midas-hybrid",
-        "depth-anything-v2-small",
-        "depth-anything-v2-base",
-        "gsplat",
-        "sdxl",
-    }
+#: Where the spec of each engine stands. The first of a port is its default.
+ENGINE_PATHS: tuple[str, ...] = (
+    "pipeline.engines.background.background_specs:AUTO",
+    "pipeline.engines.background.background_specs:REMBG",
+    "pipeline.engines.background.background_specs:GRABCUT",
+    "pipeline.engines.views.view_specs:RELIEF",
+    "pipeline.engines.views.view_specs:SYNCDREAMER",
+    "pipeline.engines.depth.depth_specs:SURFACE",
+    "pipeline.engines.depth.depth_specs:MIDAS_LARGE",
+    "pipeline.engines.depth.depth_specs:MIDAS_HYBRID",
+    "pipeline.engines.depth.depth_specs:ANYTHING_SMALL",
+    "pipeline.engines.depth.depth_specs:ANYTHING_BASE",
+    "pipeline.engines.splats.splat_specs:CPU",
+    "pipeline.engines.splats.splat_specs:GSPLAT",
+    "pipeline.engines.enhance.sharpener_specs:AUTO",
+    "pipeline.engines.enhance.sharpener_specs:REALESRGAN",
+    "pipeline.engines.enhance.sharpener_specs:UNSHARP",
+    "pipeline.engines.enhance.sdxl_spec:SDXL",
+    "pipeline.engines.exporter_spec:CPU",
 )
 
-#: Engines that call the native library. `gsplat` judges with it, whatever draws the fit.
-NATIVE = frozenset({"relief", "cpu", "gsplat"})
+
+def engine_specs() -> tuple[EngineSpec, ...]:
+    """Every engine, in the order of `ENGINE_PATHS`."""
+    return tuple(_read(path) for path in ENGINE_PATHS)
+
+
+@cache
+def _read(path: str) -> EngineSpec:
+    module, _, name = path.partition(":")
+    spec = getattr(import_module(module), name)
+    assert isinstance(spec, EngineSpec), path
+    return spec
+
+
+def engine_names(port: PortName) -> tuple[str, ...]:
+    """The engines of a port; the first is the default."""
+    return tuple(spec.name for spec in engine_specs() if spec.port is port)
+
+
+def spec_of(port: PortName, name: str) -> EngineSpec:
+    """Raises InvalidOption where the port has no such engine."""
+    for spec in engine_specs():
+        if (spec.port, spec.name) == (port, name):
+            return spec
+    raise InvalidOption(
+        f"There is no {port.value} engine {name!r}; there are {list(engine_names(port))}."
+    )
+
+
+def weights_catalogue() -> Catalogue:
+    """What all engines load, files of packages first."""
+    weights = dict.fromkeys(w for spec in engine_specs() for w in spec.weights)
+    return Catalogue(tuple(sorted(weights, key=lambda w: not isinstance(w.source, Carried))))
+
 
 #: Whole sets of engines, by name: what a machine without a GPU runs, and what one with GPUs runs.
 PRESETS: dict[str, dict[PortName, str]] = {
-    "embedded": {port: names[0] for port, names in ENGINES.items()},
-    "gpu": {
-        PortName.BACKGROUND: "rembg",
-        PortName.VIEWS: "syncdreamer",
-        PortName.DEPTH: "midas-large",
-        PortName.SPLATS: "gsplat",
-        PortName.ENHANCER: "sdxl",
-        PortName.EXPORTER: "cpu",
-    },
+    preset: {spec.port: spec.name for spec in engine_specs() if preset in spec.presets}
+    for preset in ("embedded", "gpu")
 }
 
 
@@ -74,10 +102,7 @@ class EngineChoice:
         device: of the engines that can use a GPU: "auto", "cuda" or "cpu". The other engines
             compute on the CPU wherever they run.
         precision: of their networks, "fp32", "fp16" or "bf16"; None is bf16 on a GPU, else fp32.
-        options: keyword arguments of the engines of some ports: of "syncdreamer" what
-            `SyncDreamerViews.load` takes, of the depth networks `MidasDepth.load`, of "gsplat"
-            `GsplatSplats`, of "sdxl" the fields of `SdxlOptions` and `controlnet`. Other engines
-            take none.
+        options: of the engines of some ports, `EngineSpec.options` says which.
     """
 
     background: str = "auto"
@@ -93,14 +118,10 @@ class EngineChoice:
     options: Mapping[PortName, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for port, known in ENGINES.items():
-            if self.engine(port) not in known:
-                raise InvalidOption(
-                    f"There is no {port.value} engine {self.engine(port)!r}; "
-                    f"there are {list(known)}."
-                )
+        for port in PortName:
+            self.spec(port)
         for port in self.options:
-            if self.engine(port) not in ON_DEVICE:
+            if not self.spec(port).options:
                 raise InvalidOption(
                     f"The {port.value} engine {self.engine(port)!r} takes no options."
                 )
@@ -110,9 +131,9 @@ class EngineChoice:
         chosen: str = getattr(self, port.value)
         return chosen
 
-    def options_of(self, port: PortName) -> dict[str, Any]:
-        """Keyword arguments of the engine of a port."""
-        return dict(self.options.get(port, {}))
+    def spec(self, port: PortName) -> EngineSpec:
+        """What is known of the engine of a port."""
+        return spec_of(port, self.engine(port))
 
     @classmethod
     def preset(cls, name: str) -> EngineChoice:

@@ -10,21 +10,14 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 
 from pipeline.control import Report, ignore_progress
 from pipeline.device import Device
-from pipeline.engines.background.removers import make_background_engine
-from pipeline.engines.depth.depth_engines import make_depth_engine
-from pipeline.engines.engine_options import with_options
-from pipeline.engines.enhance.enhancer_engines import make_enhancer_engine
-from pipeline.engines.exporter import FileExporter
-from pipeline.engines.perceptual.lpips import find_lpips
-from pipeline.engines.registry import NATIVE, ON_DEVICE, EngineChoice
-from pipeline.engines.splats.cpu_splats import CpuSplats
-from pipeline.engines.views.view_engines import make_view_engine
+from pipeline.engines.engine_spec import Setup
+from pipeline.engines.registry import EngineChoice
 from pipeline.lane import Lane
 from pipeline.native import default_threads, load_library, set_threads
 from pipeline.options import DeviceName, ExportOptions
@@ -167,11 +160,9 @@ class LocalPorts:
         Raises:
             OutOfMemory: the device is too small for the engines that share it.
         """
-        ports = (self.views, self.depth, self.splats, self.enhancer)
-        engines: list[object] = [port.engine for port in ports if port is not None]
-        for engine in engines:
-            if isinstance(engine, WarmsUp):
-                engine.warm_up()
+        for port in (getattr(self, name.value) for name in PortName):
+            if port is not None and isinstance(port.engine, WarmsUp):
+                port.engine.warm_up()
 
 
 def build_ports(
@@ -196,69 +187,19 @@ def build_ports(
     """
     threads = choice.threads or default_threads()
     torch.set_num_threads(threads)
+    specs = [choice.spec(port) for port in PortName if port in names]
     # Only where it is used: looking for a GPU takes memory on it.
-    if any(choice.engine(name) in ON_DEVICE for name in names):
+    if any(spec.on_device for spec in specs):
         device = Device.choose(choice.device, choice.precision, share=gpu_share)
     else:
         device = Device.choose(DeviceName.CPU)
-    if any(choice.engine(name) in NATIVE for name in names):
+    if any(spec.native for spec in specs):
         load_library()
         set_threads(threads)
     lane = Lane("+".join(sorted(names)), limit_s=call_limit_s)
-    return _Builder(choice, device, threads, lane).build(names)
-
-
-@dataclass(frozen=True)
-class _Builder:
-    """Builds ports of one choice on one lane."""
-
-    choice: EngineChoice
-    device: Device
-    threads: int
-    lane: Lane
-
-    def build(self, names: Collection[PortName]) -> LocalPorts:
-        """The named ports; the others are None."""
-        return LocalPorts(
-            lane=self.lane,
-            background=self.background() if PortName.BACKGROUND in names else None,
-            views=self.views() if PortName.VIEWS in names else None,
-            depth=self.depth() if PortName.DEPTH in names else None,
-            splats=self.splats() if PortName.SPLATS in names else None,
-            enhancer=self.enhancer() if PortName.ENHANCER in names else None,
-            exporter=Laned(FileExporter(), self.lane) if PortName.EXPORTER in names else None,
-        )
-
-    def background(self) -> Laned[BackgroundEngine]:
-        engine = make_background_engine(self.choice.background, self.choice.model_dir)
-        return Laned(engine, self.lane)
-
-    def views(self) -> Laned[ViewEngine]:
-        options = self.choice.options_of(PortName.VIEWS)
-        engine = make_view_engine(self.choice.views, self.choice.model_dir, self.device, options)
-        return Laned(engine, self.lane)
-
-    def depth(self) -> Laned[DepthEngine]:
-        options = self.choice.options_of(PortName.DEPTH)
-        engine = make_depth_engine(self.choice.depth, self.choice.model_dir, self.device, options)
-        return Laned(engine, self.lane)
-
-    def splats(self) -> Laned[SplatEngine]:
-        lpips = find_lpips(self.choice.model_dir)
-        if self.choice.splats == "cpu":
-            return Laned(CpuSplats(lpips), self.lane)
-        from pipeline.engines.splats.gsplat_splats import GsplatSplats
-
-        options = self.choice.options_of(PortName.SPLATS)
-        engine = with_options(GsplatSplats, "gsplat", options, self.device, lpips)
-        return Laned(engine, self.lane)
-
-    def enhancer(self) -> Laned[EnhancerEngine]:
-        engine = make_enhancer_engine(
-            self.choice.enhancer,
-            self.choice.model_dir,
-            self.threads,
-            self.device,
-            self.choice.options_of(PortName.ENHANCER),
-        )
-        return Laned(engine, self.lane)
+    ports: dict[str, Any] = {}
+    for spec in specs:
+        options = choice.options.get(spec.port, {})
+        setup = Setup(spec.name, choice.model_dir, device, threads, options)
+        ports[spec.port.value] = Laned(spec.load(setup), lane)
+    return LocalPorts(lane, **ports)

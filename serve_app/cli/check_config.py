@@ -28,8 +28,6 @@ from deployments.batching import BatchSettings
 from deployments.jobs.outbox import WebhookRules
 from deployments.jobs.rows import JobKind
 from deployments.scaling import QueuedWork
-from pipeline.engines.demands import DEMANDS
-from pipeline.engines.registry import ON_DEVICE
 from pipeline.errors import InvalidInput, InvalidOption
 from pipeline.options import DeviceName
 from serve_app.builder import MODEL_ONGOING_REQUESTS
@@ -289,14 +287,15 @@ def _shares(
         actor = deployment.get("ray_actor_options") or {}
         share = actor.get("num_gpus", args.gpu_shares.get(name, 0))
         total += share * _most_replicas(deployment)
-        engines = [choice.engine(port) for port in ports if choice.engine(port) in ON_DEVICE]
+        specs = [choice.spec(port) for port in ports]
+        engines = [spec.name for spec in specs if spec.on_device]
         if share > 1:
             yield f"{name}: num_gpus {share:g}, but no engine uses more than one GPU."
         if engines and not share and args.device == DeviceName.CUDA:
             yield f"{name}: {', '.join(engines)} need a GPU (device: cuda), and num_gpus is 0."
         if share and not engines:
             yield f"{name}: num_gpus {share:g}, but its engines compute on the CPU."
-        needs = sum(DEMANDS[engine].total for engine in engines)
+        needs = sum(spec.demand.total for spec in specs if spec.demand)
         if share and memory_gib is not None and min(share, 1) * memory_gib < needs:
             yield (
                 f"{name}: {', '.join(engines)} need {needs:.1f} GiB, and num_gpus {share:g} of "

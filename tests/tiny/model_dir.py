@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.control import Control
-from pipeline.weights.catalogue import bundle_named
-from pipeline.weights.folders import record, write_lock
+from pipeline.engines.registry import weights_catalogue
+from pipeline.weights.locks import record, write_lock
 from tests.tiny.depth import write_tiny_depth
 from tests.tiny.sdxl import TINY_RESOLUTION, write_tiny_sdxl
 from tests.tiny.syncdreamer import write_tiny_syncdreamer
@@ -19,7 +19,7 @@ TINY_OPTIONS = {"enhancer": {"resolution": TINY_RESOLUTION}}
 
 def write_tiny_bundle(model_dir: Path, name: str) -> Path:
     """A bundle of one folder: "syncdreamer" or one of the depth networks."""
-    folder = model_dir / bundle_named(name).folder
+    folder = model_dir / name
     if name == "syncdreamer":
         write_tiny_syncdreamer(folder)
     else:
@@ -33,7 +33,7 @@ def write_tiny_models(model_dir: Path) -> None:
     write_tiny_bundle(model_dir, "syncdreamer")
     write_tiny_bundle(model_dir, "midas-large")
     written = write_tiny_sdxl(model_dir / "tiny")
-    lightning = model_dir / bundle_named("sdxl-lightning-8step").folder
+    lightning = model_dir / "sdxl-lightning-8step"
     lightning.mkdir()
     written.unet.rename(lightning / written.unet.name)
     for name, path in (
@@ -41,20 +41,21 @@ def write_tiny_models(model_dir: Path) -> None:
         ("controlnet-depth-sdxl", written.controlnet),
         ("sdxl-vae-fp16-fix", written.vae),
     ):
-        path.rename(model_dir / bundle_named(name).folder)
+        path.rename(model_dir / name)
     (model_dir / "tiny").rmdir()
     for name in ("sdxl-base", "sdxl-lightning-8step", "controlnet-depth-sdxl", "sdxl-vae-fp16-fix"):
-        _lock(model_dir / bundle_named(name).folder, name)
+        _lock(model_dir / name, name)
 
 
 def _lock(folder: Path, name: str) -> None:
     """As a fetch would: the folder counts as whole. Texts that nobody reads are one line."""
-    if not bundle_named(name).converted:
-        for file in bundle_named(name).files:
+    bundle = weights_catalogue().bundle(name)
+    if not bundle.converted:
+        for file in bundle.files:
             path = folder / file.path
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.exists():
                 path.write_text("{}\n")
     files = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
     recorded = record(folder, files, Control(), "recorded")
-    write_lock(folder, bundle_named(name), origin="tiny", revision=None, files=recorded)
+    write_lock(folder, bundle, origin="tiny", revision=None, files=recorded)

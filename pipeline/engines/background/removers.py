@@ -5,7 +5,6 @@ It does not know files, HTTP or what the cut-out is used for.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,12 @@ from PIL import Image
 from scipy import ndimage
 
 from pipeline.control import Control
-from pipeline.errors import InvalidImage, InvalidOption, Unavailable
+from pipeline.errors import InvalidImage
 from pipeline.imaging.nearest import nearest_known
 from pipeline.imaging.rounding import to_bytes
-from pipeline.ports import BackgroundEngine
 from pipeline.types import UInt8Array
-from pipeline.weights.single_files import U2NETP, locate
 
-__all__ = ["GrabCut", "U2Net", "clean_mask", "make_background_engine"]
-
-log = logging.getLogger(__name__)
+__all__ = ["GrabCut", "U2Net", "clean_mask"]
 
 FloatMask = npt.NDArray[np.float32]
 
@@ -56,28 +51,6 @@ MAX_FAULT_SHARE = 0.004
 #: Longest side at which edges are aligned with the photo and GrabCut works.
 REFINE_SIDE = 1024
 GRABCUT_SIDE = 448
-
-
-def make_background_engine(choice: str = "auto", model_dir: Path | None = None) -> BackgroundEngine:
-    """The engine named by `choice`; "auto" takes the network where its weights are.
-
-    Raises:
-        InvalidOption: `choice` is not "auto", "rembg" or "grabcut".
-        Unavailable: "rembg" was asked for and its weights are not there.
-    """
-    if choice == "grabcut":
-        return GrabCut()
-    if choice == "rembg":
-        return U2Net(locate(U2NETP, model_dir))
-    if choice != "auto":
-        raise InvalidOption(f"background engine {choice!r}: choose auto, rembg or grabcut")
-    try:
-        path = locate(U2NETP, model_dir)
-    except Unavailable as error:
-        log.warning("background engine: grabcut, because u2netp cannot be used. %s", error)
-        return GrabCut()
-    log.info("background engine: rembg-u2netp, weights at %s", path)
-    return U2Net(path)
 
 
 class U2Net:

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pipeline.engines.perceptual.lpips_weights import LPIPS_ALEX
 from pipeline.errors import Unavailable
 from pipeline.types import FloatArray
-from pipeline.weights.single_files import LPIPS_ALEX, locate
+from pipeline.weights.folders import find
 
 __all__ = ["Lpips", "find_lpips"]
 
@@ -45,7 +46,7 @@ def find_lpips(model_dir: Path | None = None) -> Lpips | None:
         model_dir: where weights lie; None looks only into installed packages.
     """
     try:
-        path = locate(LPIPS_ALEX, model_dir)
+        path = find(LPIPS_ALEX, model_dir)
     except Unavailable as error:
         log.warning("LPIPS is not measured. %s", error)
         return None

@@ -11,24 +11,25 @@ from scipy import ndimage
 from skimage import data
 
 from pipeline.control import Control
-from pipeline.engines.background import removers as background
+from pipeline.engines.background import background_specs
+from pipeline.engines.background.background_specs import U2NETP
 from pipeline.engines.background.removers import (
     GrabCut,
     U2Net,
     clean_mask,
-    make_background_engine,
 )
-from pipeline.errors import Cancelled, InvalidImage, InvalidOption, Unavailable
+from pipeline.errors import Cancelled, InvalidImage, Unavailable
 from pipeline.imaging.framing import frame_object
-from pipeline.ports import BackgroundEngine
+from pipeline.ports import BackgroundEngine, PortName
 from pipeline.types import UInt8Array
-from pipeline.weights.single_files import U2NETP, locate
+from pipeline.weights.folders import find
+from tests.pipeline.engines.loading import load
 
 
 @pytest.fixture(scope="module")
 def u2net() -> U2Net:
     try:
-        return U2Net(locate(U2NETP))
+        return U2Net(find(U2NETP))
     except Unavailable as error:
         pytest.skip(str(error))
 
@@ -149,7 +150,7 @@ def test_auto_takes_the_network_where_its_weights_are(
     u2net: U2Net, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        assert make_background_engine("auto").name == u2net.name
+        assert load(PortName.BACKGROUND, "auto").name == u2net.name
     assert "u2netp" in caplog.text
 
 
@@ -159,14 +160,12 @@ def test_auto_without_weights_falls_back_and_says_why(
     def nowhere(*_args: object) -> Path:
         raise Unavailable("not on this machine")
 
-    monkeypatch.setattr(background, "locate", nowhere)
-    assert make_background_engine("auto", tmp_path).name == "grabcut"
+    monkeypatch.setattr(background_specs, "find", nowhere)
+    assert load(PortName.BACKGROUND, "auto", tmp_path).name == "grabcut"
     assert "not on this machine" in caplog.text
     with pytest.raises(Unavailable):
-        make_background_engine("rembg", tmp_path)
+        load(PortName.BACKGROUND, "rembg", tmp_path)
 
 
-def test_the_choice_is_checked() -> None:
-    assert make_background_engine("grabcut").name == "grabcut"
-    with pytest.raises(InvalidOption, match="u2net"):
-        make_background_engine("u2net")
+def test_grabcut_is_chosen_by_name() -> None:
+    assert load(PortName.BACKGROUND, "grabcut").name == "grabcut"

@@ -4,9 +4,12 @@ import pytest
 import torch
 
 from pipeline.device import CONTEXT_BYTES
-from pipeline.engines.demands import CONTEXT_GIB, DEMANDS
+from pipeline.engines.engine_spec import CONTEXT_GIB
+from pipeline.engines.registry import engine_specs
 from pipeline.engines.views.syncdreamer.config import SyncDreamerConfig
 from tests.random_networks import CONTROLNET, UNET, VAE, depth_config
+
+DEMANDS = {spec.name: spec.demand for spec in engine_specs() if spec.demand}
 
 
 def gib(*networks: torch.nn.Module) -> float:

@@ -1,46 +1,72 @@
 """Engines by name, and their options."""
 
+import re
+import subprocess
+import sys
+
 import pytest
 
 from pipeline.device import Device
-from pipeline.engines.depth.depth_engines import make_depth_engine
-from pipeline.engines.engine_options import with_options
-from pipeline.engines.enhance.enhancer_engines import make_enhancer_engine
-from pipeline.engines.registry import ENGINES, NATIVE, ON_DEVICE, PRESETS, EngineChoice
-from pipeline.engines.views.view_engines import make_view_engine
+from pipeline.engines.engine_spec import Setup
+from pipeline.engines.registry import PRESETS, EngineChoice, engine_names, engine_specs
 from pipeline.errors import InvalidOption, Unavailable
 from pipeline.flow.local import build_ports
 from pipeline.ports import PortName
+from tests.pipeline.engines.loading import load
 from tests.tiny.model_dir import TINY_OPTIONS, write_tiny_bundle, write_tiny_models
 
-CPU = Device.choose("cpu")
+
+def test_every_port_has_its_engines_and_the_first_is_the_default():
+    assert {port.value: engine_names(port) for port in PortName} == {
+        "background": ("auto", "rembg", "grabcut"),
+        "views": ("relief", "syncdreamer"),
+        "depth": (
+            "surface",
+            "midas-large",
+            "midas-hybrid",
+            "depth-anything-v2-small",
+            "depth-anything-v2-base",
+        ),
+        "splats": ("cpu", "gsplat"),
+        "enhancer": ("auto", "realesrgan", "unsharp", "sdxl"),
+        "exporter": ("cpu",),
+    }
+    names = [(spec.port, spec.name) for spec in engine_specs()]
+    assert len(set(names)) == len(names)
+
+
+def test_reading_the_registry_loads_no_engine():
+    code = (
+        "import sys; from pipeline.engines import registry; registry.weights_catalogue(); "
+        "heavy = {'torch', 'cv2', 'onnxruntime', 'ncnn', 'rembg', 'diffusers', 'transformers'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_presets_name_an_engine_for_every_port():
     for name, engines in PRESETS.items():
         assert set(engines) == set(PortName)
-        assert all(engine in ENGINES[port] for port, engine in engines.items())
         assert EngineChoice.preset(name).engine(PortName.VIEWS) == engines[PortName.VIEWS]
     assert EngineChoice.preset("embedded") == EngineChoice()
-    every = {name for names in ENGINES.values() for name in names}
-    assert every >= ON_DEVICE | NATIVE
+    assert PRESETS["embedded"] == {port: engine_names(port)[0] for port in PortName}
+    assert not any(EngineChoice().spec(port).on_device for port in PortName)
 
 
 @pytest.mark.parametrize(
     ("make", "told"),
     [
         (lambda: EngineChoice.preset("magic"), "no 'magic' engines"),
-        (lambda: EngineChoice(views="magic"), "no views engine 'magic'"),
+        (lambda: EngineChoice(views="magic"), r"no views engine 'magic'; there are \['relief', "),
         (
             lambda: EngineChoice(options={PortName.VIEWS: {"views_at_once": 1}}),
             "'relief' takes no options",
         ),
-        (lambda: make_view_engine("magic", None, CPU, {}), "choose relief or syncdreamer"),
         (
-            lambda: make_enhancer_engine("sdxl", None, 1, CPU, {"controlnet": "magic"}),
+            lambda: load(PortName.ENHANCER, "sdxl", controlnet="magic"),
             r"controlnet must be one of \['controlnet-depth-sdxl', ",
         ),
-        (lambda: make_enhancer_engine("magic"), "choose auto, realesrgan, unsharp or sdxl"),
     ],
 )
 def test_what_does_not_exist_is_refused(make, told):
@@ -49,46 +75,60 @@ def test_what_does_not_exist_is_refused(make, told):
 
 
 @pytest.mark.parametrize(
-    ("make", "bundle"),
+    ("port", "engine", "bundle"),
     [
-        (lambda folder: make_view_engine("syncdreamer", folder, CPU, {}), "syncdreamer"),
-        (lambda folder: make_depth_engine("midas-large", folder, CPU, {}), "midas-large"),
-        (lambda folder: make_enhancer_engine("sdxl", folder, 1, CPU), "sdxl-lightning-8step"),
+        (PortName.VIEWS, "syncdreamer", "syncdreamer"),
+        (PortName.DEPTH, "midas-large", "midas-large"),
+        (PortName.ENHANCER, "sdxl", "sdxl-lightning-8step"),
     ],
 )
-def test_missing_weights_are_told_with_the_command_that_brings_them(make, bundle, tmp_path):
+def test_missing_weights_are_told_with_the_command_that_brings_them(port, engine, bundle, tmp_path):
     with pytest.raises(Unavailable, match=f"glimpse3d weights fetch {bundle}"):
-        make(tmp_path)
+        load(port, engine, tmp_path)
     with pytest.raises(Unavailable, match="MODEL_DIR"):
-        make(None)
+        load(port, engine)
 
 
 def test_everything_that_an_engine_lacks_is_told_at_once(tmp_path):
     write_tiny_models(tmp_path)
     (tmp_path / "sdxl-base").rename(tmp_path / "a")
     with pytest.raises(Unavailable, match=r"'sdxl-base'.*weights fetch sdxl-base`"):
-        make_enhancer_engine("sdxl", tmp_path, 1, CPU)
+        load(PortName.ENHANCER, "sdxl", tmp_path)
     (tmp_path / "sdxl-vae-fp16-fix").rename(tmp_path / "b")
     with pytest.raises(Unavailable, match="weights fetch sdxl-base sdxl-vae-fp16-fix`"):
-        make_enhancer_engine("sdxl", tmp_path, 1, CPU)
+        load(PortName.ENHANCER, "sdxl", tmp_path)
 
 
 def test_options_reach_the_engine_and_unknown_ones_are_listed(tmp_path):
     write_tiny_bundle(tmp_path, "syncdreamer")
-    engine = make_view_engine("syncdreamer", tmp_path, CPU, {"views_at_once": 4})
+    engine = load(PortName.VIEWS, "syncdreamer", tmp_path, views_at_once=4)
     assert engine.views_at_once == 4
     with pytest.raises(InvalidOption, match=r"no option 'views'; it has .*'views_at_once'"):
-        make_view_engine("syncdreamer", tmp_path, CPU, {"views": 4})
+        load(PortName.VIEWS, "syncdreamer", tmp_path, views=4)
+
+
+def test_a_spec_names_the_options_that_its_engine_takes(tmp_path):
+    write_tiny_models(tmp_path)
+    write_tiny_bundle(tmp_path, "depth-anything-v2-small")
+    for spec in engine_specs():
+        if spec.options and spec.name not in ("midas-hybrid", "depth-anything-v2-base"):
+            with pytest.raises(InvalidOption) as caught:
+                load(spec.port, spec.name, tmp_path, nonsense=1)
+            taken = re.findall(r"'(\w+)'", str(caught.value).split("it has")[1])
+            assert set(taken) == set(spec.options) - {"controlnet"}, spec.name
 
 
 def test_what_the_caller_decides_is_no_option():
     def make(device, *, name, size=1):
         return device, name, size
 
-    assert with_options(make, "it", {"size": 2}, "cpu", name="x") == ("cpu", "x", 2)
+    def setup(**options):
+        return Setup("it", None, Device.choose("cpu"), 1, options)
+
+    assert setup(size=2).with_options(make, "cpu", name="x") == ("cpu", "x", 2)
     for taken in ("device", "name"):
         with pytest.raises(InvalidOption, match=r"it has \['size'\]"):
-            with_options(make, "it", {taken: 1}, "cpu", name="x")
+            setup(**{taken: 1}).with_options(make, "cpu", name="x")
 
 
 def test_the_gpu_engines_are_built_and_warm_on_a_cpu(tmp_path):

@@ -12,8 +12,9 @@ import pytest
 
 from pipeline.engines.perceptual import lpips as module
 from pipeline.engines.perceptual.lpips import Lpips, find_lpips
+from pipeline.engines.perceptual.lpips_weights import LPIPS_ALEX
 from pipeline.errors import Unavailable
-from pipeline.weights.single_files import LPIPS_ALEX, locate
+from pipeline.weights.folders import find
 from tests.pipeline.engines.references.make_lpips_reference import blurred, pairs, picture
 
 REFERENCE = json.loads((Path(__file__).parent / "references/lpips_reference.json").read_text())
@@ -22,7 +23,7 @@ REFERENCE = json.loads((Path(__file__).parent / "references/lpips_reference.json
 @pytest.fixture(scope="module")
 def lpips() -> Lpips:
     try:
-        return Lpips(locate(LPIPS_ALEX))
+        return Lpips(find(LPIPS_ALEX))
     except Unavailable as error:
         pytest.skip(str(error))
 
@@ -77,7 +78,7 @@ def test_without_weights_there_is_no_metric_and_the_log_says_why(
     def nowhere(*_args: object) -> Path:
         raise Unavailable("not on this machine")
 
-    monkeypatch.setattr(module, "locate", nowhere)
+    monkeypatch.setattr(module, "find", nowhere)
     assert find_lpips(tmp_path) is None
     assert "not on this machine" in caplog.text
 

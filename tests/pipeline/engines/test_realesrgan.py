@@ -11,14 +11,15 @@ import pytest
 from skimage import data
 
 from pipeline.control import Control, Progress
-from pipeline.engines.enhance import enhancer_engines as enhance
-from pipeline.engines.enhance import realesrgan
-from pipeline.engines.enhance.enhancer_engines import make_enhancer_engine
+from pipeline.engines.enhance import realesrgan, sharpener_specs
 from pipeline.engines.enhance.realesrgan import RealEsrgan
+from pipeline.engines.enhance.sharpener_specs import REALESRGAN_BIN, REALESRGAN_PARAM
 from pipeline.engines.perceptual.lpips import find_lpips
 from pipeline.errors import Cancelled, InvalidOption, Unavailable
+from pipeline.ports import PortName
 from pipeline.types import UInt8Array
-from pipeline.weights.single_files import REALESRGAN_BIN, REALESRGAN_PARAM, locate
+from pipeline.weights.folders import find
+from tests.pipeline.engines.loading import load
 from tests.pipeline.engines.test_unsharp import SIZE, disc, distance, on_white
 
 
@@ -26,7 +27,7 @@ from tests.pipeline.engines.test_unsharp import SIZE, disc, distance, on_white
 def engine() -> RealEsrgan:
     pytest.importorskip("ncnn")
     try:
-        return RealEsrgan(locate(REALESRGAN_PARAM), locate(REALESRGAN_BIN))
+        return RealEsrgan(find(REALESRGAN_PARAM), find(REALESRGAN_BIN))
     except Unavailable as error:
         pytest.skip(str(error))
 
@@ -164,7 +165,7 @@ def test_auto_takes_the_network_where_its_weights_are(
     engine: RealEsrgan, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        assert make_enhancer_engine("auto", threads=1).name == engine.name
+        assert load(PortName.ENHANCER, "auto").name == engine.name
     assert "realesrgan" in caplog.text
 
 
@@ -174,11 +175,11 @@ def test_auto_without_weights_takes_unsharp_and_says_why(
     def nowhere(*_args: object) -> Path:
         raise Unavailable("not on this machine")
 
-    monkeypatch.setattr(enhance, "locate", nowhere)
-    assert make_enhancer_engine("auto", tmp_path).name == "unsharp"
+    monkeypatch.setattr(sharpener_specs, "find", nowhere)
+    assert load(PortName.ENHANCER, "auto", tmp_path).name == "unsharp"
     assert "not on this machine" in caplog.text
     with pytest.raises(Unavailable):
-        make_enhancer_engine("realesrgan", tmp_path)
+        load(PortName.ENHANCER, "realesrgan", tmp_path)
 
 
 def test_files_that_ncnn_cannot_read_are_named(tmp_path: Path) -> None:
@@ -189,10 +190,8 @@ def test_files_that_ncnn_cannot_read_are_named(tmp_path: Path) -> None:
         RealEsrgan(damaged, damaged)
 
 
-def test_the_choice_is_checked() -> None:
-    assert make_enhancer_engine("unsharp").name == "unsharp"
-    with pytest.raises(InvalidOption, match="magic"):
-        make_enhancer_engine("magic")
+def test_unsharp_is_chosen_by_name() -> None:
+    assert load(PortName.ENHANCER, "unsharp").name == "unsharp"
 
 
 def test_the_disc_of_these_tests_is_one_tile() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.engines.background.background_specs import U2NETP
 from pipeline.errors import InvalidInput
 from pipeline.flow import manifest as manifest_module
 from pipeline.flow.manifest import (
@@ -26,7 +27,7 @@ from pipeline.flow.manifest import (
     environment,
     is_identical,
 )
-from pipeline.weights.single_files import U2NETP
+from pipeline.weights.catalogue import Carried, Catalogue
 
 GENERATED = Step(
     StepKind.GENERATE,
@@ -182,7 +183,7 @@ def test_the_environment_knows_versions_weights_sources_and_the_machine(tmp_path
     assert found == json.loads(json.dumps(found))
     assert found["product"] != "unknown"
     assert {"torch", "numpy", "scipy", "opencv-python-headless", "pillow"} <= set(found["packages"])
-    assert found["weights"]["u2netp"] == f"sha256:{U2NETP.sha256}"
+    assert found["weights"]["u2netp"] == f"sha256:{U2NETP.files[0].sha256}"
     for digest in found["sources"].values():
         assert re.fullmatch("sha256:[0-9a-f]{64}", digest)
         assert digest != content_hash(b""), "there are sources"
@@ -191,13 +192,13 @@ def test_the_environment_knows_versions_weights_sources_and_the_machine(tmp_path
 
 
 def test_what_is_not_there_is_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    nowhere = replace(U2NETP, wheel_module=None, wheel_resource=None)
-    monkeypatch.setattr(manifest_module, "WEIGHTS", {"u2netp": nowhere})
-    monkeypatch.setattr(manifest_module, "_PACKAGES", ("numpy", "no-such-package"))
+    nowhere = replace(U2NETP, source=Carried("Ask."))
+    monkeypatch.setattr(manifest_module, "weights_catalogue", lambda: Catalogue((nowhere,)))
+    monkeypatch.setattr(manifest_module, "_packages", lambda: ("numpy", "no-such-package"))
     found = environment(tmp_path)
     assert found["weights"] == {}
     assert set(found["packages"]) == {"numpy"}
-    (tmp_path / nowhere.file_name).write_bytes(b"damaged")
+    (tmp_path / nowhere.files[0].path).write_bytes(b"damaged")
     assert environment(tmp_path)["weights"] == {}, "no engine would take it"
 
 

@@ -6,9 +6,7 @@ import hashlib
 import json
 import shutil
 import socket
-import sys
 import threading
-import types
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,43 +16,47 @@ import pytest
 import torch
 
 from pipeline.control import Control, Progress
+from pipeline.engines.registry import weights_catalogue
 from pipeline.errors import Cancelled, Conflict, InvalidOption, Unavailable
-from pipeline.weights import catalogue as bundles
 from pipeline.weights import fetch as fetch_module
-from pipeline.weights.catalogue import Bundle, BundleFile
-from pipeline.weights.fetch import convert, fetch
-from pipeline.weights.folders import (
-    LOCK_NAME,
-    WORK_NAME,
-    Condition,
-    condition_of,
-    find_bundle,
-    read_lock,
-)
+from pipeline.weights.catalogue import Hub as HubSource
+from pipeline.weights.catalogue import WeightFile, Weights
+from pipeline.weights.fetch import WORK_NAME, convert, fetch
+from pipeline.weights.folders import Condition, find, state_of
+from pipeline.weights.locks import LOCK_NAME, read_lock
 from tests.hub import COMMIT, FILES, NEWEST, REPO, Hub, running_hub
 
 BIG = FILES["model.safetensors"]
-TINY = Bundle(
+TINY = Weights(
     name="tiny",
-    folder="tiny-folder",
-    repo=REPO,
-    revision=COMMIT,
-    files=tuple(BundleFile(path) for path in FILES),
+    files=tuple(WeightFile(path) for path in FILES),
     licence="MIT",
-    commercial=True,
     size_bytes=sum(map(len, FILES.values())),
     purpose="Tests.",
+    source=HubSource(REPO, COMMIT),
     engine="tests",
 )
 CHECKPOINT = b"a pickle" * 100
+#: How the converter was called.
+CALLS: list[dict[str, Any]] = []
+
+
+def convert_checkpoint(source: Path, folder: Path, **options: Any) -> None:
+    CALLS.append(options)
+    if source.read_bytes() == b"no pickle":
+        raise Unavailable("not a checkpoint")
+    (folder / "unet").mkdir(parents=True)
+    (folder / "unet" / "weights.safetensors").write_bytes(source.read_bytes()[::-1])
+    (folder / "config.json").write_bytes(b"{}")
+
+
 CONVERTED = replace(
     TINY,
     name="made",
-    folder="made",
-    files=(BundleFile("ckpt/net.ckpt", hashlib.sha256(CHECKPOINT).hexdigest()),),
-    converted=True,
-    space=True,
-    by_hand="Ask its authors.",
+    files=(WeightFile("ckpt/net.ckpt", hashlib.sha256(CHECKPOINT).hexdigest()),),
+    source=HubSource(
+        REPO, COMMIT, space=True, convert=convert_checkpoint, by_hand="Ask its authors."
+    ),
 )
 
 Fetch = Callable[..., Path]
@@ -68,12 +70,10 @@ def hub() -> Iterator[Hub]:
 
 @pytest.fixture(autouse=True)
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bundles of this file are known by name; nobody connects to another machine."""
+    """Nobody connects to another machine."""
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10_000)
-    for bundle in (TINY, CONVERTED):
-        monkeypatch.setitem(bundles.BUNDLES, bundle.name, bundle)
     connect = socket.socket.connect
 
     def only_here(self: socket.socket, address: Any) -> None:
@@ -85,7 +85,7 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def get(hub: Hub, tmp_path: Path) -> Fetch:
-    def call(bundle: Bundle = TINY, **options: Any) -> Path:
+    def call(bundle: Weights = TINY, **options: Any) -> Path:
         return fetch(bundle, tmp_path, endpoint=hub.endpoint, **options)
 
     return call
@@ -99,9 +99,9 @@ def content_of(folder: Path) -> dict[str, bytes]:
 def test_a_fetch_brings_every_file_and_then_the_lock(get: Fetch, hub: Hub, tmp_path: Path) -> None:
     reports: list[Progress] = []
     folder = get(control=Control(report_to=reports.append))
-    assert folder == tmp_path / "tiny-folder"
+    assert folder == tmp_path / "tiny"
     assert content_of(folder) == FILES
-    assert find_bundle("tiny", tmp_path) == folder
+    assert find(TINY, tmp_path) == folder
     lock = read_lock(folder)
     assert lock is not None
     assert (lock.origin, lock.repo, lock.revision, lock.licence) == (
@@ -133,18 +133,18 @@ def test_the_pinned_revision_is_taken_and_another_one_where_it_is_asked_for(
     assert (folder / "config.json").read_bytes() == FILES["config.json"]
     get(revision="main")
     assert (folder / "config.json").read_bytes() == b"{}"
-    state = condition_of(TINY, tmp_path)
+    state = state_of(TINY, tmp_path)
     assert state.condition is Condition.OTHER_REVISION
     assert NEWEST in state.fault
-    assert find_bundle("tiny", tmp_path) == folder
+    assert find(TINY, tmp_path) == folder
     get()
-    assert condition_of(TINY, tmp_path).condition is Condition.READY
+    assert state_of(TINY, tmp_path).condition is Condition.READY
 
 
 def test_a_bundle_without_a_pin_keeps_the_commit_it_was_first_fetched_at(
     get: Fetch, hub: Hub, tmp_path: Path
 ) -> None:
-    loose = replace(TINY, revision=None)
+    loose = replace(TINY, source=HubSource(REPO, None))
     folder = get(loose)
     first = read_lock(folder)
     assert first is not None
@@ -163,11 +163,11 @@ def test_a_transfer_that_breaks_off_goes_on_there(get: Fetch, hub: Hub, tmp_path
     hub.cut_after = 60_000
     with pytest.raises(Unavailable, match=r"could not be reached.*weights fetch tiny"):
         get()
-    folder = tmp_path / "tiny-folder"
+    folder = tmp_path / "tiny"
     assert not (folder / LOCK_NAME).exists()
-    assert condition_of(TINY, tmp_path).condition is Condition.MISSING
+    assert state_of(TINY, tmp_path).condition is Condition.MISSING
     with pytest.raises(Unavailable):
-        find_bundle("tiny", tmp_path)
+        find(TINY, tmp_path)
     hub.cut_after = None
     hub.asked.clear()
     get()
@@ -189,8 +189,8 @@ def test_wrong_bytes_are_thrown_away(get: Fetch, hub: Hub, tmp_path: Path, path:
     hub.altered.add(path)
     with pytest.raises(Unavailable, match=f"{path} of {REPO} arrived with another content"):
         get()
-    assert condition_of(TINY, tmp_path).condition is Condition.MISSING
-    assert not (tmp_path / "tiny-folder" / path).exists()
+    assert state_of(TINY, tmp_path).condition is Condition.MISSING
+    assert not (tmp_path / "tiny" / path).exists()
     hub.altered.clear()
     assert content_of(get()) == FILES
 
@@ -198,7 +198,7 @@ def test_wrong_bytes_are_thrown_away(get: Fetch, hub: Hub, tmp_path: Path, path:
 def test_a_hub_that_offers_another_file_than_the_known_one_is_refused(
     get: Fetch, hub: Hub, tmp_path: Path
 ) -> None:
-    strict = replace(TINY, files=(BundleFile("model.safetensors", "0" * 64),))
+    strict = replace(TINY, files=(WeightFile("model.safetensors", "0" * 64),))
     with pytest.raises(Unavailable, match=r"offers another model\.safetensors"):
         get(strict)
     assert not hub.asked
@@ -208,9 +208,9 @@ def test_a_hub_that_offers_another_file_than_the_known_one_is_refused(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"repo": "someone/else"}, "no public repository someone/else"),
-        ({"revision": "f" * 40}, "has no revision f"),
-        ({"files": (BundleFile("other.bin"),)}, r"does not describe a file other\.bin"),
+        ({"source": HubSource("someone/else", COMMIT)}, "no public repository someone/else"),
+        ({"source": HubSource(REPO, "f" * 40)}, "has no revision f"),
+        ({"files": (WeightFile("other.bin"),)}, r"does not describe a file other\.bin"),
     ],
 )
 def test_what_the_hub_does_not_have_is_named(get: Fetch, change: Any, said: str) -> None:
@@ -273,8 +273,8 @@ def test_a_stop_keeps_what_has_arrived(get: Fetch, hub: Hub, tmp_path: Path) -> 
 
     with pytest.raises(Cancelled):
         get(control=Control(stop, at_some_point))
-    assert condition_of(TINY, tmp_path).condition is Condition.MISSING
-    assert list((tmp_path / "tiny-folder" / WORK_NAME).iterdir())
+    assert state_of(TINY, tmp_path).condition is Condition.MISSING
+    assert list((tmp_path / "tiny" / WORK_NAME).iterdir())
     assert content_of(get()) == FILES
 
 
@@ -292,8 +292,8 @@ def test_repair_brings_only_what_has_changed(get: Fetch, hub: Hub) -> None:
 def test_files_that_lie_there_without_a_lock_are_not_fetched_again(
     get: Fetch, hub: Hub, tmp_path: Path
 ) -> None:
-    (tmp_path / "tiny-folder").mkdir()
-    (tmp_path / "tiny-folder" / "model.safetensors").write_bytes(BIG)
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "model.safetensors").write_bytes(BIG)
     get()
     assert "model.safetensors" not in hub.paths_asked
     assert len(hub.asked) == len(FILES) - 1
@@ -301,7 +301,7 @@ def test_files_that_lie_there_without_a_lock_are_not_fetched_again(
 
 def test_two_fetches_into_one_folder_do_not_meet(get: Fetch, tmp_path: Path) -> None:
     with (
-        fetch_module._alone(tmp_path / "tiny-folder"),
+        fetch_module._alone(tmp_path / "tiny"),
         pytest.raises(Conflict, match="Another process"),
     ):
         get()
@@ -314,22 +314,10 @@ def test_a_model_directory_that_cannot_be_written_is_a_sentence(hub: Hub, tmp_pa
 
 
 @pytest.fixture
-def converter(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Takes the place of the real one and writes down how it was called."""
-    calls: list[dict[str, Any]] = []
-
-    def convert_checkpoint(source: Path, folder: Path, **options: Any) -> None:
-        calls.append(options)
-        if source.read_bytes() == b"no pickle":
-            raise Unavailable("not a checkpoint")
-        (folder / "unet").mkdir(parents=True)
-        (folder / "unet" / "weights.safetensors").write_bytes(source.read_bytes()[::-1])
-        (folder / "config.json").write_bytes(b"{}")
-
-    module = types.ModuleType("pipeline.engines.views.syncdreamer.checkpoint")
-    module.convert_checkpoint = convert_checkpoint  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    return calls
+def converter() -> list[dict[str, Any]]:
+    """Calls of the converter, from now on."""
+    CALLS.clear()
+    return CALLS
 
 
 def test_a_checkpoint_of_a_space_is_fetched_and_converted(
@@ -349,7 +337,7 @@ def test_a_checkpoint_of_a_space_is_fetched_and_converted(
         "net.ckpt": {"bytes": len(CHECKPOINT), "sha256": CONVERTED.files[0].sha256}
     }
     assert converter[0]["dtype"] is torch.float16
-    assert find_bundle("made", tmp_path) == folder
+    assert find(CONVERTED, tmp_path) == folder
     assert get(CONVERTED) == folder
     assert get(CONVERTED, repair=True) == folder
     assert (len(converter), len(hub.asked)) == (1, 1), "what is unchanged is not made again"
@@ -367,13 +355,13 @@ def test_a_checkpoint_at_hand_is_converted_without_the_hub(
 ) -> None:
     source = tmp_path / "downloaded.ckpt"
     source.write_bytes(CHECKPOINT)
-    folder = convert("made", source, tmp_path / "models")
+    folder = convert(CONVERTED, source, tmp_path / "models")
     assert "dtype" not in converter[0]
     lock = read_lock(folder)
     assert lock is not None
     assert list(lock.source) == ["downloaded.ckpt"]
     assert source.read_bytes() == CHECKPOINT
-    assert find_bundle("made", tmp_path / "models") == folder
+    assert find(CONVERTED, tmp_path / "models") == folder
 
 
 def test_another_checkpoint_is_converted_only_where_it_is_trusted(
@@ -382,10 +370,10 @@ def test_another_checkpoint_is_converted_only_where_it_is_trusted(
     source = tmp_path / "own.ckpt"
     source.write_bytes(b"own training")
     with pytest.raises(Unavailable, match=r"not the released checkpoint.*--trust"):
-        convert("made", source, tmp_path)
+        convert(CONVERTED, source, tmp_path)
     assert not converter
-    convert("made", source, tmp_path, trust=True)
-    assert find_bundle("made", tmp_path)
+    convert(CONVERTED, source, tmp_path, trust=True)
+    assert find(CONVERTED, tmp_path)
 
 
 def test_a_conversion_that_fails_leaves_no_lock(
@@ -393,27 +381,26 @@ def test_a_conversion_that_fails_leaves_no_lock(
 ) -> None:
     source = tmp_path / "own.ckpt"
     source.write_bytes(CHECKPOINT)
-    convert("made", source, tmp_path)
+    convert(CONVERTED, source, tmp_path)
     source.write_bytes(b"no pickle")
     with pytest.raises(Unavailable, match="not a checkpoint"):
-        convert("made", source, tmp_path, trust=True)
-    assert condition_of(CONVERTED, tmp_path).condition is Condition.MISSING
+        convert(CONVERTED, source, tmp_path, trust=True)
+    assert state_of(CONVERTED, tmp_path).condition is Condition.MISSING
 
 
 def test_what_cannot_be_converted_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidOption, match="is not converted"):
-        convert("tiny", tmp_path / "x", tmp_path)
+        convert(TINY, tmp_path / "x", tmp_path)
     with pytest.raises(Unavailable, match=r"There is no file .*Ask its authors"):
-        convert("made", tmp_path / "x", tmp_path)
+        convert(CONVERTED, tmp_path / "x", tmp_path)
     with pytest.raises(InvalidOption, match="precision must be"):
-        convert("made", tmp_path / "x", tmp_path, precision="int4")
-    with pytest.raises(InvalidOption, match="no weights 'other'"):
-        convert("other", tmp_path / "x", tmp_path)
+        convert(CONVERTED, tmp_path / "x", tmp_path, precision="int4")
 
 
 def test_the_real_converter_is_called_as_it_wants_to_be(tmp_path: Path) -> None:
+    syncdreamer = weights_catalogue().bundle("syncdreamer")
     source = tmp_path / "own.ckpt"
     torch.save({"state_dict": {"betas": torch.zeros(3)}}, source)
     with pytest.raises(Unavailable, match="not the SyncDreamer checkpoint"):
-        convert("syncdreamer", source, tmp_path, precision="fp16", trust=True)
-    assert condition_of(bundles.BUNDLES["syncdreamer"], tmp_path).condition is Condition.MISSING
+        convert(syncdreamer, source, tmp_path, precision="fp16", trust=True)
+    assert state_of(syncdreamer, tmp_path).condition is Condition.MISSING

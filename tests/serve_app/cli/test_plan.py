@@ -8,7 +8,6 @@ from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import DeploymentSchema
 from typer.testing import CliRunner
 
-from pipeline.engines.demands import DEMANDS
 from pipeline.engines.registry import PRESETS
 from pipeline.errors import InvalidInput, InvalidOption
 from pipeline.ports import PortName
@@ -29,7 +28,7 @@ def test_every_host_has_the_memory_it_needs_and_no_card_is_lent_twice(gpus, memo
     plan = make_plan(gpus, memory_gib, times=times)
     assert [p.host for p in plan.placements] == [*HOSTS]
     for placement in plan.placements:
-        assert placement.share * memory_gib >= DEMANDS[placement.engine].total
+        assert placement.share * memory_gib >= placement.demand.total
     assert load(plan) <= gpus + 1e-9
     # Whole cards are used: no more than a card is left over.
     assert load(plan) > gpus - 1

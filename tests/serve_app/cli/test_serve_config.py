@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from pipeline.engines.registry import ON_DEVICE, PRESETS
+from pipeline.engines.registry import PRESETS, spec_of
 from pipeline.ports import PortName
 from serve_app.builder import build
 from serve_app.cli.check_config import config_faults, read_config
@@ -140,7 +140,7 @@ def test_gpu_files_name_the_gpu_engines_and_insist_on_a_gpu():
             assert args.engines == PRESETS["gpu"]
             assert args.device == "cuda"
         else:
-            assert not set(args.engines.values()) & ON_DEVICE
+            assert not any(spec_of(*chosen).on_device for chosen in args.engines.items())
 
 
 # -- what is wrong is said -----------------------------------------------------------------------

@@ -87,4 +87,4 @@ def test_a_gpu_that_is_not_there_is_told(no_driver):
 def test_options_of_engines_are_read_as_json(monkeypatch):
     monkeypatch.setenv("ENGINE_OPTIONS", '{"enhancer": {"grid": false}}')
     choice = environment(engines="gpu").engine_choice()
-    assert choice.options_of(PortName.ENHANCER) == {"grid": False}
+    assert choice.options[PortName.ENHANCER] == {"grid": False}

@@ -17,46 +17,53 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from pipeline.weights import catalogue as bundles
-from pipeline.weights.catalogue import (
-    BUNDLES,
-    Bundle,
-    BundleFile,
-)
-from pipeline.weights.folders import LOCK_NAME
-from pipeline.weights.single_files import WEIGHTS, Weight
+from pipeline.engines import registry
+from pipeline.engines.engine_spec import EngineSpec
+from pipeline.engines.registry import weights_catalogue
+from pipeline.ports import PortName
+from pipeline.weights.catalogue import Carried, Hub, WeightFile, Weights
+from pipeline.weights.locks import LOCK_NAME
 from serve_app.cli import weights_command as weights_cli
 from serve_app.cli.main import app
 from serve_app.cli.weights_command import DAMAGED_EXIT_CODE
-from tests.hub import COMMIT, FILES, REPO, Hub, running_hub
+from tests.hub import COMMIT, FILES, REPO, running_hub
+from tests.hub import Hub as Server
 
 RUNNER = CliRunner()
 
-TINY = Bundle(
+TINY = Weights(
     name="tiny",
-    folder="tiny",
-    repo=REPO,
-    revision=COMMIT,
-    files=tuple(BundleFile(path) for path in FILES),
+    files=tuple(WeightFile(path) for path in FILES),
     licence="CC-BY-NC-4.0",
     commercial=False,
     size_bytes=sum(map(len, FILES.values())),
     purpose="Tests.",
+    source=Hub(REPO, COMMIT),
     engine="tests",
     needed=False,
 )
+CONTENT = b"seen"
+MINE = Weights(
+    name="mine",
+    files=(WeightFile("mine.onnx", hashlib.sha256(CONTENT).hexdigest()),),
+    licence="MIT",
+    size_bytes=len(CONTENT),
+    purpose="Tests.",
+    source=Carried("Run `pip install mine`."),
+)
+SPEC = EngineSpec(PortName.VIEWS, "tests", lambda _setup: None, weights=(MINE, TINY))
 
 
 @pytest.fixture(autouse=True)
 def known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """`tiny` is known by name; no `.env` and no MODEL_DIR of the machine."""
-    monkeypatch.setitem(bundles.BUNDLES, "tiny", TINY)
+    """An engine with weights of this file is registered; no `.env`, no MODEL_DIR of the machine."""
+    monkeypatch.setattr(registry, "ENGINE_PATHS", (*registry.ENGINE_PATHS, f"{__name__}:SPEC"))
     monkeypatch.delenv("MODEL_DIR", raising=False)
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
-def hub() -> Iterator[Hub]:
+def hub() -> Iterator[Server]:
     with running_hub() as hub:
         yield hub
 
@@ -69,7 +76,7 @@ def run(*arguments: object) -> tuple[int, str]:
     return result.exit_code, " ".join(result.output.split())
 
 
-def fetch(hub: Hub, *arguments: object) -> tuple[int, str]:
+def fetch(hub: Server, *arguments: object) -> tuple[int, str]:
     return run("fetch", "tiny", "--endpoint", hub.endpoint, "--allow", "tiny", *arguments)
 
 
@@ -77,7 +84,7 @@ def test_the_list_for_programs_has_every_file_and_bundle(tmp_path: Path) -> None
     result = RUNNER.invoke(app, ["weights", "list", "--json", "--model-dir", str(tmp_path)])
     assert result.exit_code == 0
     rows = {row["name"]: row for row in json.loads(result.output)}
-    assert set(rows) == set(WEIGHTS) | set(bundles.BUNDLES)
+    assert list(rows) == [weights.name for weights in weights_catalogue().weights]
     assert rows["sdxl-base"]["state"] == "missing"
     assert rows["sdxl-base"]["where"] is None
     assert rows["sdxl-base"]["revision"]
@@ -101,14 +108,14 @@ def test_the_list_for_people_fits_a_narrow_terminal(
     result = RUNNER.invoke(app, ["weights", "list", "--model-dir", str(tmp_path)])
     assert result.exit_code == 0
     lines = result.output.splitlines()
-    for bundle in BUNDLES.values():
+    for bundle in weights_catalogue().bundles.values():
         (line,) = (line for line in lines if line.split()[:1] == [bundle.name])
         assert bundle.licence in line
         assert ("*" in line) is not bundle.commercial
     assert "* forbids commercial use" in result.output
 
 
-def test_fetch_list_verify(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fetch_list_verify(hub: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODEL_DIR", str(tmp_path / "models"))
     monkeypatch.setenv("COLUMNS", "250")
     code, said = fetch(hub)
@@ -132,7 +139,7 @@ def test_fetch_list_verify(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "damaged" in run("list")[1]
 
 
-def test_a_revision_and_another_directory_are_asked_for(hub: Hub, tmp_path: Path) -> None:
+def test_a_revision_and_another_directory_are_asked_for(hub: Server, tmp_path: Path) -> None:
     code, said = fetch(hub, "--revision", "main", "--model-dir", tmp_path / "m")
     assert code == 0, said
     lock = json.loads((tmp_path / "m" / "tiny" / LOCK_NAME).read_text())
@@ -142,7 +149,7 @@ def test_a_revision_and_another_directory_are_asked_for(hub: Hub, tmp_path: Path
     assert "--revision goes with one name" in said
 
 
-def test_a_licence_without_commercial_use_has_to_be_allowed(hub: Hub, tmp_path: Path) -> None:
+def test_a_licence_without_commercial_use_has_to_be_allowed(hub: Server, tmp_path: Path) -> None:
     code, said = run("fetch", "tiny", "--endpoint", hub.endpoint, "--model-dir", tmp_path)
     assert code == 1
     assert "invalid_option" in said
@@ -150,7 +157,7 @@ def test_a_licence_without_commercial_use_has_to_be_allowed(hub: Hub, tmp_path: 
     assert hub.listings == 0
 
 
-def test_offline_is_a_sentence(hub: Hub, tmp_path: Path) -> None:
+def test_offline_is_a_sentence(hub: Server, tmp_path: Path) -> None:
     code, said = fetch(hub, "--offline", "--model-dir", tmp_path)
     assert code == 1
     assert "unavailable" in said
@@ -158,7 +165,7 @@ def test_offline_is_a_sentence(hub: Hub, tmp_path: Path) -> None:
     assert hub.listings == 0
 
 
-def test_without_a_model_directory_the_setting_is_named(hub: Hub) -> None:
+def test_without_a_model_directory_the_setting_is_named(hub: Server) -> None:
     for arguments in (["verify"], ["adopt", "tiny"], ["fetch", "tiny"]):
         code, said = run(*arguments)
         assert code == 2
@@ -178,24 +185,11 @@ def test_a_name_or_engine_that_does_not_exist_is_named(tmp_path: Path) -> None:
     assert "--engines gpu" in said
 
 
-def test_files_that_packages_carry_are_shown_or_the_package_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    content = b"seen"
-    mine = Weight(
-        name="mine",
-        file_name="mine.onnx",
-        licence="MIT",
-        sha256=hashlib.sha256(content).hexdigest(),
-        size_bytes=len(content),
-        purpose="Tests.",
-        source="Run `pip install mine`.",
-    )
-    monkeypatch.setitem(WEIGHTS, "mine", mine)
+def test_files_that_packages_carry_are_shown_or_the_package_is(tmp_path: Path) -> None:
     code, said = run("fetch", "mine", "--model-dir", tmp_path)
     assert code == 1
     assert "pip install mine" in said
-    (tmp_path / "mine.onnx").write_bytes(content)
+    (tmp_path / "mine.onnx").write_bytes(CONTENT)
     code, said = run("fetch", "mine", "--model-dir", tmp_path)
     assert code == 0
     assert str(tmp_path / "mine.onnx") in said
@@ -247,15 +241,14 @@ def test_a_checkpoint_is_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_what_has_arrived(hub: Hub, tmp_path: Path) -> None:
+def test_ctrl_c_keeps_what_has_arrived(hub: Server, tmp_path: Path) -> None:
     hub.commits[COMMIT]["model.safetensors"] = bytes(30_000_000)
     hub.slow_after = 12_000_000
     # A shell may have told this process, and so its children, to ignore the signal.
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "from pipeline.weights.catalogue import BUNDLES;"
-        "from tests.serve_app.cli.test_weights_cli import TINY;"
-        "from serve_app.cli.main import app; BUNDLES['tiny'] = TINY; app()"
+        "from pipeline.engines import registry; from serve_app.cli.main import app;"
+        "registry.ENGINE_PATHS += ('tests.serve_app.cli.test_weights_cli:SPEC',); app()"
     )
     arguments = ["weights", "fetch", "tiny", "--allow", "tiny", "--endpoint", hub.endpoint]
     process = subprocess.Popen(

@@ -1,0 +1,69 @@
+"""What is known of the engines that make the views of the rig; it imports none of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.engines.engine_spec import Demand, EngineSpec, Setup
+from pipeline.ports import PortName, ViewEngine
+from pipeline.weights.catalogue import Hub, WeightFile, Weights
+from pipeline.weights.folders import find
+
+__all__ = ["RELIEF", "SYNCDREAMER"]
+
+
+def _relief(_setup: Setup) -> ViewEngine:
+    from pipeline.engines.views.relief.relief_views import Relief
+
+    return Relief()
+
+
+def _syncdreamer(setup: Setup) -> ViewEngine:
+    from pipeline.engines.views.syncdreamer.syncdreamer_views import SyncDreamerViews
+
+    folder = find(_SYNCDREAMER_WEIGHTS, setup.model_dir)
+    return setup.with_options(SyncDreamerViews.load, folder, setup.device)
+
+
+def _convert(source: Path, folder: Path, **options: Any) -> None:
+    from pipeline.engines.views.syncdreamer.checkpoint import convert_checkpoint
+
+    convert_checkpoint(source, folder, **options)
+
+
+_SYNCDREAMER_WEIGHTS = Weights(
+    name="syncdreamer",
+    files=(
+        WeightFile(
+            "ckpt/syncdreamer-pretrain.ckpt",
+            "5ebb31334d9e4002b2590dd805e25238beaf95fa082f6e39a132344624448dcb",
+        ),
+    ),
+    licence="MIT",
+    size_bytes=5_570_034_171,
+    purpose="Sixteen views of the object from one photo.",
+    source=Hub(
+        "liuyuan-pal/SyncDreamer",
+        "979cb09b52ec88d0a57994b4c7867e40d10492ca",
+        space=True,
+        convert=_convert,
+        by_hand=(
+            "The README of github.com/liuyuan-pal/SyncDreamer says where its authors keep "
+            "syncdreamer-pretrain.ckpt."
+        ),
+    ),
+    engine="syncdreamer",
+)
+
+RELIEF = EngineSpec(PortName.VIEWS, "relief", _relief, presets=("embedded",), native=True)
+SYNCDREAMER = EngineSpec(
+    PortName.VIEWS,
+    "syncdreamer",
+    _syncdreamer,
+    presets=("gpu",),
+    demand=Demand(weights=2.52, working=3.6),
+    options=("views_at_once", "channels_last", "compile"),
+    weights=(_SYNCDREAMER_WEIGHTS,),
+    packages=("diffusers", "safetensors", "transformers"),
+)
