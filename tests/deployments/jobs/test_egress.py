@@ -5,6 +5,7 @@ import socket
 
 import pytest
 
+from deployments.jobs.egress import Egress
 from deployments.jobs.outbox import WebhookRules
 from pipeline.errors import InvalidOption, Unavailable
 from tests.deployments.jobs.receiver import LOOPBACK, PUBLIC, SECRET, deliver, receiving, resolver
@@ -187,3 +188,10 @@ def test_allowed_networks_are_reached_also_with_http(url, allowed):
     else:
         with pytest.raises(InvalidOption):
             LOOPBACK.egress.check_url(url)
+
+
+def test_messages_name_the_option_that_they_are_about():
+    with pytest.raises(InvalidOption, match=r"^photo_url must not name this machine\.$"):
+        Egress((), "photo").check_url("https://localhost/")
+    with pytest.raises(InvalidOption, match="Allowed photo networks: "):
+        Egress(("nonsense",), "photo")
