@@ -14,12 +14,14 @@ from bench.table import Row
 from pipeline.control import Control
 from pipeline.geometry.cameras import held_out_cameras, rig_cameras
 from pipeline.splats.render import render_model
-from pipeline.splats.training.densify import DefaultStrategy
-from pipeline.splats.training.fit import fit
-from pipeline.splats.training.fit_plan import FitPlan
-from pipeline.splats.training.initialise import splats_from_views
-from pipeline.splats.training.photometric import PhotometricObjective
-from pipeline.splats.training.targets import Targets
+from pipeline.splats.training import (
+    DefaultStrategy,
+    FitPlan,
+    PhotometricObjective,
+    Targets,
+    fit,
+    splats_from_views,
+)
 from pipeline.types import SplatModel, ViewSet
 from tests.oracles.objects import bumpy_sphere, photograph, torus
 

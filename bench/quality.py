@@ -28,13 +28,15 @@ from pipeline.ports import Ports
 from pipeline.requests import RefineRequest
 from pipeline.splats.render import render_model
 from pipeline.splats.scores import summarise, view_scores
-from pipeline.splats.training.densify import DefaultStrategy
-from pipeline.splats.training.fit import fit
-from pipeline.splats.training.fit_plan import FitPlan
-from pipeline.splats.training.initialise import splats_from_views
-from pipeline.splats.training.photometric import PhotometricObjective
-from pipeline.splats.training.polish import PolishSettings
-from pipeline.splats.training.targets import Targets
+from pipeline.splats.training import (
+    DefaultStrategy,
+    FitPlan,
+    PhotometricObjective,
+    PolishSettings,
+    Targets,
+    fit,
+    splats_from_views,
+)
 from pipeline.types import (
     SH_C0,
     Cameras,

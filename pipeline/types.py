@@ -9,6 +9,7 @@ Cameras: OpenCV (x right, y down, z forward), world-to-camera, pixel centres at 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -68,6 +69,13 @@ class Cameras:
         R, t = self.viewmats[:, :3, :3], self.viewmats[:, :3, 3]
         centres: FloatArray = -np.einsum("vji,vj->vi", R, t)
         return centres
+
+    @classmethod
+    def joined(cls, parts: Sequence[Cameras]) -> Cameras:
+        """All cameras of `parts`, which have one size, one after another."""
+        viewmats = np.concatenate([part.viewmats for part in parts])
+        intrinsics = np.concatenate([part.intrinsics for part in parts])
+        return cls(viewmats, intrinsics, parts[0].width, parts[0].height)
 
     def select(self, indices: list[int]) -> Cameras:
         """The cameras at `indices`, in that order."""

@@ -9,9 +9,9 @@ import numpy as np
 from pipeline.control import Control
 from pipeline.requests import RefineRequest
 from pipeline.splats.render import render_model
-from pipeline.splats.training.fit import CPU, fit
-from pipeline.splats.training.fit_plan import FixedCount
-from pipeline.splats.training.polish import PolishSettings, RefinementObjective, plan_of_round
+from pipeline.splats.training import FixedCount, PolishSettings, RefinementObjective, fit
+from pipeline.splats.training.loop import CPU
+from pipeline.splats.training.polish import plan_of_round
 from pipeline.splats.training.round_targets import RoundTargets, weigh_round
 from pipeline.types import SplatModel
 

@@ -19,13 +19,16 @@ from pipeline.imaging.rounding import to_bytes
 from pipeline.requests import FitRequest, Improvement, References, RefineRequest, Renders
 from pipeline.splats.judge import LpipsLike, judge_model
 from pipeline.splats.render import render_model
-from pipeline.splats.training.densify import DefaultStrategy
-from pipeline.splats.training.fit import fit
-from pipeline.splats.training.fit_plan import FitPlan, Strategy
-from pipeline.splats.training.initialise import splats_from_views
-from pipeline.splats.training.photometric import PhotometricObjective
-from pipeline.splats.training.polish import improve_model
-from pipeline.splats.training.targets import Targets
+from pipeline.splats.training import (
+    DefaultStrategy,
+    FitPlan,
+    PhotometricObjective,
+    Strategy,
+    Targets,
+    fit,
+    improve_model,
+    splats_from_views,
+)
 from pipeline.types import Cameras, DepthMaps, Scores, SplatModel, ViewSet
 
 __all__ = ["CpuSplats", "SplatsOnDevice"]
@@ -67,7 +70,7 @@ class SplatsOnDevice(ABC):
             request.depths.depth[shown], request.depths.confidence[shown], request.depths.engine
         )
         views, depths = _with_auxiliary(
-            replace(request.views.select(shown), auxiliary=request.views.auxiliary), depths
+            request.views.select(shown), depths, request.views.auxiliary
         )
         plan, strategy = self._plan(request)
         initial = splats_from_views(
@@ -85,9 +88,10 @@ class SplatsOnDevice(ABC):
         return with_exact_quats(fitted.model)
 
     def improve(self, request: RefineRequest, control: Control) -> Improvement:
-        """One refinement round; see `pipeline.splats.training.polish.improve_model`.
+        """One refinement round.
 
         Raises:
+            ModelFailed: the round diverged.
             OutOfMemory: the device is too small.
         """
         with self._device.reporting_full_memory("A refinement round"):
@@ -111,7 +115,7 @@ class SplatsOnDevice(ABC):
         )
 
     def evaluate(self, model: SplatModel, references: References) -> Scores:
-        """See `pipeline.splats.judge.judge_model`.
+        """What `judge_model` finds.
 
         Raises:
             OutOfMemory: the device is too small.
@@ -134,34 +138,22 @@ class CpuSplats(SplatsOnDevice):
         return plan, DefaultStrategy()
 
 
-def _joined(views: ViewSet) -> ViewSet:
-    """The views and behind them the auxiliary ones, as one set."""
-    extra = views.auxiliary
-    if extra is None:
-        return views
-    cameras = Cameras(
-        np.concatenate([views.cameras.viewmats, extra.cameras.viewmats]),
-        np.concatenate([views.cameras.intrinsics, extra.cameras.intrinsics]),
-        views.cameras.width,
-        views.cameras.height,
-    )
-    return ViewSet(
-        np.concatenate([views.images, extra.images]),
-        np.concatenate([views.alphas, extra.alphas]),
-        cameras,
-        views.engine,
-    )
-
-
-def _with_auxiliary(views: ViewSet, depths: DepthMaps) -> tuple[ViewSet, DepthMaps]:
-    """The same with the auxiliary views, whose depth the engine that made them knows."""
-    extra = views.auxiliary
+def _with_auxiliary(
+    views: ViewSet, depths: DepthMaps, extra: ViewSet | None
+) -> tuple[ViewSet, DepthMaps]:
+    """The same and behind them auxiliary views, whose depth the engine that made them knows."""
     if extra is None:
         return views, depths
     surface = extra.surface_depth
     depth = np.zeros(extra.alphas.shape, np.float32) if surface is None else surface
     confidence = (depth > 0).astype(np.float32)
-    return _joined(views), DepthMaps(
+    joined = ViewSet(
+        np.concatenate([views.images, extra.images]),
+        np.concatenate([views.alphas, extra.alphas]),
+        Cameras.joined([views.cameras, extra.cameras]),
+        views.engine,
+    )
+    return joined, DepthMaps(
         np.concatenate([depths.depth, depth]),
         np.concatenate([depths.confidence, confidence]),
         depths.engine,

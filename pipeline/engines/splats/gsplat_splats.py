@@ -16,13 +16,16 @@ from pipeline.geometry.cameras import rig_cameras
 from pipeline.requests import FitRequest
 from pipeline.splats.judge import LpipsLike
 from pipeline.splats.render import render_model
-from pipeline.splats.training.densify import DefaultStrategy
-from pipeline.splats.training.fit import take_step
-from pipeline.splats.training.fit_plan import FitPlan, Strategy
-from pipeline.splats.training.mcmc import McmcStrategy
+from pipeline.splats.training import (
+    DefaultStrategy,
+    FitPlan,
+    McmcStrategy,
+    PhotometricObjective,
+    Strategy,
+    Targets,
+)
+from pipeline.splats.training.loop import take_step
 from pipeline.splats.training.optimiser import ALL_VIEWS, Optimiser
-from pipeline.splats.training.photometric import PhotometricObjective
-from pipeline.splats.training.targets import Targets
 from pipeline.types import SplatModel
 
 __all__ = ["STRATEGIES", "GsplatSplats"]

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from pipeline.errors import Unavailable
 from pipeline.splats.rasterize.arguments import Projection, RasterRequest
-from pipeline.splats.rasterize.median_depth import median_depth as median_of_projected
+from pipeline.splats.rasterize.median import median_depth as median_of_projected
 
 __all__ = ["median_depth", "rasterize"]
 

@@ -1,7 +1,7 @@
 """What the training loop is told: a plan, and the two parts it is put together with.
 
 An objective says what is looked at and minimised, a strategy which splats come and go. It does not
-know any of either; the loop is `pipeline.splats.training.fit`.
+know any of either; the loop is `pipeline.splats.training.loop`.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ from pipeline.requests import Improvement, RefineRequest
 from pipeline.splats.rasterize import Projection
 from pipeline.splats.render import Rendering, render_model
 from pipeline.splats.target_weights import TargetWeights
-from pipeline.splats.training.fit import CPU, fit
 from pipeline.splats.training.fit_plan import Batch, FitPlan, FixedCount
+from pipeline.splats.training.loop import CPU, fit
 from pipeline.splats.training.losses import photometric_loss, silhouette_loss
 from pipeline.splats.training.optimiser import REFINEMENT, Optimiser
 from pipeline.splats.training.round_targets import RoundTargets, weigh_round

@@ -59,14 +59,7 @@ class RoundTargets:
         which = list(request.enhanced_views)
         images = np.concatenate([*(part.images for part in parts), request.enhanced])
         alphas = np.concatenate([*(part.alphas for part in parts), views.alphas[which]])
-        cameras = Cameras(
-            np.concatenate([*(p.cameras.viewmats for p in parts), views.cameras.viewmats[which]]),
-            np.concatenate(
-                [*(p.cameras.intrinsics for p in parts), views.cameras.intrinsics[which]]
-            ),
-            views.cameras.width,
-            views.cameras.height,
-        )
+        cameras = Cameras.joined([*(p.cameras for p in parts), views.cameras.select(which)])
         disparity = np.zeros(alphas.shape, np.float32)
         if request.depths is not None:
             depth = request.depths.depth

@@ -19,7 +19,7 @@ from pipeline.requests import FitRequest, References, RefineRequest
 from pipeline.rig import HELD_OUT_VIEWS
 from pipeline.splats.judge import judge_model
 from pipeline.splats.render import render_model
-from pipeline.splats.training.polish import PolishSettings
+from pipeline.splats.training import PolishSettings
 from pipeline.types import Cameras, DepthMaps, SplatModel, UInt8Array, ViewSet
 from tests.oracles.bare_rounds import BareRound
 from tests.oracles.objects import bumpy_sphere, photograph, torus

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from pipeline.splats.training.densify import DefaultStrategy, GradientTracker, densify, prune
+from pipeline.splats.training import DefaultStrategy
+from pipeline.splats.training.densify import GradientTracker, densify, prune
 from pipeline.splats.training.fit_plan import StepResult
 from pipeline.splats.training.optimiser import ONE_VIEW, Optimiser
 from pipeline.types import SplatModel

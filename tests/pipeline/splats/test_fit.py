@@ -14,14 +14,19 @@ from pipeline.control import Control, Progress
 from pipeline.errors import Cancelled, InvalidInput, InvalidOption, ModelFailed
 from pipeline.geometry.cameras import held_out_cameras, orbit_cameras, rig_cameras
 from pipeline.splats.render import render_model
-from pipeline.splats.training.densify import DefaultStrategy
-from pipeline.splats.training.fit import FitResult, fit, take_step
-from pipeline.splats.training.fit_plan import Batch, FitPlan, StepResult
-from pipeline.splats.training.initialise import splats_from_views
-from pipeline.splats.training.mcmc import McmcStrategy
+from pipeline.splats.training import (
+    DefaultStrategy,
+    FitPlan,
+    FitResult,
+    McmcStrategy,
+    PhotometricObjective,
+    Targets,
+    fit,
+    splats_from_views,
+)
+from pipeline.splats.training.fit_plan import Batch, StepResult
+from pipeline.splats.training.loop import take_step
 from pipeline.splats.training.optimiser import ONE_VIEW, Optimiser
-from pipeline.splats.training.photometric import PhotometricObjective
-from pipeline.splats.training.targets import Targets
 from pipeline.types import SplatModel, ViewSet
 from tests.oracles.objects import bumpy_sphere, photograph, torus
 

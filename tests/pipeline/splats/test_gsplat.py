@@ -27,7 +27,7 @@ from pipeline.requests import FitRequest
 from pipeline.splats.rasterize import cpu_backend, gsplat_backend
 from pipeline.splats.rasterize import rasterizer as front
 from pipeline.splats.rasterize.arguments import RasterRequest
-from pipeline.splats.rasterize.median_depth import median_depth as torch_median
+from pipeline.splats.rasterize.median import median_depth as torch_median
 from pipeline.splats.training.losses import _l1_and_ssim, photometric_loss
 from tests.oracles.objects import photograph, torus
 from tests.oracles.scenes import Scene, median_depth, rasterize, scene

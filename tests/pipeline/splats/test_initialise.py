@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from pipeline.control import Control, Progress
 from pipeline.errors import Cancelled, InvalidInput, ModelFailed
 from pipeline.geometry.cameras import rig_cameras
-from pipeline.splats.training.initialise import splats_from_views
+from pipeline.splats.training import splats_from_views
 from pipeline.types import SH_C0, DepthMaps, ViewSet
 from tests.oracles.objects import bumpy_sphere, photograph, torus
 

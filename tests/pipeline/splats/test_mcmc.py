@@ -28,15 +28,21 @@ from pipeline.geometry.rotation import rotate, rotate_back
 from pipeline.requests import FitRequest, References, RefineRequest
 from pipeline.rig import HELD_OUT_VIEWS
 from pipeline.splats.render import render_model
-from pipeline.splats.training import fit as loop
-from pipeline.splats.training import mcmc
-from pipeline.splats.training.fit import FitResult, fit, take_step
-from pipeline.splats.training.fit_plan import Batch, FitPlan, StepResult, Strategy
-from pipeline.splats.training.initialise import splats_from_views
-from pipeline.splats.training.mcmc import McmcStrategy
+from pipeline.splats.training import (
+    FitPlan,
+    FitResult,
+    McmcStrategy,
+    PhotometricObjective,
+    Strategy,
+    Targets,
+    fit,
+    loop,
+    mcmc,
+    splats_from_views,
+)
+from pipeline.splats.training.fit_plan import Batch, StepResult
+from pipeline.splats.training.loop import take_step
 from pipeline.splats.training.optimiser import ALL_VIEWS, ONE_VIEW, Optimiser
-from pipeline.splats.training.photometric import PhotometricObjective
-from pipeline.splats.training.targets import Targets
 from pipeline.types import DepthMaps, SplatModel, ViewSet
 from tests.oracles.objects import bumpy_sphere, photograph, torus
 

@@ -28,20 +28,21 @@ from pipeline.requests import Improvement, RefineRequest
 from pipeline.splats.judge import depth_error
 from pipeline.splats.render import render_model
 from pipeline.splats.scores import psnr
-from pipeline.splats.training import polish
-from pipeline.splats.training.densify import DefaultStrategy
-from pipeline.splats.training.fit import fit
-from pipeline.splats.training.fit_plan import FitPlan, FixedCount
-from pipeline.splats.training.initialise import splats_from_views
-from pipeline.splats.training.photometric import PhotometricObjective
-from pipeline.splats.training.polish import (
+from pipeline.splats.training import (
+    DefaultStrategy,
+    FitPlan,
+    FixedCount,
+    PhotometricObjective,
     PolishSettings,
     RefinementObjective,
+    Targets,
+    fit,
     improve_model,
-    plan_of_round,
+    polish,
+    splats_from_views,
 )
+from pipeline.splats.training.polish import plan_of_round
 from pipeline.splats.training.round_targets import RoundTargets, weigh_round
-from pipeline.splats.training.targets import Targets
 from pipeline.types import Cameras, DepthMaps, FloatArray, SplatModel, UInt8Array, ViewSet
 from tests.oracles.bare_rounds import BareRound
 from tests.oracles.objects import photograph, printed_box, torus
