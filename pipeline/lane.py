@@ -49,14 +49,6 @@ class Lane:
         self._running: _Body | None = None
 
     @property
-    def busy_s(self) -> float:
-        """How long the work in the lane has been running, 0 when idle. Seconds."""
-        running = self._running
-        if running is None or running.started_at is None:
-            return 0.0
-        return time.monotonic() - running.started_at
-
-    @property
     def stuck_s(self) -> float:
         """How long the work in the lane has gone on although it was asked to stop. Seconds."""
         running = self._running

@@ -20,7 +20,6 @@ async def test_two_calls_never_run_at_once():
 
     await asyncio.gather(*(lane.run(work) for _ in range(4)))
     assert peak == 1
-    assert lane.busy_s == 0
 
 
 async def test_a_cancelled_call_stops_at_its_next_step_and_keeps_the_lane_until_then():
@@ -38,7 +37,6 @@ async def test_a_cancelled_call_stops_at_its_next_step_and_keeps_the_lane_until_
 
     task = asyncio.create_task(lane.run(stubborn))
     await asyncio.to_thread(started.wait, 10)
-    assert lane.busy_s > 0
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
