@@ -32,7 +32,6 @@ from pipeline.flow.manifest import (
     Subject,
     compare,
     content_hash,
-    environment,
     is_identical,
 )
 from pipeline.imaging.decoding import decode_png, encode_png
@@ -43,8 +42,7 @@ from serve_app.cli.console import StageBars, stage_bars, summary_table
 from serve_app.cli.run import (
     StepRunner,
     begin_folder,
-    now,
-    photo_record,
+    manifest_of,
     shown_on,
     write_manifest,
 )
@@ -248,12 +246,12 @@ async def _run(
         else:
             await runner.refine(chosen)
     bars.finish()
-    return Manifest(
+    return await manifest_of(
+        journal,
+        upload,
         project_id=expected.project_id,
-        created_at=now(),
-        photo=photo_record(upload, remove_background=wanted),
-        environment=await asyncio.to_thread(environment, built.model_dir),
-        steps=tuple(journal.steps),
+        remove_background=wanted,
+        model_dir=built.model_dir,
     )
 
 

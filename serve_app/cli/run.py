@@ -48,8 +48,7 @@ from serve_app.settings import Environment
 __all__ = [
     "StepRunner",
     "begin_folder",
-    "now",
-    "photo_record",
+    "manifest_of",
     "run_in_process",
     "shown_on",
     "write_manifest",
@@ -88,24 +87,32 @@ def shown_on(bars: StageBars) -> Report:
     return show
 
 
-def now() -> str:
-    """ISO 8601, for manifests."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """As JSON for people: indented."""
     text = json.dumps(manifest.to_json(), indent=2, ensure_ascii=False) + "\n"
     (folder / MANIFEST_FILE).write_text(text, encoding="utf-8")
 
 
-def photo_record(upload: Upload, *, remove_background: bool) -> PhotoRecord:
-    """The photo as a manifest knows it."""
-    return PhotoRecord(
-        file=ORIGINAL_FILE,
-        sha256=content_hash(upload.original_png),
-        processed_sha256=content_hash(upload.processed_png),
-        remove_background=remove_background,
+async def manifest_of(
+    journal: FolderJournal,
+    upload: Upload,
+    *,
+    project_id: str,
+    remove_background: bool,
+    model_dir: Path | None,
+) -> Manifest:
+    """What has been done in a folder so far."""
+    return Manifest(
+        project_id=project_id,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        photo=PhotoRecord(
+            file=ORIGINAL_FILE,
+            sha256=content_hash(upload.original_png),
+            processed_sha256=content_hash(upload.processed_png),
+            remove_background=remove_background,
+        ),
+        environment=await asyncio.to_thread(environment, model_dir),
+        steps=tuple(journal.steps),
     )
 
 
@@ -156,12 +163,12 @@ async def run_in_process(
         if refine_options is not None:
             refined = await steps.refine(refine_options)
             model, outcomes = refined.model, refined.outcomes
-        manifest = Manifest(
+        manifest = await manifest_of(
+            journal,
+            upload,
             project_id=out.resolve().name,
-            created_at=now(),
-            photo=photo_record(upload, remove_background=True),
-            environment=await asyncio.to_thread(environment, choice.model_dir),
-            steps=tuple(journal.steps),
+            remove_background=True,
+            model_dir=choice.model_dir,
         )
         write_manifest(out, manifest)
         bars.enter("export")

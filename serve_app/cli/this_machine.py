@@ -61,20 +61,10 @@ def app_args(env: Environment) -> AppArgs:
         Unavailable: a GPU is asked for and there is none.
         InvalidOption: the engines do not fit on the GPUs; the text says what would.
     """
-    common = {
-        "asset_dir": env.asset_dir,
-        "database_url": env.database_url or None,
-        "supabase_url": env.supabase_url or None,
-        "supabase_key": env.supabase_service_role_key or None,
-        "model_dir": env.model_dir,
-        "public_url": env.public_url or None,
-        "engines": env.engines,
-        "device": env.device,
-        "precision": env.precision or None,
-        "engine_options": env.engine_options,
-        "webhook_secret": env.webhook_secret or None,
-        "project_ttl_s": env.project_ttl_s,
-    }
+    # A name that both have means the same; an empty value leaves the default.
+    shared = Environment.model_fields.keys() & AppArgs.model_fields.keys()
+    given = {name: value for name in shared if (value := getattr(env, name)) not in ("", None)}
+    common = {**given, "supabase_key": env.supabase_service_role_key or None}
     if env.engines == "embedded":
         return AppArgs.model_validate(common)
     gpus = None if env.device == DeviceName.CPU else find_gpus()
