@@ -87,7 +87,8 @@ class GsplatSplats(SplatsOnDevice):
         with self._device.reporting_full_memory("The splat engine"):
             objective = PhotometricObjective(Targets.of(*white, cameras, device))
             batch = next(objective.batches(None, torch.Generator()))
-            take_step(Optimiser(splat, ALL_VIEWS, device=device, fused=True), objective, batch)
+            optimiser = Optimiser(splat, ALL_VIEWS, device=device, fused=True)
+            take_step(optimiser, objective, batch, len(batch))
             render_model(splat, cameras, with_depth=True, device=device)
 
     def _plan(self, request: FitRequest) -> tuple[FitPlan, Strategy]:

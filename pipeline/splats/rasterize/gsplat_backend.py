@@ -11,7 +11,7 @@ alpha). What differs, and what is done about it:
 - It has no median depth: mode D projects, with one channel of zeros for the colours it reads, and
   `median_depth` blends.
 - It takes gradients to `viewmats`: they are detached, as the cameras of the CPU backend are.
-- Its kernels are not launched for no splats: such a picture is made here.
+- Its kernels are not launched for no splats: the CPU backend makes such a picture.
 - It leaves means2d, depths and conics of splats that are not drawn uninitialised where the CPU
   backend writes zeros and depths: read them where radii > 0 only. Gradients of such splats are 0.
 - Its meta has more keys: those are left out.
@@ -21,13 +21,14 @@ alpha). What differs, and what is done about it:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pipeline.errors import Unavailable
+from pipeline.splats.rasterize import cpu_backend
 from pipeline.splats.rasterize.arguments import Projection, RasterRequest
 from pipeline.splats.rasterize.median import median_depth as median_of_projected
 
@@ -88,7 +89,7 @@ def _draw(
 ) -> tuple[Tensor, Tensor, Projection]:
     draw = _rasterization()
     if len(request.means) == 0 or len(request.viewmats) == 0:
-        return _nothing(request, colors, with_depth=render_mode == "RGB+ED")
+        return _nothing(request)
     image, alpha, meta = draw(
         means=request.means,
         quats=request.quats,
@@ -107,31 +108,14 @@ def _draw(
         render_mode=render_mode,
         **options,
     )
-    return (
-        image,
-        alpha,
-        Projection(**{field.name: meta[field.name] for field in fields(Projection)}),
-    )
+    projection = Projection(**{field.name: meta[field.name] for field in fields(Projection)})
+    return image, alpha, projection
 
 
-def _nothing(
-    request: RasterRequest, colors: Tensor, *, with_depth: bool
-) -> tuple[Tensor, Tensor, Projection]:
-    """The picture of no splats: the background; gradients reach empty tensors."""
-    C, N = len(request.viewmats), len(request.means)
-    H, W, new = request.height, request.width, request.means.new_zeros
-    inputs = (request.means, request.quats, request.scales, request.opacities, colors)
-    anchor = sum((value.sum() for value in inputs), new(()))
-    image = new(C, H, W, colors.shape[-1] + with_depth) + anchor
-    if request.backgrounds is not None:
-        missing = image.shape[-1] - request.backgrounds.shape[-1]
-        ground = torch.nn.functional.pad(request.backgrounds, (0, missing))
-        image = image + ground[:, None, None]
-    projection = Projection(
-        radii=new(C, N, 2, dtype=torch.int32),
-        means2d=new(C, N, 2) + anchor,
-        depths=new(C, N),
-        conics=new(C, N, 3),
-        opacities=request.opacities.expand(C, -1),
-    )
-    return image, new(C, H, W, 1) + anchor, projection
+def _nothing(request: RasterRequest) -> tuple[Tensor, Tensor, Projection]:
+    """The CPU backend's picture of no splats: the background; gradients reach empty tensors."""
+    there, values = request.means.device, vars(request).items()
+    tensors: dict[str, Any] = {k: v.cpu() for k, v in values if isinstance(v, Tensor)}
+    image, alpha, projection = cpu_backend.rasterize(replace(request, **tensors))
+    moved = {name: value.to(there) for name, value in vars(projection).items()}
+    return image.to(there), alpha.to(there), Projection(**moved)

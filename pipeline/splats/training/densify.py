@@ -67,29 +67,31 @@ class DefaultStrategy:
         return _Densification(self, splats, plan, random)
 
 
+@dataclass
 class _Densification(Course):
-    def __init__(
-        self, strategy: DefaultStrategy, splats: Optimiser, plan: FitPlan, random: torch.Generator
-    ) -> None:
-        self._strategy, self._splats, self._random = strategy, splats, random
-        self._cap = plan.num_gaussians or len(splats)
-        self._last_growth = strategy.last_growth(plan.iterations)
-        self._tracker = GradientTracker(len(splats), splats.device)
+    strategy: DefaultStrategy
+    splats: Optimiser
+    plan: FitPlan
+    random: torch.Generator
+
+    def __post_init__(self) -> None:
+        self.tracker = GradientTracker(len(self.splats), self.splats.device)
 
     def after_step(self, step: int, result: StepResult, means_rate: float) -> None:
-        strategy, splats = self._strategy, self._splats
-        self._tracker.add(result)
+        strategy, splats = self.strategy, self.splats
+        self.tracker.add(result)
         if not strategy.every or step % strategy.every:
             return
-        if step <= self._last_growth:
-            densify(splats, self._tracker, strategy, cap=self._cap, random=self._random)
+        if step <= strategy.last_growth(self.plan.iterations):
+            cap = self.plan.num_gaussians or len(splats)
+            densify(splats, self.tracker, strategy, cap=cap, random=self.random)
         elif strategy.prunes_late:
             prune(splats)
-        self._tracker = GradientTracker(len(splats), splats.device)
+        self.tracker = GradientTracker(len(splats), splats.device)
 
     def finish(self) -> None:
-        if self._strategy.every:
-            prune(self._splats)
+        if self.strategy.every:
+            prune(self.splats)
 
 
 class GradientTracker:

@@ -92,11 +92,13 @@ class StepResult:
         loss: mean over the views of the step.
         absgrad: float32 [B, N, 2], absolute screen gradients in pixels^-1, summed over pixels.
         radii: int32 [B, N, 2], half boxes in pixels, 0 = not seen.
+        at_once: views that were drawn at once.
     """
 
     loss: float
     absgrad: Tensor
     radii: Tensor
+    at_once: int = 1
 
 
 class Objective(Protocol):

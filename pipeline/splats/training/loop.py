@@ -78,9 +78,11 @@ def fit(
         )
         try:
             if len(batch) == 1:
-                result = take()
-            else:  # what fitted once is where the next step begins
-                result, at_once = _take_in_parts(take, min(at_once, len(batch)), device)
+                result = take(1)
+            else:
+                size, what = min(at_once, len(batch)), "A step of the splat fit"
+                result = retry_with_half_batch(take, size, device, what)
+                at_once = result.at_once  # what fitted once is where the next step begins
         except InvalidInput as error:
             if step == 0:
                 raise
@@ -103,18 +105,18 @@ def take_step(
     splats: Optimiser,
     objective: Objective,
     batch: Batch,
+    at_once: int,
     *,
     scale: float = 1.0,
     means_scale: float = 1.0,
     penalty: Callable[[], Tensor | None] | None = None,
-    at_once: int | None = None,
 ) -> StepResult:
     """One Adam step.
 
     Args:
+        at_once: views drawn at once; gradients of the parts are added.
         scale, means_scale: multiply all learning rates, and that of the means once more.
         penalty: further loss, of the parameters alone; not part of the reported one.
-        at_once: views drawn at once; gradients of the parts are added. None draws all.
 
     Raises:
         InvalidInput: the splats or cameras cannot be drawn.
@@ -124,7 +126,7 @@ def take_step(
     losses, absgrads, radii = [], [], []
     with one_torch_thread():
         splats.forget_gradients()  # of a step that did not fit
-        for part in batch.parts(at_once or len(batch)):
+        for part in batch.parts(at_once):
             loss, projection = objective.loss(splats, part)
             loss = loss * (len(part) / len(batch))
             torch.autograd.backward([loss])
@@ -136,18 +138,8 @@ def take_step(
             torch.autograd.backward([further])
         splats.descend(scale, means_scale)
         objective.descend()
-        return StepResult(torch.stack(losses).sum().item(), torch.cat(absgrads), torch.cat(radii))
-
-
-def _take_in_parts(
-    take: Callable[..., StepResult], at_once: int, device: Device
-) -> tuple[StepResult, int]:
-    """A step with so many views at once, or half as many where the device is full; and how many."""
-
-    def work(size: int) -> tuple[StepResult, int]:
-        return take(at_once=size), size
-
-    return retry_with_half_batch(work, at_once, device, "A step of the splat fit")
+        total = torch.stack(losses).sum().item()
+        return StepResult(total, torch.cat(absgrads), torch.cat(radii), at_once)
 
 
 def _selection(model: SplatModel, count: int, random: torch.Generator) -> SplatModel:

@@ -69,28 +69,31 @@ class McmcStrategy:
         return _Chain(self, splats, plan, random)
 
 
+@dataclass
 class _Chain(Course):
-    def __init__(
-        self, strategy: McmcStrategy, splats: Optimiser, plan: FitPlan, random: torch.Generator
-    ) -> None:
-        self._strategy, self._splats, self._random = strategy, splats, random
-        self._noise = torch.Generator(splats.device).manual_seed(plan.seed)
-        self._cap = plan.num_gaussians or len(splats)
-        self._last_round = strategy.until * plan.iterations
+    strategy: McmcStrategy
+    splats: Optimiser
+    plan: FitPlan
+    random: torch.Generator
+
+    def __post_init__(self) -> None:
+        self.noise = torch.Generator(self.splats.device).manual_seed(self.plan.seed)
 
     def penalty(self) -> Tensor:
-        return penalty(self._splats.params, self._strategy)
+        return penalty(self.splats.params, self.strategy)
 
     def after_step(self, step: int, result: StepResult, means_rate: float) -> None:
-        strategy, splats = self._strategy, self._splats
-        add_noise(splats, strategy, means_rate, self._noise)
-        if strategy.every and step % strategy.every == 0 and step <= self._last_round:
-            relocate(splats, strategy, self._random)
-            grow(splats, strategy, self._cap, self._random)
+        strategy, splats = self.strategy, self.splats
+        add_noise(splats, strategy, means_rate, self.noise)
+        if not strategy.every or step % strategy.every:
+            return
+        if step <= strategy.until * self.plan.iterations:
+            relocate(splats, strategy, self.random)
+            grow(splats, strategy, self.plan.num_gaussians or len(splats), self.random)
 
     def finish(self) -> None:
-        if self._strategy.every:
-            prune(self._splats)
+        if self.strategy.every:
+            prune(self.splats)
 
 
 @lru_cache(maxsize=1)

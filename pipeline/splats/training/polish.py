@@ -226,20 +226,24 @@ def _pixel_weights(masks: FloatArray, pixels: FloatArray, floor: float) -> Tenso
 
 class Exposures:
     """A colour map per target, trained beside the model; their mean over the originals is the
-    identity, or all of them together could drift away with the model's colours."""
+    identity, or all of them together could drift away with the model's colours.
+
+    Attributes:
+        maps: float32 [T, 3, 4], matrix and offset.
+    """
 
     def __init__(
         self, start: FloatArray, originals: int, rate: float, device: torch.device
     ) -> None:
         self._originals = originals
-        self._maps = torch.from_numpy(start.copy()).to(device)
+        self.maps = torch.from_numpy(start.copy()).to(device)
         self._fix_gauge()
-        self._maps.requires_grad_()
-        self._adam = torch.optim.Adam([self._maps], lr=rate)
+        self.maps.requires_grad_()
+        self._adam = torch.optim.Adam([self.maps], lr=rate)
 
     def apply(self, view: int, image: Tensor, alpha: Tensor) -> Tensor:
         """The model's image [1, H, W, 3] on white in the colours of a target; white stays."""
-        matrix, offset = self._maps[view, :, :3], self._maps[view, :, 3]
+        matrix, offset = self.maps[view, :, :3], self.maps[view, :, 3]
         color = image - (1 - alpha)
         return color @ matrix.T + alpha * offset + (1 - alpha)
 
@@ -250,12 +254,8 @@ class Exposures:
             self._fix_gauge()
 
     def _fix_gauge(self) -> None:
-        mean = self._maps[: self._originals].mean(dim=0)
-        self._maps -= mean - torch.eye(3, 4, device=mean.device)
-
-    def values(self) -> FloatArray:
-        values: FloatArray = self._maps.detach().cpu().numpy().copy()
-        return values
+        mean = self.maps[: self._originals].mean(dim=0)
+        self.maps -= mean - torch.eye(3, 4, device=mean.device)
 
 
 def _weighted_loss(image: Tensor, target: Tensor, confidence: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ def fitted(
 
 def step(splats: Optimiser, targets: Targets, view: int) -> StepResult:
     """Towards one view, on white."""
-    return take_step(splats, PhotometricObjective(targets), Batch([view], torch.ones(1, 3)))
+    return take_step(splats, PhotometricObjective(targets), Batch([view], torch.ones(1, 3)), 1)
 
 
 def test_fit_of_known_object_reaches_views_it_never_saw() -> None:

@@ -68,7 +68,7 @@ def targets() -> Targets:
 def step(splats: Optimiser, views: list[int], at_once: int | None = None) -> StepResult:
     """Towards some views, on white."""
     batch = Batch(views, torch.ones(len(views), 3))
-    return take_step(splats, PhotometricObjective(targets()), batch, at_once=at_once)
+    return take_step(splats, PhotometricObjective(targets()), batch, at_once or len(views))
 
 
 def fitted(
