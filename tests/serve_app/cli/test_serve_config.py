@@ -169,7 +169,7 @@ DRIVER = f"{APP}/deployments/Driver"
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "expected"),
     [
         ({"proxy": 1}, "proxy: there is no such key"),
         ({"http_options/prot": 1}, "http_options.prot: there is no such key"),
@@ -214,10 +214,10 @@ DRIVER = f"{APP}/deployments/Driver"
         ({f"{APP}/deployments/Views/ray_actor_options/num_gpus": 0.4}, "1.10 GPUs are lent"),
     ],
 )
-def test_what_is_wrong_is_said(changes, told):
+def test_what_is_wrong_is_said(changes, expected):
     assert config_faults(changed({}), gpus=1, memory_gib=MEMORY_GIB) == []
     faults = config_faults(changed(changes), gpus=1, memory_gib=MEMORY_GIB)
-    assert any(told in fault for fault in faults), faults
+    assert any(expected in fault for fault in faults), faults
 
 
 URL = "http://127.0.0.1:8000/api/v1/queue"
