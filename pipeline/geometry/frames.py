@@ -70,7 +70,12 @@ def unit_rows(
 
 def turn_quats(quats: FloatArray, R: FloatArray) -> FloatArray:
     """Quaternions [N, 4] wxyz of the orientations `R @ rotation(quats)`; norms are kept."""
-    rw, rx, ry, rz = _quat_of(R)
+    # Imported here because processes that only read and serve files import this module.
+    from scipy.spatial.transform import Rotation
+
+    # As Python's numbers, so that float32 stays float32.
+    turn = Rotation.from_matrix(R).as_quat(scalar_first=True, canonical=True)
+    rw, rx, ry, rz = turn.tolist()
     w, x, y, z = quats.T
     turned: FloatArray = np.stack(
         [
@@ -82,29 +87,6 @@ def turn_quats(quats: FloatArray, R: FloatArray) -> FloatArray:
         axis=1,
     ).astype(np.float32)
     return turned
-
-
-def _quat_of(R: FloatArray) -> tuple[float, float, float, float]:
-    """wxyz of a rotation matrix (Shepperd's method: the largest component is found first)."""
-    m = np.asarray(R, np.float64)
-    squares = [
-        1 + m[0, 0] + m[1, 1] + m[2, 2],
-        1 + m[0, 0] - m[1, 1] - m[2, 2],
-        1 - m[0, 0] + m[1, 1] - m[2, 2],
-        1 - m[0, 0] - m[1, 1] + m[2, 2],
-    ]
-    i = int(np.argmax(squares))
-    s = 2 * np.sqrt(squares[i])
-    w_x, w_y, w_z = m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]
-    x_y, x_z, y_z = m[0, 1] + m[1, 0], m[0, 2] + m[2, 0], m[1, 2] + m[2, 1]
-    rows = [
-        (s * s / 4, w_x, w_y, w_z),
-        (w_x, s * s / 4, x_y, x_z),
-        (w_y, x_y, s * s / 4, y_z),
-        (w_z, x_z, y_z, s * s / 4),
-    ]
-    w, x, y, z = (float(v / s) for v in rows[i])
-    return w, x, y, z
 
 
 def _turn_sh(sh: FloatArray, R: FloatArray) -> FloatArray:

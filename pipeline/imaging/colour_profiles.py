@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageOps
 
 from pipeline.errors import InvalidImage
 
@@ -21,17 +21,6 @@ log = logging.getLogger(__name__)
 
 #: Pixels that are converted at a time, so that a conversion costs 4 MB a copy and not 256 MB.
 _STRIP_PIXELS = 1 << 20
-
-#: The EXIF orientation's way back to an upright picture; 1 is upright, other numbers mean nothing.
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
@@ -103,11 +92,12 @@ def opaque_share(image: Image.Image) -> float | None:
 def upright(small: Image.Image, photo: Image.Image) -> Image.Image:
     """`small` turned as the EXIF block of `photo` says."""
     try:
-        turn = _TURNS.get(photo.getexif().get(ExifTags.Base.Orientation, 1))
+        orientation = photo.getexif().get(ExifTags.Base.Orientation, 1)
+        small.getexif()[ExifTags.Base.Orientation] = orientation
+        return ImageOps.exif_transpose(small)
     except Exception as error:  # a damaged EXIF block does not make the pixels worse
         log.info("ignored the orientation of a photo: %s", error)
         return small
-    return small if turn is None else small.transpose(turn)
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:

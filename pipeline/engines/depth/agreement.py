@@ -17,6 +17,7 @@ from pipeline.geometry.projection import NEAREST, pixel_rays, project
 from pipeline.types import Cameras, FloatArray
 
 __all__ = [
+    "LEAST_INVERSE",
     "Cells",
     "Grid",
     "Mask",
@@ -37,7 +38,7 @@ _HUBER = 1.345
 _PARTNER_COSINE, _PARTNERS = np.cos(np.deg2rad(75.0)), 6
 
 #: Inverse depth of 20 world units: nothing that is real is behind it.
-_LEAST_INVERSE = 0.05
+LEAST_INVERSE = 0.05
 #: Step along a ray for derivatives, in inverse depth.
 _STEP = 1e-3
 
@@ -123,7 +124,7 @@ def fit_jointly(
         inverse = scale[:, None, None] * cells.d + shift[:, None, None]
         for view in kept:
             i, mask = number[view], cells.solid[view] & chosen
-            d, q = cells.d[view][mask], np.maximum(inverse[view][mask], _LEAST_INVERSE)
+            d, q = cells.d[view][mask], np.maximum(inverse[view][mask], LEAST_INVERSE)
             residual = q - cells.bound[view][mask]
             weight = _HULL_SHARE * one_sided(residual, spread)
             system.add([2 * i, 2 * i + 1], [d, np.ones_like(d)], weight, residual)
@@ -161,7 +162,7 @@ def straighten(cells: Cells, inverse: Grid, kept: list[int], control: Control) -
         current = inverse + correction
         for view in kept:
             mask = cells.solid[view]
-            q = np.maximum(current[view][mask], _LEAST_INVERSE)
+            q = np.maximum(current[view][mask], LEAST_INVERSE)
             wanted, total = np.zeros_like(q), np.full_like(q, _OWN_SHARE)
             for other, reproject in reprojections(view):
                 residual, slope, hit = _compare(

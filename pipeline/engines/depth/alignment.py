@@ -16,6 +16,7 @@ from scipy.stats import rankdata
 
 from pipeline.control import Control
 from pipeline.engines.depth.agreement import (
+    LEAST_INVERSE,
     Cells,
     Grid,
     Mask,
@@ -63,8 +64,6 @@ _LEAST_AT_HULL = 0.4
 _LEAST_AGREEMENT = 0.1
 #: Objects lie in [-0.5, 0.5]^3; what lies further out than this is a mistake.
 _REACH = 0.55
-#: Inverse depth of 20 world units: nothing that is real is behind it.
-_LEAST_INVERSE = 0.05
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ def align(disparity: FloatArray, views: ViewSet, control: Control) -> AlignedDep
     for view in _without_flaw(flaws):
         inverse = scale[view] * normal[view] + shift[view]
         inverse += _enlarged(correction[view], cells.stride, inverse.shape)
-        z = (1 / np.maximum(inverse, _LEAST_INVERSE)).astype(np.float32)
+        z = (1 / np.maximum(inverse, LEAST_INVERSE)).astype(np.float32)
         known = (views.alphas[view] >= FOREGROUND) & _within_reach(z, views.cameras, view)
         depth[view] = np.where(known, z, 0)
     agreed = agreement(depth, views.cameras, control.part(0.6, 0.8))
@@ -268,7 +267,7 @@ def _flaw_of_fit(cells: Cells, view: int, scale: float, shift: float, *, hull: b
     solid = cells.solid[view]
     inverse, q = scale * cells.d[view][solid] + shift, cells.bound[view][solid]
     if hull:
-        at_hull = 1 / np.maximum(inverse, _LEAST_INVERSE) < 1 / q + _BEHIND
+        at_hull = 1 / np.maximum(inverse, LEAST_INVERSE) < 1 / q + _BEHIND
         if at_hull.mean() < _LEAST_AT_HULL:
             return f"only {at_hull.mean():.0%} of it reaches the hull of the silhouettes"
         inverse, q = inverse[at_hull], q[at_hull]
