@@ -127,14 +127,18 @@ def _step(
             read as what the method is annotated to return.
         function: in `public`.
     """
-    signature, result = inspect.signature(method), get_type_hints(method)["return"]
+    result = get_type_hints(method)["return"]
+    parameters = dict(inspect.signature(method).parameters)
+    del parameters["self"]
+    defaults = {n: p.default for n, p in parameters.items() if p.default is not p.empty}
 
     @wraps(method)
     def step(records: CallRecords, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
-        given = signature.bind(records, *args, **kwargs)
-        given.apply_defaults()
-        _, *arguments = given.arguments.items()
-        return records.ask(function, result, **dict(arguments))
+        # Not `Signature.bind`, which takes as long as to read the answer.
+        arguments = {**defaults, **dict(zip(parameters, args, strict=False)), **kwargs}
+        if arguments.keys() != parameters.keys():
+            raise TypeError(f"{method.__name__} takes {', '.join(parameters)}.")
+        return records.ask(function, result, **arguments)
 
     return step
 
