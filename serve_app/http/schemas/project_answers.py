@@ -14,7 +14,8 @@ from deployments.jobs.commits import IterationRow, ModelRow, PreviewRow
 from deployments.jobs.rows import Bucket, Project, ProjectDetail, ProjectStatus
 from pipeline.rig import VIEW_COUNT
 from serve_app.http.schemas.job_answers import JobAnswer
-from serve_app.http.schemas.result_answers import FormatName, RowAnswer, Url
+from serve_app.http.schemas.request_bodies import FormatName
+from serve_app.http.schemas.result_answers import RowAnswer, Url
 
 __all__ = [
     "DeletionAnswer",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from deployments.jobs.rows import ProjectStatus
 from pipeline.file_types import FORMATS
@@ -21,24 +21,46 @@ from pipeline.options import (
     RefineOptions,
     random_seed,
 )
-from pipeline.rig import VIEW_COUNT
+from pipeline.rig import HELD_OUT_VIEWS, VIEW_COUNT
 
-__all__ = ["ExportQuery", "GenerateBody", "ProjectsQuery", "RefineBody", "ReportQuery"]
+__all__ = [
+    "ExportQuery",
+    "FormatName",
+    "GenerateBody",
+    "ProjectsQuery",
+    "RefineBody",
+    "ReportQuery",
+]
 
-Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT, strict=True)]
-Count = Annotated[int, Field(strict=True)]
+
+def _whole(value: object) -> object:
+    """7.0 is the integer 7 for JSON Schema; 7.5, "7" and true are not."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+#: Stands behind the limits of a field, or JSON Schema would not have them.
+WHOLE = BeforeValidator(_whole)
+
+Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT, strict=True), WHOLE]
+#: No text and no boolean.
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+#: Of an export; what is none is refused by the options, which list those that exist.
+FormatName = Annotated[str, Field(json_schema_extra={"enum": [*FORMATS]})]
 #: Its length here; what it may say is `deployments.jobs.egress`'.
-WebhookUrl = Annotated[str, Field(min_length=1, max_length=2000)]
+WebhookUrl = Annotated[
+    str, Field(min_length=1, max_length=2000, json_schema_extra={"format": "uri"})
+]
+
+#: Those that are kept for the scores are refused by the options, which say so.
+_View = Annotated[
+    int,
+    Field(ge=0, lt=VIEW_COUNT, strict=True, json_schema_extra={"not": {"enum": [*HELD_OUT_VIEWS]}}),
+    WHOLE,
+]
 
 
-class _Body(BaseModel):
-    """A request body: unknown fields are refused, numbers are numbers (not strings)."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class _Query(BaseModel):
-    """Query parameters: unknown ones are refused."""
+class _Asked(BaseModel):
+    """Unknown fields and parameters are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -48,17 +70,17 @@ def _shape(*words: object) -> str:
     return ":".join("-" if word is None else str(word) for word in words)
 
 
-class GenerateBody(_Body):
+class GenerateBody(_Asked):
     """Options of `POST /generate`; all optional."""
 
     preset: Literal["draft", "standard", "high"] = "standard"
     seed: Seed | None = None
-    elevation_deg: Annotated[float, Field(ge=-10, le=40, allow_inf_nan=False)] = 30.0
-    steps: Annotated[Count, Field(ge=1, le=1000)] | None = None
-    guidance_scale: Annotated[float, Field(ge=0, le=20, allow_inf_nan=False)] | None = None
+    elevation_deg: Annotated[Number, Field(ge=-10, le=40)] = 30.0
+    steps: Annotated[int, Field(ge=1, le=1000, strict=True), WHOLE] | None = None
+    guidance_scale: Annotated[Number, Field(ge=0, le=20)] | None = None
     sampler: Literal["ddim", "dpm++"] | None = None
-    num_gaussians: Annotated[Count, Field(ge=500, le=500_000)] | None = None
-    candidates: Annotated[Count, Field(ge=1, le=MAX_CANDIDATES)] = 1
+    num_gaussians: Annotated[int, Field(ge=500, le=500_000, strict=True), WHOLE] | None = None
+    candidates: Annotated[int, Field(ge=1, le=MAX_CANDIDATES, strict=True), WHOLE] = 1
     webhook_url: WebhookUrl | None = None
 
     def options(self) -> GenerateOptions:
@@ -71,19 +93,19 @@ class GenerateBody(_Body):
         return _shape(self.preset, self.num_gaussians, self.candidates, self.steps)
 
 
-class RefineBody(_Body):
+class RefineBody(_Asked):
     """Options of `POST /refine`; all optional."""
 
-    num_iterations: Annotated[Count, Field(ge=1, le=100)] = 3
-    learning_rate: Annotated[float, Field(ge=1e-5, le=1, allow_inf_nan=False)] = 0.01
+    num_iterations: Annotated[int, Field(ge=1, le=100, strict=True), WHOLE] = 3
+    learning_rate: Annotated[Number, Field(ge=1e-5, le=1)] = 0.01
     views_to_refine: (
         Annotated[
-            list[Annotated[Count, Field(ge=0, lt=VIEW_COUNT)]],
-            Field(min_length=1, max_length=VIEW_COUNT),
+            list[_View],
+            Field(min_length=1, max_length=VIEW_COUNT, json_schema_extra={"uniqueItems": True}),
         ]
         | None
     ) = None
-    strength: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.5
+    strength: Annotated[Number, Field(ge=0, le=1)] = 0.5
     prompt: Annotated[str, Field(max_length=1000)] | None = None
     negative_prompt: Annotated[str, Field(max_length=1000)] | None = None
     seed: Seed | None = None
@@ -102,10 +124,10 @@ class RefineBody(_Body):
         return _shape(self.num_iterations, views)
 
 
-class ExportQuery(_Query):
+class ExportQuery(_Asked):
     """Query of `GET /export`; unknown parameters are refused."""
 
-    format: Annotated[str, Field(json_schema_extra={"enum": [*FORMATS]})] = "ply"
+    format: FormatName = "ply"
     optimize: bool = False
     face_limit: Annotated[int, Field(ge=FACE_LIMITS[0], le=FACE_LIMITS[1])] = 10_000
     texture_size: Annotated[int, Field(ge=TEXTURE_SIZES[0], le=TEXTURE_SIZES[1])] = 1024
@@ -120,16 +142,16 @@ class ExportQuery(_Query):
         return _shape(self.format, self.optimize)
 
 
-class ReportQuery(_Query):
+class ReportQuery(_Asked):
     """Query of a project's report; unknown parameters are refused."""
 
     format: Literal["json", "html"] | None = None
     version: Annotated[int, Field(ge=0, lt=2**31)] | None = None
 
 
-class ProjectsQuery(_Query):
+class ProjectsQuery(_Asked):
     """Query of the list of projects; unknown parameters are refused."""
 
     status: ProjectStatus | None = None
-    cursor: Annotated[str, Field(max_length=200)] | None = None
+    cursor: Annotated[str, Field(max_length=200, json_schema_extra={"minLength": 1})] | None = None
     limit: Annotated[int, Field(ge=1, le=100)] = 20

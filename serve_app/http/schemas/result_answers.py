@@ -6,19 +6,19 @@ It knows rows and results of jobs; not how a call comes by them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from deployments.jobs.commits import ExportRow
 from deployments.jobs.rows import Bucket, Job, JobKind, Project
-from pipeline.file_types import FORMATS, media_type
+from pipeline.file_types import media_type
 from pipeline.flow.refine import StopReason
+from serve_app.http.schemas.request_bodies import FormatName
 
 __all__ = [
     "CandidateAnswer",
     "ExportAnswer",
-    "FormatName",
     "GenerateAnswer",
     "MetricAnswer",
     "RefineAnswer",
@@ -31,9 +31,6 @@ __all__ = [
 
 #: Makes the URL of a blob, as the client sees the service.
 Url = Callable[[Bucket, str], str]
-
-#: Of an export; what is none is refused by the options, which list those that exist.
-FormatName = Annotated[str, Field(json_schema_extra={"enum": [*FORMATS]})]
 
 
 class RowAnswer(BaseModel):

@@ -201,6 +201,9 @@ async def test_refine_and_export_before_generate_are_409(service, path):
         ("refine", {"learning_rate": -1}, "learning_rate"),
         ("refine", {"learning_rate": 0}, "learning_rate"),
         ("refine", {"strength": 1.5}, "strength"),
+        ("refine", {"strength": False}, "strength"),
+        ("refine", {"strength": "0.5"}, "strength"),
+        ("generate", {"elevation_deg": "30"}, "elevation_deg"),
         ("refine", {"views_to_refine": [-1]}, "views_to_refine"),
         ("refine", {"views_to_refine": [3, 3]}, "views_to_refine"),
         ("refine", {"steps_per_iteration": 1}, "steps_per_iteration"),
@@ -216,6 +219,14 @@ async def test_a_bad_option_is_422_and_named(service, path, body, field):
     problem = answer.json()
     assert (answer.status_code, problem["code"]) == (422, "invalid_option"), problem
     assert field in problem["detail"]
+
+
+async def test_a_whole_number_may_be_written_with_a_point(service):
+    project_id = await upload(service)
+    body = {"seed": 7.0, "elevation_deg": 20, "num_gaussians": 1e3}
+    answer = await service.http.post(f"{API}/generate/{project_id}", json=body)
+    assert (answer.status_code, answer.json()["seed"]) == (200, 7)
+    assert service.models.fits[0].num_gaussians == 1000
 
 
 async def test_refine_of_a_cancelled_or_failed_generate_is_409(service):
