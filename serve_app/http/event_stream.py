@@ -24,7 +24,15 @@ from pipeline.errors import InvalidOption, NotFound, Unavailable
 from serve_app.http.dependencies import Limits
 from serve_app.http.single_flight import SingleFlight
 
-__all__ = ["EventStream", "Feed", "JobFeed", "ProjectFeed", "events"]
+__all__ = [
+    "JOB_EVENT_ID",
+    "PROJECT_EVENT_ID",
+    "EventStream",
+    "Feed",
+    "JobFeed",
+    "ProjectFeed",
+    "events",
+]
 
 #: A client whose connection was lost comes again after so long.
 RETRY_MS = 2000
@@ -39,8 +47,9 @@ BEGINNING: Position = (0, 0)
 
 _ENDED = frozenset(state.value for state in JobState if state.ended)
 
-_JOB_ID = re.compile(r"[0-9]{1,9}")
-_PROJECT_ID = re.compile(r"([0-9]{1,18})-([0-9]{1,9})")
+#: What the ids of events look like, in a job's stream and in a project's.
+JOB_EVENT_ID = "[0-9]{1,9}"
+PROJECT_EVENT_ID = "([0-9]{1,18})-([0-9]{1,9})"
 
 
 class Feed(Protocol):
@@ -74,7 +83,7 @@ class JobFeed:
     def position(self, event_id: str | None) -> Position:
         if not event_id:
             return BEGINNING
-        if not _JOB_ID.fullmatch(event_id):
+        if not re.fullmatch(JOB_EVENT_ID, event_id):
             raise InvalidOption("Last-Event-ID: events of a job have whole numbers as ids.")
         return (self.job.number, int(event_id))
 
@@ -110,7 +119,7 @@ class ProjectFeed:
     def position(self, event_id: str | None) -> Position:
         if not event_id:
             return BEGINNING
-        match = _PROJECT_ID.fullmatch(event_id)
+        match = re.fullmatch(PROJECT_EVENT_ID, event_id)
         if match is None:
             raise InvalidOption("Last-Event-ID: events of a project have ids like 12-3.")
         return (int(match[1]), int(match[2]))

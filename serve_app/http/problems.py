@@ -6,6 +6,7 @@ It maps `pipeline.errors` to status codes, totally, and knows no route.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from functools import cache
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from deployments.jobs import job_errors
 from deployments.jobs.rows import Job
@@ -230,7 +232,18 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
     code = _HTTP_CODES.get(status, BadRequest.code)
     answer = problem_response(request, status, code, detail, detail)
     answer.headers.update(error.headers or {})
+    if status == 405 and "Allow" in answer.headers:
+        # Starlette names the methods of the first route with this path, and there may be more.
+        answer.headers["Allow"] = ", ".join(_methods(request))
     return answer
+
+
+def _methods(request: Request) -> Iterator[str]:
+    """What the path of a request can be asked with."""
+    for method in ("GET", "HEAD", "POST", "DELETE"):
+        scope = {**request.scope, "method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
+            yield method
 
 
 async def _on_anything_else(request: Request, error: Exception) -> JSONResponse:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
 from fastapi.responses import JSONResponse
-from pydantic import Field
+from pydantic import BaseModel, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from deployments.jobs.rows import Job, JobKind, JobState, NewJob
@@ -34,13 +34,13 @@ from serve_app.http.schemas import (
 )
 
 __all__ = [
-    "ACCEPTED",
     "Asking",
     "Caller",
     "IdempotencyKey",
     "Posting",
     "Preference",
     "accepted",
+    "accepted_as",
     "check_webhook",
     "checked_key",
     "fingerprint",
@@ -194,14 +194,15 @@ async def job_answer(services: Services, urls: BlobUrls, job: Job) -> JobAnswer:
     return job_answer_of(job, urls, now=datetime.now(UTC), queue=queue)
 
 
-#: What `accepted` answers, for the OpenAPI document.
-ACCEPTED: Responses = {
-    202: {
-        "model": JobAnswer,
-        "description": "The job goes on; ask for it at `Location`.",
-        "headers": headers("Location", "Retry-After", "Preference-Applied"),
+def accepted_as(answer: type[BaseModel]) -> Responses:
+    """What `accepted` answers, for the OpenAPI document; `answer`: the resource of such a job."""
+    return {
+        202: {
+            "model": answer,
+            "description": "The job goes on; ask for it at `Location`.",
+            "headers": headers("Location", "Retry-After", "Preference-Applied"),
+        }
     }
-}
 
 
 async def accepted(

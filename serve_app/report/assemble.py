@@ -15,7 +15,14 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from deployments.jobs.commits import IterationRow, ModelRow
-from deployments.jobs.rows import Bucket, JobError, JobKind, JobState, ProjectJob
+from deployments.jobs.rows import (
+    Bucket,
+    JobError,
+    JobKind,
+    JobState,
+    ProjectJob,
+    ProjectStatus,
+)
 from deployments.jobs.score_documents import read_scores
 from deployments.jobs.store import Records
 from pipeline.errors import NotFound
@@ -83,7 +90,7 @@ class ProjectReport(_Part):
     """The project and its photo."""
 
     id: str
-    status: str
+    status: ProjectStatus
     error: str | None
     background_engine: str
     created_at: datetime
@@ -149,7 +156,7 @@ class RefinementReport(_Part):
     """
 
     job_id: str
-    state: str
+    state: JobState
     stop_reason: str | None
     start_version: int | None
     iterations: tuple[IterationReport, ...]
@@ -179,8 +186,8 @@ class JobReport(_Part):
     """
 
     id: str
-    kind: str
-    state: str
+    kind: JobKind
+    state: JobState
     attempt: int
     created_at: datetime
     seconds: float | None

@@ -35,7 +35,7 @@ _CURSOR = re.compile(rb"([0-9]{1,16})\.([!-~]{1,100})")
 
 
 def write_cursor(after: tuple[datetime, str]) -> str:
-    """A place in the list as one word of a URL; its inside is nobody's business."""
+    """A position in the list as one opaque word of a URL."""
     created_at, project_id = after
     micros = (created_at - _EPOCH) // timedelta(microseconds=1)
     return base64.urlsafe_b64encode(f"{micros}.{project_id}".encode()).decode().rstrip("=")
@@ -45,12 +45,12 @@ def read_cursor(cursor: str) -> tuple[datetime, str]:
     """What `write_cursor` wrote. Raises InvalidOption for anything else."""
     try:
         padded = cursor.encode() + b"=" * (-len(cursor) % 4)
-        found = _CURSOR.fullmatch(base64.b64decode(padded, altchars=b"-_", validate=True))
+        match = _CURSOR.fullmatch(base64.b64decode(padded, altchars=b"-_", validate=True))
     except (binascii.Error, UnicodeEncodeError):
-        found = None
-    if found is None:
+        match = None
+    if match is None:
         raise InvalidOption("cursor: take it from next_cursor of the page before, unchanged.")
-    return _EPOCH + timedelta(microseconds=int(found[1])), found[2].decode()
+    return _EPOCH + timedelta(microseconds=int(match[1])), match[2].decode()
 
 
 @router.get(

@@ -18,15 +18,18 @@ from serve_app.http.openapi import ID_ERRORS, JOB_ERRORS, problems
 from serve_app.http.problems import BadRequest, TooLarge
 from serve_app.http.schemas import (
     ExportAnswer,
+    ExportJobAnswer,
     ExportQuery,
     GenerateAnswer,
     GenerateBody,
+    GenerateJobAnswer,
     RefineAnswer,
     RefineBody,
+    RefineJobAnswer,
     ResultAnswer,
     StatusAnswer,
 )
-from serve_app.http.waiting import ACCEPTED, Asking, Posting, check_webhook, job_answer
+from serve_app.http.waiting import Asking, Posting, accepted_as, check_webhook, job_answer
 
 __all__ = ["router"]
 
@@ -38,7 +41,7 @@ _POST_ERRORS = (*ID_ERRORS, *JOB_ERRORS, BadRequest, TooLarge, IdempotencyMismat
 @router.post(
     "/generate/{project_id}",
     response_model=GenerateAnswer,
-    responses={**ACCEPTED, **problems(*_POST_ERRORS)},
+    responses={**accepted_as(GenerateJobAnswer), **problems(*_POST_ERRORS)},
 )
 async def generate(
     caller: Posting, project_id: str, body: GenerateBody | None = None
@@ -50,7 +53,7 @@ async def generate(
 @router.post(
     "/refine/{project_id}",
     response_model=RefineAnswer,
-    responses={**ACCEPTED, **problems(*_POST_ERRORS, NotGeneratedYet)},
+    responses={**accepted_as(RefineJobAnswer), **problems(*_POST_ERRORS, NotGeneratedYet)},
 )
 async def refine(
     caller: Posting, project_id: str, body: RefineBody | None = None
@@ -62,7 +65,10 @@ async def refine(
 @router.get(
     "/export/{project_id}",
     response_model=ExportAnswer,
-    responses={**ACCEPTED, **problems(*ID_ERRORS, *JOB_ERRORS, NotGeneratedYet)},
+    responses={
+        **accepted_as(ExportJobAnswer),
+        **problems(*ID_ERRORS, *JOB_ERRORS, NotGeneratedYet),
+    },
 )
 async def export(
     caller: Asking, project_id: str, query: Annotated[ExportQuery, Query()]

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import uvicorn
 from fastapi import FastAPI
 
 from deployments.jobs.runner import JobRunner, RunnerSettings
@@ -114,3 +116,24 @@ async def idle_service(
     """Nobody works on its jobs."""
     async with running(store_settings, models, limits, drivers=False) as up:
         yield up
+
+
+@asynccontextmanager
+async def serving_on_loopback(app: FastAPI) -> AsyncIterator[str]:
+    """The application behind a real server; its address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(app, lifespan="off", ws="none", log_config=None)
+        server = uvicorn.Server(config)
+        running_server = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await asyncio.wait_for(running_server, 30)
+
+
+@pytest.fixture
+async def serving(service: Service) -> AsyncIterator[str]:
+    """`service` behind a real server; its address."""
+    async with serving_on_loopback(service.app) as address:
+        yield address
