@@ -80,8 +80,8 @@ def _peak(device: Device, name: str, engine: str, found: Found) -> Iterator[None
     if device.is_cuda:
         torch.cuda.reset_peak_memory_stats(device.torch_device)
     yield
-    peak = device.peak_bytes()
-    if peak is not None:
+    if device.is_cuda:
+        peak = torch.cuda.max_memory_allocated(device.torch_device)
         (demand,) = (s.demand for s in engine_specs() if s.name == engine and s.demand)
         budget = demand.weights + demand.working
         found.rows.append(Row(f"{name}: peak memory of tensors", peak / 2**30, "GiB", budget))

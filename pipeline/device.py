@@ -128,10 +128,6 @@ class Device:
         )
         return int(free + cached)
 
-    def peak_bytes(self) -> int | None:
-        """Most memory tensors of this process held at a time, bytes; None where there is no GPU."""
-        return int(torch.cuda.max_memory_allocated(self.torch_device)) if self.is_cuda else None
-
     def forget(self) -> None:
         """Give unused memory back, for others on the card and against fragmentation."""
         gc.collect()
@@ -170,22 +166,19 @@ def retry_with_half_batch(work: Callable[[int], T], batch: int, device: Device, 
     Raises:
         OutOfMemory: the second try did not fit either, or there was nothing to halve.
     """
-    try:
-        return work(batch)
-    except torch.OutOfMemoryError:
-        if batch < 2:
-            device.forget()
-            raise OutOfMemory(
-                f"{what} did not fit on {device.description}, one item at a time."
-            ) from None
-    # Outside of the handler: the traceback holds the tensors that filled the device.
-    device.forget()
-    log.warning("%s did not fit with %d at once, trying %d", what, batch, batch // 2)
-    try:
-        return work(batch // 2)
-    except torch.OutOfMemoryError:
+    tried = [batch, batch // 2] if batch > 1 else [batch]
+    for size in tried:
+        try:
+            return work(size)
+        except torch.OutOfMemoryError:
+            pass
+        # Outside of the handler: the traceback holds the tensors that filled the device.
         device.forget()
-        raise OutOfMemory(
-            f"{what} did not fit on {device.description}, with {batch} items at once and then "
-            f"with {batch // 2}."
-        ) from None
+        if size != tried[-1]:
+            log.warning("%s did not fit with %d at once, trying %d", what, size, tried[-1])
+    how = (
+        f"with {batch} items at once and then with {tried[-1]}"
+        if batch > 1
+        else "one item at a time"
+    )
+    raise OutOfMemory(f"{what} did not fit on {device.description}, {how}.")

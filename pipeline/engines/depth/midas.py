@@ -195,10 +195,6 @@ class MidasDepth:
         """One pass with a full set of views, so that the first request finds kernels chosen."""
         self._disparity(np.zeros((16, 256, 256, 3), np.uint8), np.zeros((16, 256, 256), np.uint8))
 
-    def estimate(self, views: ViewSet, control: Control) -> DepthMaps:
-        """Depth of one set of views; see `estimate_many`."""
-        return self.estimate_many([views], control)[0]
-
     def estimate_many(self, sets: Sequence[ViewSet], control: Control) -> list[DepthMaps]:
         """Depth of several sets of views; the network sees the images of all in common batches.
 

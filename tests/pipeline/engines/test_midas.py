@@ -22,7 +22,7 @@ from pipeline.device import Device, Precision
 from pipeline.engines.depth.midas import MidasDepth, Preparation
 from pipeline.errors import Cancelled, OutOfMemory, Unavailable
 from pipeline.geometry.cameras import rig_cameras
-from pipeline.types import FloatArray, ViewSet
+from pipeline.types import DepthMaps, FloatArray, ViewSet
 from tests.oracles.objects import bumpy_sphere, photograph
 from tests.random_networks import random_depth
 from tests.tiny.depth import write_tiny_depth
@@ -72,6 +72,12 @@ def engine(network: Brightness, images_at_once: int = 64) -> MidasDepth:
     return MidasDepth(network, AS_IT_IS, CPU, name="midas-large", images_at_once=images_at_once)
 
 
+def estimate(engine: MidasDepth, views: ViewSet, control: Control) -> DepthMaps:
+    """Of one set of views."""
+    (depths,) = engine.estimate_many([views], control)
+    return depths
+
+
 @pytest.fixture(scope="module", params=["dpt", "depth-anything"])
 def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny") / request.param
@@ -82,7 +88,7 @@ def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def test_16_views_are_one_batch_and_their_depth_is_true() -> None:
     views, depth = bright_where_near()
     network = Brightness()
-    depths = engine(network).estimate(views, Control())
+    depths = estimate(engine(network), views, Control())
     assert network.batches == [16]
     assert depths.engine == "midas-large"
     assert depths.depth.dtype == depths.confidence.dtype == np.float32
@@ -95,7 +101,7 @@ def test_16_views_are_one_batch_and_their_depth_is_true() -> None:
 def test_the_network_sees_the_object_on_mid_grey() -> None:
     views, _ = bright_where_near()
     network = Brightness()
-    engine(network).estimate(views, Control())
+    estimate(engine(network), views, Control())
     shown = network.shown[0].mean(1).numpy()
     np.testing.assert_allclose(shown[views.alphas == 0], 0.5, atol=1e-6)
     solid = views.alphas == 255
@@ -115,7 +121,7 @@ def test_sets_share_batches_and_get_what_each_gets_alone() -> None:
     together = engine(network, images_at_once=10).estimate_many(sets, Control())
     assert network.batches == [8, 10, 10, 4]
     for depths, one in zip(together, sets, strict=True):
-        alone = engine(Brightness()).estimate(one, Control())
+        alone = estimate(engine(Brightness()), one, Control())
         np.testing.assert_array_equal(depths.depth, alone.depth)
         np.testing.assert_array_equal(depths.confidence, alone.confidence)
     assert engine(Brightness()).estimate_many([], Control()) == []
@@ -124,11 +130,11 @@ def test_sets_share_batches_and_get_what_each_gets_alone() -> None:
 def test_a_full_device_gets_half_as_many_images_once() -> None:
     views, _ = bright_where_near()
     network = Brightness(fits=8)
-    depths = engine(network, images_at_once=16).estimate(views, Control())
+    depths = estimate(engine(network, images_at_once=16), views, Control())
     assert network.batches == [8, 8]
     assert (depths.confidence > 0).any(axis=(1, 2)).all()
     with pytest.raises(OutOfMemory, match="depth estimation did not fit"):
-        engine(Brightness(fits=7), images_at_once=16).estimate(views, Control())
+        estimate(engine(Brightness(fits=7), images_at_once=16), views, Control())
 
 
 def test_it_stops_between_batches() -> None:
@@ -140,7 +146,7 @@ def test_it_stops_between_batches() -> None:
             stop.set()
 
     with pytest.raises(Cancelled):
-        engine(network, images_at_once=4).estimate(views, Control(stop, watch))
+        estimate(engine(network, images_at_once=4), views, Control(stop, watch))
     assert network.batches == [4, 4]
 
 
@@ -157,7 +163,7 @@ def test_discarded_views_are_named_in_a_warning(caplog: pytest.LogCaptureFixture
     images = views.images.copy()
     images[3] = 255 - images[3]
     with caplog.at_level(logging.WARNING):
-        depths = engine(Brightness()).estimate(replace(views, images=images), Control())
+        depths = estimate(engine(Brightness()), replace(views, images=images), Control())
     assert not depths.confidence[3].any() and depths.confidence[4].any()
     (line,) = [record.getMessage() for record in caplog.records]
     assert "1 of 16 views" in line and "view 3: near and far are exchanged" in line
@@ -166,14 +172,14 @@ def test_discarded_views_are_named_in_a_warning(caplog: pytest.LogCaptureFixture
 def test_a_blind_network_finds_nothing() -> None:
     views, _ = bright_where_near()
     black = replace(views, images=np.full_like(views.images, 9))
-    depths = engine(Brightness()).estimate(black, Control())
+    depths = estimate(engine(Brightness()), black, Control())
     assert not depths.confidence.any() and not depths.depth.any()
 
 
 def test_tiny_networks_load_and_estimate(tiny: Path) -> None:
     views, _ = bright_where_near()
     loaded = MidasDepth.load(tiny, CPU, name="midas-hybrid", images_at_once=8)
-    depths = loaded.estimate(views, Control())
+    depths = estimate(loaded, views, Control())
     assert depths.engine == loaded.name == "midas-hybrid"
     assert depths.depth.shape == views.alphas.shape
     assert np.isfinite(depths.depth).all()

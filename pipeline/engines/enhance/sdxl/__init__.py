@@ -4,19 +4,6 @@ It does not know the loop that calls it, nor how the weights came into their fol
 """
 
 from pipeline.engines.enhance.sdxl.sdxl_enhancer import SdxlEnhancer
-from pipeline.engines.enhance.sdxl.sdxl_options import (
-    DEFAULT_PROMPT,
-    MIN_STRENGTH,
-    STEPS,
-    SdxlFolders,
-    SdxlOptions,
-)
+from pipeline.engines.enhance.sdxl.sdxl_options import DEFAULT_PROMPT, SdxlFolders, SdxlOptions
 
-__all__ = [
-    "DEFAULT_PROMPT",
-    "MIN_STRENGTH",
-    "STEPS",
-    "SdxlEnhancer",
-    "SdxlFolders",
-    "SdxlOptions",
-]
+__all__ = ["DEFAULT_PROMPT", "SdxlEnhancer", "SdxlFolders", "SdxlOptions"]

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
 
 from pipeline.control import Control, Progress
 from pipeline.device import Device, Precision
-from pipeline.engines.enhance.sdxl import DEFAULT_PROMPT, SdxlEnhancer, SdxlFolders, SdxlOptions
+from pipeline.engines.enhance.sdxl import SdxlEnhancer, SdxlFolders
 from pipeline.errors import (
     Cancelled,
     InvalidInput,
@@ -21,50 +20,17 @@ from pipeline.errors import (
     ModelFailed,
     OutOfMemory,
 )
-from pipeline.requests import EnhanceSettings, Renders
-from pipeline.types import FloatArray
-from tests.tiny.sdxl import TINY_RESOLUTION, write_tiny_sdxl
-
-CPU = Device(torch.device("cpu"), Precision.FP32)
-GRID = SdxlOptions(resolution=TINY_RESOLUTION)
-SINGLE = replace(GRID, grid=False)
-CROSS = replace(SINGLE, cross_view=True)
-HALF = EnhanceSettings(strength=0.5)
-SIZE = 96
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> SdxlFolders:
-    return write_tiny_sdxl(tmp_path_factory.mktemp("sdxl"))
-
-
-@pytest.fixture(scope="module")
-def engine(folders: SdxlFolders) -> SdxlEnhancer:
-    """Four views are one picture."""
-    return SdxlEnhancer.load(folders, CPU, GRID)
-
-
-@pytest.fixture(scope="module")
-def single(folders: SdxlFolders) -> SdxlEnhancer:
-    """Every view is a picture, one at a time."""
-    return SdxlEnhancer.load(folders, CPU, SINGLE)
-
-
-def renders(views: int, size: int = SIZE) -> Renders:
-    """Discs with soft noise on white, each another one."""
-    rng = np.random.default_rng(7)
-    alpha = cv2.circle(np.zeros((size, size), np.uint8), (size // 2, size // 2), size // 3, 255, -1)
-    images = np.full((views, size, size, 3), 255, np.uint8)
-    for image in images:
-        paint = cv2.GaussianBlur(rng.normal(120.0, 300.0, (size, size, 3)), (0, 0), 3.0)
-        image[alpha > 0] = np.clip(paint, 0.0, 255.0)[alpha > 0].astype(np.uint8)
-    depth = np.where(alpha > 0, 1.5 + 0.01 * np.arange(size), 0.0).astype(np.float32)
-    given = Renders(images, np.stack([alpha] * views), np.stack([depth] * views))
-    for array in (given.images, given.alphas, given.depth):
-        assert array is not None
-        # As Ray hands them over.
-        array.setflags(write=False)
-    return given
+from pipeline.requests import EnhanceSettings
+from tests.pipeline.engines.sdxl.builders import (
+    CPU,
+    CROSS,
+    GRID,
+    HALF,
+    SINGLE,
+    SIZE,
+    draw,
+    renders,
+)
 
 
 @pytest.fixture
@@ -133,11 +99,6 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(engine: SdxlEnha
     )
     assert (first == again).all()
     assert (first != other).any()
-
-
-def draw(engine: SdxlEnhancer, given: Renders) -> FloatArray:
-    """What the networks change, float32 [V, H, W, 3]; before colours are held."""
-    return engine._draw_all(given, DEFAULT_PROMPT, 4, 0, Control())[0]
 
 
 def test_progress_rises_to_the_end(engine: SdxlEnhancer) -> None:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from pipeline.engines.enhance.sdxl import sdxl_networks as networks
 from pipeline.engines.enhance.sdxl.sdxl_text import Embedding, Prompts, TextEncoders
 from pipeline.errors import InvalidOption, Unavailable
 from pipeline.requests import EnhanceSettings
-from tests.pipeline.engines.sdxl.test_sdxl import draw, renders
+from tests.pipeline.engines.sdxl.builders import CPU, GRID, draw, renders
 from tests.random_networks import CONTROLNET, UNET, VAE, random_sdxl
 from tests.tiny.sdxl import (
     TINY_CONTROLNET,
@@ -35,37 +35,22 @@ from tests.tiny.sdxl import (
     write_tiny_sdxl,
 )
 
-CPU = Device(torch.device("cpu"), Precision.FP32)
-OPTIONS = SdxlOptions(resolution=TINY_RESOLUTION)
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("sdxl")
-    write_tiny_sdxl(root)
-    return root
-
 
 @pytest.fixture
-def folders(written: Path, tmp_path: Path) -> SdxlFolders:
+def folders(folders: SdxlFolders, tmp_path: Path) -> SdxlFolders:
     """A copy that a test may break."""
     root = tmp_path / "sdxl"
-    shutil.copytree(written, root)
-    return SdxlFolders(
-        base=root / "sdxl-base",
-        unet=root / "sdxl_lightning_8step_unet.safetensors",
-        controlnet=root / "controlnet-depth-sdxl",
-        vae=root / "sdxl-vae-fp16-fix",
-    )
+    shutil.copytree(folders.base.parent, root)
+    return SdxlFolders(*(root / getattr(folders, field.name).name for field in fields(folders)))
 
 
-def load(folders: SdxlFolders, options: SdxlOptions = OPTIONS) -> SdxlEnhancer:
+def load(folders: SdxlFolders, options: SdxlOptions = GRID) -> SdxlEnhancer:
     return SdxlEnhancer.load(folders, CPU, options)
 
 
-def test_the_same_seed_writes_the_same_weights(written: Path, tmp_path: Path) -> None:
+def test_the_same_seed_writes_the_same_weights(folders: SdxlFolders, tmp_path: Path) -> None:
     again, other = write_tiny_sdxl(tmp_path / "a"), write_tiny_sdxl(tmp_path / "b", seed=1)
-    first = (written / again.unet.name).read_bytes()
+    first = folders.unet.read_bytes()
     assert again.unet.read_bytes() == first
     assert other.unet.read_bytes() != first
 
@@ -216,7 +201,7 @@ def test_kept_encoders_are_read_once() -> None:
 
 
 def test_dropped_encoders_equal_kept_ones(folders: SdxlFolders) -> None:
-    kept = load(folders, replace(OPTIONS, keep_text_encoders=True))
+    kept = load(folders, replace(GRID, keep_text_encoders=True))
     dropped = load(folders)
     assert dropped._prompts._encoder is None
     assert kept._prompts._encoder is not None
@@ -273,7 +258,7 @@ def test_embeddings_have_the_widths_of_both_encoders(folders: SdxlFolders) -> No
 
 def test_a_resolution_that_the_networks_cannot_have_is_refused(folders: SdxlFolders) -> None:
     with pytest.raises(InvalidOption, match="multiple of 32, got 80"):
-        SdxlEnhancer.load(folders, CPU, replace(OPTIONS, resolution=80))
+        SdxlEnhancer.load(folders, CPU, replace(GRID, resolution=80))
 
 
 def test_nothing_asks_the_network(folders: SdxlFolders, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,14 +267,14 @@ def test_nothing_asks_the_network(folders: SdxlFolders, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(socket.socket, "connect", refused)
     monkeypatch.setattr(socket, "getaddrinfo", refused)
-    engine = SdxlEnhancer.load(folders, CPU, OPTIONS)
+    engine = SdxlEnhancer.load(folders, CPU, GRID)
     engine.enhance(renders(1), replace(EnhanceSettings(0.5), prompt="a new prompt"), Control())
 
 
 def test_random_weights_need_no_files() -> None:
     engine = random_sdxl(
         Device(CPU.torch_device, Precision.BF16),
-        OPTIONS,
+        GRID,
         # The released sizes need 8 GB.
         unet=TINY_UNET,
         controlnet=TINY_CONTROLNET,
@@ -324,7 +309,7 @@ def test_without_diffusers_the_way_to_install_it_is_told(
 ) -> None:
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(Unavailable, match=r"pip install -e '\.\[models\]'"):
-        SdxlEnhancer.load(folders, CPU, OPTIONS)
+        SdxlEnhancer.load(folders, CPU, GRID)
 
 
 @pytest.mark.slow

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.engines.enhance.sdxl import MIN_STRENGTH, SdxlOptions
 from pipeline.engines.enhance.sdxl.sdxl_memory import MemoryPlan, memory_plan
-from pipeline.engines.enhance.sdxl.sdxl_options import steps_for
+from pipeline.engines.enhance.sdxl.sdxl_options import MIN_STRENGTH, SdxlOptions, steps_for
 from pipeline.engines.enhance.sdxl.sdxl_pictures import (
     depth_pictures,
     keep_detail,

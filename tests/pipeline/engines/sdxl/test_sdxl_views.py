@@ -16,7 +16,7 @@ from pipeline.engines.enhance.sdxl.sdxl_pictures import unpack_grids
 from pipeline.errors import InvalidOption
 from pipeline.requests import Renders
 from pipeline.types import FloatArray
-from tests.pipeline.engines.sdxl.test_sdxl import (
+from tests.pipeline.engines.sdxl.builders import (
     CPU,
     CROSS,
     GRID,
@@ -26,18 +26,7 @@ from tests.pipeline.engines.sdxl.test_sdxl import (
     draw,
     renders,
 )
-from tests.tiny.sdxl import TINY_RESOLUTION, write_tiny_sdxl
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> SdxlFolders:
-    return write_tiny_sdxl(tmp_path_factory.mktemp("sdxl"))
-
-
-@pytest.fixture(scope="module")
-def single(folders: SdxlFolders) -> SdxlEnhancer:
-    """Every view is a picture, one at a time."""
-    return SdxlEnhancer.load(folders, CPU, SINGLE)
+from tests.tiny.sdxl import TINY_RESOLUTION
 
 
 def alike(views: int) -> Renders:
