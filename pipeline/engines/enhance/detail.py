@@ -25,7 +25,7 @@ def inner_weight(alpha: UInt8Array, rim: float) -> FloatArray:
     solid = cover >= 0.5
     # Of a picture without any ground, the distance to the ground is huge, not 0.
     depth = cv2.distanceTransform(solid.astype(np.uint8), cv2.DIST_L2, 5)
-    fade = np.clip((depth - 1.0) / rim, 0.0, 1.0)
+    fade = np.clip(depth - 1.0, 0.0, rim) / rim
     weight: FloatArray = (np.where(solid, cover, 0.0) * fade).astype(np.float32)
     return weight
 
