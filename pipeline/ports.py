@@ -74,9 +74,6 @@ class Engine(Protocol):
         """Stable name for rows and manifests."""
 
 
-# -- background ----------------------------------------------------------------------------------
-
-
 class BackgroundEngine(Engine, Protocol):
     def remove(self, rgb: UInt8Array, control: Control) -> UInt8Array:
         """Alpha uint8 [H, W] of the object in `rgb` uint8 [H, W, 3] (sRGB).
@@ -91,9 +88,6 @@ class BackgroundRemover(Protocol):
         """Find the object in uint8 [H, W, 3]. Raises InvalidImage when there is none."""
 
 
-# -- views ---------------------------------------------------------------------------------------
-
-
 class ViewEngine(Engine, Protocol):
     def synthesize(self, request: ViewRequest, control: Control) -> ViewSet:
         """The 16 views of the rig. Raises InvalidOption, ModelFailed, OutOfMemory, Cancelled."""
@@ -104,9 +98,6 @@ class ViewSynthesizer(Protocol):
         self, request: ViewRequest, report: Report = ignore_progress
     ) -> ViewSet:
         """The 16 views of the rig."""
-
-
-# -- depth ---------------------------------------------------------------------------------------
 
 
 class DepthEngine(Engine, Protocol):
@@ -120,9 +111,6 @@ class DepthEngine(Engine, Protocol):
 class DepthEstimator(Protocol):
     async def estimate_depth(self, views: ViewSet, report: Report = ignore_progress) -> DepthMaps:
         """Depth of every view."""
-
-
-# -- splats --------------------------------------------------------------------------------------
 
 
 class SplatEngine(Engine, Protocol):
@@ -156,9 +144,6 @@ class SplatFitter(Protocol):
     async def engine_name(self) -> str: ...
 
 
-# -- enhancer ------------------------------------------------------------------------------------
-
-
 class EnhancerEngine(Engine, Protocol):
     def enhance(
         self, renders: Renders, settings: EnhanceSettings, control: Control
@@ -179,9 +164,6 @@ class Enhancer(Protocol):
             InvalidOption: strength is out of range, or the engine cannot do what the settings ask
                 for.
         """
-
-
-# -- exporter ------------------------------------------------------------------------------------
 
 
 class ExporterEngine(Engine, Protocol):

@@ -66,6 +66,11 @@ class Hub:
     convert: Callable[..., None] | None = None
     by_hand: str = ""
 
+    @property
+    def repo_type(self) -> str:
+        """What the hub calls it."""
+        return "space" if self.space else "model"
+
 
 @dataclass(frozen=True)
 class Weights:

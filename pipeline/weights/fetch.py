@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from pipeline.control import Control
 from pipeline.errors import Conflict, InvalidOption, Unavailable
 from pipeline.weights.catalogue import Weights, size_for_people
 from pipeline.weights.folders import Condition, state_of, verify
-from pipeline.weights.hub import Remote, check_known, checked, listing, receive
+from pipeline.weights.hub import Remote, checked, listing
 from pipeline.weights.locks import (
     LOCK_NAME,
     ByteCount,
@@ -84,30 +84,31 @@ def fetch(
         repair = bool(verify(bundle, model_dir, control=control))
     if state.condition is Condition.READY and not repair and revision is None:
         return folder
-    remotes, commit = listing(
-        bundle, revision or bundle.hub.revision or _kept_revision(folder), endpoint, offline
-    )
+    wanted = revision or bundle.hub.revision or _kept_revision(folder)
+    offered = listing(bundle, wanted, endpoint, offline=offline)
     if revision is None:
-        check_known(bundle, remotes)
+        offered.agree_with_what_is_known()
     with _alone(folder) as work:
-        known = [] if bundle.converted else remotes
+        known = () if bundle.converted else offered.remotes
         present = _present(folder, known, control.part(0.0, 0.1))
-        absent = [remote for remote in remotes if remote.path not in present]
+        absent = [remote for remote in offered.remotes if remote.path not in present]
         _check_room(folder, work, absent, bundle)
         # From here on the folder is between two states, and nobody must take it for a model.
         (folder / LOCK_NAME).unlink(missing_ok=True)
-        received = receive(bundle, work, absent, commit, endpoint, control.part(0.1, 0.9))
+        received = offered.receive(work, absent, control.part(0.1, 0.9))
         if bundle.converted:
             ((part, file),) = received.values()
             origin = {Path(bundle.files[0].path).name: file}
-            _convert(bundle, part, folder, work, origin, commit, chosen, control.part(0.9, 1.0))
+            _convert(
+                bundle, part, folder, work, origin, offered.commit, chosen, control.part(0.9, 1.0)
+            )
         else:
             for path, (part, _) in received.items():
                 target = folder / path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 part.replace(target)
             files = {**present, **{path: file for path, (_, file) in received.items()}}
-            write_lock(folder, bundle, origin="fetched", revision=commit, files=files)
+            write_lock(folder, bundle, origin="fetched", revision=offered.commit, files=files)
         shutil.rmtree(work)
     return folder
 
@@ -225,7 +226,7 @@ def _alone(folder: Path) -> Iterator[Path]:
         yield work
 
 
-def _present(folder: Path, remotes: list[Remote], control: Control) -> dict[str, LockedFile]:
+def _present(folder: Path, remotes: Sequence[Remote], control: Control) -> dict[str, LockedFile]:
     """The files that are there already with the right content."""
     there = [
         remote

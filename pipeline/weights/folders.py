@@ -147,49 +147,43 @@ def _sha256(path: Path) -> str:
 
 
 def find(weights: Weights, model_dir: Path | None = None) -> Path:
-    """The file, or the folder of a bundle. It never downloads.
-
-    Another revision than the pinned one is accepted: `fetch --revision` asks for one.
-
-    Raises:
-        Unavailable: it is not there whole; the text says how to get it.
-    """
-    state = state_of(weights, model_dir)
-    if state.path and state.condition in (Condition.READY, Condition.OTHER_REVISION):
-        return state.path
-    if isinstance(weights.source, Carried):
-        raise Unavailable(state.fault)
-    run = "Run" if model_dir else "Set MODEL_DIR to a folder and run"
-    allow = "" if weights.commercial else f" --allow {weights.name}"
-    raise Unavailable(
-        f"The weights {weights.name!r} ({weights.about}) were not found. {state.fault} {run} "
-        f"`glimpse3d weights fetch {weights.name}{allow}`."
-    )
+    """The file, or the folder of a bundle; see `find_all`."""
+    return find_all((weights,), model_dir)[0]
 
 
 def find_all(wanted: Sequence[Weights], model_dir: Path | None) -> list[Path]:
-    """The folders of several bundles, for an engine that needs them all.
+    """Files, and folders of bundles, for an engine that needs them all. It never downloads.
+
+    Another revision than the pinned one is accepted: `fetch --revision` asks for one.
 
     Raises:
         Unavailable: some are not there whole; the text says which and how to get all of them.
     """
     found: list[Path] = []
-    lacking: list[tuple[Weights, Unavailable]] = []
+    lacking: list[tuple[Weights, str]] = []
     for weights in wanted:
-        try:
-            found.append(find(weights, model_dir))
-        except Unavailable as error:
-            lacking.append((weights, error))
-    if len(lacking) == 1:
-        raise lacking[0][1]
-    if lacking:
+        state = state_of(weights, model_dir)
+        if state.path and state.condition in (Condition.READY, Condition.OTHER_REVISION):
+            found.append(state.path)
+        elif isinstance(weights.source, Carried):
+            raise Unavailable(state.fault)
+        else:
+            lacking.append((weights, state.fault))
+    if not lacking:
+        return found
+    run = "Run" if model_dir else "Set MODEL_DIR to a folder and run"
+    names = " ".join(weights.name for weights, _ in lacking)
+    if len(lacking) > 1:
         listed = ", ".join(f"{weights.name} ({weights.about})" for weights, _ in lacking)
-        run = "Run" if model_dir else "Set MODEL_DIR to a folder and run"
-        names = " ".join(weights.name for weights, _ in lacking)
         raise Unavailable(
             f"Weights were not found: {listed}. {run} `glimpse3d weights fetch {names}`."
         )
-    return found
+    ((weights, fault),) = lacking
+    allow = "" if weights.commercial else f" --allow {weights.name}"
+    raise Unavailable(
+        f"The weights {weights.name!r} ({weights.about}) were not found. {fault} {run} "
+        f"`glimpse3d weights fetch {names}{allow}`."
+    )
 
 
 def digest_of(weights: Weights, model_dir: Path | None) -> str | None:

@@ -17,9 +17,9 @@ from typing import Any, cast
 from pipeline.control import Control
 from pipeline.errors import Unavailable
 from pipeline.weights.catalogue import Weights
-from pipeline.weights.locks import CHUNK_BYTES, ByteCount, LockedFile
+from pipeline.weights.locks import ByteCount, LockedFile, sha256_of
 
-__all__ = ["Remote", "check_known", "checked", "listing", "receive"]
+__all__ = ["Listing", "Remote", "checked", "listing"]
 
 TIMEOUT_S = 30.0
 
@@ -40,9 +40,82 @@ class Remote:
         return f"{content}-{self.path.replace('/', '-')}"
 
 
-def listing(
-    bundle: Weights, revision: str, endpoint: str | None, offline: bool
-) -> tuple[list[Remote], str]:
+@dataclass(frozen=True)
+class Listing:
+    """What a repository of the hub holds of a bundle at one commit."""
+
+    bundle: Weights
+    commit: str
+    remotes: tuple[Remote, ...]
+    endpoint: str | None
+
+    def agree_with_what_is_known(self) -> None:
+        """Raises Unavailable where a file has another checksum than the bundle knows of it."""
+        known = {file.path: file.sha256 for file in self.bundle.files}
+        for remote in self.remotes:
+            if known[remote.path] and remote.sha256 != known[remote.path]:
+                raise Unavailable(
+                    f"{self.bundle.hub.repo} offers another {remote.path} than the one that is "
+                    f"known: sha256 {remote.sha256} instead of {known[remote.path]}. Nothing was "
+                    "fetched."
+                )
+
+    def receive(
+        self, work: Path, absent: list[Remote], control: Control
+    ) -> dict[str, tuple[Path, LockedFile]]:
+        """Every absent file as a checked part, by its path."""
+        # Each byte is counted twice: when it arrives and when it is checked.
+        count = ByteCount(control, 2 * sum(remote.size for remote in absent), "fetched")
+        received = {}
+        for remote in absent:
+            part = work / remote.part_name
+            if part.is_file() and part.stat().st_size > remote.size:
+                part.unlink()
+            with _hub_errors(self.bundle, self.commit):
+                self._download(remote, part, count)
+            file = checked(part, remote, count)
+            if file is None:
+                part.unlink()
+                raise Unavailable(
+                    f"{remote.path} of {self.bundle.hub.repo} arrived with another content than "
+                    "the hub announces; it was thrown away. Run `glimpse3d weights fetch "
+                    f"{self.bundle.name}` again."
+                )
+            received[remote.path] = (part, file)
+        return received
+
+    def _download(self, remote: Remote, part: Path, count: ByteCount) -> None:
+        """Append to a part what it lacks."""
+        from huggingface_hub import get_token, hf_hub_url
+        from huggingface_hub.file_download import http_get
+
+        hub = self.bundle.hub
+        url = hf_hub_url(
+            hub.repo,
+            remote.path,
+            repo_type=hub.repo_type,
+            revision=self.commit,
+            endpoint=self.endpoint,
+        )
+        # Compressed bytes could not be continued at an offset.
+        headers = {"Accept-Encoding": "identity"}
+        if token := get_token():
+            headers["Authorization"] = f"Bearer {token}"
+        with part.open("ab") as file:
+            arrived = file.tell()
+            count.add(arrived)
+            http_get(
+                url,
+                file,
+                resume_size=arrived,
+                headers=headers,
+                expected_size=remote.size,
+                displayed_filename=remote.path,
+                tqdm_class=cast(Any, _Ticks(count)),
+            )
+
+
+def listing(bundle: Weights, revision: str, endpoint: str | None, *, offline: bool) -> Listing:
     """The bundle's files as the hub describes them, and the commit that a revision stands for."""
     with _hub_errors(bundle, revision):
         from huggingface_hub import HfApi, constants
@@ -57,7 +130,7 @@ def listing(
         info: Any = HfApi(endpoint=endpoint, library_name="glimpse3d").repo_info(
             bundle.hub.repo,
             revision=revision,
-            repo_type="space" if bundle.hub.space else "model",
+            repo_type=bundle.hub.repo_type,
             files_metadata=True,
             timeout=TIMEOUT_S,
         )
@@ -73,17 +146,7 @@ def listing(
         remotes.append(Remote(file.path, found.size, sha256, found.blob_id))
     if info.sha is None:
         raise Unavailable(f"The hub did not say which commit {revision} of {bundle.hub.repo} is.")
-    return remotes, info.sha
-
-
-def check_known(bundle: Weights, remotes: list[Remote]) -> None:
-    known = {file.path: file.sha256 for file in bundle.files}
-    for remote in remotes:
-        if known[remote.path] and remote.sha256 != known[remote.path]:
-            raise Unavailable(
-                f"{bundle.hub.repo} offers another {remote.path} than the one that is known: "
-                f"sha256 {remote.sha256} instead of {known[remote.path]}. Nothing was fetched."
-            )
+    return Listing(bundle, info.sha, tuple(remotes), endpoint)
 
 
 @contextmanager
@@ -121,49 +184,12 @@ def _hub_errors(bundle: Weights, revision: str) -> Iterator[None]:
 
 def checked(path: Path, remote: Remote, count: ByteCount) -> LockedFile | None:
     """What a file is if the hub's checksum is its own, else None."""
-    size = path.stat().st_size
-    digest = hashlib.sha256()
-    git = hashlib.sha1(b"blob %d\0" % size)
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-            if remote.sha256 is None:
-                git.update(chunk)
-            count.add(len(chunk))
-    found = digest.hexdigest()
-    right = found == remote.sha256 if remote.sha256 else git.hexdigest() == remote.blob_id
+    size, found = path.stat().st_size, sha256_of(path, count.add)
+    if remote.sha256:
+        right = found == remote.sha256
+    else:  # a small file, known by its git id
+        right = hashlib.sha1(b"blob %d\0" % size + path.read_bytes()).hexdigest() == remote.blob_id
     return LockedFile(size, found) if right else None
-
-
-def receive(
-    bundle: Weights,
-    work: Path,
-    absent: list[Remote],
-    commit: str,
-    endpoint: str | None,
-    control: Control,
-) -> dict[str, tuple[Path, LockedFile]]:
-    """Every absent file as a checked part, by its path."""
-    if not absent:
-        return {}
-    # Each byte is counted twice: when it arrives and when it is checked.
-    count = ByteCount(control, 2 * sum(remote.size for remote in absent), "fetched")
-    received = {}
-    for remote in absent:
-        part = work / remote.part_name
-        if part.is_file() and part.stat().st_size > remote.size:
-            part.unlink()
-        with _hub_errors(bundle, commit):
-            _download(bundle, remote, part, commit, endpoint, count)
-        file = checked(part, remote, count)
-        if file is None:
-            part.unlink()
-            raise Unavailable(
-                f"{remote.path} of {bundle.hub.repo} arrived with another content than the hub "
-                f"announces; it was thrown away. Run `glimpse3d weights fetch {bundle.name}` again."
-            )
-        received[remote.path] = (part, file)
-    return received
 
 
 class _Ticks(nullcontext[Any]):
@@ -178,40 +204,3 @@ class _Ticks(nullcontext[Any]):
 
     def update(self, received: float) -> None:
         self._count.add(int(received))
-
-
-def _download(
-    bundle: Weights,
-    remote: Remote,
-    part: Path,
-    commit: str,
-    endpoint: str | None,
-    count: ByteCount,
-) -> None:
-    """Append to a part what it lacks."""
-    from huggingface_hub import get_token, hf_hub_url
-    from huggingface_hub.file_download import http_get
-
-    url = hf_hub_url(
-        bundle.hub.repo,
-        remote.path,
-        repo_type="space" if bundle.hub.space else "model",
-        revision=commit,
-        endpoint=endpoint,
-    )
-    # Compressed bytes could not be continued at an offset.
-    headers = {"Accept-Encoding": "identity"}
-    if token := get_token():
-        headers["Authorization"] = f"Bearer {token}"
-    with part.open("ab") as file:
-        arrived = file.tell()
-        count.add(arrived)
-        http_get(
-            url,
-            file,
-            resume_size=arrived,
-            headers=headers,
-            expected_size=remote.size,
-            displayed_filename=remote.path,
-            tqdm_class=cast(Any, _Ticks(count)),
-        )
