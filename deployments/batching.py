@@ -15,8 +15,6 @@ from ray import serve
 from deployments.handles import translate
 from pipeline.errors import GlimpseError
 
-__all__ = ["BatchSettings", "Batched"]
-
 T = TypeVar("T")
 R = TypeVar("R")
 

@@ -28,8 +28,6 @@ from deployments.jobs.store import Store, StoreSource
 from deployments.jobs.supervision import ServiceState, Supervised, repeat
 from pipeline.errors import Unavailable
 
-__all__ = ["Dispatcher", "DispatcherSettings"]
-
 log = logging.getLogger("ray.serve")
 
 

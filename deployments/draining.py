@@ -12,8 +12,6 @@ from typing import Any
 
 import ray
 
-__all__ = ["is_draining"]
-
 
 def is_draining() -> bool:
     """True once Serve has asked this replica to stop; False outside of replicas."""

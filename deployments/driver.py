@@ -15,8 +15,6 @@ from deployments.jobs.rows import Lease
 from deployments.jobs.runner import JobRunner, RunnerSettings
 from deployments.jobs.store import StoreSource
 
-__all__ = ["Driver"]
-
 
 class Driver:
     """Serve wraps this class in the builder; tests use it as it is."""

@@ -43,8 +43,6 @@ from pipeline.requests import (
 )
 from pipeline.types import Cameras, DepthMaps, Scores, SplatModel, UInt8Array, ViewSet
 
-__all__ = ["HandlePort", "HandlePorts", "readiness_of", "translate"]
-
 T = TypeVar("T")
 
 #: Longest wait for a replica's memory: the answer is worth no more, and a commit waits for it.

@@ -42,8 +42,6 @@ from pipeline.requests import (
 )
 from pipeline.types import Cameras, DepthMaps, Scores, SplatModel, UInt8Array, ViewSet
 
-__all__ = ["ModelHost"]
-
 log = logging.getLogger("ray.serve")
 
 T = TypeVar("T")

@@ -11,8 +11,6 @@ import random
 
 from ray.serve.request_router import FIFOMixin, PendingRequest, RequestRouter, RunningReplica
 
-__all__ = ["LeastLoaded"]
-
 
 class LeastLoaded(FIFOMixin, RequestRouter):
     """Named in `request_router_config` of a deployment."""

@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ray.serve.config import AutoscalingContext
 
-__all__ = ["QueuedWork"]
-
 #: An answer has a few hundred bytes.
 _MAX_ANSWER = 65536
 

@@ -15,8 +15,6 @@ from typing import Generic, TypeVar
 from pipeline.control import Progress, Report
 from pipeline.errors import Cancelled
 
-__all__ = ["Finished", "Streamed", "stream"]
-
 T = TypeVar("T")
 
 #: Progress is for people: more values a second only cost time.

@@ -12,8 +12,6 @@ from typing import Any
 
 from pipeline.errors import Cancelled
 
-__all__ = ["Control", "Progress", "Report", "ignore_progress", "part_of"]
-
 
 @dataclass(frozen=True)
 class Progress:

@@ -19,8 +19,6 @@ import torch
 from pipeline.errors import InvalidOption, OutOfMemory, Unavailable
 from pipeline.options import DeviceName
 
-__all__ = ["CONTEXT_BYTES", "Device", "Precision", "retry_with_half_batch"]
-
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")

@@ -23,23 +23,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-__all__ = [
-    "Cancelled",
-    "Conflict",
-    "GlimpseError",
-    "InvalidImage",
-    "InvalidInput",
-    "InvalidModelFile",
-    "InvalidOption",
-    "ModelFailed",
-    "NotFound",
-    "NotGeneratedYet",
-    "OutOfMemory",
-    "ReplicaDied",
-    "TimedOut",
-    "Unavailable",
-]
-
 
 class GlimpseError(Exception):
     """Root of the tree. `str(error)` is a sentence a user can act on."""

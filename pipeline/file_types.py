@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 from pipeline.errors import InvalidOption
 
-__all__ = ["FORMATS", "Format", "find_format", "media_type"]
-
 
 @dataclass(frozen=True)
 class Format:

@@ -18,13 +18,6 @@ from pipeline.types import (
     ViewSet,
 )
 
-__all__ = [
-    "Candidate",
-    "GenerateJournal",
-    "IterationOutcome",
-    "RefineJournal",
-]
-
 
 class _Journal(Protocol):
     async def enter(self, stage: str, start: float, end: float) -> None:

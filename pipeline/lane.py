@@ -18,8 +18,6 @@ from typing import TypeVar
 from pipeline.control import Control, Progress, Report, ignore_progress
 from pipeline.errors import TimedOut
 
-__all__ = ["Lane"]
-
 T = TypeVar("T")
 
 

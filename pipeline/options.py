@@ -15,21 +15,6 @@ from pipeline.errors import InvalidOption
 from pipeline.file_types import find_format
 from pipeline.rig import ELEVATION_DEG, HELD_OUT_VIEWS, VIEW_COUNT
 
-__all__ = [
-    "FACE_LIMITS",
-    "MAX_CANDIDATES",
-    "SAMPLERS",
-    "SEED_LIMIT",
-    "SPLAT_LIMITS",
-    "TEXTURE_SIZES",
-    "DeviceName",
-    "ExportOptions",
-    "GenerateOptions",
-    "Preset",
-    "RefineOptions",
-    "random_seed",
-]
-
 #: Seeds are 0 <= seed < SEED_LIMIT: they fit a signed 64-bit column and a JSON number.
 SEED_LIMIT = 2**31
 

@@ -36,24 +36,6 @@ from pipeline.types import (
     ViewSet,
 )
 
-__all__ = [
-    "BackgroundEngine",
-    "BackgroundRemover",
-    "DepthEngine",
-    "DepthEstimator",
-    "Engine",
-    "Enhancer",
-    "EnhancerEngine",
-    "Exporter",
-    "ExporterEngine",
-    "PortName",
-    "Ports",
-    "SplatEngine",
-    "SplatFitter",
-    "ViewEngine",
-    "ViewSynthesizer",
-]
-
 
 class PortName(StrEnum):
     """The ports of the pipeline, one engine each."""

@@ -18,19 +18,6 @@ from pipeline.types import (
     ViewSet,
 )
 
-__all__ = [
-    "EnhanceSettings",
-    "EnhancedImages",
-    "ExportedFile",
-    "FitRequest",
-    "Foreground",
-    "Improvement",
-    "References",
-    "RefineRequest",
-    "Renders",
-    "ViewRequest",
-]
-
 
 @dataclass(frozen=True)
 class Foreground:

@@ -5,15 +5,6 @@ It knows no matrices (`pipeline.geometry.cameras` makes them) and nothing about 
 
 from __future__ import annotations
 
-__all__ = [
-    "ELEVATION_DEG",
-    "FOCAL_AT_256",
-    "HELD_OUT_VIEWS",
-    "RADIUS",
-    "VIEW_COUNT",
-    "VIEW_SIZE",
-]
-
 # Read from the camera file released with SyncDreamer (arXiv 2309.03453): 16 cameras at one
 # elevation and radius, 22.5 degrees apart, focal length 280 px for a 256 px image.
 VIEW_COUNT = 16

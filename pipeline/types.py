@@ -16,19 +16,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-__all__ = [
-    "SH_C0",
-    "Cameras",
-    "Cutout",
-    "DepthMaps",
-    "FloatArray",
-    "Scores",
-    "SplatModel",
-    "UInt8Array",
-    "ViewScore",
-    "ViewSet",
-]
-
 UInt8Array = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
 

@@ -24,8 +24,6 @@ from serve_app.ingress import Ingress, IngressSettings
 from serve_app.settings import AppArgs
 from serve_app.stores import Stores
 
-__all__ = ["MODEL_ONGOING_REQUESTS", "Parts", "build", "compose"]
-
 #: Longest honest call: a draining model may finish it.
 _STAGE_LIMIT_S = 900
 

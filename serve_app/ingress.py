@@ -25,8 +25,6 @@ from serve_app.http.app import create_app
 from serve_app.http.dependencies import Limits, Services
 from serve_app.stores import Stores
 
-__all__ = ["Ingress", "store_state"]
-
 
 @dataclass(frozen=True)
 class IngressSettings:

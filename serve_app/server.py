@@ -29,8 +29,6 @@ from pipeline.errors import Unavailable
 from serve_app.builder import build
 from serve_app.settings import AppArgs
 
-__all__ = ["APP_NAME", "RunningService", "free_port", "running_service"]
-
 log = logging.getLogger(__name__)
 
 APP_NAME = "glimpse3d"

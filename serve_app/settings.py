@@ -18,8 +18,6 @@ from pipeline.options import DeviceName
 from pipeline.ports import PortName
 from serve_app.stores import Stores, StoreSettings, SupabaseSettings
 
-__all__ = ["AppArgs", "Environment"]
-
 
 class Environment(BaseSettings):
     """Environment variables (and `.env`). Field names are the variables' names."""

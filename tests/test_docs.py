@@ -91,9 +91,11 @@ def test_every_field_of_answers_is_documented():
 
 
 def test_every_error_code_is_documented():
-    for module in (errors, job_errors):
-        for code in (getattr(module, name).code for name in module.__all__):
-            assert f"`{code}`" in API, code
+    kinds = [k for module in (errors, job_errors) for k in vars(module).values()]
+    codes = {k.code for k in kinds if isinstance(k, type) and issubclass(k, errors.GlimpseError)}
+    assert len(codes) > 15
+    for code in codes:
+        assert f"`{code}`" in API, code
 
 
 def test_every_code_of_http_and_sql_is_documented():

@@ -53,19 +53,24 @@ def test_only_handles_and_the_dispatcher_call_other_deployments():
     assert sorted(callers) == ["dispatcher.py", "handles.py"]
 
 
-def all_modules():
+def packages():
     for layer in LAYERS:
         package = importlib.import_module(layer)
-        for module in pkgutil.walk_packages(package.__path__, f"{layer}."):
-            if not module.name.endswith("__main__"):
-                yield module.name
+        yield package
+        for found in pkgutil.walk_packages(package.__path__, f"{layer}."):
+            if not found.name.endswith("__main__"):
+                module = importlib.import_module(found.name)
+                if found.ispkg:
+                    yield module
 
 
-def test_every_name_a_module_exports_exists_and_the_list_is_sorted():
-    modules = list(all_modules())
-    assert len(modules) > 40
-    for name in modules:
-        module = importlib.import_module(name)
-        exported = getattr(module, "__all__", [])
-        missing = [n for n in exported if not hasattr(module, n)]
-        assert not missing, f"{name}: {missing}"
+def test_packages_say_what_is_public_and_modules_by_underscores():
+    lists = 0
+    for package in packages():
+        exported = getattr(package, "__all__", [])
+        assert list(exported) == sorted(exported), package.__name__
+        missing = [name for name in exported if not hasattr(package, name)]
+        assert not missing, f"{package.__name__}: {missing}"
+        lists += bool(exported)
+    assert lists > 4
+    assert [p for p in sources() if p.stem != "__init__" and "__all__" in p.read_text()] == []

@@ -31,8 +31,6 @@ from pipeline.errors import ModelFailed
 from pipeline.formats.ply import read_ply, write_ply
 from pipeline.types import Scores, SplatModel
 
-__all__ = ["Attempt"]
-
 
 @dataclass(frozen=True)
 class Attempt:

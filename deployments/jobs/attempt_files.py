@@ -18,8 +18,6 @@ from pipeline.errors import GlimpseError, NotFound
 from pipeline.file_types import media_type
 from pipeline.flow.manifest import content_hash
 
-__all__ = ["AttemptFiles"]
-
 log = logging.getLogger("ray.serve")
 
 

@@ -16,8 +16,6 @@ from deployments.jobs.rows import JobError, JobState, Lease
 from deployments.jobs.store import Records
 from pipeline.errors import GlimpseError
 
-__all__ = ["STORE_AWAY_S", "Call", "Claims"]
-
 log = logging.getLogger("ray.serve")
 
 #: How often a job that waits for a driver is looked at: its lease, and whether it is to stop.

@@ -13,19 +13,6 @@ from typing import Annotated, Any
 
 from pydantic import PlainSerializer
 
-__all__ = [
-    "DepthRow",
-    "EnhancedViewRow",
-    "ExportRow",
-    "IterationRow",
-    "ModelRow",
-    "PreviewRow",
-    "SheetRow",
-    "StageCommit",
-    "ViewRow",
-    "WireFloat",
-]
-
 
 def _write_float(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -21,8 +21,6 @@ import httpcore
 
 from pipeline.errors import InvalidOption, Unavailable
 
-__all__ = ["Egress", "GuardedNetwork"]
-
 log = logging.getLogger("ray.serve")
 
 #: Longest URL that is kept.

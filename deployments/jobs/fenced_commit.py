@@ -19,8 +19,6 @@ from deployments.jobs.rows import Lease
 from deployments.jobs.store import Records
 from pipeline.errors import GlimpseError, Unavailable
 
-__all__ = ["Commit", "Meters", "fenced", "metered", "retry_while_away", "with_environment"]
-
 log = logging.getLogger("ray.serve")
 
 T = TypeVar("T")

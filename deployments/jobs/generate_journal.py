@@ -19,8 +19,6 @@ from pipeline.flow.artifacts import decode_depths, decode_views, encode_depths, 
 from pipeline.journals import Candidate
 from pipeline.types import DepthMaps, Scores, SplatModel, ViewSet
 
-__all__ = ["StoreGenerateJournal"]
-
 
 class StoreGenerateJournal:
     """A `pipeline.journals.GenerateJournal`.

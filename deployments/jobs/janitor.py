@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from deployments.jobs.rows import Bucket, Job
 from deployments.jobs.store import Store
 
-__all__ = ["Janitor", "JanitorSettings", "delete_files"]
-
 log = logging.getLogger("ray.serve")
 
 

@@ -18,14 +18,6 @@ from __future__ import annotations
 
 from pipeline.errors import Conflict, GlimpseError, InvalidInput, ModelFailed, Unavailable
 
-__all__ = [
-    "AttemptsExhausted",
-    "IdempotencyMismatch",
-    "ProjectBusy",
-    "StaleAttempt",
-    "TooBusy",
-]
-
 
 class AttemptsExhausted(ModelFailed):
     """Every attempt of a job stopped without an answer; the records say so, nobody raises it."""

@@ -20,8 +20,6 @@ from deployments.jobs.stage_progress import StageProgress
 from deployments.jobs.store import Records
 from pipeline.errors import GlimpseError, NotFound, Unavailable
 
-__all__ = ["Interruption", "LeaseKeeper"]
-
 log = logging.getLogger("ray.serve")
 
 

@@ -23,8 +23,6 @@ from pipeline.ports import Ports
 from pipeline.requests import Renders
 from pipeline.types import UInt8Array
 
-__all__ = ["PIPELINE_END", "PREVIEW_SPANS", "PictureSize", "show_models"]
-
 log = logging.getLogger("ray.serve")
 
 #: Frames of a turntable, and pixels along each side of it and of a thumbnail.

@@ -29,8 +29,6 @@ from deployments.jobs.store import Records
 from deployments.jobs.supervision import repeat
 from pipeline.errors import GlimpseError, InvalidOption, Unavailable
 
-__all__ = ["RETRY_AFTER_S", "Outbox", "WebhookRules", "WebhookSender", "send_due"]
-
 log = logging.getLogger("ray.serve")
 
 #: Pauses between tries: about eleven hours in nine tries, so a receiver may be down for a night.

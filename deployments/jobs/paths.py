@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 from deployments.jobs.rows import Job, JobKind
 
-__all__ = ["AttemptPaths", "original_path", "processed_path", "sibling"]
-
 
 def original_path(project_id: str) -> str:
     """In UPLOADS: the photo as PNG, upright, before background removal."""

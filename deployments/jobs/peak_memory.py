@@ -13,8 +13,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-__all__ = ["PeakMemory", "resident_gauge"]
-
 #: Reads a high-water mark in bytes and starts it anew.
 Gauge = Callable[[], int]
 

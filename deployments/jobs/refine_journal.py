@@ -21,8 +21,6 @@ from pipeline.journals import IterationOutcome
 from pipeline.rig import VIEW_COUNT
 from pipeline.types import DepthMaps, SplatModel, UInt8Array, ViewSet
 
-__all__ = ["StoreRefineJournal"]
-
 #: Files beside the views that only some projects have.
 _FURTHER_VIEWS = ("auxiliary.npz", "photo.npz")
 

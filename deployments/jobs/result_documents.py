@@ -13,8 +13,6 @@ from pipeline.flow.generate import GenerateResult
 from pipeline.flow.refine import RefineResult
 from pipeline.journals import IterationOutcome
 
-__all__ = ["export_document", "generate_document", "refine_document"]
-
 #: Of `pipeline.types.Scores`.
 _SCORES = ("psnr", "ssim", "lpips", "overall_quality")
 _MORE_SCORES = ("silhouette_iou", "consistency", "floaters")

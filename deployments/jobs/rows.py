@@ -25,29 +25,6 @@ from deployments.jobs.commits import (
     ViewRow,
 )
 
-__all__ = [
-    "Bucket",
-    "EventKind",
-    "Heartbeat",
-    "Job",
-    "JobError",
-    "JobEvent",
-    "JobKind",
-    "JobState",
-    "Lease",
-    "NewJob",
-    "Project",
-    "ProjectDetail",
-    "ProjectJob",
-    "ProjectPage",
-    "ProjectStatus",
-    "Queue",
-    "Submitted",
-    "Uploaded",
-    "Webhook",
-]
-
-
 #: A moment, in whatever time zone the database's session has.
 Moment = Annotated[datetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
 

@@ -27,8 +27,6 @@ from pipeline.errors import GlimpseError, ModelFailed, OutOfMemory, TimedOut, Un
 from pipeline.flow.manifest import environment
 from pipeline.ports import Ports
 
-__all__ = ["JobRunner", "RunnerSettings"]
-
 log = logging.getLogger("ray.serve")
 
 #: How long a job that failed waits before the next attempt, by what it failed with; others go on

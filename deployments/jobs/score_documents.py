@@ -17,8 +17,6 @@ from deployments.jobs.commits import EnhancedViewRow, IterationRow, ModelRow
 from pipeline.journals import IterationOutcome
 from pipeline.types import Scores
 
-__all__ = ["iteration_document", "read_outcome", "read_scores", "scores_document"]
-
 #: Of `Scores`: rows have a column for each.
 _COLUMNS = ("psnr", "ssim", "lpips", "overall_quality")
 

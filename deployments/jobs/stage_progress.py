@@ -11,8 +11,6 @@ from contextlib import contextmanager
 
 from pipeline.control import Progress
 
-__all__ = ["StageProgress"]
-
 
 class StageProgress:
     """What a heartbeat publishes.

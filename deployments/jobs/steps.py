@@ -26,8 +26,6 @@ from pipeline.flow.refine import refine
 from pipeline.options import SPLAT_LIMITS, ExportOptions, GenerateOptions, RefineOptions
 from pipeline.ports import Ports
 
-__all__ = ["STEPS", "Step", "ran_out_of_memory"]
-
 #: The work of one kind of job; the document that the job's row keeps as its result.
 Step = Callable[[Attempt, Ports, PictureSize | None], Awaitable[dict[str, Any]]]
 

@@ -41,8 +41,6 @@ from deployments.jobs.rows import (
     Webhook,
 )
 
-__all__ = ["Blobs", "Changed", "Records", "Store", "StoreSource"]
-
 #: Returns when what is watched may have changed, at the latest after so many seconds.
 Changed = Callable[[float], Awaitable[None]]
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 from pipeline.errors import GlimpseError
 
-__all__ = ["ServiceState", "Supervised", "repeat", "restart_pause_s"]
-
 log = logging.getLogger("ray.serve")
 
 #: Before a service is started again: after its first crash, and at most. Each pause is twice the

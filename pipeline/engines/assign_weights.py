@@ -11,8 +11,6 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-__all__ = ["assign_weights"]
-
 Network = TypeVar("Network", bound=nn.Module)
 
 

@@ -19,8 +19,6 @@ from pipeline.weights.catalogue import Weights
 if TYPE_CHECKING:
     from pipeline.device import Device
 
-__all__ = ["CONTEXT_GIB", "Demand", "EngineSpec", "Setup"]
-
 T = TypeVar("T")
 
 #: What CUDA itself takes in every process; `pipeline.device.CONTEXT_BYTES`.

@@ -30,8 +30,6 @@ from pipeline.requests import ExportedFile
 from pipeline.splats.visible import prune_invisible
 from pipeline.types import SplatModel
 
-__all__ = ["WRITERS", "FileExporter", "MeshMemory", "export_model"]
-
 #: By the names of `FORMATS`: writes a model or, for meshes, a `TexturedMesh`, with `compact` in the
 #: smaller of two encodings where there are two.
 WRITERS: dict[str, Callable[..., bytes]] = {

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pipeline.engines.engine_spec import EngineSpec, Setup
 from pipeline.ports import ExporterEngine, PortName
 
-__all__ = ["CPU"]
-
 
 def _cpu(_setup: Setup) -> ExporterEngine:
     from pipeline.engines.exporter import FileExporter

@@ -18,16 +18,6 @@ from pipeline.errors import InvalidOption
 from pipeline.ports import PortName
 from pipeline.weights.catalogue import Carried, Catalogue
 
-__all__ = [
-    "ENGINE_PATHS",
-    "PRESETS",
-    "EngineChoice",
-    "engine_names",
-    "engine_specs",
-    "spec_of",
-    "weights_catalogue",
-]
-
 #: Where the spec of each engine stands. The first of a port is its default.
 ENGINE_PATHS: tuple[str, ...] = (
     "pipeline.engines.background.background_specs:AUTO",

@@ -19,13 +19,6 @@ from pipeline.imaging.decoding import decode_png, encode_png
 from pipeline.imaging.heat_map import heat_map
 from pipeline.types import Cameras, DepthMaps, UInt8Array, ViewSet
 
-__all__ = [
-    "decode_depths",
-    "decode_views",
-    "encode_depths",
-    "encode_views",
-]
-
 _AUXILIARY = "auxiliary.npz"
 _PHOTO = "photo.npz"
 

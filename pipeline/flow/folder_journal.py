@@ -22,8 +22,6 @@ from pipeline.imaging.decoding import encode_png
 from pipeline.journals import Candidate, IterationOutcome
 from pipeline.types import DepthMaps, Scores, SplatModel, ViewSet
 
-__all__ = ["FolderJournal", "StageSeconds"]
-
 _FINAL = "|".join(re.escape(known.suffix) for known in FORMATS.values())
 
 #: What a run writes, by subfolder: file names that are removed when the next run begins. The

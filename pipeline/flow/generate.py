@@ -29,14 +29,6 @@ from pipeline.requests import FitRequest, ViewRequest
 from pipeline.rig import HELD_OUT_VIEWS
 from pipeline.types import Cutout, DepthMaps, Scores, SplatModel, UInt8Array, ViewSet
 
-__all__ = [
-    "CANDIDATES_SPAN",
-    "STAGE_SPANS",
-    "GenerateResult",
-    "generate",
-    "photo_view",
-]
-
 log = logging.getLogger(__name__)
 
 #: Where each stage begins and ends in the progress of the whole job; from stage seconds measured

@@ -17,8 +17,6 @@ from pipeline.imaging.framing import GIVEN_ALPHA, frame_object
 from pipeline.ports import BackgroundRemover
 from pipeline.types import Cutout, UInt8Array
 
-__all__ = ["WHOLE_PHOTO", "Upload", "prepare_upload", "stored_cutout"]
-
 #: `Upload.engine` when the client wanted the whole photo.
 WHOLE_PHOTO = "none"
 

@@ -46,9 +46,6 @@ from pipeline.requests import (
 )
 from pipeline.types import Cameras, DepthMaps, Scores, SplatModel, UInt8Array, ViewSet
 
-__all__ = ["Laned", "LocalPorts", "build_ports"]
-
-
 EngineT = TypeVar("EngineT", bound=Engine)
 
 

@@ -23,24 +23,6 @@ from pipeline.engines.registry import engine_specs, weights_catalogue
 from pipeline.errors import InvalidInput
 from pipeline.weights.folders import digest_of
 
-__all__ = [
-    "MANIFEST_FILE",
-    "MANIFEST_VERSION",
-    "ORIGINAL_FILE",
-    "PROCESSED_FILE",
-    "Difference",
-    "Manifest",
-    "PhotoRecord",
-    "State",
-    "Step",
-    "StepKind",
-    "Subject",
-    "compare",
-    "content_hash",
-    "environment",
-    "is_identical",
-]
-
 MANIFEST_VERSION = 1
 
 #: Its own name in a folder.

@@ -18,18 +18,6 @@ from pipeline.ports import SplatFitter
 from pipeline.splats.bounds import framed
 from pipeline.types import SplatModel
 
-__all__ = [
-    "FRAMES",
-    "FRAME_LIMITS",
-    "SIZE",
-    "SIZE_LIMITS",
-    "Previews",
-    "check_picture",
-    "make_previews",
-    "make_thumbnail",
-    "make_turntable",
-]
-
 #: Frames of one turn, and pixels along each side of thumbnail and film.
 FRAMES, SIZE = 60, 512
 

@@ -11,8 +11,6 @@ from pipeline.requests import References
 from pipeline.rig import HELD_OUT_VIEWS
 from pipeline.types import DepthMaps, ViewSet
 
-__all__ = ["held_out_references"]
-
 #: Depth with less confidence than this is no reference.
 _SURE = 0.2
 

@@ -25,8 +25,6 @@ from pipeline.requests import EnhancedImages, EnhanceSettings, References, Refin
 from pipeline.rig import HELD_OUT_VIEWS, VIEW_COUNT
 from pipeline.types import DepthMaps, FloatArray, Scores, SplatModel, ViewSet
 
-__all__ = ["CONVERGENCE_GAIN", "ITERATION_SPANS", "RefineResult", "StopReason", "refine"]
-
 log = logging.getLogger(__name__)
 
 #: A relative gain in overall quality below this ends the loop.

@@ -15,8 +15,6 @@ from PIL import Image
 from pipeline.imaging.decoding import encode_png
 from pipeline.types import UInt8Array
 
-__all__ = ["EncodedTexture", "encode_texture", "linear_from_srgb"]
-
 #: Of the compact textures, always with full chroma. Measured on an atlas of 768 x 512 px with six
 #: charts: error 1.2/255 root mean square, 10/255 at most, 30 % of the PNG's size. Half chroma
 #: (4:2:0) saves another third, but its largest error is 70/255, at the borders of the charts.

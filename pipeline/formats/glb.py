@@ -16,8 +16,6 @@ from pipeline.formats.surface import to_gltf_axes
 from pipeline.mesh.mesh_types import TexturedMesh
 from pipeline.types import FloatArray
 
-__all__ = ["write_glb"]
-
 _LINEAR, _LINEAR_MIPMAP_LINEAR, _CLAMP_TO_EDGE = 9729, 9987, 33071
 _QUANTIZATION = "KHR_mesh_quantization"
 

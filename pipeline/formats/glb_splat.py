@@ -14,8 +14,6 @@ from pipeline.formats.gltf import GlbBuilder, normalized_integers, one_node_scen
 from pipeline.geometry.frames import GLTF_FROM_WORLD, rotate_model, unit_rows
 from pipeline.types import SH_C0, SplatModel
 
-__all__ = ["write_glb_splat"]
-
 _EXTENSION = "KHR_gaussian_splatting"
 _POINTS = 0
 

@@ -14,14 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = [
-    "ARRAY_BUFFER",
-    "ELEMENT_ARRAY_BUFFER",
-    "GlbBuilder",
-    "normalized_integers",
-    "one_node_scene",
-]
-
 #: `bufferView.target`: vertex attributes, and indices.
 ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER = 34962, 34963
 

@@ -16,8 +16,6 @@ from pipeline.formats.encoded_texture import encode_texture
 from pipeline.formats.surface import to_gltf_axes
 from pipeline.mesh.mesh_types import TexturedMesh
 
-__all__ = ["write_obj"]
-
 _MATERIAL = "newmtl surface\nKd 1 1 1\nKs 0 0 0\nd 1\nillum 1\n"
 
 

@@ -12,8 +12,6 @@ from pipeline.errors import InvalidModelFile
 from pipeline.geometry.frames import PLY_FROM_WORLD, rotate_model
 from pipeline.types import FloatArray, SplatModel
 
-__all__ = ["read_ply", "write_ply"]
-
 _MAX_HEADER_BYTES = 64 * 1024
 #: More splats than this many digits can say do not fit on a disk.
 _MAX_COUNT_DIGITS = 12

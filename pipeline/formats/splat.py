@@ -13,8 +13,6 @@ from pipeline.geometry.frames import PLY_FROM_WORLD, rotate_model, unit_rows
 from pipeline.imaging.rounding import to_bytes
 from pipeline.types import SH_C0, SplatModel
 
-__all__ = ["read_splat", "write_splat"]
-
 _ROW = np.dtype([("mean", "<f4", 3), ("scale", "<f4", 3), ("rgba", "u1", 4), ("quat", "u1", 4)])
 
 

@@ -18,8 +18,6 @@ from pipeline.geometry.frames import PLY_FROM_WORLD, rotate_model, unit_rows
 from pipeline.imaging.rounding import to_bytes
 from pipeline.types import FloatArray, SplatModel, UInt8Array
 
-__all__ = ["RUB_FROM_WORLD", "write_spz"]
-
 #: Rotation [3, 3] to the frame of .spz files, "RUB": x right, y up, z back. The specification
 #: counts a .ply as RDF (x right, y down, z front), which is our .ply's frame too, so the way from
 #: there is (x, -y, -z). Readers that follow it turn the model back: upright, front where the

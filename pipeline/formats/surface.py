@@ -13,8 +13,6 @@ from pipeline.errors import InvalidInput
 from pipeline.geometry.frames import GLTF_FROM_WORLD, unit_rows
 from pipeline.mesh.mesh_types import TexturedMesh
 
-__all__ = ["to_gltf_axes"]
-
 
 def to_gltf_axes(mesh: TexturedMesh) -> TexturedMesh:
     """The mesh turned from the world frame to +Y up, front +Z; a normal of length zero points up.

@@ -18,8 +18,6 @@ from pipeline.formats.encoded_texture import encode_texture, linear_from_srgb
 from pipeline.formats.surface import to_gltf_axes
 from pipeline.mesh.mesh_types import TexturedMesh
 
-__all__ = ["write_usdz"]
-
 #: 2 January 1980 in UTC, in the range of a zip in every time zone: the same mesh, the same bytes.
 _OLDEST_ZIP_TIME_S = 315_619_200
 

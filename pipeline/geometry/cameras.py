@@ -10,17 +10,6 @@ import numpy as np
 from pipeline.rig import ELEVATION_DEG, FOCAL_AT_256, RADIUS, VIEW_COUNT, VIEW_SIZE
 from pipeline.types import Cameras, FloatArray
 
-__all__ = [
-    "held_out_cameras",
-    "orbit_cameras",
-    "photo_camera",
-    "rig_cameras",
-    "surround_cameras",
-    "thumbnail_camera",
-    "turntable_cameras",
-    "underside_cameras",
-]
-
 # The front stays in sight while one flank and the top show that there is a third dimension.
 THUMBNAIL_AZIMUTH_DEG = 15.0
 THUMBNAIL_ELEVATION_DEG = 25.0

@@ -11,8 +11,6 @@ import numpy.typing as npt
 from pipeline.geometry.projection import pixel_rays
 from pipeline.types import Cameras, FloatArray
 
-__all__ = ["facing_ratio"]
-
 
 def facing_ratio(depth: FloatArray, camera: Cameras) -> FloatArray:
     """Cosine between the surface normal and the way to the camera, float32 [H, W] in 0..1.

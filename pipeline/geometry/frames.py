@@ -14,15 +14,6 @@ import numpy.typing as npt
 
 from pipeline.types import FloatArray, SplatModel
 
-__all__ = [
-    "GLTF_FROM_WORLD",
-    "PLY_FROM_WORLD",
-    "rotate_model",
-    "turn_quats",
-    "unit_rows",
-    "with_exact_quats",
-]
-
 GLTF_FROM_WORLD: FloatArray = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]], np.float32)
 #: Rotation [3, 3] from the world frame to the frame of .ply and .splat files.
 PLY_FROM_WORLD: FloatArray = np.diag([-1.0, -1.0, 1.0]).astype(np.float32) @ GLTF_FROM_WORLD

@@ -13,8 +13,6 @@ from pipeline.control import Control
 from pipeline.geometry.projection import find_pixels
 from pipeline.types import DepthMaps, FloatArray, ViewSet
 
-__all__ = ["FOREGROUND", "hull_of"]
-
 #: Alpha below this is background.
 FOREGROUND = 128
 

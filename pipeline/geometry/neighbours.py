@@ -10,8 +10,6 @@ from scipy.spatial import cKDTree
 
 from pipeline.types import FloatArray
 
-__all__ = ["neighbour_distance"]
-
 
 def neighbour_distance(means: FloatArray, count: int = 8) -> FloatArray:
     """Mean distance to the `count` nearest others, float32 [N]; 0 for a single splat.

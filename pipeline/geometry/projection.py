@@ -22,8 +22,6 @@ import numpy.typing as npt
 
 from pipeline.types import Cameras
 
-__all__ = ["find_pixels", "pixel_rays", "project", "rays_through", "to_camera", "to_world"]
-
 F = TypeVar("F", np.float32, np.float64)
 Mask = npt.NDArray[np.bool_]
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["rotate", "rotate_back"]
-
 
 def rotate(quats: Tensor, vectors: Tensor) -> Tensor:
     """Vectors [N, 3] turned by quaternions [N, 4], wxyz, any length but zero."""

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from pipeline.types import SH_C0
 
-__all__ = ["MAX_DEGREE", "sh_basis", "sh_colors", "sh_count"]
-
 MAX_DEGREE = 3
 
 _C1 = 0.4886025119029199

@@ -13,8 +13,6 @@ import numpy.typing as npt
 
 from pipeline.types import FloatArray, SplatModel
 
-__all__ = ["CAMERA_RADIUS", "UnitFrame"]
-
 #: Distance from which a camera of the rig's field of view sees a sphere of radius 1.12.
 CAMERA_RADIUS = 2.7
 

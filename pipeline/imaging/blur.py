@@ -10,8 +10,6 @@ import numpy as np
 
 from pipeline.types import FloatArray
 
-__all__ = ["blur_inside"]
-
 
 def blur_inside(values: FloatArray, weight: FloatArray, sigma: float) -> FloatArray:
     """Gaussian blur, `sigma` in pixels, of float32 [H, W, 3] (normalised convolution).

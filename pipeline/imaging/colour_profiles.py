@@ -15,8 +15,6 @@ from PIL import ExifTags, Image, ImageOps
 
 from pipeline.errors import InvalidImage
 
-__all__ = ["opaque_share", "shrink", "to_srgb", "upright"]
-
 log = logging.getLogger(__name__)
 
 #: Pixels that are converted at a time, so that a conversion costs 4 MB a copy and not 256 MB.

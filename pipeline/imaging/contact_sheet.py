@@ -13,8 +13,6 @@ from PIL import Image, ImageDraw, ImageFont
 from pipeline.imaging.decoding import encode_png
 from pipeline.types import UInt8Array
 
-__all__ = ["contact_sheet"]
-
 _CELL = 160
 _GAP = 6
 _LABEL = 22

@@ -15,18 +15,6 @@ from pipeline.errors import InvalidImage
 from pipeline.imaging.colour_profiles import opaque_share, shrink, to_srgb, upright
 from pipeline.types import UInt8Array
 
-__all__ = [
-    "MAX_BYTES",
-    "MAX_PIXELS",
-    "MIN_OBJECT_SHARE",
-    "MIN_SIDE",
-    "WORK_SIDE",
-    "Photo",
-    "decode_photo",
-    "decode_png",
-    "encode_png",
-]
-
 MAX_BYTES = 20 * 1024 * 1024
 #: Admits the 50-megapixel sensors of telephones. Pillow decodes them to 4 bytes a pixel, 256 MB.
 MAX_PIXELS = 64_000_000

@@ -16,8 +16,6 @@ from pipeline.imaging.nearest import nearest_known
 from pipeline.imaging.rounding import to_bytes
 from pipeline.types import Cutout, UInt8Array
 
-__all__ = ["CUTOUT_SIZE", "GIVEN_ALPHA", "composite_on_white", "frame_object"]
-
 #: `Cutout.engine` of a photo that came with its own alpha channel.
 GIVEN_ALPHA = "given"
 

@@ -11,8 +11,6 @@ import numpy as np
 from pipeline.imaging.rounding import to_bytes
 from pipeline.types import FloatArray, UInt8Array
 
-__all__ = ["HEAT_GROUND", "heat_map"]
-
 #: Ground of a heat map, sRGB.
 HEAT_GROUND = (13, 14, 20)
 

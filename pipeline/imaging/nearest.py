@@ -11,8 +11,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-__all__ = ["nearest_known"]
-
 T = TypeVar("T", bound=np.generic)
 
 

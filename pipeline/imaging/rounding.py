@@ -10,8 +10,6 @@ import numpy.typing as npt
 
 from pipeline.types import UInt8Array
 
-__all__ = ["to_bytes"]
-
 
 def to_bytes(values: npt.NDArray[np.floating]) -> UInt8Array:
     """Finite values around 0..255 of any shape, rounded (halves to even) and cut off."""

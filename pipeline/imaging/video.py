@@ -22,8 +22,6 @@ import numpy as np
 from pipeline.errors import ModelFailed, Unavailable
 from pipeline.types import UInt8Array
 
-__all__ = ["VideoWriter", "find_encoder"]
-
 #: x264's effort and quality. Of 60 turntable frames at 512 px, "veryfast" takes half the
 #: time of "medium" (.18 s) for 1 dB less, and 18 leaves no visible blocks on a white ground.
 _PRESET, _QUALITY = "veryfast", "18"

@@ -20,8 +20,6 @@ from pipeline.mesh.texture import UNWRAP_LIMIT, bake_colors, bake_texture
 from pipeline.splats.floaters import VISIBLE_OPACITY, floating
 from pipeline.types import FloatArray, SplatModel
 
-__all__ = ["BuiltMesh", "MeshRequest", "build_mesh"]
-
 _BAKE_VIEWS = 32
 
 

@@ -28,8 +28,6 @@ from pipeline.mesh.volume import SurfaceViews, VoxelGrid, carve_hull, fuse_depth
 from pipeline.splats.render import render_model
 from pipeline.types import Cameras, FloatArray, SplatModel
 
-__all__ = ["Surface", "extract_surface", "is_closed", "simplify_surface"]
-
 #: More views do not help (64 were no better), fewer leave concavities unseen.
 _VIEWS, _VIEW_SIZE = 32, 256
 

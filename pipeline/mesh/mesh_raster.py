@@ -14,8 +14,6 @@ from pipeline.errors import InvalidInput
 from pipeline.native import FLOAT, FLOATS, INT, INTS, LONG, native_function
 from pipeline.types import Cameras, FloatArray
 
-__all__ = ["MeshRaster", "rasterize_mesh"]
-
 #: Faces are cut here, in world units in front of the camera.
 NEAR_PLANE = 0.01
 

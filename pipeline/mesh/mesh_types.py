@@ -13,8 +13,6 @@ import numpy.typing as npt
 
 from pipeline.types import FloatArray, UInt8Array
 
-__all__ = ["IndexArray", "TexturedMesh", "TriangleMesh"]
-
 IndexArray = npt.NDArray[np.int32]
 
 

@@ -20,8 +20,6 @@ from pipeline.native import FLOAT, FLOATS, INT, INTS, LONG, native_function
 from pipeline.splats.render import render_model
 from pipeline.types import Cameras, FloatArray, SplatModel, UInt8Array
 
-__all__ = ["UNWRAP_LIMIT", "bake_colors", "bake_texture"]
-
 #: xatlas takes 1 s for 10,000 faces, 7 s for 20,000 and 20 s for 50,000: above this many faces
 #: colours are per vertex.
 UNWRAP_LIMIT = 12_000

@@ -12,8 +12,6 @@ import numpy as np
 from pipeline.native import FLOAT, FLOATS, INT, native_function
 from pipeline.types import Cameras, FloatArray
 
-__all__ = ["SurfaceViews", "VoxelGrid", "carve_hull", "fuse_depth"]
-
 
 @dataclass(frozen=True)
 class SurfaceViews:

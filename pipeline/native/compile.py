@@ -22,8 +22,6 @@ from pathlib import Path
 
 from pipeline.errors import Unavailable
 
-__all__ = ["build_library", "default_threads", "load_library", "set_threads"]
-
 SOURCE_DIR = Path(__file__).parent
 
 #: -ffast-math written out, without the part that makes the linker switch the whole process to

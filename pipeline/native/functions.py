@@ -14,8 +14,6 @@ import numpy as np
 from pipeline.native.compile import load_library
 from pipeline.native.status import raise_on_failure
 
-__all__ = ["FLOAT", "FLOATS", "INT", "INTS", "LONG", "native_function"]
-
 INT, LONG, FLOAT = ctypes.c_int, ctypes.c_int64, ctypes.c_float
 #: Contiguous arrays of any shape, float32 and int32; others are a `ctypes.ArgumentError`.
 FLOATS: Any = np.ctypeslib.ndpointer(np.float32, flags="C_CONTIGUOUS")

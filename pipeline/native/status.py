@@ -9,8 +9,6 @@ from typing import Any
 
 from pipeline.errors import OutOfMemory
 
-__all__ = ["raise_on_failure"]
-
 #: `Status` in parallel.h.
 _OK, _OUT_OF_MEMORY = 0, 1
 

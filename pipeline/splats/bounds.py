@@ -16,8 +16,6 @@ from pipeline.geometry.projection import find_pixels
 from pipeline.rig import FOCAL_AT_256, RADIUS
 from pipeline.types import FloatArray, SplatModel
 
-__all__ = ["Sphere", "bounding_sphere", "framed"]
-
 #: Splats fainter than this are not looked at: alone they change a pixel by less than 13 of 255.
 _FAINT = 0.05
 

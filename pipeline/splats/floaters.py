@@ -12,8 +12,6 @@ import numpy.typing as npt
 from pipeline.geometry.neighbours import neighbour_distance
 from pipeline.types import SplatModel
 
-__all__ = ["VISIBLE_OPACITY", "floater_share", "floating"]
-
 #: Splats fainter than this have no part in a surface.
 VISIBLE_OPACITY = 0.05
 

@@ -19,8 +19,6 @@ from pipeline.splats.scores import LpipsLike, psnr, summarise, view_scores
 from pipeline.splats.view_consistency import cross_view_error, low_pass
 from pipeline.types import FloatArray, Scores, SplatModel, UInt8Array, ViewSet
 
-__all__ = ["LpipsLike", "depth_error", "exposure_gains", "judge_model", "rig_consistency"]
-
 #: Blur before renders are compared with the references' colours, pixels.
 _LOW_PASS_SIGMA = 4.0
 

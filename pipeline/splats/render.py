@@ -15,8 +15,6 @@ from pipeline.splats.rasterize import RasterRequest, median_depth, rasterize
 from pipeline.splats.torch_threads import one_torch_thread
 from pipeline.types import Cameras, FloatArray, SplatModel
 
-__all__ = ["Rendering", "render_model"]
-
 #: Views per call of the rasteriser: enough to keep all threads busy, few enough that the
 #: intermediate values of 200k splats stay below 100 MB.
 _VIEWS_AT_ONCE = 4

@@ -18,16 +18,6 @@ from pipeline.splats.torch_threads import one_torch_thread
 from pipeline.splats.training.losses import ssim
 from pipeline.types import FloatArray, Scores, UInt8Array, ViewScore
 
-__all__ = [
-    "QUALITY_WEIGHTS",
-    "LpipsLike",
-    "overall_quality",
-    "psnr",
-    "silhouette_iou",
-    "summarise",
-    "view_scores",
-]
-
 #: PSNR of identical images would be infinite; this is above what 8-bit images can tell apart.
 _PSNR_LIMIT_DB = 100.0
 

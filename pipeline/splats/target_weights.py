@@ -16,8 +16,6 @@ from pipeline.geometry.facing import facing_ratio
 from pipeline.splats.view_consistency import cross_view_error, low_pass
 from pipeline.types import Cameras, FloatArray
 
-__all__ = ["TargetSet", "TargetWeights", "fit_exposures", "weigh_targets"]
-
 #: Pixels (at 256) of the blur before anything is compared: sharpness is what a target may add.
 _BLUR = 2.0
 

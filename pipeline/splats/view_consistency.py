@@ -15,8 +15,6 @@ import numpy.typing as npt
 from pipeline.geometry.projection import NEAREST, rays_through, to_camera, to_world
 from pipeline.types import Cameras, FloatArray
 
-__all__ = ["CrossViewError", "cross_view_error", "low_pass"]
-
 #: Neighbours that each view is compared with: those whose cameras are nearest.
 _NEIGHBOURS = 4
 

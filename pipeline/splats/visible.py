@@ -14,8 +14,6 @@ from pipeline.geometry.unit_frame import CAMERA_RADIUS, UnitFrame
 from pipeline.splats.rasterize import RasterRequest, rasterize
 from pipeline.types import FloatArray, SplatModel
 
-__all__ = ["peak_contributions", "prune_invisible"]
-
 _VIEWS, _VIEW_SIZE = 16, 192
 
 #: In pixels of such a view. Leaving out all splats that add less than this to every view changed

@@ -13,8 +13,6 @@ from functools import cached_property
 
 from pipeline.errors import InvalidOption
 
-__all__ = ["Carried", "Catalogue", "Hub", "WeightFile", "Weights", "size_for_people"]
-
 
 @dataclass(frozen=True)
 class WeightFile:

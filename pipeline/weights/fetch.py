@@ -29,8 +29,6 @@ from pipeline.weights.locks import (
     write_lock,
 )
 
-__all__ = ["WORK_NAME", "convert", "fetch"]
-
 #: Folder inside a bundle's folder for what is on its way: parts of files, results of a conversion.
 WORK_NAME = ".fetch"
 #: Left free on the disk beyond what is fetched.

@@ -19,8 +19,6 @@ from pipeline.errors import InvalidOption, Unavailable
 from pipeline.weights.catalogue import Carried, Weights
 from pipeline.weights.locks import LOCK_NAME, Lock, read_lock, record, write_lock
 
-__all__ = ["Condition", "State", "adopt", "digest_of", "find", "find_all", "state_of", "verify"]
-
 
 class Condition(StrEnum):
     """What is found of weights."""

@@ -19,8 +19,6 @@ from pipeline.errors import Unavailable
 from pipeline.weights.catalogue import Weights
 from pipeline.weights.locks import ByteCount, LockedFile, sha256_of
 
-__all__ = ["Listing", "Remote", "checked", "listing"]
-
 TIMEOUT_S = 30.0
 
 

@@ -17,18 +17,6 @@ from pipeline.control import Control
 from pipeline.errors import Unavailable
 from pipeline.weights.catalogue import Weights, size_for_people
 
-__all__ = [
-    "CHUNK_BYTES",
-    "LOCK_NAME",
-    "ByteCount",
-    "Lock",
-    "LockedFile",
-    "read_lock",
-    "record",
-    "sha256_of",
-    "write_lock",
-]
-
 #: Written last: a folder without it is not a model.
 LOCK_NAME = "weights-lock.json"
 

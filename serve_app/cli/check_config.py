@@ -33,8 +33,6 @@ from pipeline.options import DeviceName
 from serve_app.builder import MODEL_ONGOING_REQUESTS
 from serve_app.settings import AppArgs
 
-__all__ = ["config_faults", "read_config"]
-
 _OURS = ("Ingress", "Dispatcher", "Driver")
 
 #: Serve takes 0 for some of them: a replica that is stopped would be killed at once.

@@ -16,8 +16,6 @@ import httpx
 
 from pipeline.errors import GlimpseError, ModelFailed
 
-__all__ = ["Client", "Event", "ServiceError"]
-
 Json = Mapping[str, Any]
 
 _POLL_S = 0.25

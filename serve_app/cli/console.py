@@ -25,8 +25,6 @@ from rich.table import Table
 
 from pipeline.errors import GlimpseError
 
-__all__ = ["StageBars", "errors_as_sentences", "scores_table", "stage_bars", "summary_table"]
-
 
 @contextmanager
 def errors_as_sentences(console: Console, stopped: str = "") -> Iterator[None]:

@@ -25,8 +25,6 @@ from serve_app.cli.console import StageBars, scores_table, stage_bars, summary_t
 from serve_app.server import running_service
 from serve_app.settings import AppArgs
 
-__all__ = ["default_photo", "run_demo"]
-
 Json = Mapping[str, Any]
 
 

@@ -23,8 +23,6 @@ from serve_app.cli.doctor.doctor_command import doctor
 from serve_app.cli.supabase_command import supabase_app
 from serve_app.cli.weights_command import weights_app
 
-__all__ = ["app"]
-
 app = typer.Typer(
     help="One photo to a refined 3D Gaussian splat.", no_args_is_help=True, add_completion=False
 )

@@ -23,8 +23,6 @@ from pipeline.requests import ExportedFile
 from pipeline.types import SplatModel
 from serve_app.cli.console import StageBars
 
-__all__ = ["export_file", "format_of", "read_model", "render_file", "write_whole"]
-
 
 def read_model(path: Path) -> SplatModel:
     """The model of a .ply or .splat file.

@@ -22,8 +22,6 @@ from pipeline.engines.registry import PRESETS, spec_of
 from pipeline.errors import InvalidInput, InvalidOption
 from pipeline.ports import PortName
 
-__all__ = ["Placement", "Plan", "StageTimes", "make_plan", "plan_table", "read_times", "scaling"]
-
 #: Deployments of `serve_config.yaml` that use a GPU, in the order of the pipeline.
 HOSTS = {
     "Views": PortName.VIEWS,

@@ -48,8 +48,6 @@ from serve_app.cli.run import (
 )
 from serve_app.settings import Environment
 
-__all__ = ["DIFFERS_EXIT_CODE", "read_manifest", "replay_manifest", "stored_upload"]
-
 #: The replay went through and something is not what the manifest says. 1 and 2 are errors.
 DIFFERS_EXIT_CODE = 3
 

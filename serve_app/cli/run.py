@@ -45,15 +45,6 @@ from pipeline.types import SplatModel
 from serve_app.cli.console import StageBars, scores_table, stage_bars, summary_table
 from serve_app.settings import Environment
 
-__all__ = [
-    "StepRunner",
-    "begin_folder",
-    "manifest_of",
-    "run_in_process",
-    "shown_on",
-    "write_manifest",
-]
-
 
 @dataclass(frozen=True)
 class StepRunner:

@@ -13,8 +13,6 @@ from rich.console import Console
 
 from serve_app.cli.console import errors_as_sentences
 
-__all__ = ["setup_sql", "supabase_app"]
-
 console = Console(stderr=True)
 supabase_app = typer.Typer(no_args_is_help=True, help="Set up a Supabase project.")
 

@@ -14,8 +14,6 @@ from pipeline.ports import PortName
 from serve_app.cli.plan import make_plan
 from serve_app.settings import AppArgs, Environment
 
-__all__ = ["Gpus", "app_args", "find_gpus"]
-
 #: Longest wait for the driver's answer, seconds; it loads kernel modules the first time.
 _ASK_LIMIT_S = 30
 

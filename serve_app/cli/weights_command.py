@@ -25,8 +25,6 @@ from pipeline.weights.fetch import convert, fetch
 from pipeline.weights.folders import Condition, adopt, find, state_of, verify
 from serve_app.cli.console import StageBars, errors_as_sentences, stage_bars
 
-__all__ = ["DAMAGED_EXIT_CODE", "weights_app"]
-
 #: Of `verify`: it could be run, and something is not as it was recorded.
 DAMAGED_EXIT_CODE = 3
 

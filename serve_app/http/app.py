@@ -25,8 +25,6 @@ from serve_app.http.routes import (
     uploads,
 )
 
-__all__ = ["create_app"]
-
 
 def create_app(
     services: Services,

@@ -20,8 +20,6 @@ from pipeline.ports import BackgroundRemover
 from serve_app.http.single_flight import SingleFlight
 from serve_app.stores.opened import FileSource
 
-__all__ = ["AppServices", "BlobUrls", "ClientUrls", "Limits", "Readiness", "Services"]
-
 #: Answers, by name, what is ready ("ok") and what is not (a sentence).
 Readiness = Callable[[], Awaitable[Mapping[str, str]]]
 

@@ -12,8 +12,6 @@ from datetime import datetime
 
 from deployments.jobs.rows import Job, JobState, Queue
 
-__all__ = ["eta_s", "stage_group"]
-
 #: "iteration-3" and "previews-v2" are "iteration" and "previews".
 _NUMBER = re.compile(r"-v?\d+$")
 

@@ -24,16 +24,6 @@ from pipeline.errors import InvalidOption, NotFound, Unavailable
 from serve_app.http.dependencies import Limits
 from serve_app.http.single_flight import SingleFlight
 
-__all__ = [
-    "JOB_EVENT_ID",
-    "PROJECT_EVENT_ID",
-    "EventStream",
-    "Feed",
-    "JobFeed",
-    "ProjectFeed",
-    "events",
-]
-
 #: A client whose connection was lost comes again after so long.
 RETRY_MS = 2000
 #: Events that are read at once.

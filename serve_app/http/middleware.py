@@ -15,8 +15,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.http.problems import TooLarge, problem_response
 
-__all__ = ["BodyLimit", "RequestId"]
-
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 

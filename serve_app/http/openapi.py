@@ -16,8 +16,6 @@ from pipeline import errors
 from pipeline.errors import GlimpseError
 from serve_app.http.problems import MEDIA_TYPE, HttpError, Problem, status_of
 
-__all__ = ["ID_ERRORS", "JOB_ERRORS", "Responses", "complete", "headers", "problems"]
-
 #: `responses` of a route.
 Responses = dict[int | str, dict[str, Any]]
 

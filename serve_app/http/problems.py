@@ -22,20 +22,6 @@ from deployments.jobs.rows import Job
 from pipeline import errors
 from pipeline.errors import GlimpseError
 
-__all__ = [
-    "MEDIA_TYPE",
-    "BadRequest",
-    "BadSignature",
-    "HttpError",
-    "JobFailed",
-    "Problem",
-    "TooLarge",
-    "UnsupportedMediaType",
-    "install",
-    "problem_response",
-    "status_of",
-]
-
 log = logging.getLogger("ray.serve")
 
 MEDIA_TYPE = "application/problem+json"

@@ -8,8 +8,6 @@ from __future__ import annotations
 from deployments.jobs.janitor import delete_files
 from deployments.jobs.store import Store
 
-__all__ = ["remove_project"]
-
 
 async def remove_project(store: Store, project_id: str) -> bool:
     """Remove a project that is marked for deletion.

@@ -10,8 +10,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, TypeVar
 
-__all__ = ["SingleFlight"]
-
 T = TypeVar("T")
 
 

@@ -33,21 +33,6 @@ from serve_app.http.schemas import (
     result_of,
 )
 
-__all__ = [
-    "Asking",
-    "Caller",
-    "IdempotencyKey",
-    "Posting",
-    "Preference",
-    "accepted",
-    "accepted_as",
-    "check_webhook",
-    "checked_key",
-    "fingerprint",
-    "job_answer",
-    "parse_prefer",
-]
-
 _RETRY_AFTER_S = 2
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 

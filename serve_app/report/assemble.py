@@ -30,18 +30,6 @@ from pipeline.journals import Candidate
 from pipeline.types import Scores
 from serve_app.report.project_manifest import newest_environment
 
-__all__ = [
-    "IterationReport",
-    "JobReport",
-    "ModelReport",
-    "Picture",
-    "RefinementReport",
-    "Report",
-    "StageReport",
-    "Url",
-    "assemble",
-]
-
 #: Makes the URL of a blob, as the client sees the service.
 Url = Callable[[Bucket, str], str]
 

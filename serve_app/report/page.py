@@ -25,8 +25,6 @@ from serve_app.report.assemble import (
 )
 from serve_app.report.plots import Plot, Share, plot_over_iterations, stacked_bar
 
-__all__ = ["render_html", "wanted_pictures"]
-
 #: Longest sides in pixels of pictures of the whole object, and of targets.
 _FIGURE, _STRIP = 384, 192
 

@@ -16,8 +16,6 @@ from deployments.jobs.store import Blobs
 from pipeline.errors import NotFound
 from serve_app.report.assemble import Picture
 
-__all__ = ["data_uris"]
-
 #: Pictures read and made smaller at once.
 _AT_ONCE = 4
 

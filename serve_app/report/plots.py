@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
-__all__ = ["Mark", "Plot", "Share", "plot_over_iterations", "stacked_bar"]
-
 _TICKS = 4
 
 

@@ -20,8 +20,6 @@ from pipeline.flow.manifest import (
     content_hash,
 )
 
-__all__ = ["manifest_document", "newest_environment"]
-
 _KINDS = {JobKind.GENERATE: StepKind.GENERATE, JobKind.REFINE: StepKind.REFINE}
 
 #: Stages of generate and refine that make models; the others draw pictures of them, which a

@@ -38,8 +38,6 @@ from urllib.parse import quote
 
 from pipeline.errors import GlimpseError, Unavailable
 
-__all__ = ["EmbeddedPostgres"]
-
 _log = logging.getLogger(__name__)
 
 _SUPERUSER = "postgres"

@@ -22,8 +22,6 @@ from deployments.jobs.rows import Bucket
 from pipeline.errors import GlimpseError, InvalidInput, NotFound, Unavailable
 from serve_app.stores.links import KEY_BYTES, LinkSigner, check_path
 
-__all__ = ["FileBlobs", "load_signing_key"]
-
 _INCOMING = ".incoming"
 #: How often a file is moved into a folder that somebody else deletes at the same time.
 _MOVES = 20

@@ -15,8 +15,6 @@ from urllib.parse import quote
 from deployments.jobs.rows import Bucket
 from pipeline.errors import GlimpseError, InvalidInput
 
-__all__ = ["KEY_BYTES", "LinkSigner", "check_path"]
-
 #: Least length of a signing key.
 KEY_BYTES = 32
 _LONGEST_COMPONENT_BYTES = 255

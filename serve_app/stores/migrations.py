@@ -15,14 +15,6 @@ import asyncpg
 
 from pipeline.errors import GlimpseError
 
-__all__ = [
-    "Migration",
-    "apply_migrations",
-    "demo_policies",
-    "migration_files",
-    "newest_version",
-]
-
 #: `supabase/` of a checkout, and where a wheel puts the same files (pyproject.toml, data-files).
 _FOLDERS = (
     Path(__file__).resolve().parents[2] / "supabase",

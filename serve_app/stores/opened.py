@@ -10,8 +10,6 @@ from typing import Protocol
 from deployments.jobs.rows import Bucket
 from deployments.jobs.store import Store
 
-__all__ = ["SENT_ON_FOR_S", "FileSource", "Pace", "ServedStore", "Stores"]
-
 #: A client that was sent on to another URL of a file may remember it for so long.
 SENT_ON_FOR_S = 600
 

@@ -20,8 +20,6 @@ from pipeline.errors import GlimpseError, InvalidInput, Unavailable
 from serve_app.stores.migrations import apply_migrations
 from serve_app.stores.records import CallRecords, error_for_sqlstate
 
-__all__ = ["PostgresRecords", "migrate", "open_pool"]
-
 _log = logging.getLogger(__name__)
 
 #: `add_job_event_v1` and `purge_project_v1` notify here with ids of jobs and projects.

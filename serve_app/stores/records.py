@@ -42,8 +42,6 @@ from pipeline.errors import (
 )
 from serve_app.stores.migrations import newest_version
 
-__all__ = ["CallRecords", "error_for_sqlstate"]
-
 _OWN_STATES: dict[str, type[GlimpseError]] = {
     "GL400": InvalidInput,
     "GL404": NotFound,

@@ -10,8 +10,6 @@ from pipeline.ports import BackgroundEngine, PortName
 from pipeline.weights.catalogue import Carried, WeightFile, Weights
 from pipeline.weights.folders import find
 
-__all__ = ["AUTO", "GRABCUT", "REMBG", "U2NETP"]
-
 log = logging.getLogger(__name__)
 
 U2NETP = Weights(

@@ -20,8 +20,6 @@ from pipeline.imaging.nearest import nearest_known
 from pipeline.imaging.rounding import to_bytes
 from pipeline.types import UInt8Array
 
-__all__ = ["GrabCut", "U2Net", "clean_mask"]
-
 FloatMask = npt.NDArray[np.float32]
 
 #: u2netp was trained on 320 x 320 pictures normalised like ImageNet.

@@ -16,18 +16,6 @@ from pipeline.control import Control
 from pipeline.geometry.projection import NEAREST, pixel_rays, project
 from pipeline.types import Cameras, FloatArray
 
-__all__ = [
-    "LEAST_INVERSE",
-    "Cells",
-    "Grid",
-    "Mask",
-    "agreement",
-    "fit_jointly",
-    "huber",
-    "one_sided",
-    "straighten",
-]
-
 Grid = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 

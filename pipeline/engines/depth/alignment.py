@@ -31,8 +31,6 @@ from pipeline.geometry.hull import FOREGROUND, hull_of
 from pipeline.geometry.projection import pixel_rays, rays_through, to_camera, to_world
 from pipeline.types import Cameras, FloatArray, ViewSet
 
-__all__ = ["AlignedDepth", "align"]
-
 T = TypeVar("T", bound=np.generic)
 
 # What each step gains, on objects of known depth: docs/decisions.md, "Depth in three steps".

@@ -9,8 +9,6 @@ from pipeline.ports import DepthEngine, PortName
 from pipeline.weights.catalogue import Hub, WeightFile, Weights
 from pipeline.weights.folders import find
 
-__all__ = ["ANYTHING_BASE", "ANYTHING_SMALL", "MIDAS_HYBRID", "MIDAS_LARGE", "SURFACE"]
-
 
 def _surface(_setup: Setup) -> DepthEngine:
     from pipeline.engines.depth.surface_depth import SurfaceDepth

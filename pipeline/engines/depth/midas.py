@@ -23,8 +23,6 @@ from pipeline.engines.depth.alignment import align
 from pipeline.errors import Unavailable
 from pipeline.types import DepthMaps, FloatArray, UInt8Array, ViewSet
 
-__all__ = ["MidasDepth", "Preparation"]
-
 log = logging.getLogger(__name__)
 
 #: What the object stands on while the network looks, 0..255. On white, networks see a bright wall

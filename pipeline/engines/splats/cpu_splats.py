@@ -17,8 +17,9 @@ from pipeline.device import Device, Precision
 from pipeline.geometry.frames import with_exact_quats
 from pipeline.imaging.rounding import to_bytes
 from pipeline.requests import FitRequest, Improvement, References, RefineRequest, Renders
-from pipeline.splats.judge import LpipsLike, judge_model
+from pipeline.splats.judge import judge_model
 from pipeline.splats.render import render_model
+from pipeline.splats.scores import LpipsLike
 from pipeline.splats.training import (
     DefaultStrategy,
     FitPlan,
@@ -30,8 +31,6 @@ from pipeline.splats.training import (
     splats_from_views,
 )
 from pipeline.types import Cameras, DepthMaps, Scores, SplatModel, ViewSet
-
-__all__ = ["CpuSplats", "SplatsOnDevice"]
 
 #: Where placing the first splats ends in the progress of a reconstruction; it takes .5 s where the
 #: fits of the presets take 2 to 20 s.

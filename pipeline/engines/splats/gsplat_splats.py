@@ -14,8 +14,8 @@ from pipeline.engines.splats.cpu_splats import SplatsOnDevice
 from pipeline.errors import InvalidOption
 from pipeline.geometry.cameras import rig_cameras
 from pipeline.requests import FitRequest
-from pipeline.splats.judge import LpipsLike
 from pipeline.splats.render import render_model
+from pipeline.splats.scores import LpipsLike
 from pipeline.splats.training import (
     DefaultStrategy,
     FitPlan,
@@ -27,8 +27,6 @@ from pipeline.splats.training import (
 from pipeline.splats.training.loop import take_step
 from pipeline.splats.training.optimiser import ALL_VIEWS, Optimiser
 from pipeline.types import SplatModel
-
-__all__ = ["STRATEGIES", "GsplatSplats"]
 
 STRATEGIES: dict[str, Strategy] = {
     "mcmc": McmcStrategy(),

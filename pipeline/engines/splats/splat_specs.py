@@ -6,8 +6,6 @@ from pipeline.engines.engine_spec import Demand, EngineSpec, Setup
 from pipeline.engines.perceptual.lpips_weights import LPIPS_ALEX
 from pipeline.ports import PortName, SplatEngine
 
-__all__ = ["CPU", "GSPLAT"]
-
 
 def _cpu(setup: Setup) -> SplatEngine:
     from pipeline.engines.perceptual.lpips import find_lpips

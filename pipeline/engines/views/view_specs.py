@@ -10,8 +10,6 @@ from pipeline.ports import PortName, ViewEngine
 from pipeline.weights.catalogue import Hub, WeightFile, Weights
 from pipeline.weights.folders import find
 
-__all__ = ["RELIEF", "SYNCDREAMER"]
-
 
 def _relief(_setup: Setup) -> ViewEngine:
     from pipeline.engines.views.relief.relief_views import Relief

@@ -15,8 +15,6 @@ from torch import Tensor
 from pipeline.errors import InvalidInput, Unavailable
 from pipeline.geometry.spherical_harmonics import MAX_DEGREE, sh_count
 
-__all__ = ["MAX_CHANNELS", "Projection", "RasterRequest", "RenderMode"]
-
 RenderMode = Literal["RGB", "RGB+ED"]
 
 #: Colour channels, with the one of depth.

@@ -15,8 +15,6 @@ from torch import Tensor
 from pipeline.splats.rasterize.arguments import Projection, RasterRequest
 from pipeline.splats.rasterize.binding import library, pointer
 
-__all__ = ["blend", "median_depth", "project"]
-
 #: Channel counts the C++ is compiled for; others are padded with zeros to the next one.
 CHANNEL_COUNTS = (1, 3, 4, 8, 32)
 

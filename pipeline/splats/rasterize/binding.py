@@ -12,8 +12,6 @@ from torch import Tensor
 
 from pipeline.native import load_library, raise_on_failure
 
-__all__ = ["library", "pointer"]
-
 _INT, _LONG, _FLOAT, _POINTER = ctypes.c_int, ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
 
 #: Marks functions that return a status; in Python they return nothing or raise.

@@ -12,8 +12,6 @@ from pipeline.geometry.spherical_harmonics import sh_colors
 from pipeline.splats.rasterize import autograd
 from pipeline.splats.rasterize.arguments import Projection, RasterRequest
 
-__all__ = ["median_depth", "rasterize"]
-
 
 def _colors(request: RasterRequest) -> Tensor:
     """Colours [C, N, D] as each camera sees them."""

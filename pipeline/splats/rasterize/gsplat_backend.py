@@ -32,8 +32,6 @@ from pipeline.splats.rasterize import cpu_backend
 from pipeline.splats.rasterize.arguments import Projection, RasterRequest
 from pipeline.splats.rasterize.median import median_depth as median_of_projected
 
-__all__ = ["median_depth", "rasterize"]
-
 _INSTALL = (
     "Splats on a GPU are drawn by gsplat. Install it with `pip install -e '.[gpu]'` in the "
     "project's folder; it compiles itself once and needs nvcc for that. The image of "

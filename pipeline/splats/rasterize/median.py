@@ -13,8 +13,6 @@ from torch import Tensor
 
 from pipeline.splats.rasterize.arguments import Projection
 
-__all__ = ["median_depth"]
-
 _TILE = 16
 _MIN_ALPHA, _MAX_ALPHA = 1 / 255, 0.999
 

@@ -14,8 +14,6 @@ from pipeline.splats.rasterize import cpu_backend, gsplat_backend
 from pipeline.splats.rasterize.arguments import Projection, RasterRequest
 from pipeline.splats.torch_threads import one_torch_thread
 
-__all__ = ["median_depth", "rasterize"]
-
 
 def _backend(request: RasterRequest) -> ModuleType:
     """Dispatch on the device, never on what is installed: equal calls are drawn equally."""

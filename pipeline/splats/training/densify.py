@@ -18,8 +18,6 @@ from pipeline.geometry.rotation import rotate
 from pipeline.splats.training.fit_plan import Course, FitPlan, StepResult
 from pipeline.splats.training.optimiser import Optimiser
 
-__all__ = ["DefaultStrategy", "GradientTracker", "densify", "prune"]
-
 #: A split splat becomes two of this size, as in 3DGS.
 _SPLIT_SHRINK = 1.6
 

@@ -17,8 +17,6 @@ from pipeline.errors import InvalidOption
 from pipeline.splats.rasterize import Projection
 from pipeline.splats.training.optimiser import ONE_VIEW, LearningRates, Optimiser
 
-__all__ = ["Batch", "Course", "FitPlan", "FixedCount", "Objective", "StepResult", "Strategy"]
-
 
 @dataclass(frozen=True)
 class FitPlan:

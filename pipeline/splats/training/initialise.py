@@ -17,8 +17,6 @@ from pipeline.geometry.hull import FOREGROUND, hull_of
 from pipeline.geometry.projection import find_pixels, pixel_rays, to_world
 from pipeline.types import SH_C0, DepthMaps, FloatArray, SplatModel, ViewSet
 
-__all__ = ["splats_from_views"]
-
 #: A neighbour whose depth differs by more than this many pixel widths lies on another surface.
 _JUMP_PIXELS = 6.0
 

@@ -21,8 +21,6 @@ from pipeline.splats.training.fit_plan import Batch, FitPlan, Objective, StepRes
 from pipeline.splats.training.optimiser import Optimiser
 from pipeline.types import SplatModel
 
-__all__ = ["CPU", "FitResult", "fit", "take_step"]
-
 CPU = Device(torch.device("cpu"), Precision.FP32)
 
 

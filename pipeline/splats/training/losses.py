@@ -16,8 +16,6 @@ from torch.nn.functional import conv2d
 
 from pipeline.splats.rasterize.binding import library, pointer
 
-__all__ = ["SSIM_WEIGHT", "photometric_loss", "silhouette_loss", "ssim"]
-
 # Wang et al. 2004: 11 taps, sigma 1.5, k1 = .01, k2 = .03, for values 0..1.
 TAPS, _SIGMA = 11, 1.5
 _C1, _C2 = 0.01**2, 0.03**2

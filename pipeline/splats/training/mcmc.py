@@ -19,8 +19,6 @@ from pipeline.splats.training.densify import prune
 from pipeline.splats.training.fit_plan import Course, FitPlan, StepResult
 from pipeline.splats.training.optimiser import Optimiser
 
-__all__ = ["MAX_COPIES", "McmcStrategy", "add_noise", "grow", "penalty", "relocate", "relocation"]
-
 #: Splats that one may become at once, as in the authors' code and in gsplat.
 MAX_COPIES = 51
 

@@ -16,8 +16,6 @@ from pipeline.splats.rasterize import Projection, RasterRequest, RenderMode, ras
 from pipeline.splats.training.targets import Targets
 from pipeline.types import FloatArray, SplatModel
 
-__all__ = ["ALL_VIEWS", "ONE_VIEW", "REFINEMENT", "LearningRates", "Optimiser"]
-
 _BETAS = (0.9, 0.999)
 _ADAM_EPS = 1e-15
 

@@ -17,8 +17,6 @@ from pipeline.splats.training.losses import photometric_loss, silhouette_loss
 from pipeline.splats.training.optimiser import Optimiser
 from pipeline.splats.training.targets import Targets
 
-__all__ = ["PhotometricObjective"]
-
 
 @dataclass(frozen=True)
 class PhotometricObjective:

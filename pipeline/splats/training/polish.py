@@ -27,8 +27,6 @@ from pipeline.splats.training.optimiser import REFINEMENT, Optimiser
 from pipeline.splats.training.round_targets import RoundTargets, weigh_round
 from pipeline.types import FloatArray
 
-__all__ = ["Exposures", "PolishSettings", "RefinementObjective", "improve_model", "plan_of_round"]
-
 #: `learning_rate` at which the rates are those of `REFINEMENT`.
 _RATES_AT = 0.01
 

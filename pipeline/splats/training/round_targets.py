@@ -17,8 +17,6 @@ from pipeline.splats.target_weights import TargetSet, TargetWeights, weigh_targe
 from pipeline.splats.training.targets import Targets
 from pipeline.types import Cameras, FloatArray, ViewSet
 
-__all__ = ["RoundTargets", "weigh_round"]
-
 
 @dataclass(frozen=True)
 class RoundTargets:

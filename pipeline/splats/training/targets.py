@@ -14,8 +14,6 @@ from torch import Tensor
 from pipeline.errors import InvalidInput
 from pipeline.types import Cameras, FloatArray, UInt8Array, ViewSet
 
-__all__ = ["Targets"]
-
 
 @dataclass(frozen=True)
 class Targets:

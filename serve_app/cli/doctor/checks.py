@@ -18,19 +18,6 @@ from typing import Any
 from pipeline.errors import GlimpseError
 from serve_app.settings import Environment
 
-__all__ = [
-    "Check",
-    "Finding",
-    "Round",
-    "Status",
-    "Step",
-    "failed",
-    "ok",
-    "run_steps",
-    "skipped",
-    "warning",
-]
-
 
 class Status(StrEnum):
     """How a check went."""

@@ -23,17 +23,6 @@ from pipeline.errors import GlimpseError, NotFound, Unavailable
 from serve_app.cli.doctor.checks import Finding, failed, ok, warning
 from serve_app.stores.opened import FileSource
 
-__all__ = [
-    "RESUMABLE_BYTES",
-    "check_clock",
-    "check_files",
-    "check_latency",
-    "check_rows",
-    "latency",
-    "new_id",
-    "removing_files",
-]
-
 #: More than one part of a resumable upload.
 RESUMABLE_BYTES = 7 * 2**20
 _NAME = "Prüfung ☂.png"

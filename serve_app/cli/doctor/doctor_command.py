@@ -22,8 +22,6 @@ from serve_app.cli.doctor.checks import Check, Status, run_steps
 if TYPE_CHECKING:
     from serve_app.settings import Environment
 
-__all__ = ["doctor"]
-
 _MARKS = {
     Status.OK: "[green]✓[/]",
     Status.WARNING: "[yellow]![/]",

@@ -26,8 +26,6 @@ from serve_app.stores import EmbeddedPostgres, FileBlobs, migrate
 from serve_app.stores.file_blobs import load_signing_key
 from serve_app.stores.postgres import PostgresRecords, open_pool, translated
 
-__all__ = ["PostgresRound", "check_disk"]
-
 _LEAST_FREE_BYTES = 5 * 10**9
 _OLDEST = 150000
 _MIGRATE = "Start `glimpse3d serve`: it migrates at its start."

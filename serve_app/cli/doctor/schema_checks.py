@@ -15,21 +15,6 @@ from deployments.jobs.rows import Bucket
 from serve_app.cli.doctor.checks import Finding, failed, ok, warning
 from serve_app.stores.migrations import demo_policies, migration_files, newest_version
 
-__all__ = [
-    "CLOSE_DEMO",
-    "PASTE",
-    "PASTE_AGAIN",
-    "BucketRules",
-    "Promised",
-    "check_buckets",
-    "check_functions",
-    "check_policies",
-    "check_tables",
-    "check_version",
-    "has_demo",
-    "promised",
-]
-
 PASTE = (
     "Run the SQL that `glimpse3d supabase sql` prints in the project's SQL editor, or "
     "`supabase db push`."

@@ -26,8 +26,6 @@ from serve_app.stores.opened import ServedStore
 from serve_app.stores.supabase import proxy_for
 from serve_app.stores.supabase.transport import Patience
 
-__all__ = ["SupabaseRound", "check_environment", "check_key_kind"]
-
 _DASHBOARD = "the dashboard under Project Settings, API Keys"
 _SET_KEY = f"Set SUPABASE_SERVICE_ROLE_KEY to the secret key (sb_secret_...) from {_DASHBOARD}."
 _SET_ANON = f"Set SUPABASE_ANON_KEY to the publishable key (sb_publishable_...) from {_DASHBOARD}."

@@ -23,8 +23,6 @@ from serve_app.http.event_stream import (
 )
 from serve_app.http.openapi import ID_ERRORS, headers, problems
 
-__all__ = ["router"]
-
 _TEXT, _INTEGER, _NUMBER = {"type": "string"}, {"type": "integer"}, {"type": "number"}
 _DATA = {
     "type": "object",

@@ -19,8 +19,6 @@ from serve_app.http.openapi import Responses, headers, problems
 from serve_app.http.problems import BadSignature
 from serve_app.stores.opened import SENT_ON_FOR_S
 
-__all__ = ["router"]
-
 router = APIRouter(prefix="/files", tags=["files"])
 
 _BYTES = {"schema": {"type": "string", "format": "binary"}}

@@ -9,8 +9,6 @@ from serve_app.http.dependencies import AppServices
 from serve_app.http.openapi import problems
 from serve_app.http.schemas import HealthAnswer, ReadyAnswer
 
-__all__ = ["router"]
-
 router = APIRouter(tags=["health"])
 
 

@@ -16,8 +16,6 @@ from serve_app.http.openapi import ID_ERRORS, headers, problems
 from serve_app.http.schemas import JobAnswer, QueueAnswer
 from serve_app.http.waiting import accepted, job_answer
 
-__all__ = ["router"]
-
 router = APIRouter(prefix="/api/v1", tags=["jobs"])
 
 

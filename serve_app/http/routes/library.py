@@ -26,8 +26,6 @@ from serve_app.http.schemas import (
     ProjectsQuery,
 )
 
-__all__ = ["read_cursor", "router", "write_cursor"]
-
 router = APIRouter(prefix="/api/v1/projects", tags=["projects"])
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -31,8 +31,6 @@ from serve_app.http.schemas import (
 )
 from serve_app.http.waiting import Asking, Posting, accepted_as, check_webhook, job_answer
 
-__all__ = ["router"]
-
 router = APIRouter(prefix="/api/v1", tags=["projects"])
 
 _POST_ERRORS = (*ID_ERRORS, *JOB_ERRORS, BadRequest, TooLarge, IdempotencyMismatch)

@@ -19,8 +19,6 @@ from serve_app.report.page import render_html, wanted_pictures
 from serve_app.report.pictures import data_uris
 from serve_app.report.project_manifest import manifest_document
 
-__all__ = ["prefers_html", "router"]
-
 router = APIRouter(prefix="/api/v1/projects", tags=["reports"])
 
 #: The page asks nobody for anything, and a browser sees to it.

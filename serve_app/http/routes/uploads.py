@@ -36,8 +36,6 @@ from serve_app.http.removal import remove_project
 from serve_app.http.schemas import UploadAnswer
 from serve_app.http.waiting import IdempotencyKey, checked_key
 
-__all__ = ["router"]
-
 router = APIRouter(prefix="/api/v1", tags=["projects"])
 
 

@@ -23,15 +23,6 @@ from serve_app.http.schemas.result_answers import (
     result_of,
 )
 
-__all__ = [
-    "ExportJobAnswer",
-    "GenerateJobAnswer",
-    "JobAnswer",
-    "QueueAnswer",
-    "RefineJobAnswer",
-    "job_answer_of",
-]
-
 Kind = TypeVar("Kind")
 Result = TypeVar("Result")
 

@@ -17,17 +17,6 @@ from serve_app.http.schemas.job_answers import JobAnswer
 from serve_app.http.schemas.request_bodies import FormatName
 from serve_app.http.schemas.result_answers import RowAnswer, Url
 
-__all__ = [
-    "DeletionAnswer",
-    "ExportedAnswer",
-    "IterationAnswer",
-    "ModelAnswer",
-    "ProjectAnswer",
-    "ProjectPageAnswer",
-    "ProjectResource",
-    "StatusAnswer",
-]
-
 
 class ProjectAnswer(RowAnswer):
     """The project part of a status."""

@@ -23,15 +23,6 @@ from pipeline.options import (
 )
 from pipeline.rig import HELD_OUT_VIEWS, VIEW_COUNT
 
-__all__ = [
-    "ExportQuery",
-    "FormatName",
-    "GenerateBody",
-    "ProjectsQuery",
-    "RefineBody",
-    "ReportQuery",
-]
-
 
 def _whole(value: object) -> object:
     """7.0 is the integer 7 for JSON Schema; 7.5, "7" and true are not."""

@@ -16,19 +16,6 @@ from pipeline.file_types import media_type
 from pipeline.flow.refine import StopReason
 from serve_app.http.schemas.request_bodies import FormatName
 
-__all__ = [
-    "CandidateAnswer",
-    "ExportAnswer",
-    "GenerateAnswer",
-    "MetricAnswer",
-    "RefineAnswer",
-    "ResultAnswer",
-    "RowAnswer",
-    "UploadAnswer",
-    "Url",
-    "result_of",
-]
-
 #: Makes the URL of a blob, as the client sees the service.
 Url = Callable[[Bucket, str], str]
 

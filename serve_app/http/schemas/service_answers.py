@@ -6,8 +6,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-__all__ = ["HealthAnswer", "ManifestAnswer", "ReadyAnswer"]
-
 
 class PhotoAnswer(BaseModel):
     """The photo of a manifest."""

@@ -16,8 +16,6 @@ import httpx
 from pipeline.errors import GlimpseError, Unavailable
 from serve_app.stores.supabase.supabase_errors import storage_error
 
-__all__ = ["PART_BYTES", "Resumable"]
-
 #: Storage takes no other size of parts, but for the last.
 PART_BYTES = 6 * 1024 * 1024
 

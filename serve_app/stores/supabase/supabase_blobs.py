@@ -30,8 +30,6 @@ from serve_app.stores.opened import SENT_ON_FOR_S
 from serve_app.stores.supabase.resumable import PART_BYTES, Resumable
 from serve_app.stores.supabase.supabase_errors import translated
 
-__all__ = ["SupabaseBlobs", "object_name", "object_path"]
-
 log = logging.getLogger("ray.serve")
 
 #: Files that travel at once; rows must not wait behind them for a connection.

@@ -22,8 +22,6 @@ from pipeline.errors import (
 )
 from serve_app.stores.records import error_for_sqlstate
 
-__all__ = ["storage_error", "translated"]
-
 _SET_KEY = "Set SUPABASE_SERVICE_ROLE_KEY to the secret key of this project."
 _PASTE = "Run the SQL that `glimpse3d supabase sql` prints."
 

@@ -12,8 +12,6 @@ from pipeline.errors import InvalidInput
 from serve_app.stores.records import CallRecords
 from serve_app.stores.supabase.supabase_errors import translated
 
-__all__ = ["SupabaseRecords"]
-
 
 class SupabaseRecords(CallRecords):
     """`deployments.jobs.store.Records` on a Supabase project. Waiting polls."""

@@ -19,8 +19,6 @@ import httpx
 
 from pipeline.errors import Unavailable
 
-__all__ = ["Patience", "SteadyTransport", "may_repeat"]
-
 log = logging.getLogger("ray.serve")
 
 #: Functions that add or take something each time they are called. All others may be repeated: they

@@ -11,8 +11,6 @@ from typing import Any
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-__all__ = ["CrossViewAttention", "join_views"]
-
 
 class CrossViewAttention:
     """Attention processor of diffusers for a UNet whose batch is all views of one object.

@@ -31,8 +31,6 @@ from pipeline.errors import InvalidInput, InvalidOption, ModelFailed
 from pipeline.requests import EnhancedImages, EnhanceSettings, Renders
 from pipeline.types import FloatArray
 
-__all__ = ["SdxlEnhancer"]
-
 log = logging.getLogger(__name__)
 
 #: The networks' condition says that they draw pictures of this size even where they are smaller:

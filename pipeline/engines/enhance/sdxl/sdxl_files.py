@@ -15,8 +15,6 @@ import torch
 from pipeline.engines.assign_weights import assign_weights
 from pipeline.errors import Unavailable
 
-__all__ = ["find_file", "find_weights", "load_strictly", "read_json"]
-
 #: Where the file calls a number otherwise: its name there and all names of the network -> the name
 #: in the network, or None for a number that is not needed.
 Renamed = Callable[[str, set[str]], str | None]

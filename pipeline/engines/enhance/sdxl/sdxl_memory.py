@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["VIEWS_PER_GRID", "MemoryPlan", "memory_plan"]
-
 #: Two by two.
 VIEWS_PER_GRID = 4
 

@@ -21,8 +21,6 @@ from pipeline.engines.enhance.sdxl.sdxl_files import (
 from pipeline.engines.enhance.sdxl.sdxl_options import SdxlFolders
 from pipeline.errors import Unavailable
 
-__all__ = ["Networks", "import_diffusers", "lightning_scheduler", "load_networks"]
-
 
 @dataclass(frozen=True)
 class Networks:

@@ -11,8 +11,6 @@ from pathlib import Path
 
 from pipeline.errors import InvalidOption
 
-__all__ = ["DEFAULT_PROMPT", "MIN_STRENGTH", "STEPS", "SdxlFolders", "SdxlOptions", "steps_for"]
-
 #: Of the distilled UNet; every step is 1/8 of the strength.
 STEPS = 8
 #: Less noise than this is less than one step.

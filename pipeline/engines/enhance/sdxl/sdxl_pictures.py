@@ -13,8 +13,6 @@ from pipeline.engines.enhance.detail import add_detail, inner_weight
 from pipeline.engines.enhance.sdxl.sdxl_memory import VIEWS_PER_GRID
 from pipeline.types import FloatArray, UInt8Array
 
-__all__ = ["depth_pictures", "keep_detail", "pack_grids", "resized", "unpack_grids", "work_size"]
-
 #: Towards the silhouette the change fades out over so many pixels of a view of 256. Measured with
 #: Real-ESRGAN (`pipeline.engines.enhance.realesrgan`).
 RIM = 4.0

@@ -21,8 +21,6 @@ from pipeline.engines.enhance.sdxl.sdxl_files import (
     read_json,
 )
 
-__all__ = ["Embedding", "Prompts", "TextEncoder", "TextEncoders"]
-
 log = logging.getLogger(__name__)
 
 #: Prompts whose numbers are kept; one is 0.6 MB.

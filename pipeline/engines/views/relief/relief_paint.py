@@ -15,8 +15,6 @@ from pipeline.engines.views.relief.relief_shape import Mask, Plane, local_half_w
 from pipeline.imaging.nearest import nearest_known
 from pipeline.types import FloatArray, UInt8Array
 
-__all__ = ["Paint", "paint"]
-
 #: Rim of the photo that may show the old ground, share of the picture's side.
 FRINGE_SHARE = 0.004
 #: Blur of the rim and of the back, share of the picture's side. Seen again by the photo's camera

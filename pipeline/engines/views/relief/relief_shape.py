@@ -17,8 +17,6 @@ from pipeline.errors import InvalidImage
 from pipeline.imaging.nearest import nearest_known
 from pipeline.types import UInt8Array
 
-__all__ = ["Silhouette", "inflate", "local_half_width", "silhouette"]
-
 Plane = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 

@@ -17,8 +17,6 @@ from pipeline.geometry.projection import project, rays_through, to_camera
 from pipeline.rig import FOCAL_AT_256, RADIUS
 from pipeline.types import Cameras, FloatArray
 
-__all__ = ["Sheet", "close_sheet", "contour_plane", "place_in_world", "triangulate"]
-
 Indices = npt.NDArray[np.int32]
 
 #: Rim vertices keep this distance (share of a pixel) from pixel centres, so that none coincide.

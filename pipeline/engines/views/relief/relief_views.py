@@ -29,8 +29,6 @@ from pipeline.requests import ViewRequest
 from pipeline.rig import VIEW_SIZE
 from pipeline.types import Cameras, Cutout, FloatArray, UInt8Array, ViewSet
 
-__all__ = ["PREVIEW_NOTE", "Relief", "ReliefMesh", "relief_mesh", "relief_views"]
-
 PREVIEW_NOTE = (
     "The relief engine is a preview: the shape is inflated from the outline of the photo, and the "
     "back and the sides are a softened copy of the front."

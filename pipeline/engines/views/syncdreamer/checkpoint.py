@@ -23,8 +23,6 @@ from pipeline.engines.views.syncdreamer.network_folder import empty_network, siz
 from pipeline.engines.views.syncdreamer.sampler import alphas_cumprod
 from pipeline.errors import Unavailable
 
-__all__ = ["check_names", "convert_checkpoint"]
-
 #: Of float32 buffers against our float32 schedule, widened to float64.
 _SCHEDULE_TOLERANCE = 1e-5
 

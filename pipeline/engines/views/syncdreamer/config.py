@@ -12,20 +12,6 @@ from typing import Any
 from pipeline.errors import Unavailable
 from pipeline.rig import VIEW_COUNT
 
-__all__ = [
-    "CHANNEL_MULTIPLES",
-    "FRUSTUM_HALF_DEPTH",
-    "IMAGE_SIZE",
-    "LATENT_CHANNELS",
-    "LATENT_SCALE",
-    "LATENT_SIZE",
-    "TRAINED_ELEVATION_DEG",
-    "VIEW_EMBEDDING_DIM",
-    "VOLUME_HALF_SIDE",
-    "VOLUME_NORM_GROUPS",
-    "SyncDreamerConfig",
-]
-
 #: Side of the input image and of the views, pixels.
 IMAGE_SIZE = 256
 #: Side of a latent image: the autoencoder reduces by 8.

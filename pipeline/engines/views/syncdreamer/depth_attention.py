@@ -11,8 +11,6 @@ from torch.nn import functional
 
 from pipeline.engines.views.syncdreamer.config import VOLUME_NORM_GROUPS
 
-__all__ = ["DepthTransformer"]
-
 _HEADS = 4
 
 

@@ -13,8 +13,6 @@ from pipeline.engines.views.syncdreamer.config import LATENT_CHANNELS, LATENT_SI
 from pipeline.engines.views.syncdreamer.network import SyncDreamerNetwork
 from pipeline.engines.views.syncdreamer.sampler import Noise, SamplerSettings, sample
 
-__all__ = ["decode_views", "sample_views"]
-
 
 @torch.inference_mode()
 def sample_views(

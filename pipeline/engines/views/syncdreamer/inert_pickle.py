@@ -13,8 +13,6 @@ from typing import Any
 
 import torch
 
-__all__ = ["Inert", "Unpickler", "load"]
-
 #: All that a state_dict of tensors is made of. Storages are torch's own business: its unpickler
 #: answers for them before it asks here.
 _KNOWN: dict[tuple[str, str], Any] = {

@@ -14,8 +14,6 @@ from scipy import ndimage
 from pipeline.imaging.rounding import to_bytes
 from pipeline.types import UInt8Array
 
-__all__ = ["GROUND_TOLERANCE", "mattes"]
-
 #: A pixel whose darkest channel is within so much of white may be ground. The autoencoder returns
 #: white as 250..255.
 GROUND_TOLERANCE = 10

@@ -13,8 +13,6 @@ from enum import Enum
 
 from torch import Size, Tensor
 
-__all__ = ["IGNORED", "SCHEDULE", "Change", "Origin", "origin_of"]
-
 _UNET = "model.diffusion_model."
 _VAE = "first_stage_model."
 _CLIP = "clip_image_encoder.model."

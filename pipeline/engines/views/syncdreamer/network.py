@@ -28,8 +28,6 @@ from pipeline.engines.views.syncdreamer.unet import ConstantTerms, SyncUNet
 from pipeline.engines.views.syncdreamer.volume_geometry import Grids, make_grids
 from pipeline.engines.views.syncdreamer.volumes import FrustumVolumes, ViewVolumes
 
-__all__ = ["Conditions", "SyncDreamerNetwork"]
-
 #: Of the images CLIP was trained on, RGB.
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)

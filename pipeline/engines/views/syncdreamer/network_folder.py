@@ -24,15 +24,6 @@ from pipeline.engines.views.syncdreamer.config import SyncDreamerConfig
 from pipeline.engines.views.syncdreamer.network import SyncDreamerNetwork
 from pipeline.errors import InvalidOption, Unavailable
 
-__all__ = [
-    "CONFIG_FILE",
-    "INDEX_FILE",
-    "empty_network",
-    "load_network",
-    "size_text",
-    "write_folder",
-]
-
 CONFIG_FILE = "config.json"
 INDEX_FILE = "model.safetensors.index.json"
 #: In config.json: other software, and later versions of this one, can tell what the folder is.

@@ -14,8 +14,6 @@ from pipeline.errors import Unavailable
 from pipeline.geometry.cameras import rig_cameras
 from pipeline.rig import VIEW_COUNT
 
-__all__ = ["check_cameras", "rig_buffers"]
-
 #: Cameras may differ from the product's rig by so much; the released ones differ by 1e-7.
 _CAMERA_TOLERANCE = 1e-4
 

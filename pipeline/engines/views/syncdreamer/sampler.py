@@ -16,19 +16,6 @@ from torch import Tensor
 from pipeline.control import Control
 from pipeline.errors import InvalidOption
 
-__all__ = [
-    "DEFAULT_GUIDANCE",
-    "DEFAULT_STEPS",
-    "TRAIN_STEPS",
-    "Noise",
-    "Sampler",
-    "SamplerSettings",
-    "alphas_cumprod",
-    "ddim_timesteps",
-    "sample",
-    "seeded_noise",
-]
-
 #: Length of the schedule the network was trained with.
 TRAIN_STEPS = 1000
 _BETA_START, _BETA_END = 0.00085, 0.012

@@ -43,8 +43,6 @@ from pipeline.types import UInt8Array, ViewSet
 if TYPE_CHECKING:
     from pipeline.engines.views.syncdreamer.network import SyncDreamerNetwork
 
-__all__ = ["SyncDreamerViews"]
-
 #: Where sampling ends in the progress of a request; decoding and mattes are the rest.
 _SAMPLED = 0.96
 

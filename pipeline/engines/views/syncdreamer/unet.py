@@ -22,8 +22,6 @@ from pipeline.engines.views.syncdreamer.config import (
 from pipeline.engines.views.syncdreamer.depth_attention import DepthTransformer
 from pipeline.engines.views.syncdreamer.volumes import FrustumVolumes
 
-__all__ = ["ConstantTerms", "SyncUNet"]
-
 #: Blocks of the way up before the first depth transformer: those at 4 x 4 have none.
 _PLAIN_UP_BLOCKS = 3
 

@@ -19,8 +19,6 @@ from pipeline.engines.views.syncdreamer.config import (
 )
 from pipeline.rig import RADIUS
 
-__all__ = ["Grids", "frustum_grid", "make_grids", "vertex_grid"]
-
 #: Depth below which a vertex counts as being at the camera, world units.
 _MIN_DEPTH = 1e-4
 

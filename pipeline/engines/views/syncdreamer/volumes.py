@@ -16,8 +16,6 @@ from pipeline.engines.views.syncdreamer.config import (
     SyncDreamerConfig,
 )
 
-__all__ = ["FrustumVolumes", "ViewVolumes"]
-
 #: Features of a view's frustum by their side in pixels: 32, 16, 8 and 4.
 FrustumVolumes = dict[int, Tensor]
 
