@@ -23,6 +23,10 @@ def test_no_two_modules_have_the_same_name():
     assert sorted({name for name in names if names.count(name) > 1}) == []
 
 
+def test_no_file_is_longer_than_two_should_be():
+    assert {p.name for p in sources() if len(p.read_text().splitlines()) > LINE_LIMIT} == set()
+
+
 def test_no_package_imports_private_modules_of_another():
     for path in sources():
         for node in ast.walk(ast.parse(path.read_text())):
