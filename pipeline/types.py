@@ -162,12 +162,7 @@ class SplatModel:
 
     def __post_init__(self) -> None:
         n = len(self.means)
-        wanted = {
-            "means": (n, 3),
-            "quats": (n, 4),
-            "log_scales": (n, 3),
-            "logit_opacities": (n,),
-        }
+        wanted = {"means": (n, 3), "quats": (n, 4), "log_scales": (n, 3), "logit_opacities": (n,)}
         for name, shape in wanted.items():
             if getattr(self, name).shape != shape:
                 raise ValueError(f"{name} must be {shape}, got {getattr(self, name).shape}")

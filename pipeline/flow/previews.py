@@ -87,12 +87,7 @@ async def make_previews(
 
 
 async def make_thumbnail(model: SplatModel, splats: SplatFitter, *, size: int = SIZE) -> bytes:
-    """PNG of the photo's side, `size` pixels along each side, on white.
-
-    Raises:
-        InvalidInput: the model has no splats, or holds NaN or infinity.
-        InvalidOption: `size`.
-    """
+    """PNG of the photo's side, `size` pixels a side, on white. Errors as `make_previews`."""
     check_picture(size=size)
     model = await asyncio.to_thread(framed, model)
     renders = await splats.render(model, thumbnail_camera(size))
@@ -110,13 +105,7 @@ async def make_turntable(
     """MP4 of one full turn, `size` pixels along each side, on white, 24 frames a second.
 
     It begins at the photo's side, and its last frame is one step before the first. Cancelling
-    leaves no process and no file behind.
-
-    Raises:
-        InvalidInput: the model has no splats, or holds NaN or infinity.
-        InvalidOption: `frames` or `size`.
-        ModelFailed: ffmpeg failed; the text is the last line it wrote.
-        Unavailable: there is no ffmpeg.
+    leaves no process and no file behind. Errors as `make_previews`.
     """
     check_picture(frames=frames, size=size)
     model = await asyncio.to_thread(framed, model)

@@ -17,19 +17,6 @@ _MAX_HEADER_BYTES = 64 * 1024
 _MAX_COUNT_DIGITS = 12
 
 
-def _property_names(coefficients: int, *, normals: bool) -> list[str]:
-    rest = 3 * (coefficients - 1)
-    return [
-        *("x", "y", "z"),
-        *(("nx", "ny", "nz") if normals else ()),
-        *(f"f_dc_{i}" for i in range(3)),
-        *(f"f_rest_{i}" for i in range(rest)),
-        "opacity",
-        *(f"scale_{i}" for i in range(3)),
-        *(f"rot_{i}" for i in range(4)),
-    ]
-
-
 def write_ply(model: SplatModel, *, compact: bool = False) -> bytes:
     """The file's bytes, in the file frame of `pipeline.geometry.frames`.
 
@@ -38,14 +25,22 @@ def write_ply(model: SplatModel, *, compact: bool = False) -> bytes:
             uses them; without them a splat of degree 0 takes 56 bytes instead of 68.
     """
     model = rotate_model(model, PLY_FROM_WORLD)
-    n, coefficients = model.sh.shape[:2]
-    names = _property_names(coefficients, normals=not compact)
+    n, rest = len(model), 3 * (model.sh.shape[1] - 1)
+    names = [
+        *("x", "y", "z"),
+        *(() if compact else ("nx", "ny", "nz")),
+        *(f"f_dc_{i}" for i in range(3)),
+        *(f"f_rest_{i}" for i in range(rest)),
+        "opacity",
+        *(f"scale_{i}" for i in range(3)),
+        *(f"rot_{i}" for i in range(4)),
+    ]
     columns = np.concatenate(
         [
             model.means,
             np.zeros((n, 0 if compact else 3), np.float32),
             model.sh[:, 0],
-            model.sh[:, 1:].transpose(0, 2, 1).reshape(n, 3 * (coefficients - 1)),
+            model.sh[:, 1:].transpose(0, 2, 1).reshape(n, rest),
             model.logit_opacities[:, None],
             model.log_scales,
             model.quats,
