@@ -11,25 +11,28 @@ from pipeline.engines.registry import engine_specs, weights_catalogue
 from pipeline.file_types import FORMATS, media_type
 from pipeline.mesh.texture import UNWRAP_LIMIT
 from serve_app.http.routes import events, files, health, jobs, library, projects, reports, uploads
-from serve_app.http.schemas import (
-    ExportAnswer,
-    ExportQuery,
-    GenerateAnswer,
-    GenerateBody,
-    GenerateJobAnswer,
+from serve_app.http.schemas.job_answers import GenerateJobAnswer, QueueAnswer
+from serve_app.http.schemas.project_answers import (
     IterationAnswer,
-    ManifestAnswer,
-    MetricAnswer,
     ModelAnswer,
     ProjectPageAnswer,
     ProjectResource,
-    ProjectsQuery,
-    QueueAnswer,
-    RefineAnswer,
-    RefineBody,
-    ReportQuery,
     StatusAnswer,
 )
+from serve_app.http.schemas.request_bodies import (
+    ExportQuery,
+    GenerateBody,
+    ProjectsQuery,
+    RefineBody,
+    ReportQuery,
+)
+from serve_app.http.schemas.result_answers import (
+    ExportAnswer,
+    GenerateAnswer,
+    MetricAnswer,
+    RefineAnswer,
+)
+from serve_app.http.schemas.service_answers import ManifestAnswer
 from serve_app.report.assemble import IterationReport, JobReport, RefinementReport, Report
 from serve_app.settings import AppArgs, Environment
 

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve_app.http.problems import TooLarge, problem_response
+from serve_app.http.problems import TooLarge, error_response
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -84,8 +84,7 @@ class BodyLimit:
             await self._refuse(scope, receive, send)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        error = self._error
-        answer = problem_response(Request(scope), error.status, error.code, error.title, str(error))
+        answer = error_response(Request(scope), self._error)
         # The rest of the body will not be read: the connection cannot be used again.
         answer.headers["Connection"] = "close"
         await answer(scope, receive, send)

@@ -14,13 +14,16 @@ from typing import Any
 from deployments.jobs import job_errors
 from pipeline import errors
 from pipeline.errors import GlimpseError
-from serve_app.http.problems import MEDIA_TYPE, HttpError, Problem, status_of
+from serve_app.http.problems import MEDIA_TYPE, Problem, status_of
 
 #: `responses` of a route.
 Responses = dict[int | str, dict[str, Any]]
 
 #: What a route may answer that reads or changes what an id names.
 ID_ERRORS = (errors.InvalidInput, errors.NotFound, errors.Unavailable, GlimpseError)
+
+#: What an engine may end with.
+ENGINE_ERRORS = (errors.OutOfMemory, errors.ModelFailed, errors.ReplicaDied, errors.TimedOut)
 
 #: What a route may answer that submits a job and waits for it, beside `ID_ERRORS`.
 JOB_ERRORS = (
@@ -31,11 +34,8 @@ JOB_ERRORS = (
     errors.Cancelled,
     job_errors.StaleAttempt,
     job_errors.TooBusy,
-    errors.OutOfMemory,
-    errors.ModelFailed,
-    errors.ReplicaDied,
-    errors.TimedOut,
     job_errors.AttemptsExhausted,
+    *ENGINE_ERRORS,
 )
 
 _TEXT, _SECONDS = {"type": "string"}, {"type": "integer", "minimum": 0}
@@ -66,13 +66,11 @@ def headers(*names: str) -> dict[str, Any]:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
-def problems(*kinds: type[GlimpseError] | type[HttpError]) -> Responses:
+def problems(*kinds: type[GlimpseError]) -> Responses:
     """The `responses` that are problem documents: one for each status of these errors."""
     codes: dict[int, list[str]] = defaultdict(list)
     for kind in kinds:
-        status, title = (
-            (kind.status, kind.title) if issubclass(kind, HttpError) else status_of(kind)
-        )
+        status, title = status_of(kind)
         codes[status].append(f"`{kind.code}`: {title}.")
     return {
         status: {

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -18,13 +18,43 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from deployments.jobs import job_errors
-from deployments.jobs.rows import Job
+from deployments.jobs.rows import Job, JobError
 from pipeline import errors
 from pipeline.errors import GlimpseError
 
 log = logging.getLogger("ray.serve")
 
 MEDIA_TYPE = "application/problem+json"
+
+# Errors of HTTP alone, of no interest to the pipeline.
+
+
+class BadRequest(GlimpseError):
+    """A body that is no JSON text or no form at all; raised by FastAPI, never here."""
+
+    code = "http_error"
+
+
+class BadSignature(GlimpseError):
+    """A link to a file that has expired or was changed."""
+
+    code = "bad_signature"
+
+
+class TooLarge(GlimpseError):
+    """A body above the limit."""
+
+    code = "too_large"
+
+    def __init__(self, max_file_bytes: int) -> None:
+        super().__init__(f"The file is larger than {max_file_bytes / 1024 / 1024:.0f} MB.")
+
+
+class UnsupportedMediaType(GlimpseError):
+    """An upload that is no form."""
+
+    code = "unsupported_media_type"
+
 
 #: Status and title by class; a subclass without an entry has its base's.
 _ANSWERS: dict[type[GlimpseError], tuple[int, str]] = {
@@ -44,6 +74,10 @@ _ANSWERS: dict[type[GlimpseError], tuple[int, str]] = {
     job_errors.TooBusy: (503, "Too many jobs are waiting"),
     errors.OutOfMemory: (503, "Out of memory"),
     errors.ModelFailed: (500, "The job failed"),
+    BadRequest: (400, "The body cannot be read"),
+    BadSignature: (403, "The link is not valid"),
+    TooLarge: (413, "The file is too large"),
+    UnsupportedMediaType: (415, "Unsupported media type"),
 }
 
 _RETRY_AFTER_S = 5
@@ -78,41 +112,6 @@ class Problem(BaseModel):
     errors: list[Fault] = []
 
 
-class HttpError(Exception):
-    """An HTTP-only error, of no interest to the pipeline."""
-
-    status: ClassVar[int]
-    code: ClassVar[str]
-    title: ClassVar[str]
-
-
-class BadRequest(HttpError):
-    """A body that is no JSON text or no form at all; raised by FastAPI, never here."""
-
-    status, code, title = 400, "http_error", "The body cannot be read"
-
-
-class BadSignature(HttpError):
-    """A link to a file that has expired or was changed."""
-
-    status, code, title = 403, "bad_signature", "The link is not valid"
-
-
-class TooLarge(HttpError):
-    """A body above the limit."""
-
-    status, code, title = 413, "too_large", "The file is too large"
-
-    def __init__(self, max_file_bytes: int) -> None:
-        super().__init__(f"The file is larger than {max_file_bytes / 1024 / 1024:.0f} MB.")
-
-
-class UnsupportedMediaType(HttpError):
-    """An upload that is no form."""
-
-    status, code, title = 415, "unsupported_media_type", "Unsupported media type"
-
-
 class JobFailed(Exception):
     """A request waited for a job that failed or was cancelled."""
 
@@ -135,7 +134,7 @@ def _classes_by_code() -> dict[str, type[GlimpseError]]:
     return {kind.code: kind for kind in reversed(kinds)}
 
 
-def problem_response(
+def _problem(
     request: Request, status: int, code: str, title: str, detail: str, **more: Any
 ) -> JSONResponse:
     """A problem document as the answer to `request`; `more` are other fields of `Problem`."""
@@ -158,39 +157,31 @@ def problem_response(
     )
 
 
-async def _on_glimpse_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, GlimpseError)
+def error_response(request: Request, error: GlimpseError) -> JSONResponse:
+    """The problem document of an error."""
     status, title = status_of(type(error))
-    if status >= 500:
-        log.error("%s %s: %s", request.method, request.url.path, error)
     more = {"job_id": error.job_id} if isinstance(error, job_errors.ProjectBusy) else {}
-    return problem_response(
+    return _problem(
         request, status, error.code, title, error.detail, retryable=error.retryable, **more
     )
 
 
+async def _on_glimpse_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, GlimpseError)
+    answer = error_response(request, error)
+    if answer.status_code >= 500:
+        log.error("%s %s: %s", request.method, request.url.path, error)
+    return answer
+
+
 async def _on_job_failed(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, JobFailed)
-    job, cause = error.job, error.job.error
-    if cause is None:
-        status, title = status_of(errors.Cancelled)
-        code, detail, retryable, stage = (
-            errors.Cancelled.code,
-            "The job was cancelled.",
-            False,
-            job.stage,
-        )
-    else:
-        status, title = status_of(_classes_by_code().get(cause.code, GlimpseError))
-        code, detail, retryable, stage = cause.code, cause.detail, cause.retryable, cause.stage
-    return problem_response(
-        request, status, code, title, detail, retryable=retryable, job_id=job.id, stage=stage
-    )
-
-
-async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HttpError)
-    return problem_response(request, error.status, error.code, error.title, str(error))
+    job = error.job
+    cancelled = JobError(errors.Cancelled.code, "The job was cancelled.", job.stage, False)
+    cause = job.error or cancelled
+    status, title = status_of(_classes_by_code().get(cause.code, GlimpseError))
+    more = {"retryable": cause.retryable, "job_id": job.id, "stage": cause.stage}
+    return _problem(request, status, cause.code, title, cause.detail, **more)
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> JSONResponse:
@@ -205,10 +196,10 @@ async def _on_invalid_request(request: Request, error: Exception) -> JSONRespons
     ]
     _, title = status_of(errors.InvalidOption)
     detail = f"{faults[0]['field']}: {faults[0]['fault']}"
-    return problem_response(request, 422, errors.InvalidOption.code, title, detail, errors=faults)
+    return _problem(request, 422, errors.InvalidOption.code, title, detail, errors=faults)
 
 
-_HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+_HTTP_CODES = {404: errors.NotFound.code, 405: "method_not_allowed", 413: TooLarge.code}
 
 
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
@@ -216,7 +207,7 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
     assert isinstance(error, HTTPException)
     status, detail = error.status_code, str(error.detail)
     code = _HTTP_CODES.get(status, BadRequest.code)
-    answer = problem_response(request, status, code, detail, detail)
+    answer = _problem(request, status, code, detail, detail)
     answer.headers.update(error.headers or {})
     if status == 405 and "Allow" in answer.headers:
         # Starlette names the methods of the first route with this path, and there may be more.
@@ -237,14 +228,13 @@ async def _on_anything_else(request: Request, error: Exception) -> JSONResponse:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     status, title = status_of(GlimpseError)
     detail = "Something went wrong on our side; the log names it by request_id."
-    return problem_response(request, status, GlimpseError.code, title, detail)
+    return _problem(request, status, GlimpseError.code, title, detail)
 
 
 def install(app: FastAPI) -> None:
     """Answer every error of `app` with a problem document."""
     app.add_exception_handler(GlimpseError, _on_glimpse_error)
     app.add_exception_handler(JobFailed, _on_job_failed)
-    app.add_exception_handler(HttpError, _on_http_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(Exception, _on_anything_else)

@@ -23,15 +23,9 @@ from pipeline.errors import InvalidOption
 from serve_app.http.dependencies import AppServices, BlobUrls, ClientUrls, Services
 from serve_app.http.openapi import Responses, headers
 from serve_app.http.problems import JobFailed
-from serve_app.http.schemas import (
-    ExportQuery,
-    GenerateBody,
-    JobAnswer,
-    RefineBody,
-    ResultAnswer,
-    job_answer_of,
-    result_of,
-)
+from serve_app.http.schemas.job_answers import JobAnswer, job_answer_of
+from serve_app.http.schemas.request_bodies import ExportQuery, GenerateBody, RefineBody
+from serve_app.http.schemas.result_answers import ResultAnswer, result_of
 
 _RETRY_AFTER_S = 2
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")

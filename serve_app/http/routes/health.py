@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 from pipeline.errors import GlimpseError
 from serve_app.http.dependencies import AppServices
 from serve_app.http.openapi import problems
-from serve_app.http.schemas import HealthAnswer, ReadyAnswer
+from serve_app.http.schemas.service_answers import HealthAnswer, ReadyAnswer
 
 router = APIRouter(tags=["health"])
 

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from pipeline.errors import GlimpseError, InvalidOption, Unavailable
 from serve_app.http.dependencies import AppServices, ClientUrls
 from serve_app.http.openapi import ID_ERRORS, headers, problems
-from serve_app.http.schemas import JobAnswer, QueueAnswer
+from serve_app.http.schemas.job_answers import JobAnswer, QueueAnswer
 from serve_app.http.waiting import accepted, job_answer
 
 router = APIRouter(prefix="/api/v1", tags=["jobs"])

@@ -19,12 +19,12 @@ from pipeline.errors import GlimpseError, InvalidOption, NotFound, Unavailable
 from serve_app.http.dependencies import AppServices, ClientUrls
 from serve_app.http.openapi import ID_ERRORS, Responses, problems
 from serve_app.http.removal import remove_project
-from serve_app.http.schemas import (
+from serve_app.http.schemas.project_answers import (
     DeletionAnswer,
     ProjectPageAnswer,
     ProjectResource,
-    ProjectsQuery,
 )
+from serve_app.http.schemas.request_bodies import ProjectsQuery
 
 router = APIRouter(prefix="/api/v1/projects", tags=["projects"])
 

@@ -16,18 +16,14 @@ from pipeline.errors import NotGeneratedYet
 from serve_app.http.dependencies import AppServices, ClientUrls
 from serve_app.http.openapi import ID_ERRORS, JOB_ERRORS, problems
 from serve_app.http.problems import BadRequest, TooLarge
-from serve_app.http.schemas import (
+from serve_app.http.schemas.job_answers import ExportJobAnswer, GenerateJobAnswer, RefineJobAnswer
+from serve_app.http.schemas.project_answers import StatusAnswer
+from serve_app.http.schemas.request_bodies import ExportQuery, GenerateBody, RefineBody
+from serve_app.http.schemas.result_answers import (
     ExportAnswer,
-    ExportJobAnswer,
-    ExportQuery,
     GenerateAnswer,
-    GenerateBody,
-    GenerateJobAnswer,
     RefineAnswer,
-    RefineBody,
-    RefineJobAnswer,
     ResultAnswer,
-    StatusAnswer,
 )
 from serve_app.http.waiting import Asking, Posting, accepted_as, check_webhook, job_answer
 

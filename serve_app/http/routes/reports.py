@@ -13,7 +13,8 @@ from fastapi.responses import HTMLResponse
 from pipeline.errors import InvalidOption
 from serve_app.http.dependencies import AppServices, ClientUrls
 from serve_app.http.openapi import ID_ERRORS, headers, problems
-from serve_app.http.schemas import ManifestAnswer, ReportQuery
+from serve_app.http.schemas.request_bodies import ReportQuery
+from serve_app.http.schemas.service_answers import ManifestAnswer
 from serve_app.report.assemble import Report, assemble
 from serve_app.report.page import render_html, wanted_pictures
 from serve_app.report.pictures import data_uris

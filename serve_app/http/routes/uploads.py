@@ -17,23 +17,13 @@ from deployments.jobs.job_errors import IdempotencyMismatch, TooBusy
 from deployments.jobs.paths import original_path, processed_path
 from deployments.jobs.rows import Bucket, Project, ProjectStatus
 from deployments.jobs.store import Store
-from pipeline.errors import (
-    GlimpseError,
-    InvalidImage,
-    InvalidOption,
-    ModelFailed,
-    NotFound,
-    OutOfMemory,
-    ReplicaDied,
-    TimedOut,
-    Unavailable,
-)
+from pipeline.errors import GlimpseError, InvalidImage, InvalidOption, NotFound, Unavailable
 from pipeline.flow.intake import Upload, prepare_upload
 from serve_app.http.dependencies import AppServices, ClientUrls
-from serve_app.http.openapi import problems
+from serve_app.http.openapi import ENGINE_ERRORS, problems
 from serve_app.http.problems import BadRequest, TooLarge, UnsupportedMediaType
 from serve_app.http.removal import remove_project
-from serve_app.http.schemas import UploadAnswer
+from serve_app.http.schemas.result_answers import UploadAnswer
 from serve_app.http.waiting import IdempotencyKey, checked_key
 
 router = APIRouter(prefix="/api/v1", tags=["projects"])
@@ -59,11 +49,8 @@ def _require_multipart(request: Request) -> None:
         IdempotencyMismatch,
         Unavailable,
         TooBusy,
-        OutOfMemory,
-        ModelFailed,
-        ReplicaDied,
-        TimedOut,
         GlimpseError,
+        *ENGINE_ERRORS,
     ),
 )
 async def upload(
