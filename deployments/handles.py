@@ -6,10 +6,12 @@ It maps what Ray raises into `pipeline.errors` and knows neither stages nor stor
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from functools import partial, wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import ray
 import ray.exceptions
@@ -27,22 +29,17 @@ from pipeline.errors import (
     ReplicaDied,
     Unavailable,
 )
-from pipeline.options import ExportOptions
-from pipeline.ports import Ports
-from pipeline.requests import (
-    EnhancedImages,
-    EnhanceSettings,
-    ExportedFile,
-    FitRequest,
-    Foreground,
-    Improvement,
-    References,
-    RefineRequest,
-    Renders,
-    ViewRequest,
+from pipeline.ports import (
+    BackgroundRemover,
+    DepthEstimator,
+    Enhancer,
+    Exporter,
+    Ports,
+    SplatFitter,
+    ViewSynthesizer,
 )
-from pipeline.types import Cameras, DepthMaps, Scores, SplatModel, UInt8Array, ViewSet
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 #: Longest wait for a replica's memory: the answer is worth no more, and a commit waits for it.
@@ -154,69 +151,43 @@ def _caller() -> str | None:
     return name
 
 
+def _remote(
+    method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[HandlePort, P], Coroutine[Any, Any, T]]:
+    """A port's method as a call of a replica: streamed where it takes a `report`, which stays."""
+    signature = inspect.signature(method)
+    is_long = "report" in signature.parameters
+
+    @wraps(method)
+    async def call(port: HandlePort, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        remote = getattr(port.handle.options(stream=is_long), method.__name__).remote
+        if not is_long:
+            return cast(T, await _unary(lambda: remote(*args, **kwargs), port.name))
+        bound = signature.bind(port, *args, **kwargs)
+        report: Report = bound.arguments.pop("report", ignore_progress)
+        send = partial(remote, *bound.args[1:], _caller())
+        return cast(T, await _streamed(send, port.name, report))
+
+    return call
+
+
 @dataclass(frozen=True)
 class HandlePort:
-    """The ports that one model deployment hosts; `name` is what it is called in messages.
-
-    In a call the class is that of the answer.
-    """
+    """The ports that one model deployment hosts; `name` is what it is called in messages."""
 
     handle: DeploymentHandle[Any]
     name: str
 
-    async def _ask(self, _answer: type[T], method: str, *args: Any, **kwargs: Any) -> T:
-        """A short call."""
-        call = getattr(self.handle, method)
-        answer: T = await _unary(lambda: call.remote(*args, **kwargs), self.name)
-        return answer
-
-    async def _run(self, _answer: type[T], method: str, report: Report, *args: Any) -> T:
-        """A long call."""
-        call = getattr(self.handle.options(stream=True), method)
-        answer: T = await _streamed(lambda: call.remote(*args, _caller()), self.name, report)
-        return answer
-
-    async def remove_background(self, rgb: UInt8Array) -> Foreground:
-        return await self._ask(Foreground, "remove_background", rgb)
-
-    async def synthesize_views(
-        self, request: ViewRequest, report: Report = ignore_progress
-    ) -> ViewSet:
-        return await self._run(ViewSet, "synthesize_views", report, request)
-
-    async def estimate_depth(self, views: ViewSet, report: Report = ignore_progress) -> DepthMaps:
-        return await self._run(DepthMaps, "estimate_depth", report, views)
-
-    async def reconstruct(
-        self, request: FitRequest, report: Report = ignore_progress
-    ) -> SplatModel:
-        return await self._run(SplatModel, "reconstruct", report, request)
-
-    async def improve(
-        self, request: RefineRequest, report: Report = ignore_progress
-    ) -> Improvement:
-        return await self._run(Improvement, "improve", report, request)
-
-    async def render(
-        self, model: SplatModel, cameras: Cameras, *, with_depth: bool = False
-    ) -> Renders:
-        return await self._ask(Renders, "render", model, cameras, with_depth=with_depth)
-
-    async def evaluate(self, model: SplatModel, references: References) -> Scores:
-        return await self._ask(Scores, "evaluate", model, references)
-
-    async def engine_name(self) -> str:
-        return await self._ask(str, "engine_name")
-
-    async def enhance(
-        self, renders: Renders, settings: EnhanceSettings, report: Report = ignore_progress
-    ) -> EnhancedImages:
-        return await self._run(EnhancedImages, "enhance", report, renders, settings)
-
-    async def export_model(
-        self, model: SplatModel, options: ExportOptions, report: Report = ignore_progress
-    ) -> ExportedFile:
-        return await self._run(ExportedFile, "export_model", report, model, options)
+    remove_background = _remote(BackgroundRemover.remove_background)
+    synthesize_views = _remote(ViewSynthesizer.synthesize_views)
+    estimate_depth = _remote(DepthEstimator.estimate_depth)
+    reconstruct = _remote(SplatFitter.reconstruct)
+    improve = _remote(SplatFitter.improve)
+    render = _remote(SplatFitter.render)
+    evaluate = _remote(SplatFitter.evaluate)
+    engine_name = _remote(SplatFitter.engine_name)
+    enhance = _remote(Enhancer.enhance)
+    export_model = _remote(Exporter.export_model)
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import math
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
 import ray
 
@@ -24,26 +24,21 @@ from deployments.jobs.peak_memory import PeakMemory, resident_gauge
 from deployments.streaming import Streamed, stream
 from pipeline.engines.registry import EngineChoice
 from pipeline.errors import ModelFailed, Unavailable
-from pipeline.flow.local import Laned, LocalPorts, build_ports
+from pipeline.flow.local import LocalPorts, build_ports
 from pipeline.lane import Lane
-from pipeline.options import ExportOptions
-from pipeline.ports import PortName, SplatEngine
-from pipeline.requests import (
-    EnhancedImages,
-    EnhanceSettings,
-    ExportedFile,
-    FitRequest,
-    Foreground,
-    Improvement,
-    References,
-    RefineRequest,
-    Renders,
-    ViewRequest,
+from pipeline.ports import (
+    BackgroundRemover,
+    Enhancer,
+    Exporter,
+    PortName,
+    SplatFitter,
+    ViewSynthesizer,
 )
-from pipeline.types import Cameras, DepthMaps, Scores, SplatModel, UInt8Array, ViewSet
+from pipeline.types import DepthMaps, ViewSet
 
 log = logging.getLogger("ray.serve")
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 #: A call that goes on for so long after it was asked to stop hangs: only a new process helps the
@@ -58,6 +53,34 @@ _TRY_AGAIN_AFTER_S = 20.0
 
 #: Where Serve keeps its replicas; a constant of Serve's own, which it does not export.
 SERVE_NAMESPACE = "serve"
+
+
+def _short(
+    name: PortName, method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]
+) -> Callable[Concatenate[ModelHost, P], Coroutine[Any, Any, T]]:
+    """A port's method that answers once."""
+
+    async def ask(host: ModelHost, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        answer: T = await getattr(host.hosted(name), method.__name__)(*args, **kwargs)
+        return answer
+
+    return ask
+
+
+def _long(
+    name: PortName, method: Callable[..., Coroutine[Any, Any, T]]
+) -> Callable[..., Streamed[T]]:
+    """A port's method as a stream: its arguments but for `report`, then the `caller`."""
+
+    # An async generator itself: Serve takes a method that returns one for a blocking one, and runs
+    # it in a thread.
+    async def run(host: ModelHost, /, *args: Any) -> Streamed[T]:
+        *request, caller = args
+        call = partial(getattr(host.hosted(name), method.__name__), *request)
+        async for item in stream(call, _lives(caller)):
+            yield item
+
+    return run
 
 
 class ModelHost:
@@ -145,7 +168,8 @@ class ModelHost:
         its own, " GPU" what its tensors took on the device."""
         return self._memory.peaks(span_s)
 
-    def _hosted(self, port: T | None, name: PortName) -> T:
+    def hosted(self, name: PortName) -> Any:
+        """The port's engine behind the lane. Raises an error where there is none now."""
         if name not in self._names:
             raise ModelFailed(f"This replica hosts {list(self._names)}, not {name.value}.")
         if self._missing is not None:
@@ -153,66 +177,30 @@ class ModelHost:
         if self._ports.lane.stuck_s > _HANGS_AFTER_S:
             # The caller asks again: another replica, or the process that follows this one.
             raise TooBusy("The engine hangs, and its process is being replaced.")
+        port = getattr(self._ports, name.value)
         assert port is not None, "every named port is built"
         self._memory.mark()
         return port
 
-    @property
-    def _splats(self) -> Laned[SplatEngine]:
-        return self._hosted(self._ports.splats, PortName.SPLATS)
-
     async def _depths_of(self, sets: Sequence[ViewSet]) -> list[DepthMaps]:
-        return await self._hosted(self._ports.depth, PortName.DEPTH).estimate_many(sets)
-
-    async def remove_background(self, rgb: UInt8Array) -> Foreground:
-        port = self._hosted(self._ports.background, PortName.BACKGROUND)
-        return await port.remove_background(rgb)
-
-    async def render(
-        self, model: SplatModel, cameras: Cameras, *, with_depth: bool = False
-    ) -> Renders:
-        return await self._splats.render(model, cameras, with_depth=with_depth)
-
-    async def evaluate(self, model: SplatModel, references: References) -> Scores:
-        return await self._splats.evaluate(model, references)
-
-    async def engine_name(self) -> str:
-        return await self._splats.engine_name()
-
-    # Long calls. Each is an async generator itself: Serve takes a method that returns one for a
-    # blocking one, and runs it in a thread.
-
-    async def synthesize_views(self, request: ViewRequest, caller: str | None) -> Streamed[ViewSet]:
-        port = self._hosted(self._ports.views, PortName.VIEWS)
-        async for item in stream(partial(port.synthesize_views, request), _lives(caller)):
-            yield item
+        depths: list[DepthMaps] = await self.hosted(PortName.DEPTH).estimate_many(sets)
+        return depths
 
     async def estimate_depth(self, views: ViewSet, caller: str | None) -> Streamed[DepthMaps]:
-        self._hosted(self._ports.depth, PortName.DEPTH)
+        self.hosted(PortName.DEPTH)
         async for item in stream(lambda _report: self._estimate_depths(views), _lives(caller)):
             yield item
 
-    async def reconstruct(self, request: FitRequest, caller: str | None) -> Streamed[SplatModel]:
-        async for item in stream(partial(self._splats.reconstruct, request), _lives(caller)):
-            yield item
+    remove_background = _short(PortName.BACKGROUND, BackgroundRemover.remove_background)
+    render = _short(PortName.SPLATS, SplatFitter.render)
+    evaluate = _short(PortName.SPLATS, SplatFitter.evaluate)
+    engine_name = _short(PortName.SPLATS, SplatFitter.engine_name)
 
-    async def improve(self, request: RefineRequest, caller: str | None) -> Streamed[Improvement]:
-        async for item in stream(partial(self._splats.improve, request), _lives(caller)):
-            yield item
-
-    async def enhance(
-        self, renders: Renders, settings: EnhanceSettings, caller: str | None
-    ) -> Streamed[EnhancedImages]:
-        port = self._hosted(self._ports.enhancer, PortName.ENHANCER)
-        async for item in stream(partial(port.enhance, renders, settings), _lives(caller)):
-            yield item
-
-    async def export_model(
-        self, model: SplatModel, options: ExportOptions, caller: str | None
-    ) -> Streamed[ExportedFile]:
-        port = self._hosted(self._ports.exporter, PortName.EXPORTER)
-        async for item in stream(partial(port.export_model, model, options), _lives(caller)):
-            yield item
+    synthesize_views = _long(PortName.VIEWS, ViewSynthesizer.synthesize_views)
+    reconstruct = _long(PortName.SPLATS, SplatFitter.reconstruct)
+    improve = _long(PortName.SPLATS, SplatFitter.improve)
+    enhance = _long(PortName.ENHANCER, Enhancer.enhance)
+    export_model = _long(PortName.EXPORTER, Exporter.export_model)
 
 
 def _gauges() -> dict[str, Callable[[], int]]:
