@@ -6,7 +6,6 @@ It knows how Serve's batching must be fed to be safe, and not what is batched.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -34,14 +33,6 @@ class BatchSettings(BaseModel):
     batch_wait_timeout_s: float = Field(default=0.02, ge=0)
 
 
-@dataclass(frozen=True)
-class _Outcome(Generic[R]):
-    """What became of one call of a batch."""
-
-    value: R | None = None
-    error: GlimpseError | None = None
-
-
 class Batched(Generic[T, R]):
     """One function over many inputs, called with one input at a time.
 
@@ -61,7 +52,7 @@ class Batched(Generic[T, R]):
             max_batch_size=settings.max_batch_size,
             batch_wait_timeout_s=settings.batch_wait_timeout_s,
         )
-        async def run(inputs: list[T]) -> list[_Outcome[R]]:
+        async def run(inputs: list[T]) -> list[R | GlimpseError]:
             return await self._outcomes(inputs)
 
         self._run: Any = run
@@ -77,22 +68,24 @@ class Batched(Generic[T, R]):
         Raises:
             GlimpseError: what the work raised for this input.
         """
-        outcome: _Outcome[R] = await self._run(value)
-        if outcome.error is not None:
-            raise outcome.error
-        assert outcome.value is not None, "an outcome has a value or an error"
-        return outcome.value
+        outcome: R | GlimpseError = await self._run(value)
+        if isinstance(outcome, GlimpseError):
+            raise outcome
+        return outcome
 
-    async def _outcomes(self, inputs: list[T]) -> list[_Outcome[R]]:
-        """As many as there are inputs, whatever happens: Serve would fail, or hang, all of them."""
+    async def _outcomes(self, inputs: list[T]) -> list[R | GlimpseError]:
+        """What became of each call.
+
+        As many as there are inputs, whatever happens: Serve would fail, or hang, all of them.
+        """
         try:
             results = await self._work(inputs)
         except Exception as error:
             if len(inputs) == 1:
-                return [_Outcome(error=translate(error, self._name))]
+                return [translate(error, self._name)]
         else:
             if len(results) == len(inputs):
-                return [_Outcome(value=result) for result in results]
+                return [*results]
             wrong = RuntimeError(f"{len(results)} results for {len(inputs)} inputs")
-            return [_Outcome(error=translate(wrong, self._name)) for _ in inputs]
+            return [translate(wrong, self._name) for _ in inputs]
         return [outcome for one in inputs for outcome in await self._outcomes([one])]

@@ -13,18 +13,11 @@ from typing import Any
 
 from deployments.jobs.attempt_files import AttemptFiles
 from deployments.jobs.commits import ModelRow, StageCommit
-from deployments.jobs.fenced_commit import (
-    Commit,
-    Meters,
-    fenced,
-    metered,
-    retry_while_away,
-    with_environment,
-)
+from deployments.jobs.documents import score_fields
+from deployments.jobs.fenced_commit import FencedCommit, Meters, retry_while_away
 from deployments.jobs.paths import AttemptPaths
 from deployments.jobs.peak_memory import PeakMemory
 from deployments.jobs.rows import Bucket, Job, Lease, ProjectDetail
-from deployments.jobs.score_documents import scores_document
 from deployments.jobs.stage_progress import StageProgress
 from deployments.jobs.store import Records, Store
 from pipeline.errors import ModelFailed
@@ -39,7 +32,6 @@ class Attempt:
     Attributes:
         detail: the project as it was when the attempt began.
         committed: what earlier attempts of this job committed, by stage.
-        commit: adds a stage's rows, with the hashes of its files and its peak memory.
         patience_s: how long rows are asked for again while the store is away.
     """
 
@@ -48,7 +40,7 @@ class Attempt:
     committed: Mapping[str, StageCommit]
     progress: StageProgress
     files: AttemptFiles
-    commit: Commit
+    commit: FencedCommit
     records: Records
     patience_s: float
 
@@ -78,14 +70,15 @@ class Attempt:
         detail = await retry_while_away(lambda: records.project_detail(job.project_id), patience_s)
         commits = await retry_while_away(lambda: records.committed(job.id), patience_s)
         files = AttemptFiles(store.blobs, AttemptPaths.of(job, lease.fence), job.id)
-        commit = metered(fenced(records, lease, files, patience_s), memory, meters or {})
         return cls(
             job=job,
             detail=detail,
             committed={commit.stage: commit for commit in commits},
             progress=StageProgress(memory.mark),
             files=files,
-            commit=commit if environment is None else with_environment(commit, environment),
+            commit=FencedCommit(
+                records, lease, files, patience_s, memory, meters or {}, environment
+            ),
             records=records,
             patience_s=patience_s,
         )
@@ -117,11 +110,7 @@ class Attempt:
             origin=origin,
             splat_count=len(model),
             file_size_bytes=len(data),
-            psnr=scores.psnr,
-            ssim=scores.ssim,
-            lpips=scores.lpips,
-            overall_quality=scores.overall_quality,
-            scores=scores_document(scores),
+            **score_fields(scores),
         )
 
     async def get_model(self, path: str) -> SplatModel:

@@ -1,6 +1,6 @@
-"""Scores and iterations as the JSON that rows keep, and back.
+"""The JSON that rows keep as it is: scores and iterations, read back too, and results of jobs.
 
-It knows no store: rows hold these documents as they are.
+A result has the names that answers over HTTP have. It knows no store, nor who reads the documents.
 """
 
 from __future__ import annotations
@@ -14,11 +14,16 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from deployments.jobs.commits import EnhancedViewRow, IterationRow, ModelRow
+from pipeline.flow.generate import GenerateResult
+from pipeline.flow.refine import RefineResult
 from pipeline.journals import IterationOutcome
 from pipeline.types import Scores
 
 #: Of `Scores`: rows have a column for each.
 _COLUMNS = ("psnr", "ssim", "lpips", "overall_quality")
+
+#: Of the others, those in the result of a refinement.
+_MORE_SCORES = ("silhouette_iou", "consistency", "floaters")
 
 _SCORES = TypeAdapter(Scores)
 
@@ -29,11 +34,20 @@ def scores_document(scores: Scores) -> dict[str, Any]:
     return {name: _document(value) for name, value in every if name not in _COLUMNS}
 
 
+def score_fields(scores: Scores) -> dict[str, Any]:
+    """All scores, as the fields that `ModelRow` and `IterationRow` have for them."""
+    return {**_columns(scores), "scores": scores_document(scores)}
+
+
+def _columns(row: Scores | ModelRow | IterationRow) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in _COLUMNS}
+
+
 def read_scores(row: ModelRow | IterationRow) -> Scores | None:
     """All scores of a row; None where it has none. Inverse of `scores_document` and columns."""
     if row.psnr is None or row.ssim is None or row.overall_quality is None:
         return None
-    return _SCORES.validate_python({**row.scores, **{n: getattr(row, n) for n in _COLUMNS}})
+    return _SCORES.validate_python({**row.scores, **_columns(row)})
 
 
 def _document(value: Any) -> Any:
@@ -79,3 +93,65 @@ def read_outcome(row: IterationRow, enhanced: tuple[EnhancedViewRow, ...]) -> It
         guards=tuple(detail.get("guards", ())),
         note=row.note,
     )
+
+
+def generate_document(
+    result: GenerateResult, newest: ModelRow, *, background: str, seed: int, notes: list[str]
+) -> dict[str, Any]:
+    """Of a generation.
+
+    Args:
+        newest: the row of its model.
+        background: engine that cut the photo out.
+        notes: sentences beside those of the views.
+    """
+    return {
+        "model_version": newest.version,
+        "model_path": newest.model_path,
+        "views_generated": len(result.views),
+        "depth_maps_generated": len(result.depths.depth),
+        "engines": {
+            "background": background,
+            "views": result.views.engine,
+            "depth": result.depths.engine,
+            "splats": newest.engine,
+        },
+        "seed": seed,
+        "splat_count": len(result.model),
+        **_columns(result.scores),
+        "notes": [*result.views.notes, *notes],
+        "ranking": [asdict(candidate) for candidate in result.ranking],
+    }
+
+
+def refine_document(
+    result: RefineResult, newest: ModelRow, *, splat_engine: str, seed: int
+) -> dict[str, Any]:
+    """Of a refinement; `newest` is the row of the model it ended with."""
+    enhancers = (o.enhance_engine for o in reversed(result.outcomes) if o.enhance_engine)
+    return {
+        "iterations_completed": len(result.outcomes) - 1,
+        "converged": result.converged,
+        "stop_reason": result.stop_reason.value,
+        "model_version": newest.version,
+        "model_path": newest.model_path,
+        "seed": seed,
+        # The enhancer of the newest round in which it worked.
+        "engines": {"splats": splat_engine, "enhancer": next(enhancers, "")},
+        "metrics": [_metric(outcome) for outcome in result.outcomes],
+    }
+
+
+def _metric(outcome: IterationOutcome) -> dict[str, Any]:
+    made_with = iteration_document(outcome)
+    return {
+        "iteration": outcome.iteration,
+        **_columns(outcome.scores),
+        **{name: getattr(outcome.scores, name) for name in _MORE_SCORES},
+        "accepted": outcome.accepted,
+        "seconds": outcome.seconds,
+        "engine": outcome.enhance_engine,
+        "note": outcome.note,
+        "guards": made_with["guards"],
+        "view_weights": made_with["view_weights"],
+    }

@@ -1,6 +1,6 @@
 """How a stage's rows reach the store: patiently, and with facts that no stage knows by itself.
 
-Each function wraps a commit into another one. They do not know what the rows say.
+It does not know what the rows say.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from deployments.jobs.attempt_files import AttemptFiles
@@ -23,9 +23,6 @@ log = logging.getLogger("ray.serve")
 
 T = TypeVar("T")
 
-#: Adds a stage's rows. Refused with StaleAttempt when a newer attempt holds the job.
-Commit = Callable[[StageCommit], Awaitable[None]]
-
 #: Asks each model deployment, by its name, how much memory it has had at most in the last so many
 #: seconds: bytes by what was measured ("" is the process's own memory).
 Meters = Mapping[str, Callable[[float], Awaitable[Mapping[str, int]]]]
@@ -34,7 +31,9 @@ Meters = Mapping[str, Callable[[float], Awaitable[Mapping[str, int]]]]
 _ASK_AGAIN_AFTER_S = 0.5
 
 
-async def retry_while_away(call: Callable[[], Awaitable[T]], patience_s: float) -> T:
+async def retry_while_away(
+    call: Callable[[], Awaitable[T]], patience_s: float, pause_s: float | None = None
+) -> T:
     """Call the store, again and again while it does not answer, for so many seconds.
 
     Only for calls that may be repeated. Raises what the last call raised.
@@ -47,69 +46,53 @@ async def retry_while_away(call: Callable[[], Awaitable[T]], patience_s: float) 
             if time.monotonic() > give_up_at:
                 raise
             log.warning("the store is asked again: %s", error)
-            await asyncio.sleep(_ASK_AGAIN_AFTER_S)
+            await asyncio.sleep(_ASK_AGAIN_AFTER_S if pause_s is None else pause_s)
 
 
-def fenced(records: Records, lease: Lease, files: AttemptFiles, patience_s: float) -> Commit:
-    """A commit under the lease's fence, with the hashes of the files that were stored for it.
+@dataclass
+class FencedCommit:
+    """Adds a stage's rows under the lease's fence.
 
     Rows that the store does not take now are brought again for `patience_s`: a database that is
-    restarted costs a pause.
+    restarted costs a pause. They come with the hashes of the files stored for them, with the peak
+    memory of whole processes since the commit before, and the first with what the attempt runs on.
     """
 
-    async def commit(stage: StageCommit) -> None:
-        with files.committing() as hashes:
-            whole = replace(stage, detail={**stage.detail, "hashes": hashes})
-            await retry_while_away(
-                lambda: records.commit_stage(lease.job.id, lease.fence, whole), patience_s
-            )
+    records: Records
+    lease: Lease
+    files: AttemptFiles
+    patience_s: float
+    memory: PeakMemory
+    meters: Meters
+    environment: Mapping[str, Any] | None
+    _began: float = field(default_factory=time.monotonic)
 
-    return commit
-
-
-def metered(commit: Commit, memory: PeakMemory, meters: Meters) -> Commit:
-    """A commit with the peak memory since the one before, or since now.
-
-    Of whole processes, whatever else they did meanwhile.
-    """
-    began = time.monotonic()
-
-    async def measured(stage: StageCommit) -> None:
-        nonlocal began
-        span_s = time.monotonic() - began
-        peaks = {
-            "peak_memory_bytes": memory.peaks(span_s)[""],
-            "replica_peak_memory_bytes": await _read(meters, span_s),
+    async def __call__(self, stage: StageCommit) -> None:
+        """Raises StaleAttempt when a newer attempt holds the job."""
+        job_id, fence = self.lease.job.id, self.lease.fence
+        span_s = time.monotonic() - self._began
+        facts: dict[str, Any] = {
+            "peak_memory_bytes": self.memory.peaks(span_s)[""],
+            "replica_peak_memory_bytes": await self._read_meters(span_s),
         }
-        await commit(replace(stage, detail={**stage.detail, **peaks}))
-        began = time.monotonic()
+        if self.environment is not None:
+            facts["environment"] = dict(self.environment)
+        with self.files.committing() as hashes:
+            whole = replace(stage, detail={**stage.detail, **facts, "hashes": hashes})
+            await retry_while_away(
+                lambda: self.records.commit_stage(job_id, fence, whole), self.patience_s
+            )
+        self._began, self.environment = time.monotonic(), None
 
-    return measured
-
-
-async def _read(meters: Meters, span_s: float) -> dict[str, int]:
-    """What the model deployments say; one that does not answer is left out."""
-    answers = await asyncio.gather(
-        *(meter(span_s) for meter in meters.values()), return_exceptions=True
-    )
-    found: dict[str, int] = {}
-    for name, answer in zip(meters, answers, strict=True):
-        if isinstance(answer, Mapping):
-            found |= {name + gauge: peak for gauge, peak in answer.items()}
-        elif not isinstance(answer, GlimpseError | asyncio.CancelledError):
-            raise answer
-    return found
-
-
-def with_environment(commit: Commit, environment: Mapping[str, Any]) -> Commit:
-    """A commit whose first call keeps what the attempt runs on."""
-    kept = False
-
-    async def documented(stage: StageCommit) -> None:
-        nonlocal kept
-        if not kept:
-            stage = replace(stage, detail={**stage.detail, "environment": dict(environment)})
-        await commit(stage)
-        kept = True
-
-    return documented
+    async def _read_meters(self, span_s: float) -> dict[str, int]:
+        """What the model deployments say; one that does not answer is left out."""
+        answers = await asyncio.gather(
+            *(meter(span_s) for meter in self.meters.values()), return_exceptions=True
+        )
+        found: dict[str, int] = {}
+        for name, answer in zip(self.meters, answers, strict=True):
+            if isinstance(answer, Mapping):
+                found |= {name + gauge: peak for gauge, peak in answer.items()}
+            elif not isinstance(answer, GlimpseError | asyncio.CancelledError):
+                raise answer
+        return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from deployments.jobs.rows import Bucket
 from pipeline.flow.artifacts import decode_depths, decode_views, encode_depths, encode_views
 from pipeline.journals import Candidate
 from pipeline.types import DepthMaps, Scores, SplatModel, ViewSet
+
+T = TypeVar("T")
 
 
 class StoreGenerateJournal:
@@ -48,10 +50,15 @@ class StoreGenerateJournal:
             raise
         self._saving = asyncio.create_task(saving)
 
-    async def _load(self, stage: str, bucket: Bucket) -> dict[str, bytes] | None:
-        """The files of a stage that an earlier attempt committed, by name."""
+    async def _load(
+        self, stage: str, bucket: Bucket, decode: Callable[[dict[str, bytes]], T]
+    ) -> T | None:
+        """What the files say of a stage that an earlier attempt committed."""
         commit = self._attempt.committed.get(stage)
-        return None if commit is None else await self._files.get_all(bucket, commit.detail["files"])
+        if commit is None:
+            return None
+        files = await self._files.get_all(bucket, commit.detail["files"])
+        return await asyncio.to_thread(decode, files)
 
     async def _put(
         self, bucket: Bucket, files: dict[str, bytes], path: Callable[[str], str]
@@ -62,8 +69,7 @@ class StoreGenerateJournal:
         return paths
 
     async def load_views(self) -> ViewSet | None:
-        files = await self._load("views", Bucket.VIEWS)
-        return None if files is None else await asyncio.to_thread(decode_views, files)
+        return await self._load("views", Bucket.VIEWS, decode_views)
 
     async def save_views(self, views: ViewSet, seconds: float) -> None:
         """Begins only; an error comes out of the next saving, or of `flush`."""
@@ -90,8 +96,7 @@ class StoreGenerateJournal:
         )
 
     async def load_depths(self) -> DepthMaps | None:
-        files = await self._load("depth", Bucket.DEPTH)
-        return None if files is None else await asyncio.to_thread(decode_depths, files)
+        return await self._load("depth", Bucket.DEPTH, decode_depths)
 
     async def save_depths(self, depths: DepthMaps, seconds: float) -> None:
         """Begins only, as `save_views`."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
+from deployments.jobs.fenced_commit import retry_while_away
 from deployments.jobs.job_errors import StaleAttempt
 from deployments.jobs.rows import JobError, JobState, Lease
 from deployments.jobs.stage_progress import StageProgress
@@ -88,21 +89,19 @@ class LeaseKeeper:
     ) -> None:
         """End the job; an unreachable store is asked again for as long as a lease lasts."""
         job_id = self.lease.job.id
-        give_up_at = time.monotonic() + self.lease_s
-        while True:
-            try:
-                await self.records.finish_job(
-                    job_id, self.lease.fence, state=state, result=result, error=error
-                )
-            except (StaleAttempt, NotFound):
-                log.info("job %s was taken over or deleted before it ended", job_id)
-            except Unavailable as problem:
-                if time.monotonic() < give_up_at:
-                    await asyncio.sleep(self.heartbeat_s)
-                    continue
-                # The next attempt finds every stage committed.
-                log.error("job %s could not be ended: %s", job_id, problem)
-            return
+
+        async def end() -> None:
+            await self.records.finish_job(
+                job_id, self.lease.fence, state=state, result=result, error=error
+            )
+
+        try:
+            await retry_while_away(end, self.lease_s, self.heartbeat_s)
+        except (StaleAttempt, NotFound):
+            log.info("job %s was taken over or deleted before it ended", job_id)
+        except Unavailable as problem:
+            # The next attempt finds every stage committed.
+            log.error("job %s could not be ended: %s", job_id, problem)
 
     async def release(self, error: JobError | None = None, *, delay_s: float = 0.0) -> None:
         """Give the job back so that another driver goes on."""

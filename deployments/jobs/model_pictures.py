@@ -15,7 +15,7 @@ from deployments.jobs.commits import ModelRow, PreviewRow, SheetRow, StageCommit
 from deployments.jobs.rows import Bucket, JobKind, ProjectDetail
 from pipeline.errors import InvalidInput, ModelFailed
 from pipeline.flow.generate import STAGE_SPANS
-from pipeline.flow.previews import Previews, make_previews
+from pipeline.flow.previews import make_previews
 from pipeline.geometry.cameras import held_out_cameras
 from pipeline.imaging.contact_sheet import contact_sheet
 from pipeline.imaging.decoding import decode_png
@@ -55,7 +55,7 @@ async def show_models(attempt: Attempt, ports: Ports, pictures: PictureSize | No
         StaleAttempt: the job belongs to a newer attempt.
     """
     wanted = {} if pictures is None else dict(zip(("frames", "size"), pictures, strict=True))
-    spans = PREVIEW_SPANS[attempt.job.kind]
+    spans, paths = PREVIEW_SPANS[attempt.job.kind], attempt.files.paths
     detail = await attempt.read_detail()
     newest = detail.newest_model
     shown = {row.version for row in detail.previews}
@@ -75,28 +75,19 @@ async def show_models(attempt: Attempt, ports: Ports, pictures: PictureSize | No
                 raise ModelFailed(sentence) from error
             log.warning("project %s: %s", detail.project.id, sentence)
         else:
-            await _keep(previews, row.version, started, attempt)
+            stem = f"v{row.version}"
+            thumbnail, turntable = paths.picture(f"{stem}.png"), paths.picture(f"{stem}.mp4")
+            await attempt.files.put_all(
+                Bucket.MODELS, {thumbnail: previews.thumbnail, turntable: previews.turntable}
+            )
+            seconds = time.perf_counter() - started
+            shots = PreviewRow(row.version, thumbnail, turntable)
+            await attempt.commit(StageCommit(f"previews-{stem}", seconds, previews=(shots,)))
 
     sheet = detail.contact_sheet
     if newest is not None and (sheet is None or sheet.model_version != newest.version):
         await attempt.progress.enter("contact-sheet", *spans["contact-sheet"])
         await _draw_sheet(await attempt.read_detail(), newest, attempt, ports)
-
-
-async def _keep(previews: Previews, version: int, started: float, attempt: Attempt) -> None:
-    """Store both pictures, then their row."""
-    paths = attempt.files.paths
-    thumbnail, turntable = paths.thumbnail(version), paths.turntable(version)
-    await attempt.files.put_all(
-        Bucket.MODELS, {thumbnail: previews.thumbnail, turntable: previews.turntable}
-    )
-    await attempt.commit(
-        StageCommit(
-            f"previews-v{version}",
-            time.perf_counter() - started,
-            previews=(PreviewRow(version, thumbnail, turntable),),
-        )
-    )
 
 
 async def _draw_sheet(
@@ -120,7 +111,7 @@ async def _draw_sheet(
     title = f"version {newest.version}: {len(model):,} splats, from cameras that were never fitted"
     versions = "versions " + ", ".join(str(row.version) for row in detail.previews)
     data = await asyncio.to_thread(_sheet, files, title, renders, versions)
-    path = attempt.files.paths.contact_sheet()
+    path = attempt.files.paths.picture("contact_sheet.png")
     await attempt.files.put_all(Bucket.MODELS, {path: data})
     seconds = time.perf_counter() - started
     row = SheetRow(newest.version, path)

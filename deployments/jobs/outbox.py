@@ -169,16 +169,12 @@ class WebhookSender:
             # The status has come. A body that ends badly or never changes nothing about it.
             with contextlib.suppress(TimeoutError, httpcore.NetworkError, httpcore.ProtocolError):
                 async with asyncio.timeout(_ANSWER_S):
-                    await _read_some(response)
+                    size = 0
+                    async for chunk in response.aiter_stream():
+                        size += len(chunk)
+                        if size >= _MAX_ANSWER:
+                            break
             return int(response.status)
-
-
-async def _read_some(response: httpcore.Response) -> None:
-    size = 0
-    async for chunk in response.aiter_stream():
-        size += len(chunk)
-        if size >= _MAX_ANSWER:
-            return
 
 
 def _message(job: Job) -> dict[str, Any]:

@@ -53,35 +53,8 @@ class AttemptPaths:
             picture_tag="" if first and job.kind is JobKind.GENERATE else own,
         )
 
-    def _folder(self, *parts: str) -> str:
-        return self._tagged(self.tag, *parts)
-
-    def _tagged(self, tag: str, *parts: str) -> str:
-        return "/".join([self.project_id, *parts[:1], *([tag] if tag else []), *parts[1:]])
-
-    def view(self, name: str) -> str:
-        """In VIEWS."""
-        return f"{self._folder('views')}/{name}"
-
-    def depth(self, name: str) -> str:
-        """In DEPTH."""
-        return f"{self._folder('depth')}/{name}"
-
-    def model(self, version: int) -> str:
-        """In MODELS."""
-        return f"{self._folder('models')}/v{version}.ply"
-
-    def enhanced(self, iteration: int, view: int) -> str:
-        """In ENHANCED."""
-        return f"{self._folder('enhanced', str(iteration))}/{view:02d}.png"
-
-    def render_before(self, iteration: int, view: int) -> str:
-        """In ENHANCED: the model before the round, from the view's camera."""
-        return f"{self._folder('enhanced', str(iteration))}/{view:02d}.before.png"
-
-    def render_after(self, iteration: int, view: int) -> str:
-        """In ENHANCED: the model after the round, kept or not."""
-        return f"{self._folder('enhanced', str(iteration))}/{view:02d}.after.png"
+    def _path(self, tag: str, folder: str, *names: str) -> str:
+        return "/".join([self.project_id, folder, *([tag] if tag else []), *names])
 
     def documented(self, path: str) -> str:
         """The name of one of these paths in every attempt, relative to the project."""
@@ -90,18 +63,27 @@ class AttemptPaths:
             rest = rest[1:]
         return "/".join([folder, *rest])
 
-    def thumbnail(self, version: int) -> str:
-        """In MODELS."""
-        return f"{self._tagged(self.picture_tag, 'models')}/v{version}.png"
+    def view(self, name: str) -> str:
+        """In VIEWS."""
+        return self._path(self.tag, "views", name)
 
-    def turntable(self, version: int) -> str:
-        """In MODELS."""
-        return f"{self._tagged(self.picture_tag, 'models')}/v{version}.mp4"
+    def depth(self, name: str) -> str:
+        """In DEPTH."""
+        return self._path(self.tag, "depth", name)
 
-    def contact_sheet(self) -> str:
+    def enhanced(self, iteration: int, view: int, suffix: str) -> str:
+        """In ENHANCED: the target (png), or the model before or after the round from the view's
+        camera, kept or not (before.png, after.png)."""
+        return self._path(self.tag, "enhanced", str(iteration), f"{view:02d}.{suffix}")
+
+    def model(self, version: int) -> str:
         """In MODELS."""
-        return f"{self._tagged(self.picture_tag, 'models')}/contact_sheet.png"
+        return self._path(self.tag, "models", f"v{version}.ply")
 
     def export(self, suffix: str) -> str:
         """In MODELS; `suffix` is a format's."""
-        return f"{self._folder('models')}/final.{suffix}"
+        return self._path(self.tag, "models", f"final.{suffix}")
+
+    def picture(self, name: str) -> str:
+        """In MODELS: a thumbnail, turntable or contact sheet."""
+        return self._path(self.picture_tag, "models", name)

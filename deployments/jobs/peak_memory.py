@@ -11,6 +11,7 @@ import resource
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 #: Reads a high-water mark in bytes and starts it anew.
@@ -29,12 +30,10 @@ def resident_gauge() -> int:
     Where the kernel does not let the mark be reset, since the process began.
     """
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
-    try:
+    with suppress(OSError, StopIteration):
         lines = _STATUS.read_text().splitlines()
         peak = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
         _CLEAR_REFS.write_text("5")  # resets VmHWM: man 5 proc
-    except (OSError, StopIteration):
-        return peak
     return peak
 
 

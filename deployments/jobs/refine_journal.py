@@ -11,9 +11,9 @@ from dataclasses import replace
 
 from deployments.jobs.attempt import Attempt
 from deployments.jobs.commits import EnhancedViewRow, IterationRow, ModelRow, StageCommit
+from deployments.jobs.documents import iteration_document, read_outcome, score_fields
 from deployments.jobs.paths import sibling
 from deployments.jobs.rows import Bucket
-from deployments.jobs.score_documents import iteration_document, read_outcome, scores_document
 from pipeline.errors import ModelFailed, NotFound
 from pipeline.flow.artifacts import decode_depths, decode_views
 from pipeline.imaging.decoding import encode_png
@@ -87,13 +87,13 @@ class StoreRefineJournal:
         return tuple(outcomes)
 
     async def save_iteration(self, outcome: IterationOutcome) -> None:
-        k, scores = outcome.iteration, outcome.scores
-        version = self._start_row.version if k == 0 else None
+        k, start = outcome.iteration, self._start_row
+        version = start.version if k == 0 else None
         models: tuple[ModelRow, ...] = ()
         if outcome.model is not None:
             version = self._next_version
             row = await self._attempt.put_model(
-                version, outcome.model, scores, engine=self._start_row.engine, origin="refine"
+                version, outcome.model, outcome.scores, engine=start.engine, origin="refine"
             )
             models = (row,)
         iteration = IterationRow(
@@ -104,12 +104,8 @@ class StoreRefineJournal:
             strength=outcome.strength,
             learning_rate=outcome.learning_rate,
             seconds=outcome.seconds,
-            overall_quality=scores.overall_quality,
-            psnr=scores.psnr,
-            ssim=scores.ssim,
-            lpips=scores.lpips,
             note=outcome.note,
-            scores=scores_document(scores),
+            **score_fields(outcome.scores),
             detail=iteration_document(outcome),
         )
         commit = StageCommit(
@@ -128,13 +124,13 @@ class StoreRefineJournal:
             return ()
         k, views, paths = outcome.iteration, outcome.enhanced_views, self._files.paths
         pictures = {
-            "image_path": (paths.enhanced, outcome.enhanced),
-            "before_path": (paths.render_before, outcome.before),
-            "after_path": (paths.render_after, outcome.after),
+            "image_path": ("png", outcome.enhanced),
+            "before_path": ("before.png", outcome.before),
+            "after_path": ("after.png", outcome.after),
         }
         named = {
-            column: ([path(k, view) for view in views], images)
-            for column, (path, images) in pictures.items()
+            column: ([paths.enhanced(k, view, suffix) for view in views], images)
+            for column, (suffix, images) in pictures.items()
             if images is not None
         }
         await self._files.put_all(

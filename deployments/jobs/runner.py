@@ -37,6 +37,9 @@ _PAUSES_S: tuple[tuple[type[GlimpseError], float], ...] = (
     (Unavailable, 3.0),
 )
 
+#: Of the machine the driver runs on: models may have another one on a cluster.
+_environment = cache(environment)
+
 
 @dataclass(frozen=True)
 class RunnerSettings:
@@ -81,7 +84,14 @@ class JobRunner:
         stage = "start"
         attempt: Attempt | None = None
         try:
-            attempt = await self._begin(lease)
+            attempt = await Attempt.begin(
+                self.store,
+                lease,
+                patience_s=settings.patience_s,
+                memory=self.memory,
+                meters=self.meters,
+                environment=await asyncio.to_thread(_environment, settings.model_dir),
+            )
             step = STEPS[job.kind](attempt, self.ports, settings.pictures)
             work = asyncio.ensure_future(step)
             heart = asyncio.ensure_future(keeper.renew(attempt.progress, self.draining))
@@ -116,16 +126,6 @@ class JobRunner:
             if attempt is not None:
                 await attempt.files.discard()
 
-    async def _begin(self, lease: Lease) -> Attempt:
-        return await Attempt.begin(
-            self.store,
-            lease,
-            patience_s=self.settings.patience_s,
-            memory=self.memory,
-            meters=self.meters,
-            environment=await asyncio.to_thread(_environment, self.settings.model_dir),
-        )
-
 
 async def _end_with(keeper: LeaseKeeper, error: GlimpseError, stage: str) -> None:
     """Fail the job, or give it back where another attempt may do better."""
@@ -139,12 +139,6 @@ async def _end_with(keeper: LeaseKeeper, error: GlimpseError, stage: str) -> Non
         await keeper.release(failure, delay_s=next(pauses, 0.0))
     else:
         await keeper.finish(JobState.FAILED, error=failure)
-
-
-@cache
-def _environment(model_dir: Path | None) -> dict[str, Any]:
-    """Of the machine the driver runs on: models may have another one on a cluster."""
-    return environment(model_dir)
 
 
 async def _stop(*tasks: asyncio.Future[Any]) -> None:

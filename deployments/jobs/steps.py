@@ -8,15 +8,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from deployments.jobs.attempt import Attempt
 from deployments.jobs.commits import ExportRow, StageCommit
+from deployments.jobs.documents import generate_document, refine_document
 from deployments.jobs.generate_journal import StoreGenerateJournal
 from deployments.jobs.model_pictures import PIPELINE_END, PictureSize, show_models
 from deployments.jobs.refine_journal import StoreRefineJournal
-from deployments.jobs.result_documents import export_document, generate_document, refine_document
 from deployments.jobs.rows import Bucket, Job, JobKind
 from pipeline.errors import NotGeneratedYet, OutOfMemory
 from pipeline.file_types import find_format
@@ -98,7 +98,7 @@ async def _export(attempt: Attempt, ports: Ports, _pictures: PictureSize | None)
         notes=file.notes,
     )
     await attempt.commit(StageCommit("export", seconds, exports=(row,)))
-    return export_document(row)
+    return asdict(row)
 
 
 #: By the kind of the job.

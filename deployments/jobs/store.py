@@ -277,13 +277,14 @@ class Blobs(Protocol):
         """The whole file. Raises `NotFound`."""
 
     async def delete_prefix(self, bucket: Bucket, prefix: str) -> int:
-        """Delete every file under `prefix`; the number of files deleted."""
+        """Delete every file in the folder `prefix`, or the one of that name; how many they were."""
 
     async def delete(self, bucket: Bucket, paths: Sequence[str]) -> int:
         """Delete these files; the number of those that were there."""
 
     async def list_prefix(self, bucket: Bucket, prefix: str) -> tuple[str, ...]:
-        """Paths of all files under `prefix`, a project's folder at least, at any depth, sorted."""
+        """Paths of all files in the folder `prefix`, a project's at least, at any depth, sorted; or
+        of the one file of that name."""
 
     async def tidy(self, older_than_s: float) -> int:
         """Delete what killed processes left half-written; how many they were.

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from deployments.jobs.commits import IterationRow, ModelRow
+from deployments.jobs.documents import read_scores
 from deployments.jobs.rows import (
     Bucket,
     JobError,
@@ -23,7 +24,6 @@ from deployments.jobs.rows import (
     ProjectJob,
     ProjectStatus,
 )
-from deployments.jobs.score_documents import read_scores
 from deployments.jobs.store import Records
 from pipeline.errors import NotFound
 from pipeline.journals import Candidate

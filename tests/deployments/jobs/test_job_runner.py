@@ -14,11 +14,11 @@ from deployments.jobs import model_pictures as previews
 from deployments.jobs import runner
 from deployments.jobs.attempt import Attempt
 from deployments.jobs.commits import IterationRow, PreviewRow, SheetRow
+from deployments.jobs.documents import read_scores, scores_document
 from deployments.jobs.job_errors import StaleAttempt
 from deployments.jobs.refine_journal import StoreRefineJournal
 from deployments.jobs.rows import Bucket, Heartbeat, JobKind, JobState, Lease, NewJob, ProjectStatus
 from deployments.jobs.runner import JobRunner, RunnerSettings
-from deployments.jobs.score_documents import read_scores, scores_document
 from deployments.jobs.stage_progress import StageProgress
 from deployments.jobs.store import Store
 from pipeline.control import ignore_progress
