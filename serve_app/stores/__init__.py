@@ -6,12 +6,11 @@ It does not know the environment (`serve_app.settings` fills `StoreSettings`) no
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from pipeline.errors import InvalidOption, Unavailable
@@ -31,8 +30,6 @@ __all__ = [
     "SupabaseSettings",
     "migrate",
 ]
-
-T = TypeVar("T")
 
 #: Servers this process uses, by directory: a plain `StoreSettings` cannot hold a process.
 _servers: dict[Path, EmbeddedPostgres] = {}
@@ -95,7 +92,9 @@ class StoreSettings:
         embedded = self.embedded or self.database_url is None
         url = self._server().start() if embedded else self.database_url
         assert url is not None
-        _run_apart(migrate(url))
+        # On a loop and thread of its own, whatever runs in this one.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, migrate(url)).result()
         # Absolute: replicas run in other working directories.
         return replace(self, data_dir=self.data_dir.resolve(), database_url=url, embedded=embedded)
 
@@ -158,9 +157,3 @@ def _require_url(url: str) -> None:
         raise InvalidOption(
             "DATABASE_URL must be like postgresql://user:password@host:5432/database."
         )
-
-
-def _run_apart(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on a loop and thread of its own, whatever runs in this thread."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()

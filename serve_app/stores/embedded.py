@@ -34,6 +34,7 @@ import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from pipeline.errors import GlimpseError, Unavailable
@@ -83,6 +84,8 @@ class EmbeddedPostgres:
     def __init__(self, directory: Path, *, keep_running: bool = False) -> None:
         self.directory = directory.expanduser().resolve()
         self.keep_running = keep_running
+        self._pgdata = self.directory / "pgdata"
+        self._log_file = self.directory / "server.log"
         self._users_lock: int | None = None
         self._user_pid = 0
 
@@ -189,14 +192,6 @@ class EmbeddedPostgres:
         return False
 
     # --- directories -----------------------------------------------------------------------------
-
-    @property
-    def _pgdata(self) -> Path:
-        return self.directory / "pgdata"
-
-    @property
-    def _log_file(self) -> Path:
-        return self.directory / "server.log"
 
     @property
     def _socket_directory(self) -> Path:
@@ -316,6 +311,9 @@ class EmbeddedPostgres:
         if in_pgdata:
             command += ["--pgdata", str(self._pgdata)]
         account = _server_account()
+        user: dict[str, Any] = {}
+        if account is not None:
+            user = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
         # A file, not a pipe: a server that inherits a pipe would keep it open for ever.
         with tempfile.TemporaryFile() as output:
             try:
@@ -328,9 +326,7 @@ class EmbeddedPostgres:
                     timeout=_COMMAND_TIMEOUT_S,
                     cwd="/",
                     env={"LC_ALL": "C", "PATH": os.environ.get("PATH", os.defpath)},
-                    user=None if account is None else account.pw_uid,
-                    group=None if account is None else account.pw_gid,
-                    extra_groups=None if account is None else [],
+                    **user,
                 )
             except (OSError, subprocess.SubprocessError) as error:
                 output.seek(0)

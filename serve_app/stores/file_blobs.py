@@ -77,7 +77,8 @@ class FileBlobs:
         *,
         url_lifetime_s: float = 3600.0,
     ) -> None:
-        self._links = LinkSigner(signing_key, base_url, lifetime_s=url_lifetime_s)
+        links = LinkSigner(signing_key, base_url, lifetime_s=url_lifetime_s)
+        self.url, self.verify = links.url, links.verify
         try:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -102,7 +103,6 @@ class FileBlobs:
         return await asyncio.to_thread(read)
 
     async def delete_prefix(self, bucket: Bucket, prefix: str) -> int:
-        """The folder `prefix`, or the one file of that name."""
         target = self._locate(bucket, prefix.removesuffix("/"))
         home = self._root / Bucket(bucket)
         return await asyncio.to_thread(_on_disk, _delete_folder, target, home)
@@ -118,7 +118,6 @@ class FileBlobs:
         return await asyncio.to_thread(delete)
 
     async def list_prefix(self, bucket: Bucket, prefix: str) -> tuple[str, ...]:
-        """Of the folder `prefix`, or the one file of that name."""
         home = self._root / Bucket(bucket)
 
         def find() -> tuple[str, ...]:
@@ -148,17 +147,7 @@ class FileBlobs:
         if not await asyncio.to_thread(os.access, self._root, os.W_OK):
             raise Unavailable(f"{self._root} is not there, or cannot be written to.")
 
-    def url(self, bucket: Bucket, path: str) -> str:
-        """Signed, of the service's own route, which asks `verify`."""
-        return self._links.url(bucket, path)
-
-    def verify(
-        self, bucket: str, path: str, expires: str, signature: str, now: float | None = None
-    ) -> bool:
-        return self._links.verify(bucket, path, expires, signature, now)
-
     async def locate(self, bucket: Bucket, path: str) -> Path:
-        """Always a file."""
         return self.open_path(bucket, path)
 
     def open_path(self, bucket: Bucket, path: str) -> Path:

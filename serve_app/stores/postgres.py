@@ -26,8 +26,12 @@ _log = logging.getLogger(__name__)
 _CHANNELS = ("glimpse3d_jobs", "glimpse3d_projects")
 _CONNECT_TIMEOUT_S = 10.0
 _CALL_TIMEOUT_S = 30.0
-#: The server's name for us in `pg_stat_activity`.
-_SERVER_SETTINGS = {"application_name": "glimpse3d"}
+#: Statements are not prepared by name: the server may be a transaction pooler.
+_CONNECTION: dict[str, Any] = {
+    "timeout": _CONNECT_TIMEOUT_S,
+    "statement_cache_size": 0,
+    "server_settings": {"application_name": "glimpse3d"},  # its name in `pg_stat_activity`
+}
 
 
 @contextmanager
@@ -64,8 +68,7 @@ async def open_pool(
 
     Args:
         dsn: a `postgresql://` URL; a socket directory goes into `?host=`.
-        size: the most connections at once. Statements are not prepared by name, so the server may
-            be a transaction pooler (then `wait_for_job` polls).
+        size: the most connections at once. Behind a transaction pooler `wait_for_job` polls.
         connect: false: the first call connects, and raises when nobody answers.
     """
     with translated():
@@ -73,11 +76,9 @@ async def open_pool(
             dsn,
             min_size=0,  # no floor: asyncpg logs a traceback per try to restore it
             max_size=size,
-            timeout=_CONNECT_TIMEOUT_S,
             command_timeout=_CALL_TIMEOUT_S,
-            statement_cache_size=0,
             reset=_keep_session,
-            server_settings=_SERVER_SETTINGS,
+            **_CONNECTION,
         )
     try:
         if connect:
@@ -101,12 +102,7 @@ async def migrate(dsn: str) -> tuple[str, ...]:
         GlimpseError: a migration was edited after the database had it.
     """
     with translated():
-        connection = await asyncpg.connect(
-            dsn,
-            timeout=_CONNECT_TIMEOUT_S,
-            statement_cache_size=0,
-            server_settings=_SERVER_SETTINGS,
-        )
+        connection = await asyncpg.connect(dsn, **_CONNECTION)
         try:
             return await apply_migrations(connection)
         finally:
@@ -128,11 +124,12 @@ class PostgresRecords(CallRecords):
         self._changes = _Changes(pool)
 
     async def __aenter__(self) -> PostgresRecords:
-        self._changes.start()
+        self._listener = asyncio.create_task(self._changes.listen(), name="glimpse3d-job-changes")
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._changes.stop()
+        self._listener.cancel()
+        await asyncio.gather(self._listener, return_exceptions=True)
 
     async def call(self, function: str, **arguments: Any) -> Any:
         """One statement, one connection for as long as it takes."""
@@ -148,23 +145,19 @@ class PostgresRecords(CallRecords):
     @contextmanager
     def _watched(self, channel: str, name: str) -> Iterator[Changed]:
         """By notice while the listener listens, else by polling."""
-        event = asyncio.Event()
+        with self._changes.watch(channel, name) as event:
 
-        async def changed(left_s: float) -> None:
-            poll_s = self.announced_poll_s if self._changes.listening else self.poll_s
-            try:
-                async with asyncio.timeout(min(left_s, poll_s)):
-                    await event.wait()
-            except TimeoutError:
-                return
-            # The caller reads after this, so a notice from now on leads to one more read.
-            event.clear()
+            async def changed(left_s: float) -> None:
+                poll_s = self.announced_poll_s if self._changes.listening else self.poll_s
+                try:
+                    async with asyncio.timeout(min(left_s, poll_s)):
+                        await event.wait()
+                except TimeoutError:
+                    return
+                # The caller reads after this, so a notice from now on leads to one more read.
+                event.clear()
 
-        self._changes.add(channel, name, event)
-        try:
             yield changed
-        finally:
-            self._changes.remove(channel, name, event)
 
 
 def _argument(value: Any) -> Any:
@@ -179,39 +172,30 @@ def _argument(value: Any) -> Any:
 class _Changes:
     """Holds one connection that listens, and wakes who watches a job or a project.
 
-    It is a task because the connection may go away at any time: then it is opened again, and all
-    watchers are woken once, for a notice may have been lost between.
+    The connection may go away at any time: then it is opened again, and all watchers are woken
+    once, for a notice may have been lost between.
     """
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
         self._watchers: dict[tuple[str, str], set[asyncio.Event]] = {}
-        self._task: asyncio.Task[None] | None = None
         self.listening = False
 
-    def start(self) -> None:
-        """Begin to listen in the background."""
-        self._task = asyncio.create_task(self._run(), name="glimpse3d-job-changes")
+    @contextmanager
+    def watch(self, channel: str, name: str) -> Iterator[asyncio.Event]:
+        """An event that is set whenever the channel has a notice with this name."""
+        event = asyncio.Event()
+        events = self._watchers.setdefault((channel, name), set())
+        events.add(event)
+        try:
+            yield event
+        finally:
+            events.discard(event)
+            if not events:
+                del self._watchers[channel, name]
 
-    async def stop(self) -> None:
-        """End the task and give its connection back."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
-
-    def add(self, channel: str, name: str, event: asyncio.Event) -> None:
-        """Set `event` whenever the channel has a notice with this name."""
-        self._watchers.setdefault((channel, name), set()).add(event)
-
-    def remove(self, channel: str, name: str, event: asyncio.Event) -> None:
-        """Forget the event."""
-        events = self._watchers[channel, name]
-        events.discard(event)
-        if not events:
-            del self._watchers[channel, name]
-
-    async def _run(self) -> None:
+    async def listen(self) -> None:
+        """For ever."""
         while True:
             try:
                 with translated():

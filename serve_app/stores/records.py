@@ -14,23 +14,13 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from functools import cache, wraps
 from types import NoneType
-from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar, get_type_hints
+from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast, get_type_hints
 
 from pydantic import TypeAdapter
 
 from deployments.jobs.commits import StageCommit
 from deployments.jobs.job_errors import IdempotencyMismatch, ProjectBusy, StaleAttempt, TooBusy
-from deployments.jobs.rows import (
-    Bucket,
-    Job,
-    JobError,
-    JobEvent,
-    NewJob,
-    ProjectPage,
-    ProjectStatus,
-    Submitted,
-    Uploaded,
-)
+from deployments.jobs.rows import Bucket, Job, JobError, NewJob, Submitted, Uploaded
 from deployments.jobs.store import Changed, Records
 from pipeline.errors import (
     Conflict,
@@ -108,6 +98,8 @@ def _reader(kind: Any) -> TypeAdapter[Any]:
 
 def _argument(value: Any) -> Any:
     """An argument of a port's method as plain JSON values."""
+    if isinstance(value, datetime):
+        return value.isoformat()
     if isinstance(value, StageCommit | JobError):
         # The database judges values; what is no JSON at all is refused by `call`.
         kind: Any = type(value)
@@ -116,7 +108,9 @@ def _argument(value: Any) -> Any:
 
 
 def _step(
-    method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]], function: str
+    method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
+    function: str,
+    **pairs: tuple[str, str],
 ) -> Callable[Concatenate[CallRecords, P], Coroutine[Any, Any, T]]:
     """A method of the port that is one SQL function, with the parameters and the result of both.
 
@@ -124,6 +118,7 @@ def _step(
         method: the port's: parameter `x` goes into the function's `p_x`, and the function's JSON is
             read as what the method is annotated to return.
         function: in `public`.
+        pairs: parameters that are a pair, or None, and travel as two of these names.
     """
     result = get_type_hints(method)["return"]
     parameters = dict(inspect.signature(method).parameters)
@@ -136,6 +131,8 @@ def _step(
         arguments = {**defaults, **dict(zip(parameters, args, strict=False)), **kwargs}
         if arguments.keys() != parameters.keys():
             raise TypeError(f"{method.__name__} takes {', '.join(parameters)}.")
+        for name, names in pairs.items():
+            arguments |= zip(names, arguments.pop(name) or (None, None), strict=True)
         return records.ask(function, result, **arguments)
 
     return step
@@ -169,6 +166,10 @@ class CallRecords(ABC):
     find_upload = _step(Records.find_upload, "find_upload_v1")
     get_project = _step(Records.get_project, "get_project_v1")
     project_detail = _step(Records.project_detail, "project_detail_v1")
+    list_projects = _step(Records.list_projects, "list_projects_v1", after=("after_at", "after_id"))
+    project_events = _step(
+        Records.project_events, "project_events_v1", after=("after_job", "after_seq")
+    )
     project_jobs = _step(Records.project_jobs, "project_jobs_v1")
     delete_project = _step(Records.delete_project, "delete_project_v1")
     purge_project = _step(Records.purge_project, "purge_project_v1")
@@ -218,45 +219,11 @@ class CallRecords(ABC):
         )
         if "mismatch" in answer:
             raise IdempotencyMismatch(answer["mismatch"])
-        uploaded: Uploaded = _reader(Uploaded).validate_python(answer)
-        return uploaded
-
-    async def list_projects(
-        self,
-        *,
-        status: ProjectStatus | None = None,
-        after: tuple[datetime, str] | None = None,
-        limit: int = 20,
-    ) -> ProjectPage:
-        """A moment travels as text in ISO format."""
-        page: ProjectPage = await self.ask(
-            "list_projects_v1",
-            ProjectPage,
-            status=status,
-            after_at=None if after is None else after[0].isoformat(),
-            after_id=None if after is None else after[1],
-            limit=limit,
-        )
-        return page
+        return cast(Uploaded, _reader(Uploaded).validate_python(answer))
 
     async def submit_job(self, job: NewJob) -> Submitted:
         """Every field of the job is a parameter."""
-        submitted: Submitted = await self.ask("submit_job_v1", Submitted, **vars(job))
-        return submitted
-
-    async def project_events(
-        self, project_id: str, *, after: tuple[int, int] = (0, 0), limit: int = 200
-    ) -> tuple[JobEvent, ...]:
-        """The pair travels as two numbers."""
-        events: tuple[JobEvent, ...] = await self.ask(
-            "project_events_v1",
-            tuple[JobEvent, ...],
-            project_id=project_id,
-            after_job=after[0],
-            after_seq=after[1],
-            limit=limit,
-        )
-        return events
+        return cast(Submitted, await self.ask("submit_job_v1", Submitted, **vars(job)))
 
     _named_paths = _step(Records.referenced_paths, "referenced_paths_v1")
 
@@ -270,11 +237,9 @@ class CallRecords(ABC):
     # --- waiting ---------------------------------------------------------------------------------
 
     def watch_job(self, job_id: str) -> AbstractContextManager[Changed]:
-        """By what `_watched` of the store does."""
         return self._watched("glimpse3d_jobs", job_id)
 
     def watch_project(self, project_id: str) -> AbstractContextManager[Changed]:
-        """The same."""
         return self._watched("glimpse3d_projects", project_id)
 
     @contextmanager

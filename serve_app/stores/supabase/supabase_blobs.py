@@ -14,11 +14,10 @@ import asyncio
 import hashlib
 import hmac
 import logging
-import re
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from urllib.parse import quote
+from urllib.parse import quote, unquote_to_bytes
 
 from storage3.types import SearchV2Options
 from supabase import AsyncClient
@@ -41,9 +40,6 @@ _CACHE_S = 3600
 #: Signed URLs that are remembered.
 _REMEMBERED = 4096
 
-_PLAIN = re.compile(rb"[A-Za-z0-9._/-]")
-_ESCAPE = re.compile(rb"=([0-9A-F]{2})")
-
 
 def object_name(path: str) -> str:
     """The name of a blob in Storage, which takes few characters: others become `=` and hex.
@@ -52,15 +48,13 @@ def object_name(path: str) -> str:
         InvalidInput: the path is malformed.
     """
     check_path(path)
-    return "".join(
-        chr(byte) if _PLAIN.match(bytes([byte])) else f"={byte:02X}" for byte in path.encode()
-    )
+    return quote(path).replace("~", "=7E").replace("%", "=")
 
 
 def object_path(name: str) -> str:
     """Inverse of `object_name`; a name that is none of ours stays as it is."""
     try:
-        path = _ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), name.encode()).decode()
+        path = unquote_to_bytes(name.replace("=", "%")).decode()
         return path if object_name(path) == name else name
     except (UnicodeDecodeError, InvalidInput):
         return name
@@ -93,6 +87,7 @@ class SupabaseBlobs:
         self._url = url
         signing_key = hmac.digest(key.encode(), b"glimpse3d links", hashlib.sha256)
         self._links = LinkSigner(signing_key, files_url, lifetime_s=url_lifetime_s)
+        self.verify = self._links.verify
         self._travelling = asyncio.Semaphore(_AT_ONCE)
         #: Names of buckets that anybody may read from, as far as we know.
         self._public: frozenset[str] = frozenset()
@@ -144,7 +139,6 @@ class SupabaseBlobs:
                 return await self._client.storage.from_(bucket).download(name)
 
     async def delete_prefix(self, bucket: Bucket, prefix: str) -> int:
-        """The folder `prefix`, or the one file of that name."""
         return await self._remove(bucket, await self._names(bucket, prefix))
 
     async def delete(self, bucket: Bucket, paths: Sequence[str]) -> int:
@@ -163,7 +157,6 @@ class SupabaseBlobs:
         return count
 
     async def list_prefix(self, bucket: Bucket, prefix: str) -> tuple[str, ...]:
-        """Of the folder `prefix`, or the one file of that name."""
         return tuple(sorted(map(object_path, await self._names(bucket, prefix))))
 
     async def _names(self, bucket: Bucket, prefix: str) -> list[str]:
@@ -197,9 +190,6 @@ class SupabaseBlobs:
             name = quote(object_name(path))
             return f"{self._url}/storage/v1/object/public/{bucket}/{name}"
         return self._links.url(bucket, path)
-
-    def verify(self, bucket: str, path: str, expires: str, signature: str) -> bool:
-        return self._links.verify(bucket, path, expires, signature)
 
     async def locate(self, bucket: Bucket, path: str) -> str:
         """A signed URL of Storage, the same for a while."""
