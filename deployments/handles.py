@@ -160,7 +160,8 @@ def _remote(
 
     @wraps(method)
     async def call(port: HandlePort, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        remote = getattr(port.handle.options(stream=is_long), method.__name__).remote
+        handle = port.handle.options(stream=True) if is_long else port.handle
+        remote = getattr(handle, method.__name__).remote
         if not is_long:
             return cast(T, await _unary(lambda: remote(*args, **kwargs), port.name))
         bound = signature.bind(port, *args, **kwargs)
@@ -215,7 +216,7 @@ class HandlePorts:
     def meters(self) -> dict[str, Callable[[float], Awaitable[dict[str, int]]]]:
         """Asks each model deployment, by its name, for `ModelHost.peak_memory_bytes`."""
         handles = [getattr(self, port.name) for port in fields(self)]
-        return {h.deployment_name: _meter(h) for h in handles}
+        return {h.deployment_name: partial(_peak_memory, h) for h in handles}
 
 
 async def _within(limit_s: float, handle: DeploymentHandle[Any], method: str, *args: Any) -> Any:
@@ -228,22 +229,16 @@ async def _within(limit_s: float, handle: DeploymentHandle[Any], method: str, *a
 async def readiness_of(handle: DeploymentHandle[Any]) -> str:
     """What a model deployment lacks, from one of its replicas, or "ok"; never raises."""
     try:
-        answer: str = await _within(_READINESS_LIMIT_S, handle, "readiness")
+        return cast(str, await _within(_READINESS_LIMIT_S, handle, "readiness"))
     except TimeoutError:
         return "It does not answer."
     except GlimpseError as error:
         return error.detail
-    return answer
 
 
-def _meter(handle: DeploymentHandle[Any]) -> Callable[[float], Awaitable[dict[str, int]]]:
-    async def peak_memory_bytes(span_s: float) -> dict[str, int]:
-        try:
-            answer: dict[str, int] = await _within(
-                _METER_LIMIT_S, handle, "peak_memory_bytes", span_s
-            )
-        except TimeoutError as error:
-            raise translate(error, handle.deployment_name) from error
-        return answer
-
-    return peak_memory_bytes
+async def _peak_memory(handle: DeploymentHandle[Any], span_s: float) -> dict[str, int]:
+    try:
+        answer = await _within(_METER_LIMIT_S, handle, "peak_memory_bytes", span_s)
+    except TimeoutError as error:
+        raise translate(error, handle.deployment_name) from error
+    return cast(dict[str, int], answer)
