@@ -161,13 +161,14 @@ def _remote(
     @wraps(method)
     async def call(port: HandlePort, /, *args: P.args, **kwargs: P.kwargs) -> T:
         handle = port.handle.options(stream=True) if is_long else port.handle
-        remote = getattr(handle, method.__name__).remote
+        target = getattr(handle, method.__name__)
         if not is_long:
-            return cast(T, await _unary(lambda: remote(*args, **kwargs), port.name))
+            return cast(T, await _unary(lambda: target.remote(*args, **kwargs), port.name))
         bound = signature.bind(port, *args, **kwargs)
         report: Report = bound.arguments.pop("report", ignore_progress)
-        send = partial(remote, *bound.args[1:], _caller())
-        return cast(T, await _streamed(send, port.name, report))
+        request = bound.args[1:]
+        answer = await _streamed(lambda: target.remote(*request, _caller()), port.name, report)
+        return cast(T, answer)
 
     return call
 

@@ -151,13 +151,10 @@ class ModelHost:
         if stuck_s > self.stuck_after_s:
             raise RuntimeError(f"an engine goes on {stuck_s:.0f} s after it was asked to stop")
         waited = time.monotonic() - self._tried_at
-        if self._missing and not self._loading and waited > _TRY_AGAIN_AFTER_S:
+        is_loading = self._loading is not None and not self._loading.done()
+        if self._missing and not is_loading and waited > _TRY_AGAIN_AFTER_S:
             # Not awaited: loading takes longer than Serve waits for the answer to this.
             self._loading = asyncio.create_task(asyncio.to_thread(self._load))
-            self._loading.add_done_callback(self._loaded)
-
-    def _loaded(self, _task: asyncio.Task[None]) -> None:
-        self._loading = None
 
     async def readiness(self) -> str:
         """ "ok", or what is missing and how to get it."""
