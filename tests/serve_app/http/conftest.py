@@ -118,22 +118,13 @@ async def idle_service(
         yield up
 
 
-@asynccontextmanager
-async def serving_on_loopback(app: FastAPI) -> AsyncIterator[str]:
-    """The application behind a real server; its address."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(app, lifespan="off", ws="none", log_config=None)
-        server = uvicorn.Server(config)
-        running_server = asyncio.create_task(server.serve(sockets=[listener]))
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            await asyncio.wait_for(running_server, 30)
-
-
 @pytest.fixture
 async def serving(service: Service) -> AsyncIterator[str]:
     """`service` behind a real server; its address."""
-    async with serving_on_loopback(service.app) as address:
-        yield address
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(service.app, lifespan="off", ws="none", log_config=None)
+        server = uvicorn.Server(config)
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        await asyncio.wait_for(task, 30)

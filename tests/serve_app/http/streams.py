@@ -66,7 +66,9 @@ class Stream:
     async def block(self) -> str | None:
         """The next block between empty lines; None at the end."""
         while b"\n\n" not in self._buffer:
-            piece = await asyncio.wait_for(self._pieces.get(), TIMEOUT_S)
+            # Not `wait_for`: that of Python 3.11 may lose a cancellation.
+            async with asyncio.timeout(TIMEOUT_S):
+                piece = await self._pieces.get()
             if piece is None:
                 return None
             self._buffer += piece
@@ -141,9 +143,9 @@ async def streaming(
         stream.reading.set()
     request = stream.request = asyncio.create_task(app(scope, stream.receive, stream.send))
     started = asyncio.create_task(stream._started.wait())
-    if reading:
-        await asyncio.wait({request, started}, timeout=TIMEOUT_S, return_when="FIRST_COMPLETED")
     try:
+        if reading:
+            await asyncio.wait({request, started}, timeout=TIMEOUT_S, return_when="FIRST_COMPLETED")
         yield stream
     finally:
         started.cancel()

@@ -1,12 +1,10 @@
 """Streams of events: every one once and in order, whatever breaks in between."""
 
 import asyncio
-import socket
 from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-import uvicorn
 
 from deployments.jobs.rows import JobKind, JobState, NewJob
 from pipeline.errors import Unavailable
@@ -324,33 +322,24 @@ async def test_streams_are_in_the_documentation(service):
         assert {"Last-Event-ID", "last_event_id"} <= names
 
 
-async def test_the_client_follows_a_job_over_closed_connections(service, monkeypatch):
+async def test_the_client_follows_a_job_over_closed_connections(service, serving, monkeypatch):
     limit(service, monkeypatch, max_stream_s=0.1)
     project_id = await upload(service)
     service.models.hold_at = "depth"
     job_id = await submitted(service, project_id)
-    listener = socket.create_server(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(service.app, lifespan="off", ws="none", log_config=None))
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        client = Client.of(f"http://127.0.0.1:{port}")
-        following = asyncio.create_task(asyncio.to_thread(lambda: list(client.events(job_id))))
-        await service.models.holding.wait()
-        await asyncio.sleep(0.3)
-        service.models.release.set()
-        told = await asyncio.wait_for(following, 30)
-        assert [int(event.id) for event in told] == list(range(1, len(told) + 1))
-        assert (told[-1].kind, told[-1].data["state"]) == ("state", "succeeded")
-        again = await asyncio.to_thread(lambda: list(client.events(job_id, told[-1].id)))
-        assert again == []
-        with pytest.raises(ServiceError, match="Not found"):
-            await asyncio.to_thread(lambda: list(client.events("nobody")))
-        client.http.close()
-    finally:
-        server.should_exit = True
-        await asyncio.wait_for(serving, 30)
-        listener.close()
+    client = Client.of(serving)
+    following = asyncio.create_task(asyncio.to_thread(lambda: list(client.events(job_id))))
+    await service.models.holding.wait()
+    await asyncio.sleep(0.3)
+    service.models.release.set()
+    told = await asyncio.wait_for(following, 30)
+    assert [int(event.id) for event in told] == list(range(1, len(told) + 1))
+    assert (told[-1].kind, told[-1].data["state"]) == ("state", "succeeded")
+    again = await asyncio.to_thread(lambda: list(client.events(job_id, told[-1].id)))
+    assert again == []
+    with pytest.raises(ServiceError, match="Not found"):
+        await asyncio.to_thread(lambda: list(client.events("nobody")))
+    client.http.close()
 
 
 async def test_events_tell_of_every_attempt(idle_service):
