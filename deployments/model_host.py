@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from functools import partial
+from functools import partial, wraps
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
 import ray
@@ -60,6 +60,7 @@ def _short(
 ) -> Callable[Concatenate[ModelHost, P], Coroutine[Any, Any, T]]:
     """A port's method that answers once."""
 
+    @wraps(method)
     async def ask(host: ModelHost, /, *args: P.args, **kwargs: P.kwargs) -> T:
         answer: T = await getattr(host.hosted(name), method.__name__)(*args, **kwargs)
         return answer
@@ -74,6 +75,7 @@ def _long(
 
     # An async generator itself: Serve takes a method that returns one for a blocking one, and runs
     # it in a thread.
+    @wraps(method)  # Serve names the method in logs and metrics
     async def run(host: ModelHost, /, *args: Any) -> Streamed[T]:
         *request, caller = args
         call = partial(getattr(host.hosted(name), method.__name__), *request)
