@@ -78,6 +78,13 @@ def estimate(engine: MidasDepth, views: ViewSet, control: Control) -> DepthMaps:
     return depths
 
 
+@lru_cache(maxsize=1)
+def all_views_together() -> tuple[Brightness, DepthMaps]:
+    """The network after it saw `bright_where_near`, and the depth that came of it."""
+    network = Brightness()
+    return network, estimate(engine(network), bright_where_near()[0], Control())
+
+
 @pytest.fixture(scope="module", params=["dpt", "depth-anything"])
 def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny") / request.param
@@ -86,9 +93,8 @@ def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def test_16_views_are_one_batch_and_their_depth_is_true() -> None:
-    views, depth = bright_where_near()
-    network = Brightness()
-    depths = estimate(engine(network), views, Control())
+    _, depth = bright_where_near()
+    network, depths = all_views_together()
     assert network.batches == [16]
     assert depths.engine == "midas-large"
     assert depths.depth.dtype == depths.confidence.dtype == np.float32
@@ -100,8 +106,7 @@ def test_16_views_are_one_batch_and_their_depth_is_true() -> None:
 
 def test_the_network_sees_the_object_on_mid_grey() -> None:
     views, _ = bright_where_near()
-    network = Brightness()
-    estimate(engine(network), views, Control())
+    network, _ = all_views_together()
     shown = network.shown[0].mean(1).numpy()
     np.testing.assert_allclose(shown[views.alphas == 0], 0.5, atol=1e-6)
     solid = views.alphas == 255
@@ -120,8 +125,9 @@ def test_sets_share_batches_and_get_what_each_gets_alone() -> None:
     network = Brightness()
     together = engine(network, images_at_once=10).estimate_many(sets, Control())
     assert network.batches == [8, 10, 10, 4]
-    for depths, one in zip(together, sets, strict=True):
-        alone = estimate(engine(Brightness()), one, Control())
+    others = engine(Brightness())
+    apart = [all_views_together()[1], *(estimate(others, one, Control()) for one in sets[1:])]
+    for depths, alone in zip(together, apart, strict=True):
         np.testing.assert_array_equal(depths.depth, alone.depth)
         np.testing.assert_array_equal(depths.confidence, alone.confidence)
     assert engine(Brightness()).estimate_many([], Control()) == []

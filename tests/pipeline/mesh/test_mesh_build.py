@@ -138,7 +138,7 @@ def test_what_is_not_connected_is_left_out_and_said() -> None:
 
 @pytest.mark.slow
 def test_size_and_place_do_not_matter() -> None:
-    model = shell("torus", 10_000)
+    model = shell("torus")
     place, size = np.array([300.0, -20.0, 7.0], np.float32), 40.0
     far = replace(
         model,

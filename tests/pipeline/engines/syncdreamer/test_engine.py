@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.control import Control
+from pipeline.control import Control, Progress
 from pipeline.device import Device
 from pipeline.engines.views.syncdreamer.network_folder import empty_network
 from pipeline.engines.views.syncdreamer.syncdreamer_views import SyncDreamerViews
@@ -20,8 +20,14 @@ from tests.tiny.syncdreamer import TINY_SYNCDREAMER, tiny_network
 
 
 @pytest.fixture(scope="module")
-def views(engine, request_of_two_steps):
-    return engine.synthesize(request_of_two_steps, Control())
+def reported() -> list[Progress]:
+    """What `views` reported while it was made."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def views(engine, request_of_two_steps, reported):
+    return engine.synthesize(request_of_two_steps, Control(report_to=reported.append))
 
 
 def test_sixteen_views_on_white_with_the_cameras_of_the_rig(views):
@@ -93,13 +99,12 @@ def test_a_larger_cutout_is_reduced_and_one_that_is_not_square_refused(
         engine.synthesize(replace(request_of_two_steps, cutout=odd), Control())
 
 
-def test_it_reports_its_steps(engine, request_of_two_steps):
-    seen = []
-    engine.synthesize(request_of_two_steps, Control(report_to=seen.append))
-    fractions = [progress.fraction for progress in seen]
+@pytest.mark.usefixtures("views")
+def test_it_reports_its_steps(reported):
+    fractions = [progress.fraction for progress in reported]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
-    assert [progress.message for progress in seen[:2]] == ["step 1 of 2", "step 2 of 2"]
+    assert [progress.message for progress in reported[:2]] == ["step 1 of 2", "step 2 of 2"]
 
 
 def test_it_stops_within_a_step(engine, request_of_two_steps):
