@@ -13,16 +13,11 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskID,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
+from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
 from rich.table import Table
 
+from pipeline.control import Progress
 from pipeline.errors import GlimpseError
 
 
@@ -55,7 +50,7 @@ def errors_as_sentences(console: Console, stopped: str = "") -> Iterator[None]:
 class StageBars:
     """A bar per stage; the newest one moves."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: RichProgress) -> None:
         self._progress = progress
         self._task: TaskID | None = None
         self._stage = ""
@@ -73,15 +68,19 @@ class StageBars:
         if self._task is not None:
             self._progress.update(self._task, completed=fraction, note=note)
 
+    def show(self, progress: Progress) -> None:
+        """A `Report` that moves the current bar; numbers rather than words."""
+        numbers = " ".join(f"{k} {v:.4g}" for k, v in progress.numbers.items())
+        self.update(progress.fraction, numbers or progress.message)
+
     def finish(self, note: str | None = None) -> None:
         """The current bar is complete."""
-        if self._task is None:
-            return
-        self._progress.update(self._task, completed=1.0)
-        if note is not None:
-            self._progress.update(self._task, note=note)
-        self._progress.stop_task(self._task)
-        self._task = None
+        if self._task is not None:
+            self._progress.update(self._task, completed=1.0)
+            if note is not None:
+                self._progress.update(self._task, note=note)
+            self._progress.stop_task(self._task)
+            self._task = None
 
 
 @contextmanager
@@ -94,7 +93,7 @@ def stage_bars(console: Console) -> Iterator[StageBars]:
         TimeElapsedColumn(),
         TextColumn("[dim]{task.fields[note]}"),
     )
-    with Progress(*columns, console=console) as progress:
+    with RichProgress(*columns, console=console) as progress:
         yield StageBars(progress)
 
 
@@ -109,17 +108,22 @@ def summary_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[st
     return table
 
 
-def scores_table(iterations: Iterable[tuple[int, float, float, float, bool]]) -> Table:
+def scores_table(
+    title: str,
+    first: str,
+    rows: Iterable[tuple[int, float | None, float | None, float | None, str]],
+) -> Table:
+    """A number, PSNR, SSIM, quality and a remark a row; a dash is what was not measured."""
+
+    def digits(value: float | None, places: int) -> str:
+        return "-" if value is None else f"{value:.{places}f}"
+
+    cells = [(str(n), digits(p, 2), digits(s, 4), digits(q, 4), note) for n, p, s, q, note in rows]
+    return summary_table(title, (first, "PSNR dB:", "SSIM:", "quality:", ""), cells)
+
+
+def iterations_table(iterations: Iterable[tuple[int, float, float, float, bool]]) -> Table:
     """Number, PSNR, SSIM, quality of iterations, and whether each was accepted."""
-    columns = ("iteration", "PSNR dB:", "SSIM:", "quality:", "")
-    rows = [
-        (
-            str(number),
-            f"{psnr:.2f}",
-            f"{ssim:.4f}",
-            f"{quality:.4f}",
-            "accepted" if accepted else "rolled back",
-        )
-        for number, psnr, ssim, quality, accepted in iterations
-    ]
-    return summary_table("Scores on held-out views", columns, rows)
+    words = {True: "accepted", False: "rolled back"}
+    rows = ((n, psnr, ssim, quality, words[kept]) for n, psnr, ssim, quality, kept in iterations)
+    return scores_table("Scores on held-out views", "iteration", rows)

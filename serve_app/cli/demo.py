@@ -8,7 +8,6 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,7 +20,7 @@ from pipeline.file_types import FORMATS
 from pipeline.flow.generate import STAGE_SPANS
 from pipeline.flow.refine import ITERATION_SPANS
 from serve_app.cli.client import Client
-from serve_app.cli.console import StageBars, scores_table, stage_bars, summary_table
+from serve_app.cli.console import StageBars, iterations_table, stage_bars, summary_table
 from serve_app.server import running_service
 from serve_app.settings import AppArgs
 
@@ -33,26 +32,6 @@ def default_photo() -> Path:
     import skimage.data
 
     return Path(skimage.data.__file__).parent / "coffee.png"
-
-
-@dataclass
-class _Run:
-    """Jobs of one client, shown as bars."""
-
-    client: Client
-    bars: StageBars
-
-    def job(self, kind: str, project_id: str, body: Json) -> Json:
-        def watch(job: Json) -> None:
-            if job["stage"] in ("", "start"):
-                return
-            self.bars.enter(job["stage"])
-            eta = "" if job["eta_s"] is None else f"{job['eta_s']:.0f} s left"
-            self.bars.update(_stage_fraction(job, body), eta)
-
-        job = self.client.run_job(kind, project_id, body, watch)
-        self.bars.finish("")
-        return job
 
 
 def run_demo(photo: Path, out: Path, console: Console, *, seed: int, iterations: int) -> None:
@@ -68,29 +47,41 @@ def run_demo(photo: Path, out: Path, console: Console, *, seed: int, iterations:
             console.print(f"Ready at {service.url} after {service.started_in_s:.1f} s.")
             client = Client.of(service.url)
             with stage_bars(console) as bars:
-                run = _Run(client, bars)
                 bars.enter("upload")
                 started = time.perf_counter()
                 project = client.upload(photo)
                 upload_s = time.perf_counter() - started
                 project_id = project["project_id"]
                 bars.finish(project["background_engine"])
-                generated = run.job("generate", project_id, {"seed": seed})
-                refined = run.job(
-                    "refine", project_id, {"seed": seed, "num_iterations": iterations}
-                )
+                body = {"seed": seed}
+                generated = _run_job(client, bars, "generate", project_id, body)
+                body |= {"num_iterations": iterations}
+                refined = _run_job(client, bars, "refine", project_id, body)
                 bars.enter("export")
                 exports = [client.export(project_id, name) for name in FORMATS]
                 bars.finish()
                 bars.enter("download")
                 status = client.status(project_id)
-                files = _download(client, status, exports, out)
+                saved = _download(client, status, exports, out)
                 bars.finish()
-    shown = [*files["models"], *files["exports"], *files["pictures"]]
-    _print_tables(console, status, (generated, refined), upload_s, shown)
+    _print_tables(console, status, (generated, refined), upload_s, saved)
     for export in exports:
         for note in export["notes"]:
             console.print(f"[yellow]Note:[/] {export['file_name']}: {note}")
+
+
+def _run_job(client: Client, bars: StageBars, kind: str, project_id: str, body: Json) -> Json:
+    """A job to its end, shown as bars."""
+
+    def watch(job: Json) -> None:
+        if job["stage"] not in ("", "start"):
+            bars.enter(job["stage"])
+            eta = "" if job["eta_s"] is None else f"{job['eta_s']:.0f} s left"
+            bars.update(_stage_fraction(job, body), eta)
+
+    job = client.run_job(kind, project_id, body, watch)
+    bars.finish("")
+    return job
 
 
 def _stage_fraction(job: Json, body: Json) -> float:
@@ -106,51 +97,37 @@ def _stage_fraction(job: Json, body: Json) -> float:
     return min(max((progress - start) / (end - start), 0.0), 1.0)
 
 
-def _download(
-    client: Client, status: Json, exports: list[Json], out: Path
-) -> dict[str, list[Path]]:
-    """Save every file of the project under `out`; what was saved, by kind."""
-    wanted = {
-        "input": [status["project"]["original_url"]],
-        "cut-out": [status["project"]["processed_url"]],
-        "views": status["view_urls"],
-        "depth": status["depth_urls"],
-        "models": [model["model_url"] for model in status["models"]],
-    }
-    saved = {kind: [_save(client, url, out) for url in urls] for kind, urls in wanted.items()}
+def _download(client: Client, status: Json, exports: list[Json], out: Path) -> list[Path]:
+    """Save every file of the project under `out`; models, exports and pictures of these."""
+    project, newest = status["project"], status["models"][-1]
+    inputs = [project["original_url"], project["processed_url"]]
+    for url in [*inputs, *status["view_urls"], *status["depth_urls"]]:
+        _save(client, url, out / _object_path(url))
+    models = [model["model_url"] for model in status["models"]]
+    files = {_object_path(url): url for url in models}
     # The object paths of these have a folder of the attempt in them.
-    newest = status["models"][-1]
-    renamed = {
-        "exports": {export["file_name"]: export["download_url"] for export in exports},
-        "pictures": {
-            f"models/v{newest['version']}.png": newest["thumbnail_url"],
-            f"models/v{newest['version']}.mp4": newest["turntable_url"],
-            "contact_sheet.png": status["contact_sheet_url"],
-        },
+    files |= {export["file_name"]: export["download_url"] for export in exports}
+    files |= {
+        f"models/v{newest['version']}.png": newest["thumbnail_url"],
+        f"models/v{newest['version']}.mp4": newest["turntable_url"],
+        "contact_sheet.png": status["contact_sheet_url"],
     }
-    for kind, urls in renamed.items():
-        saved[kind] = [_save_as(client, url, out / name) for name, url in urls.items()]
-    return saved
+    return [_save(client, url, out / name) for name, url in files.items()]
 
 
-def _save(client: Client, url: str, out: Path) -> Path:
-    """Under the object path without bucket and project: `views/00.png`, `models/v0.ply`."""
-    parts = Path(urlsplit(url).path).parts
-    return _save_as(client, url, out.joinpath(*parts[4:]))  # after /, files, bucket, project
+def _object_path(url: str) -> str:
+    """Without bucket and project: `views/00.png`, `models/v0.ply`."""
+    return "/".join(Path(urlsplit(url).path).parts[4:])  # after /, files, bucket, project
 
 
-def _save_as(client: Client, url: str, target: Path) -> Path:
+def _save(client: Client, url: str, target: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(client.download(url))
     return target
 
 
 def _print_tables(
-    console: Console,
-    status: Json,
-    jobs: tuple[Json, Json],
-    upload_s: float,
-    listed: list[Path],
+    console: Console, status: Json, jobs: tuple[Json, Json], upload_s: float, saved: list[Path]
 ) -> None:
     generated, _ = jobs
     engines = generated["result"]["engines"]
@@ -172,8 +149,8 @@ def _print_tables(
     rows.append(("previews", f"{pictures_s:.1f}", engines["splats"]))
     console.print(summary_table("Stages", ("stage", "seconds:", "engine"), rows))
     names = ("iteration_number", "psnr", "ssim", "overall_quality", "accepted")
-    console.print(scores_table(tuple(m[name] for name in names) for m in status["iterations"]))
+    console.print(iterations_table(tuple(m[name] for name in names) for m in status["iterations"]))
     for note in generated["result"]["notes"]:
         console.print(f"[yellow]Note:[/] {note}")
-    rows_of_files = [(str(p), f"{p.stat().st_size / 1e6:.2f}") for p in listed]
+    rows_of_files = [(str(p), f"{p.stat().st_size / 1e6:.2f}") for p in saved]
     console.print(summary_table("Files", ("file", "MB:"), rows_of_files))

@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from pipeline.options import Preset, random_seed
+from pipeline.options import ExportOptions, GenerateOptions, Preset, random_seed
 from serve_app.cli.console import errors_as_sentences
 from serve_app.cli.doctor.doctor_command import doctor
 from serve_app.cli.supabase_command import supabase_app
@@ -54,18 +54,13 @@ def run(
     from serve_app.cli.run import run_in_process
 
     with errors_as_sentences(console):
-        asyncio.run(
-            run_in_process(
-                photo,
-                out,
-                console,
-                preset=preset.value,
-                elevation_deg=elevation_deg,
-                iterations=iterations,
-                seed=random_seed() if seed is None else seed,
-                candidates=candidates,
-            )
+        options = GenerateOptions(
+            seed=random_seed() if seed is None else seed,
+            preset=preset.value,
+            elevation_deg=elevation_deg,
+            candidates=candidates,
         )
+        asyncio.run(run_in_process(photo, out, console, options, iterations))
 
 
 @app.command()
@@ -254,7 +249,6 @@ def export(
     texture_size: Annotated[int, typer.Option(help="Pixels along each side of a texture.")] = 1024,
 ) -> None:
     """Convert a model file to another format, without a service."""
-    from pipeline.options import ExportOptions
     from serve_app.cli.console import stage_bars
     from serve_app.cli.model_files import export_file, format_of
 

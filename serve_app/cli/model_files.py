@@ -6,12 +6,12 @@ It needs no service, no store and no Ray; the command line prints what it answer
 from __future__ import annotations
 
 import asyncio
-import os
-import tempfile
+import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from pipeline.control import Control, Progress
+from pipeline.control import Control
 from pipeline.engines.registry import EngineChoice
 from pipeline.errors import InvalidInput, InvalidModelFile, InvalidOption
 from pipeline.file_types import FORMATS
@@ -80,25 +80,23 @@ def write_whole(target: Path, data: bytes) -> None:
     Raises:
         InvalidInput: the file cannot be written.
     """
-    partial: str | None = None
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
-        handle, partial = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        with os.fdopen(handle, "wb") as file:
+        with partial.open("xb") as file:
             file.write(data)
-            os.fchmod(file.fileno(), 0o666 & ~_umask())
-        Path(partial).replace(target)
-        partial = None
+        partial.replace(target)
     except OSError as error:
         raise InvalidInput(f"{target} cannot be written: {error.strerror}.") from error
     finally:
-        if partial is not None:
-            Path(partial).unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _read(source: Path, bars: StageBars) -> SplatModel:
+    bars.enter("read")
+    model = read_model(source)
+    bars.finish(f"{len(model):,} splats")
+    return model
 
 
 def export_file(
@@ -114,15 +112,9 @@ def export_file(
     from pipeline.engines.exporter import export_model
 
     check_target(target)
-    bars.enter("read")
-    model = read_model(source)
-    bars.finish(f"{len(model):,} splats")
+    model = _read(source, bars)
     bars.enter("export")
-
-    def show(progress: Progress) -> None:
-        bars.update(progress.fraction, progress.message)
-
-    exported = export_model(model, options, Control(report_to=show))
+    exported = export_model(model, options, Control(report_to=bars.show))
     bars.finish("")
     bars.enter("write")
     write_whole(target, exported.data)
@@ -150,20 +142,14 @@ def render_file(
     check_picture(frames=frames, size=size)
     for target in pictures.values():
         check_target(target)
-    bars.enter("read")
-    model = read_model(source)
-    bars.finish(f"{len(model):,} splats")
+    model = _read(source, bars)
     splats = build_ports(EngineChoice(), [PortName.SPLATS]).splats
     assert splats is not None, "asked for"
-
-    def show(progress: Progress) -> None:
-        bars.update(progress.fraction, progress.message)
-
     if "thumbnail" in pictures:
         bars.enter("thumbnail")
         write_whole(pictures["thumbnail"], asyncio.run(make_thumbnail(model, splats, size=size)))
     if "turntable" in pictures:
         bars.enter("turntable")
-        film = asyncio.run(make_turntable(model, splats, show, frames=frames, size=size))
+        film = asyncio.run(make_turntable(model, splats, bars.show, frames=frames, size=size))
         write_whole(pictures["turntable"], film)
     bars.finish("")

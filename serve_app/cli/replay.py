@@ -20,7 +20,6 @@ from rich.markup import escape
 
 from pipeline.engines.registry import EngineChoice, engine_names, spec_of
 from pipeline.errors import InvalidInput, InvalidOption, Unavailable
-from pipeline.flow.folder_journal import FolderJournal
 from pipeline.flow.intake import WHOLE_PHOTO, Upload, prepare_upload
 from pipeline.flow.local import LocalPorts, build_ports
 from pipeline.flow.manifest import (
@@ -39,13 +38,7 @@ from pipeline.imaging.framing import GIVEN_ALPHA
 from pipeline.options import GenerateOptions, RefineOptions
 from pipeline.ports import BackgroundRemover, PortName
 from serve_app.cli.console import StageBars, stage_bars, summary_table
-from serve_app.cli.run import (
-    StepRunner,
-    begin_folder,
-    manifest_of,
-    shown_on,
-    write_manifest,
-)
+from serve_app.cli.run import FolderRun, write_manifest
 from serve_app.settings import Environment
 
 #: The replay went through and something is not what the manifest says. 1 and 2 are errors.
@@ -167,13 +160,8 @@ def _choice(named: dict[str, str], here: EngineChoice) -> EngineChoice:
     return replace(here, options=options, **chosen)
 
 
-_PORTS = (
-    PortName.BACKGROUND,
-    PortName.VIEWS,
-    PortName.DEPTH,
-    PortName.SPLATS,
-    PortName.ENHANCER,
-)
+#: An exporter leaves nothing that is compared.
+_PORTS = tuple(port for port in PortName if port is not PortName.EXPORTER)
 
 
 def _configured(port: PortName, engine: str) -> str:
@@ -231,26 +219,18 @@ async def _run(
     local = await asyncio.to_thread(build_ports, choices[0])
     bars.enter("background")
     upload = await stored_upload(photo, local.complete().background, remove_background=wanted)
-    begin_folder(folder, upload)
-    journal = FolderJournal(folder, on_enter=bars.enter, on_progress=shown_on(bars))
+    run = FolderRun(folder, upload, bars)
     built = choices[0]
     for step, chosen, choice in zip(expected.steps, options, choices, strict=True):
         if choice != built:
             local, built = await asyncio.to_thread(build_ports, choice), choice
         _check_engines(step, local)
-        runner = StepRunner(upload, local.complete(), journal)
         if isinstance(chosen, GenerateOptions):
-            await runner.generate(chosen)
+            await run.generate(chosen, local.complete())
         else:
-            await runner.refine(chosen)
+            await run.refine(chosen, local.complete())
     bars.finish()
-    return await manifest_of(
-        journal,
-        upload,
-        project_id=expected.project_id,
-        remove_background=wanted,
-        model_dir=built.model_dir,
-    )
+    return await run.manifest(expected.project_id, built.model_dir, remove_background=wanted)
 
 
 def _print(console: Console, expected: Manifest, differences: list[Difference]) -> None:
