@@ -6,7 +6,7 @@ the file and no machine.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,13 @@ from serve_app.builder import MODEL_ONGOING_REQUESTS
 from serve_app.settings import AppArgs
 
 _OURS = ("Ingress", "Dispatcher", "Driver")
+
+#: What a deployment holds beside plain values.
+_PARTS: dict[str, type[BaseModel]] = {
+    "ray_actor_options": RayActorOptionsSchema,
+    "autoscaling_config": AutoscalingConfig,
+    "user_config": BatchSettings,
+}
 
 #: Serve takes 0 for some of them: a replica that is stopped would be killed at once.
 _DURATIONS = (
@@ -66,28 +73,25 @@ def config_faults(
         gpus: cards of the cluster; None does not compare the shares with them.
         memory_gib: of one card; None does not compare the shares with what engines need.
     """
-    unknown = [*_unknown_keys(config)]
+    faults = [*_unknown_keys(config)]
     # Serve imports policies while it validates, and fails with the error of the import.
-    absent = [*_absent_policies(config)]
-    if absent:
-        return [*unknown, *absent]
-    try:
-        ServeDeploySchema.model_validate(config)
-    except ValidationError as error:
-        return [*unknown, *_told(error, "")]
-    faults = unknown
+    if wrong := [*_absent_policies(config)] or _refusals(ServeDeploySchema, config, ""):
+        return faults + wrong
     applications = config.get("applications", [])
     if len(applications) != 1:
         return [*faults, f"There must be one application, there are {len(applications)}."]
     (application,) = applications
-    try:
-        args = AppArgs.model_validate(application.get("args") or {})
-    except ValidationError as error:
-        return [*faults, *_told(error, "args.")]
+    given = application.get("args") or {}
+    if wrong := _refusals(AppArgs, given, "args."):
+        return faults + wrong
+    args = AppArgs.model_validate(given)
     deployments = {d["name"]: d for d in application.get("deployments") or []}
-    wrong = [*_wrong_scaling(deployments)]
+    # Values that Serve's schema lets through: where they are wrong, it takes a plain mapping.
+    for name, deployment in deployments.items():
+        scaling = deployment.get("autoscaling_config") or {}
+        wrong += _refusals(AutoscalingConfig, scaling, f"{name}.autoscaling_config.")
     if wrong:
-        return [*faults, *wrong]
+        return faults + wrong
     faults += _names(deployments, args)
     faults += _batches(deployments, args)
     faults += _jobs(deployments, args)
@@ -99,10 +103,16 @@ def config_faults(
     return faults
 
 
-def _told(error: ValidationError, prefix: str) -> Iterator[str]:
-    for fault in error.errors():
-        place = (prefix + ".".join(map(str, fault["loc"]))).rstrip(".")
-        yield f"{place}: {fault['msg']}."
+def _refusals(model: type[BaseModel], values: object, prefix: str) -> list[str]:
+    """What the model says against the values, a sentence a fault."""
+    try:
+        model.model_validate(values)
+    except ValidationError as error:
+        return [
+            f"{(prefix + '.'.join(map(str, fault['loc']))).rstrip('.')}: {fault['msg']}."
+            for fault in error.errors()
+        ]
+    return []
 
 
 def _unknown_keys(config: Mapping[str, Any]) -> Iterator[str]:
@@ -116,25 +126,23 @@ def _unknown_keys(config: Mapping[str, Any]) -> Iterator[str]:
     yield from unknown(config.get("logging_config"), LoggingConfig, "logging_config.")
     for application in _mappings(config.get("applications")):
         yield from unknown(application, ServeApplicationSchema, "application.")
-        for deployment in _mappings(application.get("deployments")):
-            place = f"{deployment.get('name', 'a deployment')}."
-            yield from unknown(deployment, DeploymentSchema, place)
-            parts: tuple[tuple[str, type[BaseModel]], ...] = (
-                ("ray_actor_options", RayActorOptionsSchema),
-                ("autoscaling_config", AutoscalingConfig),
-                ("user_config", BatchSettings),
-            )
-            for key, model in parts:
-                yield from unknown(deployment.get(key), model, f"{place}{key}.")
-            policy = f"{place}autoscaling_config.policy."
+        for name, deployment in _named(application):
+            yield from unknown(deployment, DeploymentSchema, f"{name}.")
+            for key, model in _PARTS.items():
+                yield from unknown(deployment.get(key), model, f"{name}.{key}.")
+            policy = f"{name}.autoscaling_config.policy."
             yield from unknown(_policy(deployment), AutoscalingPolicy, policy)
 
 
 def _mappings(found: object) -> list[Mapping[str, Any]]:
     """The mappings of a list, whatever it is: what is wrong with the rest is told elsewhere."""
-    if not isinstance(found, Sequence) or isinstance(found, str):
-        return []
-    return [one for one in found if isinstance(one, Mapping)]
+    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
+
+
+def _named(application: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The deployments of an application that is not known to be right."""
+    for deployment in _mappings(application.get("deployments")):
+        yield str(deployment.get("name", "a deployment")), deployment
 
 
 def _names(deployments: Mapping[str, Any], args: AppArgs) -> Iterator[str]:
@@ -147,18 +155,14 @@ def _names(deployments: Mapping[str, Any], args: AppArgs) -> Iterator[str]:
 
 def _batches(deployments: Mapping[str, Any], args: AppArgs) -> Iterator[str]:
     for name in sorted(set(deployments) & set(args.hosts)):
-        deployment = deployments[name]
-        try:
-            settings = BatchSettings.model_validate(deployment.get("user_config") or {})
-        except ValidationError as error:
-            yield from _told(error, f"{name}.user_config.")
+        given = deployments[name].get("user_config") or {}
+        if wrong := _refusals(BatchSettings, given, f"{name}.user_config."):
+            yield from wrong
             continue
-        ongoing = deployment.get("max_ongoing_requests", MODEL_ONGOING_REQUESTS)
-        if settings.max_batch_size > ongoing:
-            yield (
-                f"{name}: a batch of {settings.max_batch_size} never fills with "
-                f"max_ongoing_requests {ongoing}."
-            )
+        most = BatchSettings.model_validate(given).max_batch_size
+        ongoing = deployments[name].get("max_ongoing_requests", MODEL_ONGOING_REQUESTS)
+        if most > ongoing:
+            yield f"{name}: a batch of {most} never fills with max_ongoing_requests {ongoing}."
 
 
 def _jobs(deployments: Mapping[str, Any], args: AppArgs) -> Iterator[str]:
@@ -174,13 +178,12 @@ def _jobs(deployments: Mapping[str, Any], args: AppArgs) -> Iterator[str]:
 def _most_replicas(deployment: Mapping[str, Any]) -> int:
     scaling = deployment.get("autoscaling_config")
     number = deployment.get("num_replicas")
-    most: int = 1 if number is None else number
     if number == "auto":
         usual = AutoscalingConfig.default()  # type: ignore[no-untyped-call]
-        most = (scaling or {}).get("max_replicas", usual.max_replicas)
-    elif scaling is not None:
-        most = AutoscalingConfig.model_validate(scaling).max_replicas
-    return most
+        return int((scaling or {}).get("max_replicas", usual.max_replicas))
+    if scaling is not None:
+        return AutoscalingConfig.model_validate(scaling).max_replicas
+    return 1 if number is None else int(number)
 
 
 def _policy(deployment: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -198,23 +201,14 @@ def _imported(name: str) -> object:
 
 def _absent_policies(config: Mapping[str, Any]) -> Iterator[str]:
     for application in _mappings(config.get("applications")):
-        for deployment in _mappings(application.get("deployments")):
-            name = _policy(deployment).get("policy_function")
+        for name, deployment in _named(application):
+            function = _policy(deployment).get("policy_function")
             try:
-                if name is not None:
-                    _imported(str(name))
+                if function is not None:
+                    _imported(str(function))
             except (ImportError, AttributeError, TypeError, ValueError) as error:
-                place = f"{deployment.get('name', 'a deployment')}.autoscaling_config.policy"
-                yield f"{place}: {name} cannot be imported: {error}."
-
-
-def _wrong_scaling(deployments: Mapping[str, Any]) -> Iterator[str]:
-    """Values that Serve's schema lets through: where they are wrong, it takes a plain mapping."""
-    for name, deployment in deployments.items():
-        try:
-            AutoscalingConfig.model_validate(deployment.get("autoscaling_config") or {})
-        except ValidationError as error:
-            yield from _told(error, f"{name}.autoscaling_config.")
+                place = f"{name}.autoscaling_config.policy"
+                yield f"{place}: {function} cannot be imported: {error}."
 
 
 def _scaling(deployments: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]:
@@ -252,18 +246,15 @@ def _durations(deployments: Mapping[str, Any]) -> Iterator[str]:
 
 def _timeouts(config: Mapping[str, Any], args: AppArgs) -> Iterator[str]:
     limit = (config.get("http_options") or {}).get("request_timeout_s")
-    if limit is None:
-        return
-    if limit <= args.max_wait_s:
-        yield (
-            f"http_options.request_timeout_s: {limit:g} s cut off a request that waits for its job "
-            f"(max_wait_s {args.max_wait_s:g})."
-        )
-    if limit <= args.max_stream_s:
-        yield (
-            f"http_options.request_timeout_s: {limit:g} s cut off an event stream "
-            f"(max_stream_s {args.max_stream_s:g})."
-        )
+    for what, name in (
+        ("a request that waits for its job", "max_wait_s"),
+        ("an event stream", "max_stream_s"),
+    ):
+        if limit is not None and limit <= getattr(args, name):
+            yield (
+                f"http_options.request_timeout_s: {limit:g} s cut off {what} "
+                f"({name} {getattr(args, name):g})."
+            )
 
 
 def _webhooks(args: AppArgs) -> Iterator[str]:

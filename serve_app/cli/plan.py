@@ -21,6 +21,7 @@ from pipeline.engines.engine_spec import Demand
 from pipeline.engines.registry import PRESETS, spec_of
 from pipeline.errors import InvalidInput, InvalidOption
 from pipeline.ports import PortName
+from serve_app.cli.console import summary_table
 
 #: Deployments of `serve_config.yaml` that use a GPU, in the order of the pipeline.
 HOSTS = {
@@ -41,9 +42,6 @@ _JOBS: dict[str, tuple[tuple[JobKind, ...], int]] = {
 
 #: Where the controller asks, on the machine of the proxy and with the port of the files.
 _QUEUE_URL = "http://127.0.0.1:8000/api/v1/queue"
-
-#: Columns of the table that are words.
-_WORDS = {"deployment", "engine"}
 
 #: Those that may have GPUs of their own; the others are short and share.
 _LARGE = ("Views", "Enhancer")
@@ -258,23 +256,15 @@ def _cards(
 
 
 def _packed(
-    count: int,
-    memory_gib: float,
-    needs: Mapping[str, float],
-    large: list[str],
-    small: list[str],
+    count: int, memory_gib: float, needs: Mapping[str, float], large: list[str], small: list[str]
 ) -> list[list[str]]:
     """Every host once on `count` cards: largest first, each onto the emptiest card."""
-    cards: list[list[str]] = [[] for _ in range(count)]
     if count > len(large):
-        cards[: len(large)] = [[host] for host in large]
-        cards[len(large)] = list(small)
-        free = [cards[len(large)]]
-        left: list[str] = []
+        cards = [*([host] for host in large), small]
     else:
-        free, left = cards, sorted(needs, key=lambda host: -needs[host])
-    for host in left:
-        min(free, key=lambda card: sum(needs[other] for other in card)).append(host)
+        cards = [[] for _ in range(count)]
+        for host in sorted(needs, key=lambda host: -needs[host]):
+            min(cards, key=lambda card: sum(needs[other] for other in card)).append(host)
     for card in cards:
         gib = sum(needs[host] for host in card)
         if gib > memory_gib:
@@ -317,18 +307,18 @@ def _throughput(cards: list[list[str]], loads: Mapping[str, float]) -> tuple[flo
 
 def plan_table(plan: Plan) -> Table:
     """The placements for people."""
-    table = Table(title=f"{plan.gpus} GPUs of {plan.memory_gib:g} GiB", title_justify="left")
-    for heading in ("deployment", "engine", "GPU each", "replicas", "weights", "working", "needs"):
-        table.add_column(heading, justify="left" if heading in _WORDS else "right")
-    for placement in plan.placements:
-        demand, most = placement.demand, placement.replicas
-        table.add_row(
-            placement.host,
-            placement.engine,
-            f"{placement.share:g}",
-            "1" if most == 1 else f"1 to {most}",
-            f"{demand.weights:.2f} GiB",
-            f"{demand.working:.1f} GiB",
-            f"{demand.total:.1f} GiB",
+    title = f"{plan.gpus} GPUs of {plan.memory_gib:g} GiB"
+    columns = ("deployment", "engine", "GPU each:", "replicas:", "weights:", "working:", "needs:")
+    rows = [
+        (
+            placed.host,
+            placed.engine,
+            f"{placed.share:g}",
+            "1" if placed.replicas == 1 else f"1 to {placed.replicas}",
+            f"{placed.demand.weights:.2f} GiB",
+            f"{placed.demand.working:.1f} GiB",
+            f"{placed.demand.total:.1f} GiB",
         )
-    return table
+        for placed in plan.placements
+    ]
+    return summary_table(title, columns, rows)
