@@ -6,8 +6,7 @@ It turns arguments into calls of `pipeline.weights` and errors into one sentence
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -17,13 +16,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.control import Control, Progress
+from pipeline.control import Control
 from pipeline.engines.registry import weights_catalogue
 from pipeline.errors import InvalidOption
-from pipeline.weights.catalogue import Carried, Weights, size_for_people
+from pipeline.weights.catalogue import Carried, Hub, Weights, size_for_people
 from pipeline.weights.fetch import convert, fetch
-from pipeline.weights.folders import Condition, adopt, find, state_of, verify
-from serve_app.cli.console import StageBars, errors_as_sentences, stage_bars
+from pipeline.weights.folders import Condition, State, adopt, find, state_of, verify
+from serve_app.cli.console import errors_as_sentences, stage_bars
 
 #: Of `verify`: it could be run, and something is not as it was recorded.
 DAMAGED_EXIT_CODE = 3
@@ -56,28 +55,8 @@ def _model_dir_or_exit(chosen: Path | None) -> Path:
     return model_dir
 
 
-def _moving(bars: StageBars) -> Control:
-    def report(progress: Progress) -> None:
-        bars.update(progress.fraction, progress.message)
-
-    return Control(report_to=report)
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A line of `weights list`; the fields are the keys of `--json`."""
-
-    name: str
-    purpose: str
-    engine: str
-    licence: str
-    commercial: bool
-    size_bytes: int
-    state: str
-    where: str | None
-    source: str
-    revision: str | None
-    fault: str
+def _print_place(name: str, place: Path) -> None:
+    console.print(f"{name}: {escape(str(place))}", soft_wrap=True)
 
 
 @weights_app.command("list")
@@ -88,12 +67,12 @@ def list_weights(
     """What the engines can load, under which licence, and whether it is there."""
     with errors_as_sentences(console):
         folder = _model_dir(model_dir)
-        rows = [_row(weights, folder) for weights in weights_catalogue().weights]
+        found = [(weights, state_of(weights, folder)) for weights in weights_catalogue().weights]
     if as_json:
-        typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
+        typer.echo(json.dumps([_row(*one) for one in found], indent=2))
         return
-    console.print(_table(rows))
-    for remark in _remarks(rows):
+    console.print(_table(found))
+    for remark in _remarks(found):
         console.print(remark, soft_wrap=True)
     if folder is None:
         console.print("No model directory is set: give --model-dir or set MODEL_DIR.")
@@ -101,32 +80,28 @@ def list_weights(
         console.print(f"Folders are in {escape(str(folder))}.", soft_wrap=True)
 
 
-def _row(weights: Weights, model_dir: Path | None) -> _Row:
-    state, source = state_of(weights, model_dir), weights.source
-    return _Row(
-        name=weights.name,
-        purpose=weights.purpose,
-        engine=weights.engine,
-        licence=weights.licence,
-        commercial=weights.commercial,
-        size_bytes=weights.size_bytes,
-        state=state.condition,
-        where=None if state.condition is Condition.MISSING else str(state.path),
-        source=source.how if isinstance(source, Carried) else source.repo,
-        revision=None if isinstance(source, Carried) else source.revision,
-        fault=state.fault,
-    )
+def _row(weights: Weights, state: State) -> dict[str, object]:
+    """What `--json` says of a line."""
+    source, missing = weights.source, state.condition is Condition.MISSING
+    plain = ("name", "purpose", "engine", "licence", "commercial", "size_bytes")
+    return {name: getattr(weights, name) for name in plain} | {
+        "state": state.condition,
+        "where": None if missing else str(state.path),
+        "source": source.how if isinstance(source, Carried) else source.repo,
+        "revision": _revision(weights),
+        "fault": state.fault,
+    }
 
 
-def _there(bundle: Weights, model_dir: Path) -> bool:
-    return state_of(bundle, model_dir).condition is not Condition.MISSING
+def _revision(weights: Weights) -> str | None:
+    return None if isinstance(weights.source, Carried) else weights.source.revision
 
 
 #: Narrower terminals get the table without what a weight is for.
 _WIDE = 120
 
 
-def _table(rows: list[_Row]) -> Table:
+def _table(found: Sequence[tuple[Weights, State]]) -> Table:
     colours = {Condition.READY: "green", Condition.MISSING: "dim"}
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     table.add_column("name", no_wrap=True)
@@ -136,26 +111,24 @@ def _table(rows: list[_Row]) -> Table:
     wide = console.width >= _WIDE
     if wide:
         table.add_column("what for")
-    for row in rows:
-        licence = escape(row.licence) if row.commercial else f"[red]{escape(row.licence)} *[/]"
-        colour = colours.get(Condition(row.state), "red")
-        state = f"[{colour}]{row.state}[/]"
-        cells = [row.name, size_for_people(row.size_bytes), state, licence]
-        table.add_row(*cells, *([row.purpose] if wide else []))
+    for one, state in found:
+        licence = escape(one.licence) if one.commercial else f"[red]{escape(one.licence)} *[/]"
+        condition = f"[{colours.get(state.condition, 'red')}]{state.condition}[/]"
+        cells = [one.name, size_for_people(one.size_bytes), condition, licence]
+        table.add_row(*cells, *([one.purpose] if wide else []))
     return table
 
 
-def _remarks(rows: list[_Row]) -> Iterator[str]:
+def _remarks(found: Sequence[tuple[Weights, State]]) -> Iterator[str]:
     """What the table has no room for."""
-    if not all(row.commercial for row in rows):
+    if not all(one.commercial for one, _ in found):
         yield "[red]*[/] forbids commercial use; `fetch --allow NAME` takes it anyway."
-    files = weights_catalogue().files
-    unpinned = [row.name for row in rows if not row.revision and row.name not in files]
+    unpinned = [w.name for w, _ in found if isinstance(w.source, Hub) and not w.source.revision]
     if unpinned:
         yield f"Not pinned to a revision: {', '.join(unpinned)}."
-    for row in rows:
-        if row.state not in (Condition.READY, Condition.MISSING) and row.fault:
-            yield f"{row.name}: {escape(row.fault)}"
+    for one, state in found:
+        if state.condition not in (Condition.READY, Condition.MISSING) and state.fault:
+            yield f"{one.name}: {escape(state.fault)}"
 
 
 @weights_app.command("fetch")
@@ -208,7 +181,7 @@ def fetch_weights(
                 place = fetch(
                     bundle,
                     folder,
-                    control=_moving(bars),
+                    control=Control(report_to=bars.show),
                     allow=allow or (),
                     offline=offline,
                     endpoint=endpoint,
@@ -219,7 +192,7 @@ def fetch_weights(
                 places.append((bundle, place))
                 bars.finish("ready")
         for bundle, place in places:
-            console.print(f"{bundle.name}: {escape(str(place))}", soft_wrap=True)
+            _print_place(bundle.name, place)
 
 
 def _is_file(name: str, model_dir: Path | None) -> bool:
@@ -231,7 +204,7 @@ def _is_file(name: str, model_dir: Path | None) -> bool:
     weights = weights_catalogue().files.get(name)
     if weights is None:
         return False
-    console.print(f"{name}: {escape(str(find(weights, _model_dir(model_dir))))}", soft_wrap=True)
+    _print_place(name, find(weights, _model_dir(model_dir)))
     return True
 
 
@@ -247,12 +220,17 @@ def verify_weights(
     with errors_as_sentences(console):
         folder = _model_dir_or_exit(model_dir)
         known = weights_catalogue()
-        chosen = names or [n for n, b in known.bundles.items() if _there(b, folder)]
+        chosen = names or [
+            name
+            for name, bundle in known.bundles.items()
+            if state_of(bundle, folder).condition is not Condition.MISSING
+        ]
         faults: dict[str, list[str]] = {}
         with stage_bars(console) as bars:
             for name in chosen:
                 bars.enter(name)
-                faults[name] = verify(known.bundle(name), folder, control=_moving(bars))
+                control = Control(report_to=bars.show)
+                faults[name] = verify(known.bundle(name), folder, control=control)
                 bars.finish("damaged" if faults[name] else "unchanged")
     if not chosen:
         console.print(f"Nothing to verify in {escape(str(folder))}.", soft_wrap=True)
@@ -276,9 +254,9 @@ def adopt_weights(
         with stage_bars(console) as bars:
             bars.enter(name)
             bundle = weights_catalogue().bundle(name)
-            place = adopt(bundle, folder, control=_moving(bars))
+            place = adopt(bundle, folder, control=Control(report_to=bars.show))
             bars.finish("recorded")
-        console.print(f"{name}: {escape(str(place))}", soft_wrap=True)
+        _print_place(name, place)
 
 
 @weights_app.command("convert")
@@ -302,7 +280,7 @@ def convert_weights(
                 folder,
                 precision=precision,
                 trust=trust,
-                control=_moving(bars),
+                control=Control(report_to=bars.show),
             )
             bars.finish("ready")
-        console.print(f"{name}: {escape(str(place))}", soft_wrap=True)
+        _print_place(name, place)
