@@ -109,8 +109,7 @@ class PostgresRound(Round):
         with translated():
             query = "select current_setting('server_version_num')::integer"
             self._number = int(await pool.fetchval(query))
-            ms = await cycles.latency(partial(pool.fetchval, "select 1"))
-        return cycles.check_latency(state, ms)
+            return await cycles.check_latency(state, partial(pool.fetchval, "select 1"))
 
     async def _start(self) -> str:
         """Start the embedded server, or join it where it runs; a new one in a temporary folder."""

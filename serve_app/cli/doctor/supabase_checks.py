@@ -159,8 +159,7 @@ class SupabaseRound(Round):
             answer.code or ("message" in (body or {}) and status != 404)
         ):
             return failed(f"{self._url} answers, and is no Supabase (HTTP {status})", _SET_URL)
-        ms = await cycles.latency(partial(self._rpc, "schema_version_v1"))
-        return cycles.check_latency(self._url, ms)
+        return await cycles.check_latency(self._url, partial(self._rpc, "schema_version_v1"))
 
     async def _accepted(self) -> Finding:
         before = time.time()
