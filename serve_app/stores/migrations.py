@@ -75,10 +75,15 @@ def migration_files(directory: Path | None = None) -> tuple[Migration, ...]:
     return tuple(migrations)
 
 
+def sql_file(path: str) -> str:
+    """Text of a file in `supabase/`."""
+    return (_folder() / path).read_text(encoding="utf-8")
+
+
 @cache
 def demo_policies() -> str:
     """The policies that open reading for everybody, which no migration holds."""
-    return (_folder() / "policies" / "demo_read.sql").read_text(encoding="utf-8")
+    return sql_file("policies/demo_read.sql")
 
 
 def newest_version() -> str:

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 
 from bench.schema import FILE, schema_file
-from serve_app.stores.migrations import demo_policies, migration_files
+from serve_app.stores.migrations import demo_policies, migration_files, sql_file
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -36,4 +36,5 @@ def test_a_wheel_brings_the_files_along() -> None:
     assert packed == [
         *((f"{share}/migrations", file.sql) for file in migration_files()),
         (f"{share}/policies", demo_policies()),
+        (f"{share}/setup", sql_file("setup/opening.sql")),
     ]
