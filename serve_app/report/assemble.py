@@ -16,14 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 
 from deployments.jobs.commits import IterationRow, ModelRow
 from deployments.jobs.documents import read_scores
-from deployments.jobs.rows import (
-    Bucket,
-    JobError,
-    JobKind,
-    JobState,
-    ProjectJob,
-    ProjectStatus,
-)
+from deployments.jobs.rows import Bucket, JobError, JobKind, JobState, ProjectJob, ProjectStatus
 from deployments.jobs.store import Records
 from pipeline.errors import NotFound
 from pipeline.journals import Candidate
@@ -43,15 +36,6 @@ class Picture:
     url: str
 
 
-def _url_in(bucket: Bucket) -> BeforeValidator:
-    """Makes the URL of a path in a bucket."""
-
-    def url_of(path: str, info: ValidationInfo[Url]) -> str:
-        return info.context(bucket, path)
-
-    return BeforeValidator(url_of)
-
-
 def _picture_in(bucket: Bucket) -> BeforeValidator:
     """Makes the picture at a path in a bucket."""
 
@@ -61,7 +45,11 @@ def _picture_in(bucket: Bucket) -> BeforeValidator:
     return BeforeValidator(picture_of)
 
 
-_ModelFile = Annotated[str, _url_in(Bucket.MODELS)]
+def _model_url(path: str, info: ValidationInfo[Url]) -> str:
+    return info.context(Bucket.MODELS, path)
+
+
+_ModelFile = Annotated[str, BeforeValidator(_model_url)]
 _ModelPicture = Annotated[Picture, _picture_in(Bucket.MODELS)]
 _Enhanced = Annotated[Picture, _picture_in(Bucket.ENHANCED)]
 _Original = Annotated[Picture, _picture_in(Bucket.UPLOADS)]
@@ -297,15 +285,10 @@ def _refinement(one: ProjectJob) -> dict[str, Any]:
     best: float | None = None
     for commit in one.commits:
         for row in commit.iterations:
+            gain = None if best is None else (row.overall_quality - best) / max(best, 1e-9)
             iterations.append(
                 {"guards": (), "parameters": {}, "view_weights": {}, **row.detail, **vars(row)}
-                | {
-                    "gain": None
-                    if best is None
-                    else (row.overall_quality - best) / max(best, 1e-9),
-                    "scores": _finite_scores(row),
-                    "targets": commit.enhanced,
-                }
+                | {"gain": gain, "scores": _finite_scores(row), "targets": commit.enhanced}
             )
             if row.accepted:
                 best = row.overall_quality

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -90,14 +88,18 @@ def render_html(report: Report, pictures: Mapping[Picture, str]) -> str:
     """
     refinement = report.refinement
     used = [i for i in refinement.iterations if i.parameters] if refinement is not None else []
-    environments = [job.environment for job in report.jobs if job.environment]
+    environments = [
+        {name: job.environment[name] for name in job.environment if name in _ENVIRONMENT}
+        for job in report.jobs
+        if job.environment
+    ]
     return _TEMPLATES.get_template("report.html").render(
         report=report,
         uris=pictures,
         models=_shown_models(report),
         strips=_shown_strips(report),
         newest_iteration=used[-1] if used else None,
-        environment=_picked(environments[-1]) if environments else None,
+        environment=environments[-1] if environments else None,
     )
 
 
@@ -113,10 +115,6 @@ def _shown_strips(report: Report) -> Sequence[IterationReport]:
     if found is None:
         return ()
     return [iteration for iteration in found.iterations if iteration.targets][-_SHOWN_STRIPS:]
-
-
-def _picked(environment: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in environment.items() if name in _ENVIRONMENT}
 
 
 # Filters of the templates.
@@ -148,10 +146,6 @@ def _remarks(refinement: RefinementReport) -> list[str]:
     return lines
 
 
-def _weights_by_view(iteration: IterationReport) -> list[tuple[str, float]]:
-    return sorted(iteration.view_weights.items(), key=lambda item: int(item[0]))
-
-
 @dataclass(frozen=True)
 class _Timing:
     """Seconds and memory of a job.
@@ -181,10 +175,6 @@ def _timing(job: JobReport) -> _Timing:
     )
 
 
-def _parameters(job: JobReport) -> dict[str, Any]:
-    return {**{f"{port} engine": name for port, name in job.engines.items() if name}, **job.options}
-
-
 def _plain(value: object) -> str:
     """A value of JSON for people."""
     if isinstance(value, str):
@@ -200,38 +190,25 @@ def _number(value: float | None, spec: str) -> str:
     return "\N{EN DASH}" if value is None else format(value, spec)
 
 
-def _minute(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M} UTC"
-
-
-def _percent(share: float) -> str:
-    """Of a bar's length: what is beyond 0..1 is cut off."""
-    return f"{100 * min(max(share, 0.0), 1.0):.0f}"
-
-
-def _templates() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("serve_app.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals |= {"scores": _SCORES, "stops": _STOPS}
-    environment.filters |= {
-        "measured": _measured,
-        "megabytes": lambda size: f"{size / 1e6:.2f}",
-        "minute": _minute,
-        "number": _number,
-        "parameters": _parameters,
-        "percent": _percent,
-        "plain": _plain,
-        "plot": _plot,
-        "remarks": _remarks,
-        "timing": _timing,
-        "weights_by_view": _weights_by_view,
-    }
-    return environment
-
-
-_TEMPLATES = _templates()
+_TEMPLATES = Environment(
+    loader=PackageLoader("serve_app.report"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_TEMPLATES.globals |= {"scores": _SCORES, "stops": _STOPS}
+_TEMPLATES.filters |= {
+    "measured": _measured,
+    "megabytes": lambda size: f"{size / 1e6:.2f}",
+    "minute": lambda at: f"{at:%Y-%m-%d %H:%M} UTC",
+    "number": _number,
+    "parameters": lambda job: {f"{p} engine": e for p, e in job.engines.items() if e} | job.options,
+    # Of a bar's length: what is beyond 0..1 is cut off.
+    "percent": lambda share: f"{100 * min(max(share, 0.0), 1.0):.0f}",
+    "plain": _plain,
+    "plot": _plot,
+    "remarks": _remarks,
+    "timing": _timing,
+    "by_number": lambda named: sorted(named.items(), key=lambda item: int(item[0])),
+}

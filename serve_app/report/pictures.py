@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from PIL import Image
 
@@ -38,13 +38,8 @@ async def data_uris(blobs: Blobs, sizes: Mapping[Picture, int]) -> dict[Picture,
                 return None
             return await asyncio.to_thread(_data_uri, data, size)
 
-    return _present(
-        zip(sizes, await asyncio.gather(*(load(p, s) for p, s in sizes.items())), strict=True)
-    )
-
-
-def _present(pairs: Iterable[tuple[Picture, str | None]]) -> dict[Picture, str]:
-    return {picture: uri for picture, uri in pairs if uri is not None}
+    uris = await asyncio.gather(*(load(picture, size) for picture, size in sizes.items()))
+    return {picture: uri for picture, uri in zip(sizes, uris, strict=True) if uri is not None}
 
 
 def _data_uri(data: bytes, size: int) -> str:

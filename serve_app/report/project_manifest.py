@@ -64,7 +64,8 @@ def newest_environment(one: ProjectJob) -> dict[str, Any]:
 
 
 def _step(one: ProjectJob, background_engine: str) -> Step:
-    engines = {name: engine for name, engine in _result(one).get("engines", {}).items() if engine}
+    named = (one.job.result or {}).get("engines", {})
+    engines = {name: engine for name, engine in named.items() if engine}
     if one.job.kind is JobKind.GENERATE:
         engines["background"] = background_engine
     return Step(
@@ -78,10 +79,6 @@ def _step(one: ProjectJob, background_engine: str) -> Step:
             for name, sha256 in commit.detail.get("hashes", {}).items()
         },
     )
-
-
-def _result(one: ProjectJob) -> dict[str, Any]:
-    return dict(one.job.result or {})
 
 
 def _notes(
