@@ -7,6 +7,7 @@ true of a machine (GPUs, replicas, queues) stands in `serve_config.yaml`.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ray import serve
@@ -19,8 +20,8 @@ from deployments.jobs.janitor import JanitorSettings
 from deployments.jobs.runner import RunnerSettings
 from deployments.model_host import ModelHost
 from pipeline.ports import PortName
-from serve_app.http.dependencies import Limits
-from serve_app.ingress import Ingress, IngressSettings
+from serve_app.http.dependencies import Limits, Services
+from serve_app.ingress import Ingress
 from serve_app.settings import AppArgs
 from serve_app.stores import Stores
 
@@ -132,7 +133,8 @@ def compose(args: AppArgs, parts: Parts) -> Application:
         hosts,
         driver,
         dispatcher,
-        IngressSettings(
+        partial(
+            Services,
             limits=Limits(
                 max_wait_s=args.max_wait_s,
                 max_queued_jobs=args.max_queued_jobs,

@@ -9,7 +9,7 @@ import asyncio
 import gc
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -18,26 +18,18 @@ from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus
 
 from deployments.handles import HandlePort, readiness_of
-from deployments.jobs.outbox import WebhookRules
 from deployments.jobs.store import Store
 from pipeline.errors import GlimpseError
 from serve_app.http.app import create_app
-from serve_app.http.dependencies import Limits, Services
+from serve_app.http.dependencies import Services
 from serve_app.stores import Stores
 
 
-@dataclass(frozen=True)
-class IngressSettings:
-    """Plain values that travel to the replica."""
-
-    limits: Limits
-    public_url: str | None
-    client_header: str | None = None
-    webhooks: WebhookRules | None = None
-
-
 class Ingress:
-    """Serve wraps this class in the builder and asks it for the application."""
+    """Serve wraps this class in the builder and asks it for the application.
+
+    `services` travels to the replica and lacks what is opened or looked up there.
+    """
 
     def __init__(
         self,
@@ -46,14 +38,14 @@ class Ingress:
         hosts: dict[str, DeploymentHandle[Any]],
         driver: DeploymentHandle[Any],
         dispatcher: DeploymentHandle[Any],
-        settings: IngressSettings,
+        services: partial[Services],
     ) -> None:
         # Serve deploys what is bound here: the dispatcher's handle is taken for that alone.
         del driver, dispatcher
         self._stores = stores
         self._hosts = hosts
         self._background = HandlePort(background, "background removal")
-        self._settings = settings
+        self._services = services
         self._stack = AsyncExitStack()
 
     async def __serve_build_asgi_app__(self) -> FastAPI:
@@ -70,17 +62,7 @@ class Ingress:
                 **dict(zip(hosts, answers, strict=True)),
             }
 
-        services = Services(
-            store=store,
-            background=self._background,
-            readiness=readiness,
-            files=store.files,
-            limits=self._settings.limits,
-            public_url=self._settings.public_url,
-            client_header=self._settings.client_header,
-            webhooks=self._settings.webhooks,
-        )
-        app = create_app(services)
+        app = create_app(self._services(store, self._background, readiness, store.files))
         # What is there now stays: a full collection would look at it again and again, while
         # clients wait.
         gc.collect()

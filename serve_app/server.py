@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 # Ray runs whatever its ports receive, so a local cluster must listen on loopback only; by default
@@ -112,16 +113,15 @@ def running_service(
 def _start_ray(*, dashboard: bool, quiet: bool) -> Any:
     """A cluster of this process's own; never one that happens to run on the machine."""
 
-    def start() -> Any:
-        return ray.init(
-            address="local",
-            include_dashboard=dashboard,
-            dashboard_host="127.0.0.1",
-            log_to_driver=not quiet,
-            logging_level=logging.ERROR if quiet else logging.INFO,
-            namespace=APP_NAME,
-        )
-
+    start = partial(
+        ray.init,
+        address="local",
+        include_dashboard=dashboard,
+        dashboard_host="127.0.0.1",
+        log_to_driver=not quiet,
+        logging_level=logging.ERROR if quiet else logging.INFO,
+        namespace=APP_NAME,
+    )
     try:
         return start()
     except Exception as error:  # Ray raises all sorts here, a bare Exception among them

@@ -167,17 +167,13 @@ class AppArgs(BaseModel):
         return engines
 
     @model_validator(mode="after")
-    def _every_port_once(self) -> AppArgs:
+    def _agrees_with_itself(self) -> AppArgs:
         hosted = sorted(port for ports in self.hosts.values() for port in ports)
         if hosted != sorted(PortName):
             raise ValueError(f"hosts must name each of {[*PortName]} once, got {hosted}")
         unknown = sorted(set(self.gpu_shares) - set(self.hosts))
         if unknown:
             raise ValueError(f"gpu_shares names {unknown[0]!r}; the hosts are {sorted(self.hosts)}")
-        return self
-
-    @model_validator(mode="after")
-    def _one_store(self) -> AppArgs:
         if self.supabase_url and self.database_url:
             raise ValueError(
                 "supabase_url and database_url (SUPABASE_URL and DATABASE_URL) exclude each other"
