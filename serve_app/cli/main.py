@@ -282,11 +282,8 @@ def render(
     from serve_app.cli.console import stage_bars
     from serve_app.cli.model_files import render_file
 
-    pictures = {
-        name: target
-        for name, target in (("turntable", turntable), ("thumbnail", thumbnail))
-        if target is not None
-    }
+    wanted = {"turntable": turntable, "thumbnail": thumbnail}
+    pictures = {name: target for name, target in wanted.items() if target is not None}
     if not pictures:
         console.print("[red]Nothing to draw:[/] give --turntable out.mp4 or --thumbnail out.png.")
         raise typer.Exit(2)

@@ -104,10 +104,7 @@ def render_html(report: Report, pictures: Mapping[Picture, str]) -> str:
 
 
 def _shown_models(report: Report) -> Sequence[ModelReport]:
-    models = report.models
-    if len(models) <= _SHOWN_VERSIONS + 1:
-        return models
-    return (models[0], *models[-_SHOWN_VERSIONS:])
+    return (*report.models[:1], *report.models[1:][-_SHOWN_VERSIONS:])
 
 
 def _shown_strips(report: Report) -> Sequence[IterationReport]:

@@ -54,7 +54,9 @@ class Share(NamedTuple):
 
 def plot_over_iterations(points: Sequence[tuple[int, float, bool]]) -> Plot:
     """Iteration, value and whether it was accepted, at their places."""
-    low, high = _padded([value for _, value, _ in points])
+    values = [value for _, value, _ in points]
+    margin = max((max(values) - min(values)) * 0.12, abs(max(values)) * 1e-3, 1e-6)
+    low, high = min(values) - margin, max(values) + margin
     last = max(1, *(iteration for iteration, _, _ in points))
 
     def x_of(iteration: int) -> float:
@@ -69,12 +71,6 @@ def plot_over_iterations(points: Sequence[tuple[int, float, bool]]) -> Plot:
         tuple((y_of(value), value) for value in levels),
         tuple((x_of(k), k) for k in range(0, last + 1, max(1, -(-last // 10)))),
     )
-
-
-def _padded(values: Sequence[float]) -> tuple[float, float]:
-    low, high = min(values), max(values)
-    margin = max((high - low) * 0.12, abs(high) * 1e-3, 1e-6)
-    return low - margin, high + margin
 
 
 def stacked_bar(values: Sequence[tuple[str, float]]) -> list[Share]:
