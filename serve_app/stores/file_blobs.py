@@ -204,7 +204,8 @@ def _on_disk(work: Callable[..., T], *arguments: Path) -> T:
 def _move(temporary: Path, target: Path) -> None:
     """Let the file appear; its folders may be deleted at the same time."""
     for _ in range(_MOVES):
-        with contextlib.suppress(FileNotFoundError):
+        # The second: `mkdir` found the folder, looked what it is, and it was gone.
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
             target.parent.mkdir(parents=True, exist_ok=True)
             temporary.replace(target)
             return
