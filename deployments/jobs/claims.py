@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -57,6 +58,8 @@ class Claims:
     _running: set[asyncio.Task[None]] = field(default_factory=set)
     #: Claimed, and no driver has begun.
     _waiting: dict[str, Lease] = field(default_factory=dict)
+    #: A claim whose answer nobody has taken: it may be a job's, also when its asker is cancelled.
+    _asked: asyncio.Future[Lease | None] | None = None
 
     async def run(self) -> None:
         """Claim for ever; once draining, wait to be cancelled."""
@@ -65,7 +68,7 @@ class Claims:
             if lease is None:
                 await asyncio.sleep(self.poll_s)
                 continue
-            self._waiting[lease.job.id] = lease
+            self._waiting[lease.job.id], self._asked = lease, None
             task = asyncio.create_task(self._drive(lease))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
@@ -73,6 +76,11 @@ class Claims:
 
     async def give_back(self) -> None:
         """Release at once what no driver has begun."""
+        if self._asked is not None:
+            with suppress(GlimpseError):
+                lease = await self._asked
+                if lease is not None:
+                    self._waiting[lease.job.id] = lease
         for lease in [*self._waiting.values()]:
             await self._release(lease, None)
 
@@ -80,7 +88,8 @@ class Claims:
         if len(self._running) >= self.max_running_jobs:
             return None
         try:
-            return await self.records.claim_job(self.worker, self.lease_s)
+            self._asked = asyncio.ensure_future(self.records.claim_job(self.worker, self.lease_s))
+            return await asyncio.shield(self._asked)
         except GlimpseError as error:
             log.warning("no job could be claimed: %s", error)
             await asyncio.sleep(STORE_AWAY_S)

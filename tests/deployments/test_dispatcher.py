@@ -16,7 +16,7 @@ from deployments.jobs import claims, supervision
 from deployments.jobs.janitor import Janitor
 from deployments.jobs.outbox import WebhookRules
 from deployments.jobs.rows import JobKind, JobState, Lease, NewJob
-from deployments.jobs.store import Store
+from deployments.jobs.store import Records, Store
 from deployments.jobs.supervision import ServiceState
 from serve_app.stores import StoreSettings
 from tests.deployments.jobs.receiver import SECRET, receiving
@@ -160,6 +160,31 @@ async def test_a_dispatcher_that_is_stopped_gives_back_what_no_driver_has_begun(
     job_id = await submit(store, "project")
     async with working(store_settings, Drivers(drive)):
         await until(store, job_id, JobState.RUNNING)
+    job = await store.records.get_job(job_id)
+    assert (job.state, job.attempt) == (JobState.QUEUED, 0)
+
+
+async def test_a_claim_that_is_answered_after_the_stop_is_given_back(
+    store: Store, store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+):
+    answered, let_go = asyncio.Event(), asyncio.Event()
+    claim = type(store.records).claim_job
+
+    async def slowly(records: Records, worker: str, lease_s: float) -> Lease | None:
+        lease = await claim(records, worker, lease_s)
+        if lease is not None:
+            answered.set()
+            await let_go.wait()
+        return lease
+
+    async def drive(lease: Lease) -> None:
+        pytest.fail("no driver is called any more")
+
+    monkeypatch.setattr(type(store.records), "claim_job", slowly)
+    job_id = await submit(store, "project")
+    async with working(store_settings, Drivers(drive)):
+        await answered.wait()
+        asyncio.get_running_loop().call_later(0.05, let_go.set)
     job = await store.records.get_job(job_id)
     assert (job.state, job.attempt) == (JobState.QUEUED, 0)
 
