@@ -7,7 +7,7 @@ from deployments.jobs.janitor import Janitor, JanitorSettings
 from deployments.jobs.rows import Bucket, JobError, JobKind, JobState
 from deployments.jobs.store import Store
 from pipeline.errors import NotFound
-from tests.deployments.jobs.test_job_runner import PROJECT, generated, lease_of, new_project, run
+from tests.deployments.jobs.attempts import PROJECT, generated, lease_of, new_project, run
 from tests.fakes import FakeModels
 from tests.serve_app.stores.fixtures import on_server
 

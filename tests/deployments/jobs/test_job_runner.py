@@ -1,66 +1,27 @@
-"""One attempt of a job on a real store with fake models."""
+"""One attempt of one job on a real store with fake models."""
 
 import asyncio
 import hashlib
-import io
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from deployments.jobs import model_pictures as previews
 from deployments.jobs import runner
-from deployments.jobs.attempt import Attempt
-from deployments.jobs.commits import IterationRow, PreviewRow, SheetRow
-from deployments.jobs.documents import read_scores, scores_document
 from deployments.jobs.job_errors import StaleAttempt
-from deployments.jobs.refine_journal import StoreRefineJournal
-from deployments.jobs.rows import Bucket, Heartbeat, JobKind, JobState, Lease, NewJob, ProjectStatus
-from deployments.jobs.runner import JobRunner, RunnerSettings
+from deployments.jobs.rows import Bucket, Heartbeat, JobKind, JobState, ProjectStatus
+from deployments.jobs.runner import JobRunner
 from deployments.jobs.stage_progress import StageProgress
 from deployments.jobs.store import Store
-from pipeline.control import ignore_progress
 from pipeline.errors import ModelFailed, ReplicaDied, Unavailable
 from pipeline.formats.ply import read_ply
-from pipeline.imaging.decoding import encode_png
-from pipeline.journals import IterationOutcome
 from pipeline.options import ExportOptions
-from pipeline.types import Scores, ViewScore
 from serve_app.cli.demo import _stage_fraction
-from tests.fakes import FakeModels, some_cutout, some_model, some_views
+from tests.deployments.jobs.attempts import PROJECT, SETTINGS, generated, lease_of, new_project, run
+from tests.fakes import FakeModels
 
 pytestmark = pytest.mark.usefixtures("small_pictures")
-
-SETTINGS = RunnerSettings(lease_s=30, heartbeat_s=0.05)
-PROJECT = "project-1"
-
-
-async def new_project(store: Store) -> None:
-    path = f"{PROJECT}/processed.png"
-    for bucket in (Bucket.UPLOADS, Bucket.PROCESSED):
-        await store.blobs.put(bucket, path, encode_png(some_cutout().rgba), "image/png")
-    await store.records.create_project(
-        PROJECT, original_path=path, processed_path=path, background_engine="fake-background"
-    )
-
-
-async def lease_of(store: Store, kind: JobKind, **options) -> Lease:
-    values = {"seed": 1, **options} if kind is not JobKind.EXPORT else options
-    await store.records.submit_job(NewJob(PROJECT, kind, values, fingerprint=kind.value))
-    lease = await store.records.claim_job("test", 30)
-    assert lease is not None
-    return lease
-
-
-async def run(store: Store, models: FakeModels, lease: Lease) -> None:
-    await JobRunner(store, models.ports(), SETTINGS).run(lease)
-
-
-async def generated(store: Store) -> None:
-    await new_project(store)
-    await run(store, FakeModels(), await lease_of(store, JobKind.GENERATE))
 
 
 async def test_generate_leaves_rows_files_and_a_result(store: Store):
@@ -84,139 +45,6 @@ async def test_generate_leaves_rows_files_and_a_result(store: Store):
     assert detail.job.result is not None
     assert detail.job.result["engines"]["views"] == "fake-views"
     assert detail.job.result["notes"] == ["A fake."]
-
-
-async def test_refine_adds_a_version_per_accepted_iteration(store: Store):
-    await generated(store)
-    lease = await lease_of(store, JobKind.REFINE, num_iterations=3)
-    await run(store, FakeModels(qualities=[0.5, 0.6, 0.55, 0.7]), lease)
-    detail = await store.records.project_detail(PROJECT)
-    assert [m.version for m in detail.models] == [0, 1, 2]
-    assert [(i.iteration_number, i.accepted, i.model_version) for i in detail.iterations] == [
-        (0, True, 0),
-        (1, True, 1),
-        (2, False, None),
-        (3, True, 2),
-    ]
-    assert detail.job is not None
-    assert detail.job.result is not None
-    assert detail.job.result["stop_reason"] == "max_iterations"
-    assert await store.blobs.get(Bucket.ENHANCED, f"{PROJECT}/enhanced/1/00.png")
-
-
-async def journal_of(store: Store, lease: Lease) -> StoreRefineJournal:
-    """What an attempt that begins now would have."""
-    return StoreRefineJournal(await Attempt.begin(store, lease))
-
-
-def some_outcome(iteration: int, *, accepted: bool) -> IterationOutcome:
-    rng = np.random.default_rng(iteration)
-    pictures = [rng.integers(0, 255, (2, 8, 8, 3), np.uint8) for _ in range(3)]
-    views = (ViewScore(5, 20.1, 0.7, None, 0.8), ViewScore(11, float("inf"), 0.7, 0.1, None))
-    extra = {"photo_psnr": 1 / 3, "none": float("inf")}
-    return IterationOutcome(
-        iteration=iteration,
-        accepted=accepted,
-        scores=Scores(20.05, 0.7, None, 0.1 + 0.2, 0.8, 0.01, None, views, extra),
-        model=some_model(7, seed=iteration) if accepted and iteration else None,
-        enhance_engine="fake-enhancer",
-        strength=0.375,
-        learning_rate=0.01,
-        seconds=1.5,
-        enhanced=pictures[0],
-        before=pictures[1],
-        after=pictures[2],
-        enhanced_views=(9, 4),
-        enhanced_weights=(0.125, 1.0),
-        view_weights={0: 0.3333, 15: 1.0},
-        parameters={"steps": 120, "rates": {"means": 1e-5}},
-        guards=() if accepted else ("photo_psnr: 21 became 19.",),
-        note="a note",
-    )
-
-
-async def test_iterations_come_back_as_they_were_for_the_next_attempt(store: Store):
-    await generated(store)
-    lease = await lease_of(store, JobKind.REFINE)
-    journal = await journal_of(store, lease)
-    saved = [some_outcome(0, accepted=True), some_outcome(1, accepted=True)]
-    saved.append(some_outcome(2, accepted=False))
-    for outcome in saved:
-        await journal.save_iteration(outcome)
-    found = await (await journal_of(store, lease)).load_iterations()
-    for before, after in zip(saved, found, strict=True):
-        for name in (
-            "iteration", "accepted", "scores", "strength", "learning_rate", "seconds", "note",
-            "enhance_engine", "enhanced_views", "enhanced_weights", "view_weights", "parameters",
-            "guards",
-        ):  # fmt: skip
-            assert getattr(after, name) == getattr(before, name), name
-    assert [outcome.model is not None for outcome in found] == [False, True, False]
-    np.testing.assert_array_equal(found[1].model.means, saved[1].model.means)
-
-    rows = (await store.records.committed(lease.job.id))[1].enhanced
-    start = f"{PROJECT}/enhanced/1/09"
-    assert (rows[0].image_path, rows[0].before_path, rows[0].after_path, rows[0].weight) == (
-        f"{start}.png", f"{start}.before.png", f"{start}.after.png", 0.125,
-    )  # fmt: skip
-    for path, pictures in (
-        (rows[1].image_path, saved[1].enhanced),
-        (rows[1].before_path, saved[1].before),
-        (rows[1].after_path, saved[1].after),
-    ):
-        data = await store.blobs.get(Bucket.ENHANCED, path)
-        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), pictures[1])
-
-
-async def test_rows_of_the_release_before_still_decide(store: Store):
-    row = IterationRow(1, True, 1, "unsharp", 0.5, 0.01, 2.0, 0.6, 20.0, 0.7, None)
-    assert read_scores(row) == Scores(20.0, 0.7, None, 0.6)
-    assert scores_document(Scores(20.0, 0.7, None, 0.6))["views"] == []
-
-
-async def test_a_resumed_refinement_ends_like_one_that_was_not_interrupted(store: Store):
-    qualities = [0.5, 0.6, 0.55, 0.7, 0.69]
-
-    def said(result: dict | None) -> dict:
-        assert result is not None
-        metrics = [{**m, "seconds": 0} for m in result["metrics"]]
-        return {**result, "metrics": metrics, "model_path": "", "model_version": 0}
-
-    await generated(store)
-    await run(store, FakeModels(qualities=qualities), await lease_of(store, JobKind.REFINE, **FOUR))
-    whole = (await store.records.project_detail(PROJECT)).job
-    await run(store, FakeModels(), await lease_of(store, JobKind.GENERATE))
-
-    class Dying(FakeModels):
-        async def improve(self, request, report=ignore_progress):
-            if len(self.refinements) == 2:
-                raise ReplicaDied("gone")
-            return await super().improve(request, report)
-
-    await run(store, Dying(qualities=qualities), await lease_of(store, JobKind.REFINE, **FOUR))
-    again = await store.records.claim_job("test", 30)
-    assert again is not None
-    models = FakeModels(qualities=qualities[3:])
-    await run(store, models, again)
-    assert models.calls.count("improve") == 2, "two iterations were committed"
-    resumed = (await store.records.project_detail(PROJECT)).job
-    assert whole is not None
-    assert resumed is not None
-    assert said(resumed.result) == said(whole.result)
-
-
-FOUR = {"num_iterations": 4}
-
-
-async def test_a_refinement_sees_the_views_and_depths_of_the_generation(store: Store):
-    await generated(store)
-    journal = await journal_of(store, await lease_of(store, JobKind.REFINE))
-    views, depths = await journal.generated_views(), await journal.generated_depths()
-    np.testing.assert_array_equal(views.images, some_views().images)
-    np.testing.assert_array_equal(depths.depth, some_views().surface_depth)
-    assert depths.engine == "fake-depth"
-    assert views.photo is not None
-    assert views.photo.images.shape == (1, 32, 32, 3)
 
 
 async def test_every_stage_keeps_the_hashes_of_its_files_and_the_peak_memory(store: Store):
@@ -519,101 +347,6 @@ async def test_an_export_is_cancelled_in_the_exporter(store: Store):
     assert detail.job.state is JobState.CANCELLED
 
 
-async def test_every_version_gets_pictures_and_the_project_a_contact_sheet(store: Store):
-    await generated(store)
-    detail = await store.records.project_detail(PROJECT)
-    (first,) = detail.previews
-    assert first == PreviewRow(0, f"{PROJECT}/models/v0.png", f"{PROJECT}/models/v0.mp4")
-    assert detail.contact_sheet == SheetRow(0, f"{PROJECT}/models/contact_sheet.png")
-    thumbnail = await store.blobs.get(Bucket.MODELS, first.thumbnail_path)
-    assert Image.open(io.BytesIO(thumbnail)).size == (64, 64)
-    assert (await store.blobs.get(Bucket.MODELS, first.turntable_path))[4:8] == b"ftyp"
-
-    await run(
-        store,
-        FakeModels(qualities=[0.5, 0.6, 0.7]),
-        await lease_of(store, JobKind.REFINE, num_iterations=2),
-    )
-    detail = await store.records.project_detail(PROJECT)
-    assert [row.version for row in detail.previews] == [0, 1, 2]
-    assert detail.previews[0] == first, "what is there is not made again"
-    assert detail.contact_sheet is not None
-    assert detail.contact_sheet.model_version == 2
-    assert detail.contact_sheet.image_path != f"{PROJECT}/models/contact_sheet.png"
-    small, large = [
-        np.asarray(Image.open(io.BytesIO(await store.blobs.get(Bucket.MODELS, path))))
-        for path in (f"{PROJECT}/models/contact_sheet.png", detail.contact_sheet.image_path)
-    ]
-    assert small.shape == large.shape, "one row of versions"
-    assert small.shape[1] > 1000
-    assert (small != large).any()
-
-
-async def test_a_refinement_without_a_new_version_has_nothing_to_draw(store: Store):
-    await generated(store)
-    models = FakeModels(qualities=[0.5, 0.4, 0.3])
-    before = await store.records.project_detail(PROJECT)
-    await run(store, models, await lease_of(store, JobKind.REFINE))
-    detail = await store.records.project_detail(PROJECT)
-    assert (detail.previews, detail.contact_sheet) == (before.previews, before.contact_sheet)
-
-
-async def test_a_failure_in_the_pictures_is_named_and_keeps_the_model(store: Store):
-    await new_project(store)
-    models = FakeModels(fail_at="render", failure=ModelFailed("no light"))
-    await run(store, models, await lease_of(store, JobKind.GENERATE))
-    detail = await store.records.project_detail(PROJECT)
-    assert detail.job is not None
-    assert detail.job.error is not None
-    assert (detail.job.error.stage, detail.job.error.detail) == ("previews", "no light")
-    assert [row.version for row in detail.models] == [0]
-
-    # The next job of the project makes up for it.
-    await run(store, FakeModels(), await lease_of(store, JobKind.REFINE))
-    detail = await store.records.project_detail(PROJECT)
-    assert [row.version for row in detail.previews] == [row.version for row in detail.models]
-    assert detail.previews[0].thumbnail_path != f"{PROJECT}/models/v0.png"
-
-
-async def test_a_model_that_cannot_be_drawn_is_our_fault_not_the_clients(store: Store):
-    class Nothing(FakeModels):
-        async def reconstruct(self, request, report=ignore_progress):
-            return some_model(0)
-
-    await new_project(store)
-    await run(store, Nothing(), await lease_of(store, JobKind.GENERATE))
-    job = (await store.records.project_detail(PROJECT)).job
-    assert job is not None
-    assert job.error is not None
-    assert (job.error.code, job.error.stage) == ("model_failed", "previews")
-    assert job.error.detail.startswith("Version 0 cannot be drawn")
-
-
-async def test_an_old_version_that_cannot_be_drawn_does_not_fail_later_jobs(
-    store: Store, monkeypatch
-):
-    warnings: list[str] = []
-    # Not caplog: Ray, once it runs in this process, keeps its loggers' records to itself.
-    monkeypatch.setattr(
-        previews.log, "warning", lambda text, *values: warnings.append(text % values)
-    )
-
-    class Nothing(FakeModels):
-        async def reconstruct(self, request, report=ignore_progress):
-            return some_model(0)
-
-    await new_project(store)
-    await run(store, Nothing(), await lease_of(store, JobKind.GENERATE))
-    await run(store, FakeModels(), await lease_of(store, JobKind.GENERATE))
-    detail = await store.records.project_detail(PROJECT)
-    assert detail.job is not None
-    assert detail.job.state is JobState.SUCCEEDED
-    assert [row.version for row in detail.models] == [0, 1]
-    assert [row.version for row in detail.previews] == [1]
-    assert detail.contact_sheet is not None
-    assert any("Version 0 cannot be drawn" in line for line in warnings)
-
-
 async def test_nothing_that_was_written_is_overwritten(store: Store, monkeypatch):
     put, written = type(store.blobs).put, []
 
@@ -646,50 +379,6 @@ async def test_nothing_that_was_written_is_overwritten(store: Store, monkeypatch
     assert len((await store.records.project_detail(PROJECT)).previews) == 6
     assert len(written) > 100
     assert len(set(written)) == len(written)
-
-
-async def test_a_new_attempt_makes_only_the_pictures_that_are_missing(store: Store, monkeypatch):
-    await generated(store)
-    make, made = previews.make_previews, []
-
-    async def one_of_two(model, *args):
-        made.append(model)
-        if len(made) == 2:
-            raise ReplicaDied("gone")
-        return await make(model, *args)
-
-    monkeypatch.setattr(previews, "make_previews", one_of_two)
-    lease = await lease_of(store, JobKind.REFINE, num_iterations=2)
-    await run(store, FakeModels(qualities=[0.5, 0.6, 0.7]), lease)
-    again = await store.records.claim_job("test", 30)
-    assert again is not None, "the job was released"
-    first = (await store.records.project_detail(PROJECT)).previews
-    assert [row.version for row in first] == [0, 1]
-
-    models = FakeModels()
-    await run(store, models, again)
-    assert set(models.calls) == {"render"}
-    detail = await store.records.project_detail(PROJECT)
-    assert len(made) == 3
-    assert [row.version for row in detail.previews] == [0, 1, 2]
-    assert detail.previews[:2] == first
-    assert detail.job is not None
-    assert detail.job.state is JobState.SUCCEEDED
-    assert set(detail.job.timings) >= {"previews-v1", "previews-v2", "contact-sheet"}
-
-
-async def test_pictures_are_cancelled_between_their_renders(store: Store):
-    await new_project(store)
-    models = FakeModels(hold_at="render")
-    lease = await lease_of(store, JobKind.GENERATE)
-    task = asyncio.create_task(run(store, models, lease))
-    await models.holding.wait()
-    await store.records.cancel_job(lease.job.id)
-    await task
-    assert models.cancelled == ["render"]
-    detail = await store.records.project_detail(PROJECT)
-    assert detail.project.status is ProjectStatus.CANCELLED
-    assert detail.previews == ()
 
 
 @pytest.mark.parametrize(

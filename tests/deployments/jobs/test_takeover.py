@@ -11,7 +11,7 @@ from deployments.jobs.rows import Bucket, Heartbeat, JobKind, JobState
 from deployments.jobs.runner import JobRunner
 from deployments.jobs.store import Store
 from pipeline.errors import OutOfMemory, ReplicaDied, TimedOut, Unavailable
-from tests.deployments.jobs.test_job_runner import (
+from tests.deployments.jobs.attempts import (
     PROJECT,
     SETTINGS,
     generated,
