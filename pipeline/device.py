@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
 import torch
 
+from pipeline.device_faults import device_fault, is_out_of_memory, reporting_faults
 from pipeline.errors import InvalidOption, OutOfMemory, Unavailable
 from pipeline.options import DeviceName
 
@@ -119,12 +120,16 @@ class Device:
         """Memory that this process can still take, bytes; None where there is no GPU."""
         if not self.is_cuda:
             return None
-        free, _ = torch.cuda.mem_get_info(self.torch_device)
-        # What the allocator holds and does not use is free for us, though not for others.
-        cached = torch.cuda.memory_reserved(self.torch_device) - torch.cuda.memory_allocated(
-            self.torch_device
-        )
-        return int(free + cached)
+        where = self.torch_device
+        free, _ = torch.cuda.mem_get_info(where)
+        reserved = torch.cuda.memory_reserved(where)
+        # What the allocator may still ask CUDA for. It refuses more than its share of the card,
+        # however much of the rest is free.
+        share = torch.cuda.get_per_process_memory_fraction(where)
+        total = torch.cuda.get_device_properties(where).total_memory
+        left = max(0.0, min(free, share * total - reserved))
+        # What it holds and does not use is free for us, though not for others.
+        return int(left + reserved - torch.cuda.memory_allocated(where))
 
     def forget(self) -> None:
         """Give unused memory back, for others on the card and against fragmentation."""
@@ -132,13 +137,9 @@ class Device:
         if self.is_cuda:
             torch.cuda.empty_cache()
 
-    @contextmanager
-    def reporting_full_memory(self, what: str) -> Iterator[None]:
-        """Errors of a full device leave the block as `OutOfMemory` that says what was run."""
-        try:
-            yield
-        except torch.OutOfMemoryError as error:
-            raise OutOfMemory(f"{what} did not fit on {self.description}.") from error
+    def reporting_faults(self, what: str) -> AbstractContextManager[None]:
+        """`pipeline.device_faults.reporting_faults` of this device."""
+        return reporting_faults(what, self.description)
 
 
 def _limit(device: torch.device, share: float) -> None:
@@ -153,7 +154,7 @@ def _limit(device: torch.device, share: float) -> None:
 
 
 def retry_with_half_batch(work: Callable[[int], T], batch: int, device: Device, what: str) -> T:
-    """`work(batch)`; where the device is full, once more with half the batch.
+    """`work(batch)`; where the device or the host is full, once more with half the batch.
 
     Args:
         work: computes everything, at most so many items at once. It is called again from the
@@ -163,13 +164,18 @@ def retry_with_half_batch(work: Callable[[int], T], batch: int, device: Device, 
 
     Raises:
         OutOfMemory: the second try did not fit either, or there was nothing to halve.
+        DeviceLost: the device cannot be used any more.
     """
     tried = [batch, batch // 2] if batch > 1 else [batch]
     for size in tried:
         try:
             return work(size)
-        except torch.OutOfMemoryError:
-            pass
+        except Exception as error:
+            if not is_out_of_memory(error):
+                fault = device_fault(error, what, device.description)
+                if fault is None:
+                    raise
+                raise fault from error
         # Outside of the handler: the traceback holds the tensors that filled the device.
         device.forget()
         if size != tried[-1]:

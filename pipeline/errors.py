@@ -16,6 +16,7 @@ It does not know HTTP or Ray: `deployments.handles` maps Ray's errors into it an
      ├── OutOfMemory             the device was too small for the work
      └── ModelFailed             an engine raised, hung or returned nonsense
           ├── ReplicaDied        the process that ran the engine is gone
+          ├── DeviceLost         the GPU failed; its process can use it no more
           └── TimedOut           the engine ran for longer than any honest call
 """
 
@@ -112,6 +113,14 @@ class ReplicaDied(ModelFailed):
     """The process that ran the engine ended before it answered."""
 
     code = "replica_died"
+    retryable = True
+
+
+class DeviceLost(ModelFailed):
+    """The GPU failed under the engine: no further call of that process can use it (an illegal
+    address, a failed assertion or launch, an ECC error). Another process may."""
+
+    code = "device_lost"
     retryable = True
 
 

@@ -7,15 +7,16 @@ who calls.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 
-from pipeline.control import Report, ignore_progress
+from pipeline.control import Control, Report, ignore_progress
 from pipeline.device import Device
+from pipeline.device_faults import reporting_faults
 from pipeline.engines.engine_spec import Setup
 from pipeline.engines.registry import EngineChoice
 from pipeline.lane import Lane
@@ -46,12 +47,16 @@ from pipeline.requests import (
 )
 from pipeline.types import Cameras, DepthMaps, Scores, SplatModel, UInt8Array, ViewSet
 
+T = TypeVar("T")
 EngineT = TypeVar("EngineT", bound=Engine)
 
 
 @runtime_checkable
 class WarmsUp(Protocol):
     """An engine whose first run is slow."""
+
+    @property
+    def name(self) -> str: ...
 
     def warm_up(self) -> None: ...
 
@@ -67,17 +72,26 @@ class Laned(Generic[EngineT]):
     engine: EngineT
     lane: Lane
 
+    async def _run(self, work: Callable[[Control], T], report: Report = ignore_progress) -> T:
+        """In the lane. Errors of a full or a lost device are the product's, whoever raised them."""
+
+        def guarded(control: Control) -> T:
+            with reporting_faults(f"Work of the {self.engine.name} engine"):
+                return work(control)
+
+        return await self.lane.run(guarded, report)
+
     async def engine_name(self) -> str:
         return self.engine.name
 
     async def remove_background(self: Laned[BackgroundEngine], rgb: UInt8Array) -> Foreground:
-        alpha = await self.lane.run(partial(self.engine.remove, rgb))
+        alpha = await self._run(partial(self.engine.remove, rgb))
         return Foreground(alpha, self.engine.name)
 
     async def synthesize_views(
         self: Laned[ViewEngine], request: ViewRequest, report: Report = ignore_progress
     ) -> ViewSet:
-        return await self.lane.run(partial(self.engine.synthesize, request), report)
+        return await self._run(partial(self.engine.synthesize, request), report)
 
     async def estimate_depth(
         self: Laned[DepthEngine], views: ViewSet, report: Report = ignore_progress
@@ -89,28 +103,28 @@ class Laned(Generic[EngineT]):
         self: Laned[DepthEngine], sets: Sequence[ViewSet], report: Report = ignore_progress
     ) -> list[DepthMaps]:
         """Several objects in common batches."""
-        return await self.lane.run(partial(self.engine.estimate_many, sets), report)
+        return await self._run(partial(self.engine.estimate_many, sets), report)
 
     async def reconstruct(
         self: Laned[SplatEngine], request: FitRequest, report: Report = ignore_progress
     ) -> SplatModel:
-        return await self.lane.run(partial(self.engine.reconstruct, request), report)
+        return await self._run(partial(self.engine.reconstruct, request), report)
 
     async def improve(
         self: Laned[SplatEngine], request: RefineRequest, report: Report = ignore_progress
     ) -> Improvement:
-        return await self.lane.run(partial(self.engine.improve, request), report)
+        return await self._run(partial(self.engine.improve, request), report)
 
     async def render(
         self: Laned[SplatEngine], model: SplatModel, cameras: Cameras, *, with_depth: bool = False
     ) -> Renders:
         draw = partial(self.engine.render, model, cameras, with_depth=with_depth)
-        return await self.lane.run(lambda _control: draw())
+        return await self._run(lambda _control: draw())
 
     async def evaluate(
         self: Laned[SplatEngine], model: SplatModel, references: References
     ) -> Scores:
-        return await self.lane.run(lambda _control: self.engine.evaluate(model, references))
+        return await self._run(lambda _control: self.engine.evaluate(model, references))
 
     async def enhance(
         self: Laned[EnhancerEngine],
@@ -118,7 +132,7 @@ class Laned(Generic[EngineT]):
         settings: EnhanceSettings,
         report: Report = ignore_progress,
     ) -> EnhancedImages:
-        return await self.lane.run(partial(self.engine.enhance, renders, settings), report)
+        return await self._run(partial(self.engine.enhance, renders, settings), report)
 
     async def export_model(
         self: Laned[ExporterEngine],
@@ -126,7 +140,7 @@ class Laned(Generic[EngineT]):
         options: ExportOptions,
         report: Report = ignore_progress,
     ) -> ExportedFile:
-        return await self.lane.run(partial(self.engine.export_model, model, options), report)
+        return await self._run(partial(self.engine.export_model, model, options), report)
 
 
 @dataclass(frozen=True)
@@ -156,10 +170,12 @@ class LocalPorts:
 
         Raises:
             OutOfMemory: the device is too small for the engines that share it.
+            DeviceLost: the GPU failed.
         """
         for port in (getattr(self, name.value) for name in PortName):
             if port is not None and isinstance(port.engine, WarmsUp):
-                port.engine.warm_up()
+                with reporting_faults(f"Warming up the {port.engine.name} engine"):
+                    port.engine.warm_up()
 
 
 def build_ports(
@@ -181,6 +197,8 @@ def build_ports(
     Raises:
         Unavailable: a weight, a package, the compiler or the GPU is missing; the text says which
             and what to do.
+        OutOfMemory: an engine does not fit on the device.
+        DeviceLost: the GPU failed.
     """
     threads = choice.threads or default_threads()
     torch.set_num_threads(threads)
@@ -198,5 +216,6 @@ def build_ports(
     for spec in specs:
         options = choice.options.get(spec.port, {})
         setup = Setup(spec.name, choice.model_dir, device, threads, options)
-        ports[spec.port.value] = Laned(spec.load(setup), lane)
+        with reporting_faults(f"Loading the {spec.name} engine", device.description):
+            ports[spec.port.value] = Laned(spec.load(setup), lane)
     return LocalPorts(lane, **ports)

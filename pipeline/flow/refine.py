@@ -16,7 +16,7 @@ from enum import StrEnum
 import numpy as np
 
 from pipeline.control import ignore_progress
-from pipeline.errors import ModelFailed, OutOfMemory, ReplicaDied
+from pipeline.errors import DeviceLost, ModelFailed, OutOfMemory, ReplicaDied
 from pipeline.flow.references import held_out_references
 from pipeline.journals import IterationOutcome, RefineJournal
 from pipeline.options import RefineOptions
@@ -39,6 +39,9 @@ _LEAST_STRENGTH = 1 / 8
 
 #: After a rollback the views whose enhanced targets were trusted least are left alone: this share.
 _DROPPED_SHARE = 0.25
+
+#: A process or a device that is gone is another attempt's business: another view dies there, too.
+_NOT_OF_A_VIEW = (ReplicaDied, DeviceLost)
 
 #: Where each stage begins and ends in an iteration's share of the progress.
 ITERATION_SPANS = {"enhance": (0.0, 0.4), "refine": (0.4, 1.0)}
@@ -318,8 +321,7 @@ async def _enhance(
         enhanced = await call(renders)
         return views, enhanced, []
     except (ModelFailed, OutOfMemory) as error:
-        # A process that died is another attempt's business: it may die again.
-        if isinstance(error, ReplicaDied) or len(views) == 1:
+        if isinstance(error, _NOT_OF_A_VIEW) or len(views) == 1:
             raise
         log.warning("enhancement failed, views one by one: %s", error)
     done: list[int] = []
@@ -330,7 +332,7 @@ async def _enhance(
         try:
             one = await call(renders.select([i]))
         except (ModelFailed, OutOfMemory) as error:
-            if isinstance(error, ReplicaDied):
+            if isinstance(error, _NOT_OF_A_VIEW):
                 raise
             failures.append(f"View {view} was left out: {error}")
             last = error

@@ -23,7 +23,13 @@ Responses = dict[int | str, dict[str, Any]]
 ID_ERRORS = (errors.InvalidInput, errors.NotFound, errors.Unavailable, GlimpseError)
 
 #: What an engine may end with.
-ENGINE_ERRORS = (errors.OutOfMemory, errors.ModelFailed, errors.ReplicaDied, errors.TimedOut)
+ENGINE_ERRORS = (
+    errors.OutOfMemory,
+    errors.ModelFailed,
+    errors.ReplicaDied,
+    errors.DeviceLost,
+    errors.TimedOut,
+)
 
 #: What a route may answer that submits a job and waits for it, beside `ID_ERRORS`.
 JOB_ERRORS = (

@@ -1,7 +1,12 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from pipeline.device import Device, Precision, retry_with_half_batch
+from pipeline.device import CONTEXT_BYTES, Device, Precision, retry_with_half_batch
+from pipeline.engines.enhance.sdxl.sdxl_memory import memory_plan
+from pipeline.engines.views.syncdreamer.config import SyncDreamerConfig
+from pipeline.engines.views.syncdreamer.syncdreamer_views import _estimated_fit
 from pipeline.errors import InvalidOption, OutOfMemory, Unavailable
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -89,13 +94,55 @@ def test_other_errors_are_not_tried_again():
         retry_with_half_batch(broken, 4, Device.choose("cpu"), "work")
 
 
-def test_a_full_device_leaves_a_block_as_our_error():
-    device = Device.choose("cpu")
-    with (
-        pytest.raises(OutOfMemory, match="depth did not fit on cpu"),
-        device.reporting_full_memory("depth"),
-    ):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+def card(monkeypatch, *, total: float, free: float, reserved: float, used: float, share: float):
+    """A GPU that is not there, GiB; a device on it."""
+    gib = 2**30
+    answers = {
+        "mem_get_info": (int(free * gib), int(total * gib)),
+        "memory_reserved": int(reserved * gib),
+        "memory_allocated": int(used * gib),
+        "get_per_process_memory_fraction": share,
+        "get_device_properties": SimpleNamespace(total_memory=int(total * gib)),
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(torch.cuda, name, lambda _device, answer=answer: answer)
+    return Device(torch.device("cuda", 0), Precision.BF16)
+
+
+@pytest.mark.parametrize(
+    ("share", "free", "reserved", "used", "expected"),
+    [
+        # Of 24 GiB. The whole card: what is free, and what the allocator holds unused.
+        (1.0, 20.0, 3.0, 2.5, 20.5),
+        # A quarter: 6 may be taken, 3 are, of which half a GiB is unused.
+        (0.25, 20.0, 3.0, 2.5, 3.5),
+        # Others have taken what the share would allow.
+        (0.25, 1.0, 3.0, 2.5, 1.5),
+        # More is held than the share, as after it was lowered.
+        (0.1, 20.0, 3.0, 2.5, 0.5),
+    ],
+)
+def test_free_memory_is_what_the_share_leaves(monkeypatch, share, free, reserved, used, expected):
+    device = card(monkeypatch, total=24, free=free, reserved=reserved, used=used, share=share)
+    assert device.free_bytes() == pytest.approx(expected * 2**30, abs=2)
+
+
+def test_an_enhancer_with_a_share_of_a_card_plans_for_its_share(monkeypatch):
+    # .46 of 24 GiB, less what CUDA takes for itself; the weights lie there.
+    share = 0.46 - CONTEXT_BYTES / (24 * 2**30)
+    lent = card(monkeypatch, total=24, free=16, reserved=7.27, used=7.27, share=share)
+    plan = memory_plan(lent.free_bytes(), 14, 1024**2)
+    assert (plan.views_at_once, plan.vae_tiling) == (7, False)
+    whole = card(monkeypatch, total=24, free=16, reserved=7.27, used=7.27, share=1.0)
+    assert memory_plan(whole.free_bytes(), 14, 1024**2).views_at_once == 14
+
+
+def test_view_synthesis_with_a_share_of_a_card_plans_for_its_share(monkeypatch):
+    config = SyncDreamerConfig()
+    whole = card(monkeypatch, total=24, free=20, reserved=2.5, used=2.5, share=1.0)
+    assert _estimated_fit(config, whole) == 16
+    lent = card(monkeypatch, total=24, free=20, reserved=2.5, used=2.5, share=0.15)
+    assert 1 <= _estimated_fit(config, lent) < 16
 
 
 def test_every_precision_is_a_dtype():

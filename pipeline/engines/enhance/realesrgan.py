@@ -15,7 +15,7 @@ import numpy as np
 from pipeline.control import Control
 from pipeline.engines.enhance.detail import add_detail, inner_weight
 from pipeline.engines.enhance.sharpener import Sharpener
-from pipeline.errors import ModelFailed, Unavailable
+from pipeline.errors import ModelFailed, OutOfMemory, Unavailable
 from pipeline.imaging.rounding import to_bytes
 from pipeline.native import default_threads
 from pipeline.types import FloatArray, UInt8Array
@@ -34,6 +34,9 @@ RIM = 4.0
 TILE, OVERLAP = 112, 20
 #: Pixels of the view that are shown to the network around the object.
 MARGIN = 8
+
+#: What ncnn's layers return when memory for their answer cannot be had.
+_NCNN_FULL = -100
 
 
 class RealEsrgan(Sharpener):
@@ -69,7 +72,8 @@ class RealEsrgan(Sharpener):
     def _sharpen_view(
         self, image: UInt8Array, alpha: UInt8Array, strength: float, control: Control
     ) -> UInt8Array:
-        """Unchanged where alpha is below one half. Raises ModelFailed and Cancelled."""
+        """Unchanged where alpha is below one half. Raises ModelFailed, OutOfMemory and
+        Cancelled."""
         solid = alpha >= 128
         if not solid.any():
             return image.copy()
@@ -115,6 +119,8 @@ class RealEsrgan(Sharpener):
         extractor.input("data", fed)
         status, drawn = extractor.extract("output")
         picture = np.array(drawn, np.float32)
+        if status == _NCNN_FULL:
+            raise OutOfMemory(f"Real-ESRGAN had too little memory for {width} x {height} pixels.")
         if status != 0 or picture.shape != (3, SCALE * height, SCALE * width):
             raise ModelFailed(f"Real-ESRGAN stopped with status {status}, {picture.shape}.")
         if not np.isfinite(picture).all():

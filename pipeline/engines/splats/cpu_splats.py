@@ -80,7 +80,7 @@ class SplatsOnDevice(ABC):
             control=control.part(0.0, _PLACED),
         )
         control = control.part(_PLACED, 1.0)
-        with self._device.reporting_full_memory("The splat fit"):
+        with self._device.reporting_faults("The splat fit"):
             targets = Targets.of_views(views, self._device.torch_device)
             objective = PhotometricObjective(targets)
             fitted = fit(initial, objective, plan, strategy, control, self._device)
@@ -93,7 +93,7 @@ class SplatsOnDevice(ABC):
             ModelFailed: the round diverged.
             OutOfMemory: the device is too small.
         """
-        with self._device.reporting_full_memory("A refinement round"):
+        with self._device.reporting_faults("A refinement round"):
             improvement = improve_model(request, control, device=self._device)
         return replace(improvement, model=with_exact_quats(improvement.model))
 
@@ -103,7 +103,7 @@ class SplatsOnDevice(ABC):
         Raises:
             OutOfMemory: the device is too small.
         """
-        with self._device.reporting_full_memory("Drawing splats"):
+        with self._device.reporting_faults("Drawing splats"):
             rendering = render_model(
                 model, cameras, with_depth=with_depth, device=self._device.torch_device
             )
@@ -119,7 +119,7 @@ class SplatsOnDevice(ABC):
         Raises:
             OutOfMemory: the device is too small.
         """
-        with self._device.reporting_full_memory("Judging a model"):
+        with self._device.reporting_faults("Judging a model"):
             return judge_model(model, references, self._lpips, device=self._device.torch_device)
 
 

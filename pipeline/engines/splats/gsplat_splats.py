@@ -82,7 +82,7 @@ class GsplatSplats(SplatsOnDevice):
         )
         device = self._device.torch_device
         white = np.full((*shape, 3), 255, np.uint8), np.zeros(shape, np.uint8)
-        with self._device.reporting_full_memory("The splat engine"):
+        with self._device.reporting_faults("The splat engine"):
             objective = PhotometricObjective(Targets.of(*white, cameras, device))
             batch = next(objective.batches(None, torch.Generator()))
             optimiser = Optimiser(splat, ALL_VIEWS, device=device, fused=True)

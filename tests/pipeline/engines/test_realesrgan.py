@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from pipeline.engines.enhance import realesrgan, sharpener_specs
 from pipeline.engines.enhance.realesrgan import RealEsrgan
 from pipeline.engines.enhance.sharpener_specs import REALESRGAN_BIN, REALESRGAN_PARAM
 from pipeline.engines.perceptual.lpips import find_lpips
-from pipeline.errors import Cancelled, InvalidOption, Unavailable
+from pipeline.errors import Cancelled, InvalidOption, OutOfMemory, Unavailable
 from pipeline.ports import PortName
 from pipeline.types import UInt8Array
 from pipeline.weights.folders import find
@@ -196,3 +197,17 @@ def test_unsharp_is_chosen_by_name() -> None:
 
 def test_the_disc_of_these_tests_is_one_tile() -> None:
     assert (disc() > 0).any(0).sum() / realesrgan.SHRINK < realesrgan.TILE
+
+
+def test_a_layer_without_memory_is_out_of_memory(monkeypatch, engine: RealEsrgan) -> None:
+    class Full:
+        def input(self, *_args: object) -> int:
+            return 0
+
+        def extract(self, _name: str) -> tuple[int, np.ndarray]:
+            return -100, np.zeros(0, np.float32)
+
+    monkeypatch.setattr(engine, "_net", SimpleNamespace(create_extractor=Full))
+    view, alpha = on_white(drawing())
+    with pytest.raises(OutOfMemory, match="too little memory"):
+        engine.sharpen(view, alpha, 1.0, Control())

@@ -14,6 +14,7 @@ from pipeline.control import Control, Report, ignore_progress
 from pipeline.engines.splats.cpu_splats import CpuSplats
 from pipeline.errors import (
     Cancelled,
+    DeviceLost,
     GlimpseError,
     ModelFailed,
     OutOfMemory,
@@ -292,6 +293,7 @@ async def test_no_view_that_can_be_enhanced_is_a_failure_and_nothing_is_accepted
     "make",
     [
         lambda: ReplicaDied("gone"),
+        lambda: DeviceLost("an illegal memory access"),
         lambda: Cancelled("stop"),
         lambda: Unavailable("later"),
     ],

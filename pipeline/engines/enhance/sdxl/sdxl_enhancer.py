@@ -179,7 +179,7 @@ class SdxlEnhancer:
 
         what = f"Enhancing {views} views of {size[1]} x {size[0]} pixels"
         if self._options.cross_view:
-            with self._device.reporting_full_memory(what):
+            with self._device.reporting_faults(what):
                 drawn = draw(views)
         else:
             drawn = retry_with_half_batch(

@@ -108,7 +108,7 @@ class SyncDreamerViews:
         _need_packages()
         from pipeline.engines.views.syncdreamer.network_folder import load_network
 
-        with device.reporting_full_memory("loading SyncDreamer"):
+        with device.reporting_faults("loading SyncDreamer"):
             network = load_network(folder, device.torch_device, device.dtype)
         return cls(
             network,
