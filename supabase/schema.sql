@@ -273,7 +273,7 @@ declare
 begin
     perform check_lease_v1(p_lease_s);
     select * into v_hook from webhooks
-     where state = 'pending' and next_at <= clock_timestamp()
+     where state = 'pending' and next_at <= now()  -- which an index can be asked for
      order by next_at for update skip locked limit 1;
     if not found then
         return null;
@@ -1456,7 +1456,7 @@ CREATE FUNCTION public.schema_version_v1() RETURNS text
     LANGUAGE sql IMMUTABLE SECURITY DEFINER PARALLEL SAFE
     SET search_path TO 'public', 'pg_temp'
     AS $$
-    select '20261129000001'
+    select '20261130000001'
 $$;
 
 -- Name: FUNCTION schema_version_v1(); Type: COMMENT; Schema: public; Owner: -
@@ -2260,10 +2260,6 @@ CREATE INDEX gaussian_splat_models_of_stage ON public.gaussian_splat_models USIN
 -- Name: jobs_alike; Type: INDEX; Schema: public; Owner: -
 
 CREATE INDEX jobs_alike ON public.jobs USING btree (kind, shape, finished_at DESC) WHERE (state = 'succeeded'::text);
-
--- Name: jobs_by_lease; Type: INDEX; Schema: public; Owner: -
-
-CREATE INDEX jobs_by_lease ON public.jobs USING btree (lease_expires_at) WHERE (state = 'running'::text);
 
 -- Name: jobs_of_client; Type: INDEX; Schema: public; Owner: -
 
