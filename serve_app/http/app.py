@@ -13,7 +13,8 @@ from fastapi_offline import FastAPIOffline
 
 from serve_app.http import openapi, problems
 from serve_app.http.dependencies import Services
-from serve_app.http.middleware import BodyLimit, RequestId
+from serve_app.http.middleware import RequestId
+from serve_app.http.request_limits import RequestLimits
 from serve_app.http.routes import (
     events,
     files,
@@ -52,8 +53,8 @@ def create_app(
     problems.install(app)
     for module in (health, uploads, projects, library, reports, jobs, events, files):
         app.include_router(module.router)
-    # The last one added is the outermost: a refused body has an id, too.
-    app.add_middleware(BodyLimit, max_file_bytes=services.limits.max_upload_bytes)
+    # The last one added is the outermost: a refused request has an id, too.
+    app.add_middleware(RequestLimits, services=services, upload_paths=uploads.PATHS)
     app.add_middleware(RequestId)
     document = app.openapi
     app.openapi = cache(  # type: ignore[method-assign]

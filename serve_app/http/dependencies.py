@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -17,6 +18,7 @@ from deployments.jobs.rows import Bucket
 from deployments.jobs.store import Blobs, Store
 from pipeline.imaging.decoding import MAX_BYTES
 from pipeline.ports import BackgroundRemover
+from serve_app.http.budgets import Budget
 from serve_app.http.single_flight import SingleFlight
 from serve_app.stores.opened import FileSource
 
@@ -30,21 +32,47 @@ class Limits:
 
     Attributes:
         max_upload_bytes: of the photo file.
+        max_json_bytes: of every other body.
+        max_url_bytes: of path and query.
+        max_header_bytes: of all headers of a request.
+        max_headers: of a request.
+        body_timeout_s: longest that a body which is no photo may take to arrive.
+        max_arriving: such bodies that may be on their way at once.
         max_wait_s: longest a request waits for its job before it is answered with 202.
         max_queued_jobs: above it new jobs are refused with 503.
         upload_timeout_s: longest an upload waits for its turn and for background removal.
         keep_alive_s: a stream of events says something at least so often.
         max_stream_s: a stream of events is closed after so long; the client comes again.
         delete_wait_s: longest a deletion waits for the project's job to stop.
+        client_share: of everything that is limited by number, for one client.
     """
 
     max_upload_bytes: int = MAX_BYTES
+    max_json_bytes: int = 64 * 1024
+    max_url_bytes: int = 8 * 1024
+    max_header_bytes: int = 32 * 1024
+    max_headers: int = 100
+    body_timeout_s: float = 20.0
+    max_arriving: int = 32
     max_wait_s: float = 600.0
     max_queued_jobs: int = 100
     upload_timeout_s: float = 120.0
     keep_alive_s: float = 15.0
     max_stream_s: float = 300.0
     delete_wait_s: float = 20.0
+    client_share: float = 0.5
+
+
+class Budgets:
+    """What requests may hold at once in this process.
+
+    Attributes:
+        arriving: bodies, without photos, that have not come whole.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        share = limits.client_share
+        self.arriving = Budget("bodies on their way", limits.max_arriving, share)
 
 
 @dataclass(frozen=True)
@@ -71,6 +99,11 @@ class Services:
     public_url: str | None = None
     webhooks: WebhookRules | None = None
     client_header: str | None = None
+
+    @cached_property
+    def budgets(self) -> Budgets:
+        """What is held now, and how much of it there may be."""
+        return Budgets(self.limits)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 from deployments.jobs import job_errors
 from pipeline import errors
 from pipeline.errors import GlimpseError
-from serve_app.http.problems import MEDIA_TYPE, Problem, status_of
+from serve_app.http.problems import MEDIA_TYPE, HeadersTooLarge, Problem, UrlTooLong, status_of
 
 #: `responses` of a route.
 Responses = dict[int | str, dict[str, Any]]
@@ -112,6 +112,10 @@ def complete(document: dict[str, Any], security: Mapping[str, Mapping[str, Any]]
             responses = operation["responses"]
             if "HTTPValidationError" in json.dumps(responses.get("422", {})):
                 del responses["422"]
+            responses.update(
+                (str(status), response)
+                for status, response in problems(UrlTooLong, HeadersTooLarge).items()
+            )
             for response in responses.values():
                 response.setdefault("headers", {}).update(headers("X-Request-ID"))
     for name, example in json.loads((files(__package__) / "examples.json").read_text()).items():

@@ -46,8 +46,36 @@ class TooLarge(GlimpseError):
 
     code = "too_large"
 
-    def __init__(self, max_file_bytes: int) -> None:
-        super().__init__(f"The file is larger than {max_file_bytes / 1024 / 1024:.0f} MB.")
+    def __init__(self, max_bytes: int, what: str = "file") -> None:
+        mib = max_bytes / 1024 / 1024
+        limit = f"{mib:.0f} MB" if mib >= 1 else f"{max_bytes / 1024:.0f} KB"
+        super().__init__(f"The {what} is larger than {limit}.")
+
+
+class UrlTooLong(GlimpseError):
+    """A path and query above the limit."""
+
+    code = "url_too_long"
+
+
+class HeadersTooLarge(GlimpseError):
+    """More, or longer, headers than any client of ours needs."""
+
+    code = "headers_too_large"
+
+
+class BodyTooSlow(GlimpseError):
+    """A body that did not arrive in time."""
+
+    code = "body_too_slow"
+    retryable = True
+
+
+class TooManyAtOnce(GlimpseError):
+    """A budget of this process is used up (`serve_app.http.budgets`)."""
+
+    code = "too_many_at_once"
+    retryable = True
 
 
 class UnsupportedMediaType(GlimpseError):
@@ -76,11 +104,20 @@ _ANSWERS: dict[type[GlimpseError], tuple[int, str]] = {
     errors.ModelFailed: (500, "The job failed"),
     BadRequest: (400, "The body cannot be read"),
     BadSignature: (403, "The link is not valid"),
-    TooLarge: (413, "The file is too large"),
+    BodyTooSlow: (408, "The body came too slowly"),
+    TooLarge: (413, "The body is too large"),
+    UrlTooLong: (414, "The URL is too long"),
+    HeadersTooLarge: (431, "The headers are too large"),
+    TooManyAtOnce: (503, "Too many requests at once"),
     UnsupportedMediaType: (415, "Unsupported media type"),
 }
 
 _RETRY_AFTER_S = 5
+
+#: Of a request with more faults only so many are told, and of texts that a client sent only so
+#: many characters: an answer must not grow with what was wrong.
+MAX_FAULTS = 20
+_MAX_FIELD, _MAX_FAULT, _MAX_DETAIL = 200, 500, 2000
 
 
 class Fault(BaseModel):
@@ -94,8 +131,8 @@ class Problem(BaseModel):
     """Why a request was refused or failed (RFC 9457).
 
     `code` is stable; with `retryable` the same request may succeed later. `job_id` names the job
-    that failed, was cancelled or is in the way, `stage` where it was; `errors` has every fault of
-    a request whose fields cannot be used.
+    that failed, was cancelled or is in the way, `stage` where it was; `errors` has the first faults
+    of a request whose fields cannot be used, `error_count` says how many there are.
     """
 
     type: str
@@ -110,6 +147,7 @@ class Problem(BaseModel):
     job_id: str = ""
     stage: str = ""
     errors: list[Fault] = []
+    error_count: int = 0
 
 
 class JobFailed(Exception):
@@ -142,8 +180,8 @@ def _problem(
         type=f"urn:glimpse3d:problem:{code}",
         title=title,
         status=status,
-        detail=detail,
-        instance=request.url.path,
+        detail=_shortened(detail, _MAX_DETAIL),
+        instance=_shortened(request.url.path, _MAX_DETAIL),
         code=code,
         **{
             "retryable": False,
@@ -155,6 +193,10 @@ def _problem(
     return JSONResponse(
         problem.model_dump(exclude_unset=True), status, headers, media_type=MEDIA_TYPE
     )
+
+
+def _shortened(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def error_response(request: Request, error: GlimpseError) -> JSONResponse:
@@ -185,18 +227,22 @@ async def _on_job_failed(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> JSONResponse:
-    """FastAPI's own validation: the first fault in one sentence, all of them in `errors`."""
+    """FastAPI's own validation: the first fault in one sentence, the first ones in `errors`."""
     assert isinstance(error, RequestValidationError)
+    found = error.errors()
     faults = [
         {
-            "field": ".".join(str(part) for part in e["loc"][1:]) or str(e["loc"][0]),
-            "fault": e["msg"],
+            "field": _shortened(
+                ".".join(str(part) for part in e["loc"][1:]) or str(e["loc"][0]), _MAX_FIELD
+            ),
+            "fault": _shortened(e["msg"], _MAX_FAULT),
         }
-        for e in error.errors()
+        for e in found[:MAX_FAULTS]
     ]
     _, title = status_of(errors.InvalidOption)
     detail = f"{faults[0]['field']}: {faults[0]['fault']}"
-    return _problem(request, 422, errors.InvalidOption.code, title, detail, errors=faults)
+    more = {"errors": faults, "error_count": len(found)}
+    return _problem(request, 422, errors.InvalidOption.code, title, detail, **more)
 
 
 _HTTP_CODES = {404: errors.NotFound.code, 405: "method_not_allowed", 413: TooLarge.code}

@@ -15,7 +15,7 @@ from deployments.jobs.rows import JobKind
 from pipeline.errors import NotGeneratedYet
 from serve_app.http.dependencies import AppServices, ClientUrls
 from serve_app.http.openapi import ID_ERRORS, JOB_ERRORS, problems
-from serve_app.http.problems import BadRequest, TooLarge
+from serve_app.http.problems import BadRequest, BodyTooSlow, TooLarge, TooManyAtOnce
 from serve_app.http.schemas.job_answers import ExportJobAnswer, GenerateJobAnswer, RefineJobAnswer
 from serve_app.http.schemas.project_answers import StatusAnswer
 from serve_app.http.schemas.request_bodies import ExportQuery, GenerateBody, RefineBody
@@ -29,7 +29,8 @@ from serve_app.http.waiting import Asking, Posting, accepted_as, check_webhook, 
 
 router = APIRouter(prefix="/api/v1", tags=["projects"])
 
-_POST_ERRORS = (*ID_ERRORS, *JOB_ERRORS, BadRequest, TooLarge, IdempotencyMismatch)
+_BODY_ERRORS = (BadRequest, BodyTooSlow, TooLarge, TooManyAtOnce)
+_POST_ERRORS = (*ID_ERRORS, *JOB_ERRORS, *_BODY_ERRORS, IdempotencyMismatch)
 
 
 @router.post(

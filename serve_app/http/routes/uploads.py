@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
+from fastapi import APIRouter, File, Form, Request, Response, UploadFile
+from fastapi.routing import APIRoute
 
 from deployments.jobs.job_errors import IdempotencyMismatch, TooBusy
 from deployments.jobs.paths import original_path, processed_path
@@ -21,28 +23,54 @@ from pipeline.errors import GlimpseError, InvalidImage, InvalidOption, NotFound,
 from pipeline.flow.intake import Upload, prepare_upload
 from serve_app.http.dependencies import AppServices, ClientUrls
 from serve_app.http.openapi import ENGINE_ERRORS, problems
-from serve_app.http.problems import BadRequest, TooLarge, UnsupportedMediaType
+from serve_app.http.problems import (
+    BadRequest,
+    BodyTooSlow,
+    TooLarge,
+    TooManyAtOnce,
+    UnsupportedMediaType,
+)
 from serve_app.http.removal import remove_project
 from serve_app.http.schemas.result_answers import UploadAnswer
 from serve_app.http.waiting import IdempotencyKey, checked_key
 
-router = APIRouter(prefix="/api/v1", tags=["projects"])
+
+class _PhotoRoute(APIRoute):
+    """Looks at what comes before the body is read."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def checked(request: Request) -> Response:
+            _require_multipart(request)
+            return await handle(request)
+
+        return checked
 
 
 def _require_multipart(request: Request) -> None:
-    """Runs before the body is parsed."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "multipart/form-data":
         raise UnsupportedMediaType("Send the photo as multipart/form-data with a part named file.")
 
 
+router = APIRouter(prefix="/api/v1", tags=["projects"], route_class=_PhotoRoute)
+
+
+#: Where photos come in: their bodies may weigh more than others.
+PATHS = (f"{router.prefix}/upload",)
+
+
 @router.post(
     "/upload",
     response_model=UploadAnswer,
-    dependencies=[Depends(_require_multipart)],
+    # One photo and a few words.
+    form_limits={"max_files": 1, "max_fields": 8, "max_part_size": 1024},
     responses=problems(
         BadRequest,
+        BodyTooSlow,
         TooLarge,
+        TooManyAtOnce,
         UnsupportedMediaType,
         InvalidImage,
         InvalidOption,
