@@ -38,7 +38,14 @@ class Driver:
             if self._runner is None:
                 store = await self._stack.enter_async_context(self._source.open())
                 ports, meters = self._handles.ports(), self._handles.meters()
-                self._runner = JobRunner(store, ports, self._settings, meters, is_draining)
+                self._runner = JobRunner(
+                    store,
+                    ports,
+                    self._settings,
+                    meters,
+                    is_draining,
+                    devices=self._handles.devices,
+                )
         await self._runner.run(lease)
 
     async def __del__(self) -> None:

@@ -42,7 +42,7 @@ from pipeline.ports import (
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Longest wait for a replica's memory: the answer is worth no more, and a commit waits for it.
+#: Longest wait for a replica's memory or device: the answer is worth no more, and commits wait.
 _METER_LIMIT_S = 2.0
 
 #: A model whose queue is full is asked again after so long: at first, and at most. Nothing is lost
@@ -214,6 +214,14 @@ class HandlePorts:
             exporter=HandlePort(self.exporter, "the exporter"),
         )
 
+    async def devices(self) -> dict[str, str]:
+        """What the engine of each port computes on, from one replica of each deployment that
+        answers; never raises."""
+        handles = {port.name: getattr(self, port.name) for port in fields(self)}
+        answers = await asyncio.gather(*(_devices_of(h) for h in handles.values()))
+        pairs = zip(handles, answers, strict=True)
+        return {name: there[name] for name, there in pairs if name in there}
+
     def meters(self) -> dict[str, Callable[[float], Awaitable[dict[str, int]]]]:
         """Asks each model deployment, by its name, for `ModelHost.peak_memory_bytes`."""
         handles = [getattr(self, port.name) for port in fields(self)]
@@ -235,6 +243,13 @@ async def readiness_of(handle: DeploymentHandle[Any]) -> str:
         return "It does not answer."
     except GlimpseError as error:
         return error.detail
+
+
+async def _devices_of(handle: DeploymentHandle[Any]) -> dict[str, str]:
+    try:
+        return cast(dict[str, str], await _within(_METER_LIMIT_S, handle, "devices"))
+    except (TimeoutError, GlimpseError):
+        return {}
 
 
 async def _peak_memory(handle: DeploymentHandle[Any], span_s: float) -> dict[str, int]:

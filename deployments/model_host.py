@@ -162,6 +162,10 @@ class ModelHost:
         """ "ok", or what is missing and how to get it."""
         return "ok" if self._missing is None else self._missing.detail
 
+    async def devices(self) -> dict[str, str]:
+        """By hosted port, what its engine computes on (`LocalPorts.devices`)."""
+        return self._ports.devices()
+
     async def peak_memory_bytes(self, span_s: float) -> dict[str, int]:
         """Most memory this process has had in the last `span_s` seconds, for whichever job: "" is
         its own, " GPU" what its tensors took on the device."""

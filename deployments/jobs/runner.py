@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -41,6 +41,10 @@ _PAUSES_S: tuple[tuple[type[GlimpseError], float], ...] = (
 _environment = cache(environment)
 
 
+async def _no_devices() -> dict[str, str]:
+    return {}
+
+
 @dataclass(frozen=True)
 class RunnerSettings:
     """How attempts are run.
@@ -66,6 +70,7 @@ class JobRunner:
     Attributes:
         draining: whether this process is about to be stopped.
         memory: of this process; its attempts share it.
+        devices: asks what the engine of each port computes on; part of a job's record.
     """
 
     store: Store
@@ -74,6 +79,7 @@ class JobRunner:
     meters: Meters = field(default_factory=dict)
     draining: Callable[[], bool] = lambda: False
     memory: PeakMemory = field(default_factory=PeakMemory)
+    devices: Callable[[], Awaitable[dict[str, str]]] = _no_devices
 
     async def run(self, lease: Lease) -> None:
         """Returns when the attempt has ended, however it ended. Raises only CancelledError."""
@@ -90,7 +96,7 @@ class JobRunner:
                 patience_s=settings.patience_s,
                 memory=self.memory,
                 meters=self.meters,
-                environment=await asyncio.to_thread(_environment, settings.model_dir),
+                environment=await self._where(),
             )
             step = STEPS[job.kind](attempt, self.ports, settings.pictures)
             work = asyncio.ensure_future(step)
@@ -125,6 +131,11 @@ class JobRunner:
             await _stop(*tasks)
             if attempt is not None:
                 await attempt.files.discard()
+
+    async def _where(self) -> dict[str, Any]:
+        """What an attempt runs on."""
+        here = await asyncio.to_thread(_environment, self.settings.model_dir)
+        return {**here, "devices": await self.devices()}
 
 
 async def _end_with(keeper: LeaseKeeper, error: GlimpseError, stage: str) -> None:

@@ -71,6 +71,8 @@ class Laned(Generic[EngineT]):
 
     engine: EngineT
     lane: Lane
+    #: What the engine computes on: `Device.description`.
+    device: str = "cpu"
 
     async def _run(self, work: Callable[[Control], T], report: Report = ignore_progress) -> T:
         """In the lane. Errors of a full or a lost device are the product's, whoever raised them."""
@@ -163,6 +165,11 @@ class LocalPorts:
             raise ValueError("not every port was built")
         return Ports(background, views, depth, splats, enhancer, exporter)
 
+    def devices(self) -> dict[str, str]:
+        """By port, what its engine computes on: "cpu", or a card's name and the precision."""
+        ports = {name.value: getattr(self, name.value) for name in PortName}
+        return {name: port.device for name, port in ports.items() if port is not None}
+
     def warm_up(self) -> None:
         """One small run of every engine that is slow the first time, so that no user waits for it.
 
@@ -217,5 +224,7 @@ def build_ports(
         options = choice.options.get(spec.port, {})
         setup = Setup(spec.name, choice.model_dir, device, threads, options)
         with reporting_faults(f"Loading the {spec.name} engine", device.description):
-            ports[spec.port.value] = Laned(spec.load(setup), lane)
+            engine = spec.load(setup)
+        where = device.description if spec.on_device else "cpu"
+        ports[spec.port.value] = Laned(engine, lane, where)
     return LocalPorts(lane, **ports)

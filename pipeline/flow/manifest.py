@@ -21,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.engines.registry import engine_specs, weights_catalogue
 from pipeline.errors import InvalidInput
+from pipeline.flow.machine import gpu, processor
 from pipeline.weights.folders import digest_of
 
 MANIFEST_VERSION = 1
@@ -34,7 +35,20 @@ PROCESSED_FILE = "processed.png"
 
 #: Packages whose version can change an artefact, beside those that engines name; those of exports
 #: and films are not among them.
-_PACKAGES = ("numpy", "opencv-python-headless", "pillow", "scipy", "torch")
+_PACKAGES = (
+    "numpy",
+    "nvidia-cublas",
+    "nvidia-cublas-cu12",
+    "nvidia-cuda-runtime",
+    "nvidia-cuda-runtime-cu12",
+    "nvidia-cudnn-cu12",
+    "nvidia-cudnn-cu13",
+    "opencv-python-headless",
+    "pillow",
+    "scipy",
+    "torch",
+    "triton",
+)
 
 _PIPELINE = Path(__file__).parents[1]
 
@@ -57,8 +71,9 @@ def environment(model_dir: Path | None = None) -> dict[str, Any]:
     """What shapes results beside photo and options, JSON-ready; imports no engine.
 
     Versions of the product, Python and packages (those that are there), digests of the weights
-    that would be used and of the product's own sources, and the machine. Hashing all of it takes
-    some 50 ms the first time.
+    that would be used and of the product's own sources, and the machine with its GPUs. Hashing all
+    of it takes some 50 ms the first time. Which engine computes on which device the engines know:
+    `pipeline.flow.local.LocalPorts.devices`, which callers add as `devices`.
 
     Args:
         model_dir: where weights lie that no package carries.
@@ -67,7 +82,8 @@ def environment(model_dir: Path | None = None) -> dict[str, Any]:
         "product": _version_of("glimpse3d") or "unknown",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "platform": platform.platform(),
-        "processor": {"name": _processor("model name"), "features": _features()},
+        "processor": processor(),
+        "gpu": gpu(),
         "packages": {name: found for name in _packages() if (found := _version_of(name))},
         # Files are compared as they are stored, and this library compresses PNG and npz.
         "zlib": zlib.ZLIB_RUNTIME_VERSION,
@@ -88,25 +104,6 @@ def _version_of(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _processor(field: str) -> str:
-    """A field of the first processor in /proc/cpuinfo, or what Python knows of it."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        text = ""
-    for line in text.split("\n\n", maxsplit=1)[0].splitlines():
-        name, _, value = line.partition(":")
-        if name.strip().lower() == field:
-            return value.strip()
-    return platform.processor() or platform.machine()
-
-
-def _features() -> str:
-    """A digest of the instruction sets: native code is compiled for exactly these."""
-    known = _processor("flags") + _processor("features")
-    return content_hash(f"{platform.machine()} {known}".encode())
 
 
 def _weights(model_dir: Path | None) -> dict[str, str]:
@@ -172,7 +169,8 @@ class Manifest:
     Attributes:
         project_id: of the project; of a run on the command line, the name of its folder.
         created_at: ISO 8601 with a time zone.
-        environment: what `environment` answered where the steps ran.
+        environment: what `environment` answered where the steps ran, and `devices`: by port,
+            which device its engine computed on, in which precision.
     """
 
     project_id: str

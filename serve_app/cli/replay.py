@@ -220,17 +220,20 @@ async def _run(
     bars.enter("background")
     upload = await stored_upload(photo, local.complete().background, remove_background=wanted)
     run = FolderRun(folder, upload, bars)
-    built = choices[0]
+    built, devices = choices[0], local.devices()
     for step, chosen, choice in zip(expected.steps, options, choices, strict=True):
         if choice != built:
             local, built = await asyncio.to_thread(build_ports, choice), choice
+            devices |= local.devices()
         _check_engines(step, local)
         if isinstance(chosen, GenerateOptions):
             await run.generate(chosen, local.complete())
         else:
             await run.refine(chosen, local.complete())
     bars.finish()
-    return await run.manifest(expected.project_id, built.model_dir, remove_background=wanted)
+    return await run.manifest(
+        expected.project_id, built.model_dir, devices, remove_background=wanted
+    )
 
 
 def _print(console: Console, expected: Manifest, differences: list[Difference]) -> None:

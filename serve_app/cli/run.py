@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -77,9 +78,14 @@ class FolderRun:
         return await refine(options, ports, self.journal)
 
     async def manifest(
-        self, project_id: str, model_dir: Path | None, *, remove_background: bool
+        self,
+        project_id: str,
+        model_dir: Path | None,
+        devices: Mapping[str, str],
+        *,
+        remove_background: bool,
     ) -> Manifest:
-        """What has been done so far."""
+        """What has been done so far, on these devices (`LocalPorts.devices`)."""
         photo = PhotoRecord(
             file=ORIGINAL_FILE,
             sha256=content_hash(self._upload.original_png),
@@ -88,6 +94,7 @@ class FolderRun:
         )
         created_at = datetime.now(UTC).isoformat(timespec="seconds")
         where = await asyncio.to_thread(environment, model_dir)
+        where |= {"devices": dict(devices)}
         return Manifest(project_id, created_at, photo, where, tuple(self.journal.steps))
 
 
@@ -108,7 +115,8 @@ async def run_in_process(
     # Checked before anything is loaded or written.
     refine_options = RefineOptions(options.seed, iterations) if iterations else None
     choice = Environment().engine_choice()
-    ports = (await asyncio.to_thread(build_ports, choice)).complete()
+    local = await asyncio.to_thread(build_ports, choice)
+    ports = local.complete()
     with stage_bars(console) as bars:
         bars.enter("background")
         started = time.perf_counter()
@@ -122,7 +130,10 @@ async def run_in_process(
             refined = await run.refine(refine_options, ports)
             model, outcomes = refined.model, refined.outcomes
         name = out.resolve().name
-        write_manifest(out, await run.manifest(name, choice.model_dir, remove_background=True))
+        manifest = await run.manifest(
+            name, choice.model_dir, local.devices(), remove_background=True
+        )
+        write_manifest(out, manifest)
         bars.enter("export")
         started = time.perf_counter()
         notes = dict.fromkeys([*result.views.notes, *await _export(model, ports, out, bars)])

@@ -65,7 +65,7 @@ _STOPS = {
 }
 
 #: What of an environment is shown.
-_ENVIRONMENT = ("product", "python", "platform", "packages")
+_ENVIRONMENT = ("product", "python", "platform", "gpu", "devices", "packages")
 
 
 def wanted_pictures(report: Report) -> dict[Picture, int]:
@@ -89,7 +89,7 @@ def render_html(report: Report, pictures: Mapping[Picture, str]) -> str:
     refinement = report.refinement
     used = [i for i in refinement.iterations if i.parameters] if refinement is not None else []
     environments = [
-        {name: job.environment[name] for name in job.environment if name in _ENVIRONMENT}
+        {name: said for name, said in job.environment.items() if said and name in _ENVIRONMENT}
         for job in report.jobs
         if job.environment
     ]

@@ -174,6 +174,11 @@ async def test_wrong_settings_of_a_deployment_are_refused():
         host.reconfigure({"max_batches": 2})
 
 
+async def test_a_host_says_what_its_engines_compute_on():
+    host = ModelHost(EngineChoice(threads=1, device="cpu"), (PortName.DEPTH, PortName.VIEWS))
+    assert await host.devices() == {"depth": "cpu", "views": "cpu"}
+
+
 async def test_several_objects_share_a_batch():
     host = ModelHost(EngineChoice(threads=1), (PortName.DEPTH,))
     host.reconfigure({"max_batch_size": 3, "batch_wait_timeout_s": 5})

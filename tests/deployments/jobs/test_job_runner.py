@@ -58,10 +58,16 @@ async def test_every_stage_keeps_the_hashes_of_its_files_and_the_peak_memory(sto
     await new_project(store)
     lease = await lease_of(store, JobKind.GENERATE)
     meters = {"Splats": of_splats, "Vision": of_vision}
-    await JobRunner(store, FakeModels().ports(), SETTINGS, meters).run(lease)
+
+    async def devices() -> dict[str, str]:
+        return {"splats": "NVIDIA H200, bf16", "views": "cpu"}
+
+    await JobRunner(store, FakeModels().ports(), SETTINGS, meters, devices=devices).run(lease)
     commits = {c.stage: c for c in await store.records.committed(lease.job.id)}
     assert [stage for stage, c in commits.items() if "environment" in c.detail] == ["views"]
-    assert commits["views"].detail["environment"]["packages"]["numpy"] == np.__version__
+    where = commits["views"].detail["environment"]
+    assert where["packages"]["numpy"] == np.__version__
+    assert where["devices"] == {"splats": "NVIDIA H200, bf16", "views": "cpu"}
     names = {
         "views": {f"views/{i:02d}.png" for i in range(16)}
         | {"views/geometry.npz", "views/photo.npz"},

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from pipeline.engines.background.background_specs import U2NETP
 from pipeline.errors import InvalidInput
+from pipeline.flow import machine
 from pipeline.flow import manifest as manifest_module
 from pipeline.flow.manifest import (
     Difference,
@@ -214,6 +218,68 @@ def test_a_changed_source_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert changed["native"] == before["native"]
     (tmp_path / "native" / "splats.cpp").rename(tmp_path / "native" / "other.cpp")
     assert environment()["sources"]["native"] != before["native"], "a name is content, too"
+
+
+def nvidia(folder: Path, *models: str) -> Path:
+    """What the driver shows of itself, with these cards."""
+    folder.mkdir()
+    (folder / "version").write_text(
+        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.124.06  Release Build\n"
+        "GCC version:  gcc version 12.3.0\n"
+    )
+    for i, model in enumerate(models):
+        card = folder / "gpus" / f"0000:0{i}:00.0"
+        card.mkdir(parents=True)
+        (card / "information").write_text(f"Model: \t\t {model}\nIRQ:   \t\t 34\n")
+    return folder
+
+
+def test_the_environment_names_cards_driver_and_cuda(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "_DRIVER", tmp_path / "none")
+    assert environment()["gpu"] == {}
+    monkeypatch.setattr(machine, "_DRIVER", nvidia(tmp_path / "driver", "NVIDIA L4", "NVIDIA L40"))
+    assert environment()["gpu"] == {
+        "cards": "NVIDIA L4, NVIDIA L40",
+        "driver": "570.124.06",
+        "cuda": torch.version.cuda or "none",
+    }
+
+
+def test_cuda_is_read_as_torch_writes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "torch"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "version.py").write_text(
+        "debug = False\ncuda: Optional[str] = '13.0'\nhip: Optional[str] = None\n"
+    )
+    spec = SimpleNamespace(origin=str(package / "__init__.py"))
+    monkeypatch.setattr(machine.importlib.util, "find_spec", lambda _name: spec)
+    monkeypatch.setattr(machine, "_DRIVER", nvidia(tmp_path / "driver"))
+    assert machine.gpu()["cuda"] == "13.0"
+
+
+def test_every_package_that_can_change_an_artefact_is_named() -> None:
+    """What the rooms that make artefacts import; exports and films are not among them."""
+    apart = {"fast_simplification", "httpx2", "huggingface_hub", "imageio_ffmpeg", "pydantic"}
+    apart |= {"pxr", "skimage", "trimesh", "xatlas"}
+    imported = {
+        name.partition(".")[0]
+        for path in (Path(manifest_module.__file__).parents[1]).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    imported -= apart | set(sys.stdlib_module_names) | {"pipeline"}
+    assert {"torch", "gsplat", "diffusers", "onnxruntime"} <= imported
+    carried_by = {"cv2": "opencv-python-headless", "PIL": "pillow"}
+    assert {carried_by.get(name, name) for name in imported} <= set(manifest_module._packages())
 
 
 def test_asking_for_the_environment_loads_no_engine() -> None:
