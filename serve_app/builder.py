@@ -118,7 +118,9 @@ def compose(args: AppArgs, parts: Parts) -> Application:
             lease_s=args.lease_s,
             poll_s=stores.pace.poll_s,
             tidy_s=stores.pace.tidy_s,
-            janitor=JanitorSettings(project_ttl_s=args.project_ttl_s),
+            janitor=JanitorSettings(
+                history_ttl_s=args.history_ttl_s, project_ttl_s=args.project_ttl_s
+            ),
             webhooks=webhooks,
         ),
     )

@@ -64,6 +64,8 @@ class Environment(BaseSettings):
     webhook_secret: str = Field(default="", repr=False)
     #: Projects are deleted so many seconds after their last job; empty: never.
     project_ttl_s: float | None = Field(default=None, gt=0)
+    #: Events, messages and idempotency keys of jobs go so many seconds after their end; a week.
+    history_ttl_s: float = Field(default=604800, gt=0, le=1e9)
     #: More log lines.
     debug: bool = False
 
@@ -145,6 +147,8 @@ class AppArgs(BaseModel):
     client_header: str | None = None
     #: Projects are deleted so many seconds after their last job; None: never.
     project_ttl_s: float | None = Field(default=None, gt=0)
+    #: Events, messages and idempotency keys of jobs go so many seconds after their end; a week.
+    history_ttl_s: float = Field(default=604800, gt=0, le=1e9)
     #: Signs webhooks, "whsec_" and base64; None: WEBHOOK_SECRET of the environment, and without
     #: that nobody can ask for one.
     webhook_secret: str | None = Field(default=None, repr=False)

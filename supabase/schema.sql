@@ -62,6 +62,7 @@ CREATE TABLE public.jobs (
     last_error jsonb,
     webhook_url text,
     swept_at timestamp with time zone,
+    forgotten_at timestamp with time zone,
     CONSTRAINT jobs_attempt_is_not_negative CHECK ((attempt >= 0)),
     CONSTRAINT jobs_failed_has_error CHECK (((state <> 'failed'::text) OR (error IS NOT NULL))),
     CONSTRAINT jobs_fence_counts_claims CHECK ((fence >= attempt)),
@@ -613,16 +614,17 @@ begin
 end
 $$;
 
--- Name: find_upload_v1(text, text); Type: FUNCTION; Schema: public; Owner: -
+-- Name: find_upload_v1(text, text, text); Type: FUNCTION; Schema: public; Owner: -
 
-CREATE FUNCTION public.find_upload_v1(p_idempotency_key text, p_fingerprint text) RETURNS jsonb
+CREATE FUNCTION public.find_upload_v1(p_idempotency_key text, p_fingerprint text, p_client text DEFAULT ''::text) RETURNS jsonb
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
     AS $$
 declare
     v_project projects;
 begin
-    select * into v_project from projects where idempotency_key = p_idempotency_key;
+    select * into v_project from projects
+     where client = p_client and idempotency_key = p_idempotency_key;
     if not found then
         return null;
     end if;
@@ -660,9 +662,9 @@ begin
 end
 $$;
 
--- Name: finish_upload_v1(text, text, text); Type: FUNCTION; Schema: public; Owner: -
+-- Name: finish_upload_v1(text, text, text, text); Type: FUNCTION; Schema: public; Owner: -
 
-CREATE FUNCTION public.finish_upload_v1(p_project_id text, p_idempotency_key text DEFAULT NULL::text, p_fingerprint text DEFAULT ''::text) RETURNS jsonb
+CREATE FUNCTION public.finish_upload_v1(p_project_id text, p_idempotency_key text DEFAULT NULL::text, p_fingerprint text DEFAULT ''::text, p_client text DEFAULT ''::text) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
     AS $$
@@ -677,7 +679,8 @@ begin
             message = format('There is no upload %s any more.', p_project_id);
     end if;
     if v_project.status <> 'uploading' then
-        if v_project.idempotency_key is distinct from p_idempotency_key then
+        if (v_project.client, v_project.idempotency_key)
+                is distinct from (p_client, p_idempotency_key) then
             raise exception using errcode = 'GL409',
                 message = format('Project %s is uploaded already.', p_project_id);
         end if;
@@ -688,14 +691,15 @@ begin
             -- Waits for another upload that is finishing with this key.
             update projects
                set status = 'ready', idempotency_key = p_idempotency_key,
-                   fingerprint = p_fingerprint
+                   fingerprint = p_fingerprint, client = p_client
              where id = p_project_id
             returning * into v_project;
             return jsonb_build_object('project', project_document_v1(v_project), 'created', true);
         exception when unique_violation then
             null;
         end;
-        select * into v_other from projects where idempotency_key = p_idempotency_key;
+        select * into v_other from projects
+         where client = p_client and idempotency_key = p_idempotency_key;
         exit when found;  -- else it was marked for deletion in between, and the key is free
     end loop;
     perform mark_project_v1(p_project_id);
@@ -725,6 +729,47 @@ begin
            last_error = p_error
      where job_id = p_job_id and state = 'pending';
     return found;
+end
+$$;
+
+-- Name: forget_v1(double precision, integer); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.forget_v1(p_age_s double precision, p_limit integer DEFAULT 100) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_before constant timestamptz := ago_v1(p_age_s);
+    v_number bigint;
+begin
+    perform check_limit_v1(p_limit);
+    -- Who holds a row works on it: the next round has it.
+    with due as (
+        select id, last_event from jobs
+         where forgotten_at is null and finished_at <= v_before
+         order by finished_at limit p_limit for update skip locked
+    ), events as (
+        delete from job_events e using due d where e.job_id = d.id and e.seq < d.last_event
+    ), forgotten as (
+        update jobs j set forgotten_at = clock_timestamp(), idempotency_key = null
+          from due d where j.id = d.id returning 1
+    ), ended as (
+        select job_id from webhooks
+         where state <> 'pending' and created_at <= v_before
+         order by created_at limit p_limit for update skip locked
+    ), messages as (
+        delete from webhooks w using ended e where w.job_id = e.job_id returning 1
+    ), keys as (
+        select id from projects
+         where idempotency_key is not null and created_at <= v_before
+         order by created_at limit p_limit for update skip locked
+    ), uploads as (
+        update projects p set idempotency_key = null from keys k where p.id = k.id returning 1
+    )
+    select (select count(*) from forgotten) + (select count(*) from messages)
+           + (select count(*) from uploads)
+      into v_number;
+    return v_number;
 end
 $$;
 
@@ -1229,6 +1274,7 @@ CREATE TABLE public.projects (
     updated_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     idempotency_key text,
     fingerprint text,
+    client text DEFAULT ''::text NOT NULL,
     CONSTRAINT projects_id_is_a_path_component CHECK ((id ~ '^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$'::text)),
     CONSTRAINT projects_idempotency_key_has_1_to_255_characters CHECK (((length(idempotency_key) >= 1) AND (length(idempotency_key) <= 255))),
     CONSTRAINT projects_original_path_is_set CHECK ((original_path <> ''::text)),
@@ -1247,7 +1293,7 @@ CREATE FUNCTION public.project_document_v1(p_project public.projects) RETURNS js
     LANGUAGE sql STABLE
     SET search_path TO 'public', 'pg_temp'
     AS $$
-    select to_jsonb(p_project) - array['idempotency_key', 'fingerprint']
+    select to_jsonb(p_project) - array['idempotency_key', 'fingerprint', 'client']
 $$;
 
 -- Name: project_events_v1(text, bigint, bigint, integer); Type: FUNCTION; Schema: public; Owner: -
@@ -1548,7 +1594,8 @@ begin
             message = format('Project %s is not uploaded yet.', p_project_id);
     end if;
 
-    select * into v_job from jobs where idempotency_key = p_idempotency_key;
+    select * into v_job from jobs
+     where client = p_client and idempotency_key = p_idempotency_key;
     if not found then
         select id into v_busy from jobs
          where project_id = p_project_id and state in ('queued', 'running');
@@ -1574,7 +1621,7 @@ begin
         values (
             p_project_id, p_kind, p_options, p_fingerprint, p_idempotency_key, p_max_attempts,
             p_client, p_shape, p_webhook_url)
-        on conflict (idempotency_key) do nothing
+        on conflict (client, idempotency_key) where idempotency_key is not null do nothing
         returning * into v_job;
         if found then
             perform add_job_state_event_v1(v_job);
@@ -1582,7 +1629,8 @@ begin
             return jsonb_build_object('job', job_document_v1(v_job), 'created', true);
         end if;
         -- Somebody used the key for another project a moment ago.
-        select * into v_job from jobs where idempotency_key = p_idempotency_key;
+        select * into v_job from jobs
+         where client = p_client and idempotency_key = p_idempotency_key;
     end if;
 
     if v_job.fingerprint is distinct from p_fingerprint then
@@ -2161,11 +2209,6 @@ ALTER TABLE ONLY public.job_stages
 ALTER TABLE ONLY public.job_stages
     ADD CONSTRAINT job_stages_pkey PRIMARY KEY (job_id, stage);
 
--- Name: jobs jobs_idempotency_key_is_unique; Type: CONSTRAINT; Schema: public; Owner: -
-
-ALTER TABLE ONLY public.jobs
-    ADD CONSTRAINT jobs_idempotency_key_is_unique UNIQUE (idempotency_key);
-
 -- Name: jobs jobs_pkey; Type: CONSTRAINT; Schema: public; Owner: -
 
 ALTER TABLE ONLY public.jobs
@@ -2195,11 +2238,6 @@ ALTER TABLE ONLY public.multiview_generation
 
 ALTER TABLE ONLY public.multiview_generation
     ADD CONSTRAINT multiview_generation_pkey PRIMARY KEY (id);
-
--- Name: projects projects_idempotency_key_is_unique; Type: CONSTRAINT; Schema: public; Owner: -
-
-ALTER TABLE ONLY public.projects
-    ADD CONSTRAINT projects_idempotency_key_is_unique UNIQUE (idempotency_key);
 
 -- Name: projects projects_pkey; Type: CONSTRAINT; Schema: public; Owner: -
 
@@ -2273,9 +2311,17 @@ CREATE INDEX jobs_of_project ON public.jobs USING btree (project_id, queue_numbe
 
 CREATE UNIQUE INDEX jobs_one_active_per_project ON public.jobs USING btree (project_id) WHERE (state = ANY (ARRAY['queued'::text, 'running'::text]));
 
+-- Name: jobs_one_key_per_client; Type: INDEX; Schema: public; Owner: -
+
+CREATE UNIQUE INDEX jobs_one_key_per_client ON public.jobs USING btree (client, idempotency_key) WHERE (idempotency_key IS NOT NULL);
+
 -- Name: jobs_queue; Type: INDEX; Schema: public; Owner: -
 
 CREATE INDEX jobs_queue ON public.jobs USING btree (queue_number) WHERE (state = ANY (ARRAY['queued'::text, 'running'::text]));
+
+-- Name: jobs_to_forget; Type: INDEX; Schema: public; Owner: -
+
+CREATE INDEX jobs_to_forget ON public.jobs USING btree (finished_at) WHERE (forgotten_at IS NULL);
 
 -- Name: jobs_to_sweep; Type: INDEX; Schema: public; Owner: -
 
@@ -2301,6 +2347,14 @@ CREATE INDEX projects_by_time ON public.projects USING btree (created_at, id);
 
 CREATE INDEX projects_newest_first ON public.projects USING btree (created_at DESC, id);
 
+-- Name: projects_one_key_per_client; Type: INDEX; Schema: public; Owner: -
+
+CREATE UNIQUE INDEX projects_one_key_per_client ON public.projects USING btree (client, idempotency_key) WHERE (idempotency_key IS NOT NULL);
+
+-- Name: projects_with_a_key; Type: INDEX; Schema: public; Owner: -
+
+CREATE INDEX projects_with_a_key ON public.projects USING btree (created_at) WHERE (idempotency_key IS NOT NULL);
+
 -- Name: refinement_metrics_of_project; Type: INDEX; Schema: public; Owner: -
 
 CREATE INDEX refinement_metrics_of_project ON public.refinement_metrics USING btree (project_id);
@@ -2309,13 +2363,17 @@ CREATE INDEX refinement_metrics_of_project ON public.refinement_metrics USING bt
 
 CREATE INDEX webhooks_due ON public.webhooks USING btree (next_at) WHERE (state = 'pending'::text);
 
+-- Name: webhooks_to_forget; Type: INDEX; Schema: public; Owner: -
+
+CREATE INDEX webhooks_to_forget ON public.webhooks USING btree (created_at) WHERE (state <> 'pending'::text);
+
 -- Name: jobs jobs_touch_updated_at; Type: TRIGGER; Schema: public; Owner: -
 
 CREATE TRIGGER jobs_touch_updated_at BEFORE UPDATE ON public.jobs FOR EACH ROW EXECUTE FUNCTION public.touch_updated_at();
 
 -- Name: projects projects_touch_updated_at; Type: TRIGGER; Schema: public; Owner: -
 
-CREATE TRIGGER projects_touch_updated_at BEFORE UPDATE ON public.projects FOR EACH ROW EXECUTE FUNCTION public.touch_updated_at();
+CREATE TRIGGER projects_touch_updated_at BEFORE UPDATE ON public.projects FOR EACH ROW WHEN (((new.idempotency_key IS NOT NULL) OR (old.idempotency_key IS NULL))) EXECUTE FUNCTION public.touch_updated_at();
 
 -- Name: contact_sheets contact_sheets_job_id_stage_fkey; Type: FK CONSTRAINT; Schema: public; Owner: -
 
@@ -2596,21 +2654,25 @@ REVOKE ALL ON FUNCTION public.expire_projects_v1(p_ttl_s double precision, p_lim
 
 REVOKE ALL ON FUNCTION public.expire_uploads_v1(p_age_s double precision, p_limit integer) FROM PUBLIC;
 
--- Name: FUNCTION find_upload_v1(p_idempotency_key text, p_fingerprint text); Type: ACL; Schema: public; Owner: -
+-- Name: FUNCTION find_upload_v1(p_idempotency_key text, p_fingerprint text, p_client text); Type: ACL; Schema: public; Owner: -
 
-REVOKE ALL ON FUNCTION public.find_upload_v1(p_idempotency_key text, p_fingerprint text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION public.find_upload_v1(p_idempotency_key text, p_fingerprint text, p_client text) FROM PUBLIC;
 
 -- Name: FUNCTION finish_job_v1(p_job_id text, p_fence bigint, p_state text, p_result jsonb, p_error jsonb); Type: ACL; Schema: public; Owner: -
 
 REVOKE ALL ON FUNCTION public.finish_job_v1(p_job_id text, p_fence bigint, p_state text, p_result jsonb, p_error jsonb) FROM PUBLIC;
 
--- Name: FUNCTION finish_upload_v1(p_project_id text, p_idempotency_key text, p_fingerprint text); Type: ACL; Schema: public; Owner: -
+-- Name: FUNCTION finish_upload_v1(p_project_id text, p_idempotency_key text, p_fingerprint text, p_client text); Type: ACL; Schema: public; Owner: -
 
-REVOKE ALL ON FUNCTION public.finish_upload_v1(p_project_id text, p_idempotency_key text, p_fingerprint text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION public.finish_upload_v1(p_project_id text, p_idempotency_key text, p_fingerprint text, p_client text) FROM PUBLIC;
 
 -- Name: FUNCTION finish_webhook_v1(p_job_id text, p_error text, p_retry_in_s double precision); Type: ACL; Schema: public; Owner: -
 
 REVOKE ALL ON FUNCTION public.finish_webhook_v1(p_job_id text, p_error text, p_retry_in_s double precision) FROM PUBLIC;
+
+-- Name: FUNCTION forget_v1(p_age_s double precision, p_limit integer); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.forget_v1(p_age_s double precision, p_limit integer) FROM PUBLIC;
 
 -- Name: FUNCTION get_job_v1(p_job_id text); Type: ACL; Schema: public; Owner: -
 

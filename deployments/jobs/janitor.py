@@ -20,6 +20,7 @@ class JanitorSettings:
     """How long things are kept.
 
     Attributes:
+        history_ttl_s: events, messages and idempotency keys of ended jobs are of use for so long.
         project_ttl_s: a project goes so long after its last job, or its upload; None: never.
         upload_ttl_s: an upload that has not come to its end by then never will.
         write_limit_s: a file that is being written for so long never will be whole.
@@ -27,6 +28,7 @@ class JanitorSettings:
             was frozen may have written in the meantime.
     """
 
+    history_ttl_s: float = 7 * 24 * 3600.0
     project_ttl_s: float | None = None
     upload_ttl_s: float = 600.0
     write_limit_s: float = 3600.0
@@ -47,6 +49,7 @@ class Janitor:
         for job in await records.jobs_to_sweep():
             await self._sweep(job)
         await records.expire_uploads(settings.upload_ttl_s)
+        await records.forget(settings.history_ttl_s)
         if settings.project_ttl_s is not None:
             for project_id in await records.expire_projects(settings.project_ttl_s):
                 log.info("project %s has expired", project_id)

@@ -108,7 +108,8 @@ class NewJob:
     Attributes:
         fingerprint: digest of kind, project and what the client asked for.
         max_queued: the job is refused when so many are queued; None: never.
-        client: who asked, an opaque word: queued jobs of different clients take turns.
+        client: who asked, an opaque word: queued jobs of different clients take turns, and each
+            client has idempotency keys of its own.
         shape: what the job's time depends on (preset, iterations, format), one word; its time is
             foretold from jobs of the same kind and shape.
         webhook_url: gets a message when the job has ended; None: nobody does.

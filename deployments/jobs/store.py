@@ -66,12 +66,17 @@ class Records(Protocol):
         """
 
     async def finish_upload(
-        self, project_id: str, *, idempotency_key: str | None = None, fingerprint: str = ""
+        self,
+        project_id: str,
+        *,
+        idempotency_key: str | None = None,
+        fingerprint: str = "",
+        client: str = "",
     ) -> Uploaded:
         """Both files are stored: the project is READY.
 
-        When another project has the idempotency key with the same fingerprint, that one is
-        returned, and the project at hand is given up as by `delete_project`.
+        When another project of the client has the idempotency key with the same fingerprint, that
+        one is returned, and the project at hand is given up as by `delete_project`.
 
         Raises:
             IdempotencyMismatch: the key is known with another fingerprint; the project at hand is
@@ -79,8 +84,10 @@ class Records(Protocol):
             NotFound: the upload was given up.
         """
 
-    async def find_upload(self, idempotency_key: str, fingerprint: str) -> Project | None:
-        """The project that was uploaded with the key. Raises IdempotencyMismatch."""
+    async def find_upload(
+        self, idempotency_key: str, fingerprint: str, *, client: str = ""
+    ) -> Project | None:
+        """The project that the client uploaded with the key. Raises IdempotencyMismatch."""
 
     async def list_projects(
         self,
@@ -137,7 +144,7 @@ class Records(Protocol):
 
         Raises:
             NotFound: no such project.
-            IdempotencyMismatch: the key is known with another fingerprint.
+            IdempotencyMismatch: the client's key is known with another fingerprint.
             ProjectBusy: another job of the project is queued or running.
             NotGeneratedYet: refine or export of a project without a model.
             TooBusy: `max_queued` jobs are queued already.
@@ -251,6 +258,13 @@ class Records(Protocol):
 
     async def mark_swept(self, job_id: str) -> None:
         """The files of the job's project were compared with its rows; harmless when it is gone."""
+
+    async def forget(self, age_s: float, limit: int = 100) -> int:
+        """Remove the history of what ended so long ago; how many jobs, messages and uploads had it.
+
+        Of jobs all events but the last one go, which tells how they ended, and their idempotency
+        keys; messages that were delivered or given up; keys of uploads. At most `limit` of each.
+        """
 
     async def claim_webhook(self, lease_s: float) -> Webhook | None:
         """Take a message that is due; nobody else gets it for `lease_s` seconds."""

@@ -6,6 +6,7 @@ It does not know Ray or any route.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -86,7 +87,7 @@ class Services:
         reads: reads that many clients ask for at the same time.
         webhooks: what a webhook's URL may be; None: webhooks are not configured.
         client_header: header that says who asks, set by a proxy in front of us; None, or a
-            request without it: the address that the request came from.
+            request without it: the address that the request came from (`ClientWord`).
     """
 
     store: Store
@@ -137,3 +138,15 @@ async def _client_urls(request: Request, services: AppServices) -> BlobUrls:
 
 #: Makes the URLs in the answer to a request.
 ClientUrls = Annotated[BlobUrls, Depends(_client_urls)]
+
+
+async def _client_word(request: Request, services: AppServices) -> str:
+    header = services.client_header
+    name = request.headers.get(header) if header else None
+    name = name or (request.client.host if request.client else "")
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
+#: Who asks: a word that tells clients apart and names nobody. Clients take turns by it, and each
+#: has idempotency keys of its own.
+ClientWord = Annotated[str, Depends(_client_word)]

@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Header
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from deployments.jobs.rows import Job, JobKind, JobState, NewJob
 from pipeline.errors import InvalidOption
-from serve_app.http.dependencies import AppServices, BlobUrls, ClientUrls, Services
+from serve_app.http.dependencies import AppServices, BlobUrls, ClientUrls, ClientWord, Services
 from serve_app.http.openapi import Responses, headers
 from serve_app.http.problems import JobFailed
 from serve_app.http.schemas.job_answers import JobAnswer, job_answer_of
@@ -36,8 +36,8 @@ IdempotencyKey = Annotated[
     | SkipJsonSchema[None],
     Header(
         alias="Idempotency-Key",
-        description="The same key with the same request has the first answer; with another one "
-        "it is refused.",
+        description="The same key with the same request of the same client has the first answer; "
+        "with another request it is refused.",
     ),
 ]
 
@@ -98,12 +98,12 @@ class Caller:
     """Who asks for a job, and how long it waits.
 
     Attributes:
-        name: a word that tells clients apart and names nobody.
+        client: a word that tells clients apart and names nobody.
     """
 
     services: Services
     urls: BlobUrls
-    name: str
+    client: str
     preference: Preference
     idempotency_key: str | None = None
 
@@ -127,7 +127,7 @@ class Caller:
                 fingerprint=fingerprint(kind, project_id, asked.model_dump()),
                 idempotency_key=checked_key(self.idempotency_key),
                 max_queued=limits.max_queued_jobs,
-                client=self.name,
+                client=self.client,
                 shape=asked.shape(),
                 webhook_url=asked.webhook_url,
             )
@@ -146,13 +146,9 @@ class Caller:
 
 
 async def _asking(
-    request: Request, services: AppServices, urls: ClientUrls, prefer: Prefer = ""
+    services: AppServices, urls: ClientUrls, client: ClientWord, prefer: Prefer = ""
 ) -> Caller:
-    header = services.client_header
-    name = request.headers.get(header) if header else None
-    name = name or (request.client.host if request.client else "")
-    word = hashlib.sha256(name.encode()).hexdigest()[:16]
-    return Caller(services, urls, word, parse_prefer(prefer))
+    return Caller(services, urls, client, parse_prefer(prefer))
 
 
 #: Who makes a request that may be made again: it needs no key.

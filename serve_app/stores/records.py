@@ -189,6 +189,7 @@ class CallRecords(ABC):
     finish_job = _step(Records.finish_job, "finish_job_v1")
     release_job = _step(Records.release_job, "release_job_v1")
 
+    forget = _step(Records.forget, "forget_v1")
     jobs_to_sweep = _step(Records.jobs_to_sweep, "jobs_to_sweep_v1")
     mark_swept = _step(Records.mark_swept, "mark_swept_v1")
     claim_webhook = _step(Records.claim_webhook, "claim_webhook_v1")
@@ -208,7 +209,12 @@ class CallRecords(ABC):
             )
 
     async def finish_upload(
-        self, project_id: str, *, idempotency_key: str | None = None, fingerprint: str = ""
+        self,
+        project_id: str,
+        *,
+        idempotency_key: str | None = None,
+        fingerprint: str = "",
+        client: str = "",
     ) -> Uploaded:
         """A mismatch comes as an answer: an error would undo that the project was given up."""
         answer = await self.call(
@@ -216,6 +222,7 @@ class CallRecords(ABC):
             p_project_id=project_id,
             p_idempotency_key=idempotency_key,
             p_fingerprint=fingerprint,
+            p_client=client,
         )
         if "mismatch" in answer:
             raise IdempotencyMismatch(answer["mismatch"])

@@ -62,13 +62,23 @@ create table if not exists public.projects (
     error text,
     created_at timestamptz not null default clock_timestamp(),
     updated_at timestamptz not null default clock_timestamp(),
-    -- An upload's, until the project is marked for deletion.
+    -- An upload's, until the project is marked for deletion or its history is forgotten.
     idempotency_key text
-        constraint projects_idempotency_key_is_unique unique
         constraint projects_idempotency_key_has_1_to_255_characters check (
             length(idempotency_key) between 1 and 255),
-    fingerprint text
+    fingerprint text,
+    -- who uploaded it, an opaque word: keys of different clients have nothing to do with each other
+    client text not null default ''
 );
+-- Of databases made before the first release.
+alter table public.projects add column if not exists client text not null default '';
+alter table public.projects drop constraint if exists projects_idempotency_key_is_unique;
+
+create unique index if not exists projects_one_key_per_client
+    on public.projects (client, idempotency_key) where idempotency_key is not null;
+-- keys to forget
+create index if not exists projects_with_a_key on public.projects (created_at)
+    where idempotency_key is not null;
 create index if not exists projects_newest_first on public.projects (created_at desc, id);
 -- lists, expiry
 create index if not exists projects_by_time on public.projects (created_at, id);
@@ -87,7 +97,8 @@ create index if not exists projects_by_status_and_time on public.projects (statu
 --                                                            next heartbeat returns
 -- A running job whose lease has expired ends as cancelled when its cancellation was asked for, and
 -- as failed when no attempt is left. A release takes the attempt back, unless it names an error;
--- then the last attempt fails the job. Ended jobs never change.
+-- then the last attempt fails the job. Ended jobs never change; after a while most of their history
+-- goes (forget_v1).
 create table if not exists public.jobs (
     id text primary key default gen_random_uuid()::text,
     queue_number bigint generated always as identity
@@ -101,7 +112,6 @@ create table if not exists public.jobs (
     options jsonb not null default '{}',
     fingerprint text not null,
     idempotency_key text
-        constraint jobs_idempotency_key_is_unique unique
         constraint jobs_idempotency_key_has_1_to_255_characters check (
             length(idempotency_key) between 1 and 255),
     stage text not null default '',
@@ -123,7 +133,7 @@ create table if not exists public.jobs (
     started_at timestamptz,
     finished_at timestamptz,
     updated_at timestamptz not null default clock_timestamp(),
-    -- takes turns with other clients
+    -- who asked, an opaque word: takes turns with other clients, and has keys of its own
     client text not null default '',
     -- jobs of one kind and shape take as long
     shape text not null default '',
@@ -140,12 +150,25 @@ create table if not exists public.jobs (
         constraint jobs_webhook_url_is_set check (webhook_url <> ''),
     -- the files of its project were compared with the rows after its end
     swept_at timestamptz,
+    -- its events but the last one went, and its idempotency key
+    forgotten_at timestamptz,
     constraint jobs_lease_iff_running check ((state = 'running') = (lease_expires_at is not null)),
     constraint jobs_finished_iff_ended check (
         (state in ('succeeded', 'failed', 'cancelled')) = (finished_at is not null)),
     constraint jobs_result_iff_succeeded check ((state = 'succeeded') = (result is not null)),
     constraint jobs_failed_has_error check (state <> 'failed' or error is not null)
 );
+-- Of databases made before the first release.
+alter table public.jobs add column if not exists forgotten_at timestamptz;
+alter table public.jobs drop constraint if exists jobs_idempotency_key_is_unique;
+drop index if exists public.jobs_by_lease;
+
+-- No index has a column that a heartbeat changes, so that its new versions of a row stay in the
+-- row's page and touch no index (a fill factor buys nothing: the versions before make room). Few
+-- jobs run at once: those whose lease has expired are found among all that run.
+
+create unique index if not exists jobs_one_key_per_client
+    on public.jobs (client, idempotency_key) where idempotency_key is not null;
 -- claim, queue position, queue length
 create index if not exists jobs_queue on public.jobs (queue_number)
     where state in ('queued', 'running');
@@ -161,12 +184,11 @@ create index if not exists jobs_alike on public.jobs (kind, shape, finished_at d
 create index if not exists jobs_to_sweep on public.jobs (finished_at)
     where swept_at is null and (state in ('failed', 'cancelled')
                                 or (state = 'succeeded' and fence > 1));
--- No index has a column that a heartbeat changes, so that its new versions of a row stay in the
--- row's page and touch no index (a fill factor buys nothing: the versions before make room). Few
--- jobs run at once: those whose lease has expired are found among all that run.
-drop index if exists public.jobs_by_lease;  -- of databases made before the first release
+create index if not exists jobs_to_forget on public.jobs (finished_at)
+    where forgotten_at is null;
 
--- Numbered 1, 2, 3... per job without gaps: readers resume after the last number they saw.
+-- Numbered 1, 2, 3... per job without gaps: readers resume after the last number they saw. Of jobs
+-- whose history was forgotten the last one is left.
 create table if not exists public.job_events (
     job_id text not null references public.jobs (id) on delete cascade,
     seq bigint not null constraint job_events_seq_starts_at_1 check (seq >= 1),
@@ -449,6 +471,8 @@ create table if not exists public.webhooks (
     created_at timestamptz not null default clock_timestamp()
 );
 create index if not exists webhooks_due on public.webhooks (next_at) where state = 'pending';
+create index if not exists webhooks_to_forget on public.webhooks (created_at)
+    where state <> 'pending';
 
 -- ---------------------------------------------------------------------------------------------
 -- updated_at
@@ -460,7 +484,9 @@ begin
 end
 $$;
 create or replace trigger projects_touch_updated_at before update on public.projects
-    for each row execute function public.touch_updated_at();
+    -- A key that is forgotten is no change of the project.
+    for each row when (new.idempotency_key is not null or old.idempotency_key is null)
+    execute function public.touch_updated_at();
 create or replace trigger jobs_touch_updated_at before update on public.jobs
     for each row execute function public.touch_updated_at();
 
@@ -568,7 +594,7 @@ comment on view public.refinement_progress is
 
 create or replace function public.project_document_v1(p_project public.projects) returns jsonb
 language sql stable set search_path = public, pg_temp as $$
-    select to_jsonb(p_project) - array['idempotency_key', 'fingerprint']
+    select to_jsonb(p_project) - array['idempotency_key', 'fingerprint', 'client']
 $$;
 
 -- Queued jobs in the order in which claims will take them. Begun jobs go first. Then clients take
@@ -909,8 +935,10 @@ $$;
 -- uploading -> ready; an upload that did not hear the answer may ask again. When the key is taken,
 -- the project is marked for deletion, so a mismatch is an answer and not an error, which would take
 -- the mark back: {project, created} or {mismatch}, a sentence.
+drop function if exists public.finish_upload_v1(text, text, text);  -- before the first release
 create or replace function public.finish_upload_v1(
-    p_project_id text, p_idempotency_key text default null, p_fingerprint text default '')
+    p_project_id text, p_idempotency_key text default null, p_fingerprint text default '',
+    p_client text default '')
 returns jsonb
 language plpgsql set search_path = public, pg_temp as $$
 declare
@@ -924,7 +952,8 @@ begin
             message = format('There is no upload %s any more.', p_project_id);
     end if;
     if v_project.status <> 'uploading' then
-        if v_project.idempotency_key is distinct from p_idempotency_key then
+        if (v_project.client, v_project.idempotency_key)
+                is distinct from (p_client, p_idempotency_key) then
             raise exception using errcode = 'GL409',
                 message = format('Project %s is uploaded already.', p_project_id);
         end if;
@@ -935,14 +964,15 @@ begin
             -- Waits for another upload that is finishing with this key.
             update projects
                set status = 'ready', idempotency_key = p_idempotency_key,
-                   fingerprint = p_fingerprint
+                   fingerprint = p_fingerprint, client = p_client
              where id = p_project_id
             returning * into v_project;
             return jsonb_build_object('project', project_document_v1(v_project), 'created', true);
         exception when unique_violation then
             null;
         end;
-        select * into v_other from projects where idempotency_key = p_idempotency_key;
+        select * into v_other from projects
+         where client = p_client and idempotency_key = p_idempotency_key;
         exit when found;  -- else it was marked for deletion in between, and the key is free
     end loop;
     perform mark_project_v1(p_project_id);
@@ -954,14 +984,17 @@ begin
 end
 $$;
 
--- Null when the key is not known. Only ready projects have one, and only until they are marked.
-create or replace function public.find_upload_v1(p_idempotency_key text, p_fingerprint text)
+-- Null when the client has no such key. Only ready projects have one, and only until they are marked.
+drop function if exists public.find_upload_v1(text, text);  -- before the first release
+create or replace function public.find_upload_v1(
+    p_idempotency_key text, p_fingerprint text, p_client text default '')
 returns jsonb
 language plpgsql stable set search_path = public, pg_temp as $$
 declare
     v_project projects;
 begin
-    select * into v_project from projects where idempotency_key = p_idempotency_key;
+    select * into v_project from projects
+     where client = p_client and idempotency_key = p_idempotency_key;
     if not found then
         return null;
     end if;
@@ -1235,7 +1268,8 @@ begin
             message = format('Project %s is not uploaded yet.', p_project_id);
     end if;
 
-    select * into v_job from jobs where idempotency_key = p_idempotency_key;
+    select * into v_job from jobs
+     where client = p_client and idempotency_key = p_idempotency_key;
     if not found then
         select id into v_busy from jobs
          where project_id = p_project_id and state in ('queued', 'running');
@@ -1261,7 +1295,7 @@ begin
         values (
             p_project_id, p_kind, p_options, p_fingerprint, p_idempotency_key, p_max_attempts,
             p_client, p_shape, p_webhook_url)
-        on conflict (idempotency_key) do nothing
+        on conflict (client, idempotency_key) where idempotency_key is not null do nothing
         returning * into v_job;
         if found then
             perform add_job_state_event_v1(v_job);
@@ -1269,7 +1303,8 @@ begin
             return jsonb_build_object('job', job_document_v1(v_job), 'created', true);
         end if;
         -- Somebody used the key for another project a moment ago.
-        select * into v_job from jobs where idempotency_key = p_idempotency_key;
+        select * into v_job from jobs
+         where client = p_client and idempotency_key = p_idempotency_key;
     end if;
 
     if v_job.fingerprint is distinct from p_fingerprint then
@@ -1775,6 +1810,51 @@ end
 $$;
 
 -- ---------------------------------------------------------------------------------------------
+-- history
+
+-- What is only of use for a while after a job has ended, or a photo was uploaded: the job's events
+-- but the last, which tells how it ended; messages that were delivered or given up; idempotency
+-- keys. How many jobs, messages and uploads it went from, each at most p_limit.
+create or replace function public.forget_v1(
+    p_age_s double precision, p_limit integer default 100)
+returns bigint
+language plpgsql set search_path = public, pg_temp as $$
+declare
+    v_before constant timestamptz := ago_v1(p_age_s);
+    v_number bigint;
+begin
+    perform check_limit_v1(p_limit);
+    -- Who holds a row works on it: the next round has it.
+    with due as (
+        select id, last_event from jobs
+         where forgotten_at is null and finished_at <= v_before
+         order by finished_at limit p_limit for update skip locked
+    ), events as (
+        delete from job_events e using due d where e.job_id = d.id and e.seq < d.last_event
+    ), forgotten as (
+        update jobs j set forgotten_at = clock_timestamp(), idempotency_key = null
+          from due d where j.id = d.id returning 1
+    ), ended as (
+        select job_id from webhooks
+         where state <> 'pending' and created_at <= v_before
+         order by created_at limit p_limit for update skip locked
+    ), messages as (
+        delete from webhooks w using ended e where w.job_id = e.job_id returning 1
+    ), keys as (
+        select id from projects
+         where idempotency_key is not null and created_at <= v_before
+         order by created_at limit p_limit for update skip locked
+    ), uploads as (
+        update projects p set idempotency_key = null from keys k where p.id = k.id returning 1
+    )
+    select (select count(*) from forgotten) + (select count(*) from messages)
+           + (select count(*) from uploads)
+      into v_number;
+    return v_number;
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
 -- messages about ended jobs
 
 -- {job, url, attempt} of one that is due, or null.
@@ -1984,8 +2064,8 @@ select public.guard_functions_v1(
         'begin_upload_v1', 'cancel_job_v1', 'claim_job_v1', 'claim_webhook_v1', 'commit_stage_v1',
         'committed_v1', 'create_project_v1', 'delete_project_v1', 'due_deletions_v1',
         'end_deletion_v1', 'expire_projects_v1', 'expire_uploads_v1', 'find_upload_v1',
-        'finish_job_v1', 'finish_upload_v1', 'finish_webhook_v1', 'get_job_v1', 'get_project_v1',
-        'heartbeat_v1', 'inspect_v1', 'job_events_v1', 'jobs_to_sweep_v1', 'list_projects_v1',
+        'finish_job_v1', 'finish_upload_v1', 'finish_webhook_v1', 'forget_v1', 'get_job_v1',
+        'get_project_v1', 'heartbeat_v1', 'inspect_v1', 'job_events_v1', 'jobs_to_sweep_v1', 'list_projects_v1',
         'mark_swept_v1', 'project_detail_v1', 'project_events_v1', 'project_jobs_v1',
         'purge_project_v1', 'queue_v1', 'referenced_paths_v1', 'release_job_v1',
         'schema_version_v1', 'submit_job_v1'],

@@ -21,7 +21,7 @@ from deployments.jobs.rows import Bucket, Project, ProjectStatus
 from deployments.jobs.store import Store
 from pipeline.errors import GlimpseError, InvalidImage, InvalidOption, NotFound, Unavailable
 from pipeline.flow.intake import Upload, prepare_upload
-from serve_app.http.dependencies import AppServices, ClientUrls
+from serve_app.http.dependencies import AppServices, ClientUrls, ClientWord
 from serve_app.http.openapi import ENGINE_ERRORS, problems
 from serve_app.http.problems import (
     BadRequest,
@@ -84,6 +84,7 @@ PATHS = (f"{router.prefix}/upload",)
 async def upload(
     services: AppServices,
     urls: ClientUrls,
+    client: ClientWord,
     file: Annotated[UploadFile, File(json_schema_extra={"format": "binary"})],
     remove_bg: Annotated[bool, Form()] = True,
     idempotency_key: IdempotencyKey = None,
@@ -99,7 +100,7 @@ async def upload(
     key, fingerprint = checked_key(idempotency_key), ""
     if key is not None:
         fingerprint = await asyncio.to_thread(_fingerprint, data, remove_bg)
-        known = await services.store.records.find_upload(key, fingerprint)
+        known = await services.store.records.find_upload(key, fingerprint, client=client)
         if known is not None:
             return UploadAnswer.of(known, urls)
     try:
@@ -108,7 +109,7 @@ async def upload(
     except TimeoutError:
         raise Unavailable("The photo could not be prepared in time; try again.") from None
     # Shielded: a client that goes away must not leave half a project behind.
-    keeping = asyncio.ensure_future(_keep(services.store, photo, key, fingerprint))
+    keeping = asyncio.ensure_future(_keep(services.store, photo, client, key, fingerprint))
     return UploadAnswer.of(await asyncio.shield(keeping), urls)
 
 
@@ -117,7 +118,9 @@ def _fingerprint(data: bytes, remove_bg: bool) -> str:
     return hashlib.sha256(b"%d:" % remove_bg + data).hexdigest()
 
 
-async def _keep(store: Store, photo: Upload, key: str | None, fingerprint: str) -> Project:
+async def _keep(
+    store: Store, photo: Upload, client: str, key: str | None, fingerprint: str
+) -> Project:
     """Store both pictures and the project's row, or nothing.
 
     The row comes first, as one that is uploading: should this process die in between, it says
@@ -142,7 +145,7 @@ async def _keep(store: Store, photo: Upload, key: str | None, fingerprint: str) 
             if failure is not None:
                 raise failure
         uploaded = await records.finish_upload(
-            project_id, idempotency_key=key, fingerprint=fingerprint
+            project_id, idempotency_key=key, fingerprint=fingerprint, client=client
         )
     except Exception as error:
         kept = None

@@ -122,6 +122,20 @@ async def test_projects_expire_after_their_last_job(store: Store, clean_dsn: str
     assert await files_of(store) == set()
 
 
+async def test_history_goes_after_a_week(store: Store, clean_dsn: str):
+    await generated(store)
+    (job,) = [found.job for found in await store.records.project_jobs(PROJECT)]
+    events = await store.records.job_events(job.id)
+    await janitor(store).tidy()
+    assert await store.records.job_events(job.id) == events
+    long_ago(clean_dsn, "update jobs set finished_at = finished_at - interval '6.9 days'")
+    await janitor(store).tidy()
+    assert await store.records.job_events(job.id) == events
+    long_ago(clean_dsn, "update jobs set finished_at = finished_at - interval '0.2 days'")
+    await janitor(store).tidy()
+    assert await store.records.job_events(job.id) == events[-1:]
+
+
 async def test_an_upload_that_broke_off_goes_after_a_while(store: Store, clean_dsn: str):
     await store.blobs.put(Bucket.UPLOADS, "half/original.png", b"x", "image/png")
     await store.records.begin_upload(

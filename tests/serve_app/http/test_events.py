@@ -109,6 +109,25 @@ async def test_a_job_that_has_been_told_to_its_end_is_204(service):
         assert (answer.status_code, answer.content) == (204, b"")
 
 
+async def test_of_a_job_whose_history_went_the_end_is_told(service):
+    project_id = await upload(service)
+    job_id = await submitted(service, project_id)
+    job = await ended(service, job_id)
+    url = f"{API}/jobs/{job_id}/events"
+    async with streaming(service.app, url) as stream:
+        end = (await stream.rest())[-1]
+    assert await service.store.records.forget(0.0) > 0
+    for seen in (None, "1"):
+        async with streaming(service.app, url, seen) as stream:
+            assert await stream.rest() == [end]
+    answer = await service.http.get(url, headers={"Last-Event-ID": end.id})
+    assert answer.status_code == 204
+    again = (await service.http.get(f"{API}/jobs/{job_id}")).json()
+    assert again == job
+    async with streaming(service.app, f"{API}/status/{project_id}/events") as stream:
+        assert (await stream.until(state="succeeded"))[0].data["seq"] == end.data["seq"]
+
+
 @pytest.mark.parametrize("bad", ["one", "-1", "1.5", "1-1", "99999999999", "1 2", "\u0661"])
 async def test_a_malformed_id_of_a_job_event_is_422(idle_service, bad):
     job_id = await submitted(idle_service, await upload(idle_service))

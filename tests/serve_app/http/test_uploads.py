@@ -1,6 +1,7 @@
 """Uploads with an Idempotency-Key, and uploads that break off: one project, or nothing."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -40,6 +41,27 @@ async def test_the_same_key_with_something_else_is_422(idle_service):
     projects, files = await left_behind(idle_service)
     assert (projects, len(files)) == (1, 2)
     assert (await sent(idle_service, photo((80, 80)), "key-2")).status_code == 200
+
+
+async def test_clients_that_count_their_requests_do_not_meet(idle_service):
+    services = replace(idle_service.services, client_header="X-Client")
+    idle_service.app.state.services = services
+
+    async def both(client: str, data: bytes) -> list[str]:
+        headers = {"Idempotency-Key": "1", "X-Client": client}
+        files = {"file": ("p", data)}
+        uploaded = await idle_service.http.post(f"{API}/upload", files=files, headers=headers)
+        assert uploaded.status_code == 200, uploaded.text
+        project_id = uploaded.json()["project_id"]
+        job = await idle_service.http.post(
+            f"{API}/generate/{project_id}", headers={**headers, "Prefer": "respond-async"}
+        )
+        assert job.status_code == 202, job.text
+        return [project_id, job.json()["id"]]
+
+    ann, bob = await both("ann", photo()), await both("bob", photo((80, 80)))
+    assert not {*ann} & {*bob}
+    assert [await both("ann", photo()), await both("bob", photo((80, 80)))] == [ann, bob]
 
 
 async def test_without_a_key_every_upload_is_a_project(idle_service):

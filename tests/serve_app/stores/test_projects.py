@@ -147,6 +147,26 @@ async def test_key_of_a_deleted_project_is_free(store: Store) -> None:
     assert (second.project.id, second.created) == ("second", True)
 
 
+async def test_uploads_of_different_clients_with_one_key_are_different_projects(
+    store: Store,
+) -> None:
+    records = store.records
+    for client, photo in (("ann", "cat"), ("bob", "dog"), ("eve", "cat")):
+        uploaded = await records.finish_upload(
+            await begin(records, client), idempotency_key="1", fingerprint=photo, client=client
+        )
+        assert (uploaded.project.id, uploaded.created) == (client, True)
+        assert await records.find_upload("1", photo, client=client) == uploaded.project
+    assert await records.find_upload("1", "cat", client="nobody") is None
+    with pytest.raises(IdempotencyMismatch):
+        await records.find_upload("1", "cat", client="bob")
+    assert (
+        await records.finish_upload("ann", idempotency_key="1", fingerprint="cat", client="ann")
+    ).created, "the answer was not heard"
+    with pytest.raises(Conflict):
+        await records.finish_upload("ann", idempotency_key="1", fingerprint="cat", client="bob")
+
+
 @pytest.mark.parametrize("bad", ["", "x" * 256])
 async def test_key_has_1_to_255_characters(store: Store, bad: str) -> None:
     name = await begin(store.records, "p")

@@ -75,6 +75,20 @@ async def test_same_key_with_another_request_is_refused(store: Store) -> None:
             await submit(store.records, name, key="key", fingerprint="two")
 
 
+async def test_keys_of_different_clients_have_nothing_to_do_with_each_other(store: Store) -> None:
+    records = store.records
+    jobs = {}
+    for client in ("ann", "bob"):
+        name = await project(records, f"project-of-{client}")
+        jobs[client] = await submit(records, name, key="1", fingerprint=client, client=client)
+    assert jobs["ann"].id != jobs["bob"].id
+    for client, job in jobs.items():
+        again = await submit(records, job.project_id, key="1", fingerprint=client, client=client)
+        assert again.id == job.id
+        with pytest.raises(IdempotencyMismatch):
+            await submit(records, job.project_id, key="1", fingerprint="other", client=client)
+
+
 @pytest.mark.parametrize("kind", [JobKind.REFINE, JobKind.EXPORT])
 async def test_model_comes_before_refine_and_export(store: Store, kind: JobKind) -> None:
     name = await project(store.records)
