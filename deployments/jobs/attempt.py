@@ -20,7 +20,7 @@ from deployments.jobs.peak_memory import PeakMemory
 from deployments.jobs.rows import Bucket, Job, Lease, ProjectDetail
 from deployments.jobs.stage_progress import StageProgress
 from deployments.jobs.store import Records, Store
-from pipeline.errors import ModelFailed
+from pipeline.errors import InvalidModelFile, ModelFailed
 from pipeline.formats.ply import read_ply, write_ply
 from pipeline.types import Scores, SplatModel
 
@@ -114,6 +114,9 @@ class Attempt:
         )
 
     async def get_model(self, path: str) -> SplatModel:
-        """A model version, as it was put."""
+        """A model version, as it was put. Raises ModelFailed where the stored file is damaged."""
         data = await self.files.get(Bucket.MODELS, path)
-        return await asyncio.to_thread(read_ply, data)
+        try:
+            return await asyncio.to_thread(read_ply, data)
+        except InvalidModelFile as error:  # of the store, not of the caller
+            raise ModelFailed(f"The stored model is damaged: {error}") from error

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import ModelFailed
+from pipeline.errors import GlimpseError, ModelFailed
 from pipeline.imaging.decoding import decode_png, encode_png
 from pipeline.imaging.heat_map import heat_map
 from pipeline.types import Cameras, DepthMaps, UInt8Array, ViewSet
@@ -43,15 +44,21 @@ def encode_views(views: ViewSet) -> dict[str, bytes]:
 def decode_views(files: Mapping[str, bytes]) -> ViewSet:
     """Inverse of `encode_views`. Raises ModelFailed when a file is missing or damaged."""
     geometry = _load_npz(files, "geometry.npz")
-    count = len(geometry["alphas"])
-    missing = [f"{i:02d}.png" for i in range(count) if f"{i:02d}.png" not in files]
+    with _reading("geometry.npz"):
+        names = [f"{i:02d}.png" for i in range(len(geometry["alphas"]))]
+        engine, notes = str(geometry["engine"]), tuple(str(note) for note in geometry["notes"])
+    missing = [name for name in names if name not in files]
     if missing:
         raise ModelFailed(f"The stored views are incomplete: {missing[0]} is missing.")
-    images = np.stack([decode_png(files[f"{i:02d}.png"]) for i in range(count)])
-    engine = str(geometry["engine"])
+    images = []
+    for name in names:
+        with _reading(name):
+            images.append(decode_png(files[name]))
+    with _reading("geometry.npz"):
+        views = _views(np.stack(images), geometry, engine)
     return replace(
-        _views(images, geometry, engine),
-        notes=tuple(str(note) for note in geometry["notes"]),
+        views,
+        notes=notes,
         auxiliary=_further(files, _AUXILIARY, engine),
         photo=_further(files, _PHOTO, engine),
     )
@@ -62,7 +69,8 @@ def _further(files: Mapping[str, bytes], name: str, engine: str) -> ViewSet | No
     if name not in files:
         return None
     extra = _load_npz(files, name)
-    return _views(extra["images"].astype(np.uint8), extra, engine)
+    with _reading(name):
+        return _views(extra["images"].astype(np.uint8), extra, engine)
 
 
 def _geometry(views: ViewSet) -> dict[str, npt.NDArray[Any]]:
@@ -77,11 +85,17 @@ def _geometry(views: ViewSet) -> dict[str, npt.NDArray[Any]]:
 
 
 def _views(images: UInt8Array, geometry: dict[str, npt.NDArray[Any]], engine: str) -> ViewSet:
+    """Raises ValueError where images and geometry do not belong together."""
     width, height = (int(v) for v in geometry["size"])
-    surface = geometry.get("surface_depth")
+    surface, alphas = geometry.get("surface_depth"), geometry["alphas"]
+    shape = (len(geometry["viewmats"]), height, width)
+    if images.shape != (*shape, 3) or alphas.shape != shape:
+        raise ValueError(f"images {images.shape} and alphas {alphas.shape} of {shape} pixels")
+    if surface is not None and surface.shape != shape:
+        raise ValueError(f"surface depth {surface.shape} of {shape} pixels")
     return ViewSet(
         images=images,
-        alphas=geometry["alphas"].astype(np.uint8),
+        alphas=alphas.astype(np.uint8),
         cameras=Cameras(
             geometry["viewmats"].astype(np.float32),
             geometry["intrinsics"].astype(np.float32),
@@ -109,12 +123,20 @@ def encode_depths(depths: DepthMaps) -> dict[str, bytes]:
 def decode_depths(files: Mapping[str, bytes]) -> DepthMaps:
     """Inverse of `encode_depths`. Raises ModelFailed when a file is missing or damaged."""
     extra = _load_npz(files, "confidence.npz")
-    names = [f"{i:02d}.npy" for i in range(len(extra["confidence"]))]
+    with _reading("confidence.npz"):
+        names = [f"{i:02d}.npy" for i in range(len(extra["confidence"]))]
+        confidence, engine = extra["confidence"].astype(np.float32), str(extra["engine"])
     missing = [name for name in names if name not in files]
     if missing:
         raise ModelFailed(f"The stored depth maps are incomplete: {missing[0]} is missing.")
-    depth = np.stack([np.load(io.BytesIO(files[name]), allow_pickle=False) for name in names])
-    return DepthMaps(depth, extra["confidence"].astype(np.float32), str(extra["engine"]))
+    maps = []
+    for name, known in zip(names, confidence, strict=True):
+        with _reading(name):
+            maps.append(np.load(io.BytesIO(files[name]), allow_pickle=False).astype(np.float32))
+            if maps[-1].shape != known.shape:
+                raise ValueError(f"depth {maps[-1].shape}, confidence {known.shape}")
+    depth = np.stack(maps) if maps else np.zeros_like(confidence)
+    return DepthMaps(depth, confidence, engine)
 
 
 def _npz(**arrays: npt.NDArray[Any]) -> bytes:
@@ -140,5 +162,19 @@ def _in_c_order(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _load_npz(files: Mapping[str, bytes], name: str) -> dict[str, npt.NDArray[Any]]:
     if name not in files:
         raise ModelFailed(f"The stored artefacts are incomplete: {name} is missing.")
-    with np.load(io.BytesIO(files[name]), allow_pickle=False) as archive:
+    with (
+        _reading(name),
+        np.load(io.BytesIO(files[name]), allow_pickle=False) as archive,
+    ):
         return {key: archive[key] for key in archive.files}
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """Whatever a damaged file makes of its readers (BadZipFile, zlib.error, KeyError, ValueError,
+    ...) leaves the block as ModelFailed that names it."""
+    try:
+        yield
+    except Exception as error:
+        said = error.detail if isinstance(error, GlimpseError) else str(error)
+        raise ModelFailed(f"The stored {name} is damaged: {said}") from error

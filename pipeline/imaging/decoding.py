@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from pipeline.errors import InvalidImage
+from pipeline.errors import InvalidImage, ModelFailed
 from pipeline.imaging.colour_profiles import opaque_share, shrink, to_srgb, upright
 from pipeline.types import UInt8Array
 
@@ -32,6 +32,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MIN_OBJECT_SHARE = 0.002
 #: Less see-through area than this is a rounded screenshot corner, not a cut-out.
 MIN_TRANSPARENT_SHARE = 0.01
+
+#: The last chunk of every PNG, with its checksum.
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
 @dataclass(frozen=True)
@@ -181,11 +184,17 @@ def decode_png(data: bytes) -> UInt8Array:
     """The pixels of a PNG that this product wrote, uint8 [H, W] or [H, W, C].
 
     Raises:
-        InvalidImage: the bytes are not a complete PNG.
+        ModelFailed: the bytes are not a complete PNG, or a checksum is wrong. Not InvalidImage:
+            whoever asks has sent no picture.
     """
     try:
+        if not data.endswith(_PNG_END):
+            raise ValueError("its end is missing")
+        # Loading alone accepts wrong checksums.
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as copy:
+            copy.verify()
         with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             image.load()
             return np.array(image, np.uint8)
     except Exception as error:
-        raise InvalidImage(f"The stored PNG is damaged: {error}") from error
+        raise ModelFailed(f"The stored PNG is damaged: {error}") from error

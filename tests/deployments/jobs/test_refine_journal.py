@@ -40,6 +40,19 @@ async def test_refine_adds_a_version_per_accepted_iteration(store: Store):
     assert await store.blobs.get(Bucket.ENHANCED, f"{PROJECT}/enhanced/1/00.png")
 
 
+async def test_a_stored_model_that_is_damaged_is_not_the_callers_fault(store: Store):
+    await generated(store)
+    (row,) = (await store.records.project_detail(PROJECT)).models
+    whole = await store.blobs.get(Bucket.MODELS, row.model_path)
+    await store.blobs.put(Bucket.MODELS, row.model_path, whole[:-7], "application/octet-stream")
+    lease = await lease_of(store, JobKind.REFINE, num_iterations=1)
+    await run(store, FakeModels(), lease)
+    job = await store.records.get_job(lease.job.id)
+    assert job.error is not None
+    assert job.error.code == "model_failed"
+    assert "stored model is damaged" in job.error.detail
+
+
 async def journal_of(store: Store, lease: Lease) -> StoreRefineJournal:
     """What an attempt that begins now would have."""
     return StoreRefineJournal(await Attempt.begin(store, lease))

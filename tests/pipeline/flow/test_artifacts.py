@@ -12,6 +12,7 @@ from pipeline.flow.artifacts import (
     encode_depths,
     encode_views,
 )
+from pipeline.imaging.decoding import encode_png
 from pipeline.types import DepthMaps
 from tests.fakes import some_views
 
@@ -72,6 +73,48 @@ def test_a_missing_file_is_named(gone):
     del files[gone]
     with pytest.raises(ModelFailed, match=gone):
         decode_views(files)
+
+
+VIEWS = encode_views(
+    replace(some_views(), auxiliary=some_views().select([1]), photo=some_views().select([7]))
+)
+DEPTHS = encode_depths(DepthMaps(np.ones((2, 8, 8), "f4"), np.ones((2, 8, 8), "f4"), "test"))
+
+
+def spoil(data: bytes, how: str) -> bytes:
+    if how == "empty":
+        return b""
+    if how == "foreign":
+        return b"<html>502 Bad Gateway</html>"
+    if how == "changed":
+        middle = len(data) // 2
+        return data[:middle] + bytes([data[middle] ^ 255]) + data[middle + 1 :]
+    return data[: -int(how)]
+
+
+@pytest.mark.parametrize("how", ["empty", "foreign", "changed", "1", "4", "13", "20", "200"])
+@pytest.mark.parametrize(
+    ("decode", "files", "name"),
+    [(decode_views, VIEWS, name) for name in ("03.png", *(n for n in VIEWS if "npz" in n))]
+    + [(decode_depths, DEPTHS, name) for name in ("01.npy", "confidence.npz")],
+)
+def test_a_damaged_file_is_an_error_of_the_store_and_named(decode, files, name, how):
+    damaged = spoil(files[name], how)
+    if how == "changed" and name.endswith("npy"):
+        pytest.skip("a .npy has no checksum")
+    with pytest.raises(ModelFailed, match=f"stored {name} is damaged"):
+        decode(files | {name: damaged})
+
+
+def test_files_that_do_not_belong_together_are_an_error_of_the_store():
+    with pytest.raises(ModelFailed, match=r"geometry.npz is damaged: images .* and alphas"):
+        small = {f"{i:02d}.png": encode_png(np.zeros((8, 8, 3), np.uint8)) for i in range(16)}
+        decode_views(VIEWS | small)
+    with pytest.raises(ModelFailed, match=r"confidence.npz is damaged"):
+        decode_depths(DEPTHS | {"confidence.npz": VIEWS["geometry.npz"]})
+    wide = encode_depths(DepthMaps(np.ones((2, 8, 9), "f4"), np.ones((2, 8, 9), "f4"), "test"))
+    with pytest.raises(ModelFailed, match=r"00.npy is damaged: depth"):
+        decode_depths(DEPTHS | {"00.npy": wide["00.npy"]})
 
 
 def test_every_file_has_a_media_type():

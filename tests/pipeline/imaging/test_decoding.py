@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from pipeline.errors import InvalidImage
+from pipeline.errors import InvalidImage, ModelFailed
 from pipeline.imaging.decoding import (
     MAX_PIXELS,
     MAX_WEBP_PIXELS,
@@ -364,5 +364,9 @@ def test_png_round_trip_and_white_ground() -> None:
     assert (white[:, 0] == 255).all()
     exact = rgba[..., :3] * (rgba[..., 3:] / 255.0) + 255.0 - rgba[..., 3:]
     assert np.abs(white - exact).max() <= 0.51
-    with pytest.raises(InvalidImage):
-        decode_png(encode_png(rgba)[:-200])
+
+
+@pytest.mark.parametrize("cut", [1, 4, 12, 13, 20, 200])
+def test_a_png_of_ours_that_was_cut_off_is_no_picture(cut: int) -> None:
+    with pytest.raises(ModelFailed, match="stored PNG is damaged"):
+        decode_png(encode_png(picture())[:-cut])
