@@ -20,9 +20,8 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.jobs.job_errors import TooBusy
 from deployments.streaming import Finished
-from pipeline.control import Progress, Report, ignore_progress
+from pipeline.control import Progress, Report, ignore_progress, is_being_cancelled
 from pipeline.errors import (
-    Cancelled,
     GlimpseError,
     ModelFailed,
     OutOfMemory,
@@ -53,7 +52,8 @@ _ASK_AGAIN_AFTER_S = (0.2, 3.0)
 _READINESS_LIMIT_S = 5.0
 
 #: What a failed call means, by the class Ray raises; the first match counts, so classes that
-#: derive from another stand before it. `{}` is what was called.
+#: derive from another stand before it. `{}` is what was called. That a call was cancelled is only
+#: asked where the caller did not do it: the other side did, by dying or being replaced.
 _MEANINGS: tuple[tuple[tuple[type[BaseException], ...], type[GlimpseError], str], ...] = (
     (
         (
@@ -61,8 +61,8 @@ _MEANINGS: tuple[tuple[tuple[type[BaseException], ...], type[GlimpseError], str]
             ray.exceptions.TaskCancelledError,
             asyncio.CancelledError,
         ),
-        Cancelled,
-        "The call to {} was cancelled.",
+        ReplicaDied,
+        "The call to {} was cancelled before it was answered.",
     ),
     ((serve_exceptions.BackPressureError,), TooBusy, "{} has too many calls waiting."),
     ((serve_exceptions.DeploymentUnavailableError,), Unavailable, "{} is not running."),
@@ -115,9 +115,11 @@ async def _unary(send: Callable[[], Any], where: str) -> Any:
         response = send()
         try:
             return await response
-        except asyncio.CancelledError:
-            response.cancel()
-            raise
+        except asyncio.CancelledError as error:
+            if is_being_cancelled():
+                response.cancel()
+                raise
+            raise translate(error, where) from error
         except Exception as error:
             raise translate(error, where) from error
 
@@ -135,9 +137,11 @@ async def _streamed(send: Callable[[], Any], where: str, report: Report) -> Any:
                 if isinstance(item, Finished):
                     return item.value
                 report(item)
-        except asyncio.CancelledError:
-            stream.cancel()
-            raise
+        except asyncio.CancelledError as error:
+            if is_being_cancelled():
+                stream.cancel()
+                raise
+            raise translate(error, where) from error
         except Exception as error:
             raise translate(error, where) from error
         raise ModelFailed(f"{where} ended without a result.")

@@ -5,6 +5,7 @@ It does not know who listens or who cancels: a progress bar, a job row or a test
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -38,6 +39,15 @@ def part_of(report: Report, start: float, end: float) -> Report:
     """A `Report` for a sub-task that fills `start..end` of what is reported to `report`."""
     span = end - start
     return lambda progress: report(replace(progress, fraction=start + span * progress.fraction))
+
+
+def is_being_cancelled() -> bool:
+    """Whether a CancelledError that has just been caught is meant for the running task.
+
+    If not, it is how something ended that the task had awaited: a failure like others.
+    """
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,15 @@ from deployments.jobs.peak_memory import PeakMemory
 from deployments.jobs.rows import JobError, JobState, Lease
 from deployments.jobs.steps import STEPS, ran_out_of_memory
 from deployments.jobs.store import Store
-from pipeline.errors import GlimpseError, ModelFailed, OutOfMemory, TimedOut, Unavailable
+from pipeline.control import is_being_cancelled
+from pipeline.errors import (
+    GlimpseError,
+    ModelFailed,
+    OutOfMemory,
+    ReplicaDied,
+    TimedOut,
+    Unavailable,
+)
 from pipeline.flow.manifest import environment
 from pipeline.ports import Ports
 
@@ -116,6 +124,11 @@ class JobRunner:
             elif interruption is Interruption.DRAINED:
                 await keeper.release()
         except asyncio.CancelledError:
+            if not is_being_cancelled():
+                await _end_with(
+                    keeper, ReplicaDied("What the job waited for was cancelled."), stage
+                )
+                return
             # Somebody stops this driver, not this job: hand it over.
             await _stop(*tasks)
             await asyncio.shield(keeper.release())

@@ -35,11 +35,11 @@ FULL = serve_exceptions.BackPressureError(num_queued_requests=1, max_queued_requ
         (ray.exceptions.WorkerCrashedError(), errors.ReplicaDied),
         (ray.exceptions.OutOfMemoryError("oom"), errors.OutOfMemory),
         (raised(MemoryError()), errors.OutOfMemory),
-        (serve_exceptions.RequestCancelledError("id"), errors.Cancelled),
+        (serve_exceptions.RequestCancelledError("id"), errors.ReplicaDied),
         (FULL, job_errors.TooBusy),
         (serve_exceptions.DeploymentUnavailableError("x"), errors.Unavailable),
         (TimeoutError(), errors.Unavailable),
-        (asyncio.CancelledError(), errors.Cancelled),
+        (asyncio.CancelledError(), errors.ReplicaDied),
         (raised(ValueError("boom")), errors.ModelFailed),
         (raised(errors.InvalidImage("no object")), errors.InvalidImage),
     ],
@@ -116,3 +116,36 @@ async def test_a_full_queue_is_waited_for_by_streams_too(monkeypatch):
     seen = []
     assert await handles._streamed(items, "the model", seen.append) == "the result"
     assert seen == [Progress(0.5)]
+
+
+async def test_a_call_that_the_other_side_cancels_is_a_failure_and_no_stop_of_the_caller():
+    async def cancelled_there():
+        raise asyncio.CancelledError
+
+    async def items():
+        yield Progress(0.5)
+        raise asyncio.CancelledError
+
+    with pytest.raises(errors.ReplicaDied):
+        await handles._unary(cancelled_there, "the model")
+    with pytest.raises(errors.ReplicaDied):
+        await handles._streamed(items, "the model", lambda _progress: None)
+
+
+async def test_a_caller_that_is_cancelled_takes_its_call_back():
+    class Response:
+        taken_back = False
+
+        def cancel(self):
+            self.taken_back = True
+
+        def __await__(self):
+            return asyncio.sleep(60).__await__()
+
+    response = Response()
+    task = asyncio.create_task(handles._unary(lambda: response, "the model"))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert response.taken_back
