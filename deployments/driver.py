@@ -32,8 +32,20 @@ class Driver:
         self._runner: JobRunner | None = None
         self._opening = asyncio.Lock()
 
+    async def check_health(self) -> None:
+        """Serve calls it before it sends jobs here, and then every few seconds.
+
+        Raises what opening the store raises: Serve then starts another driver, perhaps on another
+        node, and this one gets no jobs.
+        """
+        await self._open()
+
     async def run(self, lease: Lease) -> None:
         """Work on a job until it ends, is cancelled or the lease is lost."""
+        runner = await self._open()
+        await runner.run(lease)
+
+    async def _open(self) -> JobRunner:
         async with self._opening:
             if self._runner is None:
                 store = await self._stack.enter_async_context(self._source.open())
@@ -46,7 +58,7 @@ class Driver:
                     is_draining,
                     devices=self._handles.devices,
                 )
-        await self._runner.run(lease)
+        return self._runner
 
     async def __del__(self) -> None:
         await self._stack.aclose()

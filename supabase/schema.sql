@@ -63,8 +63,10 @@ CREATE TABLE public.jobs (
     webhook_url text,
     swept_at timestamp with time zone,
     forgotten_at timestamp with time zone,
+    false_starts integer DEFAULT 0 NOT NULL,
     CONSTRAINT jobs_attempt_is_not_negative CHECK ((attempt >= 0)),
     CONSTRAINT jobs_failed_has_error CHECK (((state <> 'failed'::text) OR (error IS NOT NULL))),
+    CONSTRAINT jobs_false_starts_are_not_negative CHECK ((false_starts >= 0)),
     CONSTRAINT jobs_fence_counts_claims CHECK ((fence >= attempt)),
     CONSTRAINT jobs_finished_iff_ended CHECK (((state = ANY (ARRAY['succeeded'::text, 'failed'::text, 'cancelled'::text])) = (finished_at IS NOT NULL))),
     CONSTRAINT jobs_idempotency_key_has_1_to_255_characters CHECK (((length(idempotency_key) >= 1) AND (length(idempotency_key) <= 255))),
@@ -209,6 +211,7 @@ CREATE FUNCTION public.claim_job_v1(p_worker text, p_lease_s double precision) R
 declare
     v_id text;
     v_job jobs;
+    v_free boolean;
 begin
     perform check_lease_v1(p_lease_s);
     loop
@@ -229,21 +232,24 @@ begin
         end if;
         exit when v_job.id is null;
 
+        v_free := v_job.state = 'running' and is_false_start_v1(v_job);
         if v_job.cancel_requested then
             perform end_job_v1(v_job.id, 'cancelled', null, null);
-        elsif v_job.attempt >= v_job.max_attempts then
+        elsif v_job.attempt >= v_job.max_attempts and not v_free then
             perform end_job_v1(v_job.id, 'failed', null, jsonb_build_object(
                 'code', 'attempts_exhausted',
                 'detail', format('The job was given up after %s attempts: the last one stopped '
-                    'without an answer%s.', v_job.attempt,
-                    case when v_job.stage <> '' then format(' in stage %s', v_job.stage) end),
+                    'without an answer%s.%s', v_job.attempt,
+                    case when v_job.stage <> '' then format(' in stage %s', v_job.stage) end,
+                    ' One before it had ended so: ' || (v_job.last_error ->> 'detail')),
                 'stage', v_job.stage,
                 'retryable', true));
         else
             update jobs
                set state = 'running',
                    fence = fence + 1,
-                   attempt = attempt + 1,
+                   attempt = case when v_free then attempt else attempt + 1 end,
+                   false_starts = case when v_free then false_starts + 1 else false_starts end,
                    stage = '',  -- until the driver's first heartbeat
                    step = '',
                    step_started_at = clock_timestamp(),
@@ -906,6 +912,8 @@ begin
     update jobs
        set lease_expires_at = clock_timestamp() + make_interval(secs => p_lease_s),
            stage = coalesce(nullif(p_stage, ''), stage),
+           false_starts = case when coalesce(nullif(p_stage, ''), stage) in ('', 'start')
+               then false_starts else 0 end,
            step = left(coalesce(p_step, ''), 200),
            progress = least(greatest(progress, coalesce(nullif(p_progress, 'NaN'), 0)), 1)
      where id = p_job_id
@@ -1001,6 +1009,16 @@ $_$;
 -- Name: FUNCTION inspect_v1(); Type: COMMENT; Schema: public; Owner: -
 
 COMMENT ON FUNCTION public.inspect_v1() IS 'What `glimpse3d doctor` looks at.';
+
+-- Name: is_false_start_v1(public.jobs); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.is_false_start_v1(p_job public.jobs) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    -- 20 of them take a quarter of an hour: then each is an attempt like any other.
+    select p_job.stage in ('', 'start') and p_job.false_starts < 20
+$$;
 
 -- Name: is_forgotten_v1(text, timestamp with time zone); Type: FUNCTION; Schema: public; Owner: -
 
@@ -1465,26 +1483,41 @@ CREATE FUNCTION public.release_job_v1(p_job_id text, p_fence bigint, p_error jso
     SET search_path TO 'public', 'pg_temp'
     AS $$
 declare
-    v_job jobs := lock_attempt_v1(p_job_id, p_fence);
+    v_job jobs;
     v_told jobs;
+    v_free boolean;
 begin
     if p_delay_s is null or p_delay_s not between 0 and 86400 then
         raise exception using errcode = 'GL400',
             message = format('delay_s must be 0 to 86400, not %s.', p_delay_s);
     end if;
+    select * into v_job from jobs
+     where id = p_job_id and fence = p_fence and fence > 0
+       and state in ('queued', 'failed', 'cancelled') for update;
+    if found then
+        return job_document_v1(v_job);
+    end if;
+    v_job := lock_attempt_v1(p_job_id, p_fence);
+    -- An error that names another stage is not of the start: a heartbeat was too late to say so.
+    v_free := p_error is null or (
+        is_false_start_v1(v_job) and coalesce(p_error ->> 'stage', '') in ('', 'start'));
     if p_error is not null then
         update jobs set last_error = p_error where id = p_job_id;
     end if;
     if v_job.cancel_requested then
         return job_document_v1(end_job_v1(p_job_id, 'cancelled', null, null));
     end if;
-    if p_error is not null and v_job.attempt >= v_job.max_attempts then
+    if not v_free and v_job.attempt >= v_job.max_attempts then
         return job_document_v1(end_job_v1(p_job_id, 'failed', null, p_error));
+    end if;
+    if v_free and p_error is not null then
+        update jobs set false_starts = false_starts + 1 where id = p_job_id;
+        p_delay_s := greatest(p_delay_s, least(0.5 * 2 ^ v_job.false_starts, 60));
     end if;
     update jobs
        set state = 'queued', step = '', worker = null, lease_expires_at = null,
            not_before = case when p_delay_s > 0 then ago_v1(-p_delay_s) end,
-           attempt = case when p_error is null then attempt - 1 else attempt end
+           attempt = case when v_free then attempt - 1 else attempt end
      where id = p_job_id
     returning * into v_job;
     -- The job has no error, it goes on; its event says why it has to.
@@ -2697,6 +2730,10 @@ REVOKE ALL ON FUNCTION public.heartbeat_v1(p_job_id text, p_fence bigint, p_leas
 -- Name: FUNCTION inspect_v1(); Type: ACL; Schema: public; Owner: -
 
 REVOKE ALL ON FUNCTION public.inspect_v1() FROM PUBLIC;
+
+-- Name: FUNCTION is_false_start_v1(p_job public.jobs); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.is_false_start_v1(p_job public.jobs) FROM PUBLIC;
 
 -- Name: FUNCTION is_forgotten_v1(p_project_id text, p_since timestamp with time zone); Type: ACL; Schema: public; Owner: -
 

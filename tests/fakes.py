@@ -378,13 +378,15 @@ class SleepingHost(ModelHost):
 class FaultyStores(StoreSettings):
     """A real store with faults that files in `data_dir` switch on.
 
-    `disk-full`: no file can be written. `die-at-commit` and `freeze-at-commit`: the process that
-    commits next gets SIGKILL or SIGSTOP before it asks the database; the file is removed first,
-    and `frozen` then holds the process's id.
+    `disk-full`: no file can be written. `unmounted`: nobody can open the store any more.
+    `die-at-commit` and `freeze-at-commit`: the process that commits next gets SIGKILL or SIGSTOP
+    before it asks the database; the file is removed first, and `frozen` then holds the process id.
     """
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[ServedStore]:
+        if (self.data_dir / "unmounted").exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         os.fsync = partial(_fsync, self.data_dir / "disk-full")
         async with super().open() as store:
             records: Any = _FaultyRecords(self.data_dir, store.records)

@@ -63,10 +63,12 @@ class Attempt:
             environment: what the attempt runs on (`pipeline.flow.manifest.environment`).
 
         Raises:
-            Unavailable: the store was away for `patience_s`.
+            Unavailable: the store was away for `patience_s`, or files cannot be stored from here.
             NotFound: the project has been deleted.
         """
         job, records, memory = lease.job, store.records, memory or PeakMemory()
+        # A file that a store without its folder does not find would fail the job for good.
+        await store.blobs.ping()
         detail = await retry_while_away(lambda: records.project_detail(job.project_id), patience_s)
         commits = await retry_while_away(lambda: records.committed(job.id), patience_s)
         files = AttemptFiles(store.blobs, AttemptPaths.of(job, lease.fence), job.id)

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from deployments.jobs.rows import JobError, JobState, Lease
+from deployments.jobs.fenced_commit import retry_while_away
+from deployments.jobs.rows import Job, JobError, JobState, Lease
 from deployments.jobs.store import Records
+from pipeline.control import is_being_cancelled
 from pipeline.errors import GlimpseError
 
 log = logging.getLogger("ray.serve")
@@ -24,6 +27,10 @@ _HOLD_S = 1.0
 
 #: Pause after the store did not answer.
 STORE_AWAY_S = 1.0
+
+#: Pause of all claims after a job came back that no driver had begun: after the first one, and at
+#: most; each in a row is twice the one before. Jobs keep no driver from being repaired.
+_NO_DRIVER_S = (0.25, 30.0)
 
 
 class Call(Protocol):
@@ -50,7 +57,7 @@ class Claims:
     records: Records
     worker: str
     hand_over: Callable[[Lease], Call]
-    explain: Callable[[Exception], GlimpseError]
+    explain: Callable[[BaseException], GlimpseError]
     draining: Callable[[], bool]
     max_running_jobs: int
     poll_s: float
@@ -60,6 +67,10 @@ class Claims:
     _waiting: dict[str, Lease] = field(default_factory=dict)
     #: A claim whose answer nobody has taken: it may be a job's, also when its asker is cancelled.
     _asked: asyncio.Future[Lease | None] | None = None
+    #: Jobs in a row that came back without that a driver had begun, and when claims go on.
+    _false_starts: int = 0
+    _paused_until: float = 0.0
+    _is_closing: bool = False
 
     async def run(self) -> None:
         """Claim for ever; once draining, wait to be cancelled."""
@@ -76,6 +87,7 @@ class Claims:
 
     async def give_back(self) -> None:
         """Release at once what no driver has begun."""
+        self._is_closing = True
         if self._asked is not None:
             with suppress(GlimpseError):
                 lease = await self._asked
@@ -85,7 +97,7 @@ class Claims:
             await self._release(lease, None)
 
     async def _claim(self) -> Lease | None:
-        if len(self._running) >= self.max_running_jobs:
+        if len(self._running) >= self.max_running_jobs or time.monotonic() < self._paused_until:
             return None
         try:
             self._asked = asyncio.ensure_future(self.records.claim_job(self.worker, self.lease_s))
@@ -97,20 +109,40 @@ class Claims:
 
     async def _drive(self, lease: Lease) -> None:
         """One attempt: hand the lease to a driver and see to its end."""
-        call = self.hand_over(lease)
-        holder = asyncio.create_task(self._hold(lease, call.cancel))
+        holder: asyncio.Task[None] | None = None
         try:
+            call = self.hand_over(lease)
+            holder = asyncio.create_task(self._hold(lease, call.cancel))
             await call
+            self._false_starts = 0
+        except asyncio.CancelledError as error:
+            if is_being_cancelled():
+                raise
+            await self._take_back(lease, error)
         except Exception as error:
-            # A driver that died cannot give the job back: do it now instead of waiting for the
-            # lease to expire. A newer attempt's fence makes this harmless, and so does its end.
-            log.warning("the driver of job %s is gone: %r", lease.job.id, error)
-            failure = self.explain(error)
-            reason = JobError(failure.code, failure.detail, lease.job.stage, failure.retryable)
-            await self._release(lease, reason)
+            await self._take_back(lease, error)
         finally:
-            holder.cancel()
+            if holder is not None:
+                holder.cancel()
             self._waiting.pop(lease.job.id, None)
+
+    async def _take_back(self, lease: Lease, error: BaseException) -> None:
+        """Release a job for its driver, which died or never had it.
+
+        Now, instead of waiting for the lease to expire. A newer attempt's fence makes this
+        harmless, and so does the job's end.
+        """
+        log.warning("the driver of job %s is gone: %r", lease.job.id, error)
+        failure = self.explain(error)
+        reason = JobError(failure.code, failure.detail, lease.job.stage, failure.retryable)
+        job = await self._release(lease, reason)
+        if job is not None and job.state is JobState.QUEUED and job.attempt < lease.job.attempt:
+            # It cost no attempt: no driver had begun. The next job would fare no better.
+            first_s, longest_s = _NO_DRIVER_S
+            pause_s = min(first_s * 2.0 ** min(self._false_starts, 30), longest_s)
+            self._false_starts += 1
+            self._paused_until = time.monotonic() + pause_s
+            log.warning("no driver began a job, %d in a row", self._false_starts)
 
     async def _hold(self, lease: Lease, cancel_call: Callable[[], Any]) -> None:
         """Renew the lease while the call waits for a driver; the driver's heartbeat goes on.
@@ -122,6 +154,7 @@ class Claims:
             await asyncio.sleep(_HOLD_S)
             try:
                 if (await self.records.get_job(job_id)).stage:
+                    self._false_starts = 0
                     break
                 beat = await self.records.heartbeat(
                     job_id, fence, lease_s=self.lease_s, stage="", progress=0
@@ -135,8 +168,17 @@ class Claims:
                 log.warning("lease of job %s: %s", job_id, error)
         self._waiting.pop(job_id, None)
 
-    async def _release(self, lease: Lease, error: JobError | None) -> None:
+    async def _release(self, lease: Lease, error: JobError | None) -> Job | None:
+        """The job as it is then; None where it could not be, or needed not to be, released.
+
+        A store that is away is asked again until the lease ends, so that the job keeps its error;
+        once only where this process is waited for.
+        """
+        patience_s = 0.0 if self._is_closing else self.lease_s
         try:
-            await self.records.release_job(lease.job.id, lease.fence, error)
+            return await retry_while_away(
+                lambda: self.records.release_job(lease.job.id, lease.fence, error), patience_s
+            )
         except GlimpseError as problem:
             log.info("job %s was not released: %s", lease.job.id, problem)
+            return None

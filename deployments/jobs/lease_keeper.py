@@ -104,9 +104,19 @@ class LeaseKeeper:
             log.error("job %s could not be ended: %s", job_id, problem)
 
     async def release(self, error: JobError | None = None, *, delay_s: float = 0.0) -> None:
-        """Give the job back so that another driver goes on."""
+        """Give the job back so that another driver goes on.
+
+        An unreachable store is asked again for as long as a lease lasts: it is the commonest
+        reason to give a job back, and the job is to keep that reason.
+        """
         job_id = self.lease.job.id
-        try:
+
+        async def give_back() -> None:
             await self.records.release_job(job_id, self.lease.fence, error, delay_s=delay_s)
+
+        try:
+            await retry_while_away(give_back, self.lease_s, self.heartbeat_s)
+        except (StaleAttempt, NotFound):
+            log.info("job %s was taken over or deleted before it was released", job_id)
         except GlimpseError as problem:
             log.warning("job %s could not be released: %s", job_id, problem)

@@ -233,7 +233,10 @@ class Records(Protocol):
         """Give the lease back so that another driver goes on. Raises `StaleAttempt`.
 
         Without an error the attempt does not count: its driver was drained. With one it does, the
-        job keeps it as `last_error`, and a job that has no attempts left fails with it.
+        job keeps it as `last_error`, and a job that has no attempts left fails with it. An attempt
+        that had come to no stage yet is a false start, which does not count either: the job waits,
+        longer with each in a row, and only after 20 of them they count. The same attempt may
+        release its job twice.
 
         Args:
             delay_s: the job is not claimed before so many seconds have passed.

@@ -99,6 +99,10 @@ create index if not exists projects_by_status_and_time on public.projects (statu
 -- as failed when no attempt is left. A release takes the attempt back, unless it names an error;
 -- then the last attempt fails the job. Ended jobs never change; after a while most of their history
 -- goes (forget_v1).
+--
+-- A false start is a claim that ends before the attempt's first stage, by a release with an error
+-- or by expiry: the driver was the fault, not the job. It costs no attempt, but a pause that grows,
+-- unless there were too many in a row.
 create table if not exists public.jobs (
     id text primary key default gen_random_uuid()::text,
     queue_number bigint generated always as identity
@@ -152,6 +156,9 @@ create table if not exists public.jobs (
     swept_at timestamptz,
     -- its events but the last one went, and its idempotency key
     forgotten_at timestamptz,
+    -- in a row
+    false_starts integer not null default 0
+        constraint jobs_false_starts_are_not_negative check (false_starts >= 0),
     constraint jobs_lease_iff_running check ((state = 'running') = (lease_expires_at is not null)),
     constraint jobs_finished_iff_ended check (
         (state in ('succeeded', 'failed', 'cancelled')) = (finished_at is not null)),
@@ -160,6 +167,8 @@ create table if not exists public.jobs (
 );
 -- Of databases made before the first release.
 alter table public.jobs add column if not exists forgotten_at timestamptz;
+alter table public.jobs add column if not exists false_starts integer not null default 0
+    constraint jobs_false_starts_are_not_negative check (false_starts >= 0);
 alter table public.jobs drop constraint if exists jobs_idempotency_key_is_unique;
 drop index if exists public.jobs_by_lease;
 
@@ -867,6 +876,13 @@ begin
 end
 $$;
 
+-- Whether the claim that a running job has is a false start, if it ends now.
+create or replace function public.is_false_start_v1(p_job public.jobs) returns boolean
+language sql immutable parallel safe set search_path = public, pg_temp as $$
+    -- 20 of them take a quarter of an hour: then each is an attempt like any other.
+    select p_job.stage in ('', 'start') and p_job.false_starts < 20
+$$;
+
 -- The job, locked until the end of the transaction, if the attempt may still write.
 create or replace function public.lock_attempt_v1(p_job_id text, p_fence bigint)
 returns public.jobs
@@ -1416,6 +1432,7 @@ language plpgsql set search_path = public, pg_temp as $$
 declare
     v_id text;
     v_job jobs;
+    v_free boolean;
 begin
     perform check_lease_v1(p_lease_s);
     loop
@@ -1436,21 +1453,24 @@ begin
         end if;
         exit when v_job.id is null;
 
+        v_free := v_job.state = 'running' and is_false_start_v1(v_job);
         if v_job.cancel_requested then
             perform end_job_v1(v_job.id, 'cancelled', null, null);
-        elsif v_job.attempt >= v_job.max_attempts then
+        elsif v_job.attempt >= v_job.max_attempts and not v_free then
             perform end_job_v1(v_job.id, 'failed', null, jsonb_build_object(
                 'code', 'attempts_exhausted',
                 'detail', format('The job was given up after %s attempts: the last one stopped '
-                    'without an answer%s.', v_job.attempt,
-                    case when v_job.stage <> '' then format(' in stage %s', v_job.stage) end),
+                    'without an answer%s.%s', v_job.attempt,
+                    case when v_job.stage <> '' then format(' in stage %s', v_job.stage) end,
+                    ' One before it had ended so: ' || (v_job.last_error ->> 'detail')),
                 'stage', v_job.stage,
                 'retryable', true));
         else
             update jobs
                set state = 'running',
                    fence = fence + 1,
-                   attempt = attempt + 1,
+                   attempt = case when v_free then attempt else attempt + 1 end,
+                   false_starts = case when v_free then false_starts + 1 else false_starts end,
                    stage = '',  -- until the driver's first heartbeat
                    step = '',
                    step_started_at = clock_timestamp(),
@@ -1490,6 +1510,8 @@ begin
     update jobs
        set lease_expires_at = clock_timestamp() + make_interval(secs => p_lease_s),
            stage = coalesce(nullif(p_stage, ''), stage),
+           false_starts = case when coalesce(nullif(p_stage, ''), stage) in ('', 'start')
+               then false_starts else 0 end,
            step = left(coalesce(p_step, ''), 200),
            progress = least(greatest(progress, coalesce(nullif(p_progress, 'NaN'), 0)), 1)
      where id = p_job_id
@@ -1702,33 +1724,49 @@ end
 $$;
 
 -- running -> queued; -> cancelled when that was asked for. Without an error the attempt does not
--- count (its driver was drained); with one it does, and the last one fails the job with it.
+-- count (its driver was drained); with one it does, and the last one fails the job with it, unless
+-- it was a false start. An attempt that did not hear the answer may ask again.
 create or replace function public.release_job_v1(
     p_job_id text, p_fence bigint, p_error jsonb default null,
     p_delay_s double precision default 0)
 returns jsonb
 language plpgsql set search_path = public, pg_temp as $$
 declare
-    v_job jobs := lock_attempt_v1(p_job_id, p_fence);
+    v_job jobs;
     v_told jobs;
+    v_free boolean;
 begin
     if p_delay_s is null or p_delay_s not between 0 and 86400 then
         raise exception using errcode = 'GL400',
             message = format('delay_s must be 0 to 86400, not %s.', p_delay_s);
     end if;
+    select * into v_job from jobs
+     where id = p_job_id and fence = p_fence and fence > 0
+       and state in ('queued', 'failed', 'cancelled') for update;
+    if found then
+        return job_document_v1(v_job);
+    end if;
+    v_job := lock_attempt_v1(p_job_id, p_fence);
+    -- An error that names another stage is not of the start: a heartbeat was too late to say so.
+    v_free := p_error is null or (
+        is_false_start_v1(v_job) and coalesce(p_error ->> 'stage', '') in ('', 'start'));
     if p_error is not null then
         update jobs set last_error = p_error where id = p_job_id;
     end if;
     if v_job.cancel_requested then
         return job_document_v1(end_job_v1(p_job_id, 'cancelled', null, null));
     end if;
-    if p_error is not null and v_job.attempt >= v_job.max_attempts then
+    if not v_free and v_job.attempt >= v_job.max_attempts then
         return job_document_v1(end_job_v1(p_job_id, 'failed', null, p_error));
+    end if;
+    if v_free and p_error is not null then
+        update jobs set false_starts = false_starts + 1 where id = p_job_id;
+        p_delay_s := greatest(p_delay_s, least(0.5 * 2 ^ v_job.false_starts, 60));
     end if;
     update jobs
        set state = 'queued', step = '', worker = null, lease_expires_at = null,
            not_before = case when p_delay_s > 0 then ago_v1(-p_delay_s) end,
-           attempt = case when p_error is null then attempt - 1 else attempt end
+           attempt = case when v_free then attempt - 1 else attempt end
      where id = p_job_id
     returning * into v_job;
     -- The job has no error, it goes on; its event says why it has to.
@@ -2072,7 +2110,8 @@ select public.guard_functions_v1(
     p_parts => array[
         'add_job_event_v1', 'add_job_state_event_v1', 'add_project_v1', 'ago_v1',
         'check_lease_v1', 'check_limit_v1', 'end_job_v1', 'expected_seconds_v1',
-        'guard_functions_v1', 'guard_tables_v1', 'is_forgotten_v1', 'is_marked_v1',
+        'guard_functions_v1', 'guard_tables_v1', 'is_false_start_v1', 'is_forgotten_v1',
+        'is_marked_v1',
         'job_document_v1', 'lock_attempt_v1', 'lock_project_v1', 'mark_project_v1',
         'project_document_v1', 'project_name_key_v1', 'queue_order_v1', 'show_job_on_project_v1',
         'stage_memory_v1', 'stage_status_v1', 'touch_updated_at']);

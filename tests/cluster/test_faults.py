@@ -216,7 +216,8 @@ def faults(application: Faults) -> Iterator[Faults]:
     yield application
     for file in application.folder.glob("fault-*"):
         file.unlink()
-    (application.data / "disk-full").unlink(missing_ok=True)
+    for marker in ("disk-full", "unmounted"):
+        (application.data / marker).unlink(missing_ok=True)
     all_replicas_run()
 
 
@@ -293,6 +294,15 @@ def test_a_driver_killed_in_mid_stage_costs_an_attempt(faults: Faults):
     faults.in_call(job_id, "splats", after=before)
     kill("Driver")
     settled(faults, job_id, "succeeded", attempt=2)
+
+
+def test_a_driver_without_its_mount_gets_no_jobs(faults: Faults):
+    (faults.data / "unmounted").touch()
+    replicas("Driver")[0].kill()
+    jobs = [faults.start(faults.upload()) for _ in range(4)]
+    for job_id in jobs:
+        settled(faults, job_id, "succeeded", attempt=1)
+    (faults.data / "unmounted").unlink()
 
 
 def test_a_driver_killed_between_upload_and_commit_leaves_nothing_behind(faults: Faults):

@@ -4,23 +4,29 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import ray.exceptions
 import standardwebhooks
+from ray.serve import exceptions as serve_exceptions
 
 from deployments import dispatcher
 from deployments.dispatcher import Dispatcher, DispatcherSettings
-from deployments.jobs import claims, supervision
+from deployments.driver import Driver
+from deployments.jobs import claims, fenced_commit, supervision
 from deployments.jobs.janitor import Janitor
 from deployments.jobs.outbox import WebhookRules
 from deployments.jobs.rows import JobKind, JobState, Lease, NewJob
+from deployments.jobs.runner import RunnerSettings
 from deployments.jobs.store import Records, Store
 from deployments.jobs.supervision import ServiceState
+from pipeline.errors import Unavailable
 from serve_app.stores import StoreSettings
 from tests.deployments.jobs.receiver import SECRET, receiving
 
+ENDED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
 SETTINGS = DispatcherSettings(max_running_jobs=2, poll_s=0.01, lease_s=5)
 
 
@@ -63,6 +69,12 @@ class Call:
 
 class InProcess(Dispatcher):
     """Serve awaits `__del__`; the garbage collector would not."""
+
+    def __del__(self) -> None: ...  # type: ignore[override]
+
+
+class InProcessDriver(Driver):
+    """The same."""
 
     def __del__(self) -> None: ...  # type: ignore[override]
 
@@ -116,10 +128,16 @@ async def test_jobs_are_handed_out_up_to_the_limit(store: Store, store_settings:
     assert peak == 2
 
 
+async def begin(store: Store, lease: Lease) -> None:
+    """A driver's first words on a job."""
+    await store.records.heartbeat(lease.job.id, lease.fence, lease_s=5, stage="views", progress=0.1)
+
+
 async def test_a_driver_that_dies_gives_its_job_back_and_costs_an_attempt(
     store: Store, store_settings: StoreSettings
 ):
     async def drive(lease: Lease) -> None:
+        await begin(store, lease)
         if lease.job.attempt == 1:
             raise ray.exceptions.ActorDiedError
         await store.records.finish_job(lease.job.id, lease.fence, state=JobState.SUCCEEDED)
@@ -130,6 +148,123 @@ async def test_a_driver_that_dies_gives_its_job_back_and_costs_an_attempt(
     job = await store.records.get_job(job_id)
     assert job.last_error is not None
     assert (job.attempt, job.last_error.code) == (2, "replica_died")
+
+
+async def test_a_driver_that_cannot_open_its_store_fails_no_job(
+    store: Store, store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setattr(claims, "_NO_DRIVER_S", (0.01, 0.05))
+    (tmp_path / "file").write_text("where a folder is mounted elsewhere")
+    unmounted = replace(store_settings, data_dir=tmp_path / "file" / "data")
+    ports: Any = None
+    bad = InProcessDriver(unmounted, ports, RunnerSettings())
+    with pytest.raises(Exception, match="file"):
+        await bad.check_health()
+    bounced: set[str] = set()
+
+    async def drive(lease: Lease) -> None:
+        if lease.job.id not in bounced:
+            bounced.add(lease.job.id)
+            await bad.run(lease)  # Serve has not noticed yet
+        await begin(store, lease)
+        await store.records.finish_job(lease.job.id, lease.fence, state=JobState.SUCCEEDED)
+
+    jobs = [await submit(store, f"project-{i}") for i in range(20)]
+    async with working(store_settings, Drivers(drive)):
+        for job_id in jobs:
+            await until(store, job_id, *ENDED)
+    ended = [await store.records.get_job(job_id) for job_id in jobs]
+    assert {(job.state, job.attempt) for job in ended} == {(JobState.SUCCEEDED, 1)}
+    assert len(bounced) == 20
+
+
+async def test_claims_pause_as_a_whole_while_there_is_no_driver(
+    store: Store, store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(claims, "_NO_DRIVER_S", (0.05, 60.0))
+    drivers = Drivers(lambda _lease: _raise(serve_exceptions.DeploymentUnavailableError("Driver")))
+    jobs = [await submit(store, f"project-{i}") for i in range(20)]
+    async with working(store_settings, drivers):
+        await asyncio.sleep(0.5)
+        found = [await store.records.get_job(job_id) for job_id in jobs]
+    # 20 jobs come round in no time; pauses of 0.05, 0.1, 0.2 s leave room for a few calls.
+    assert len(drivers.calls) < 10
+    assert {(job.state, job.attempt) for job in found} == {(JobState.QUEUED, 0)}
+    causes = {job.last_error.code for job in found if job.last_error is not None}
+    assert causes == {"unavailable"}
+
+
+async def test_a_driver_that_cannot_even_be_called_gives_its_job_back(
+    store: Store, store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(claims, "_NO_DRIVER_S", (0.01, 0.05))
+
+    class Broken(Drivers):
+        def remote(self, lease: Lease) -> Call:
+            if not self.calls:
+                self.calls.append(Call(lease, asyncio.ensure_future(_is(True))))
+                raise RuntimeError("the handle is closed")
+            return super().remote(lease)
+
+    job_id = await submit(store, "project")
+    async with working(store_settings, Broken(finishing(store).drive)):
+        await until(store, job_id, JobState.SUCCEEDED)
+    last_error = (await store.records.get_job(job_id)).last_error
+    assert last_error is not None
+    assert "the handle is closed" in last_error.detail
+
+
+async def test_a_driver_whose_call_is_cancelled_over_there_gives_its_job_back_at_once(
+    store: Store, store_settings: StoreSettings
+):
+    class Bare(Call):
+        async def _answer(self) -> None:
+            await self.task
+
+    class BareDrivers(Drivers):
+        def remote(self, lease: Lease) -> Call:
+            return Bare(lease, asyncio.ensure_future(self.drive(lease)))
+
+    async def drive(lease: Lease) -> None:
+        await begin(store, lease)
+        if lease.job.attempt == 1:
+            raise asyncio.CancelledError
+        await store.records.finish_job(lease.job.id, lease.fence, state=JobState.SUCCEEDED)
+
+    job_id = await submit(store, "project")
+    async with working(store_settings, BareDrivers(drive)):
+        await until(store, job_id, JobState.SUCCEEDED)
+    job = await store.records.get_job(job_id)
+    assert job.last_error is not None
+    assert (job.attempt, job.last_error.code) == (2, "replica_died")
+
+
+async def test_why_an_attempt_ended_is_kept_although_the_store_was_away(
+    store: Store, store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+):
+    release, refused = type(store.records).release_job, []
+
+    async def away_at_first(records: Records, *args: Any, **kwargs: Any) -> Any:
+        if len(refused) < 2:
+            refused.append(args)
+            raise Unavailable("away")
+        return await release(records, *args, **kwargs)
+
+    monkeypatch.setattr(type(store.records), "release_job", away_at_first)
+    monkeypatch.setattr(fenced_commit, "_ASK_AGAIN_AFTER_S", 0.01)
+
+    async def drive(lease: Lease) -> None:
+        await begin(store, lease)
+        if lease.job.attempt == 1:
+            raise ray.exceptions.ActorDiedError
+        await store.records.finish_job(lease.job.id, lease.fence, state=JobState.SUCCEEDED)
+
+    job_id = await submit(store, "project")
+    async with working(store_settings, Drivers(drive)):
+        await until(store, job_id, JobState.SUCCEEDED)
+    last_error = (await store.records.get_job(job_id)).last_error
+    assert last_error is not None
+    assert (len(refused), last_error.code) == (2, "replica_died")
 
 
 async def test_a_job_that_waits_for_a_driver_keeps_its_lease_and_can_be_cancelled(
@@ -327,3 +462,7 @@ async def test_a_raising_claim_loop_is_noticed_by_health_and_stops_no_janitor(
 
 async def _is(answer: bool) -> bool:
     return answer
+
+
+async def _raise(error: Exception) -> None:
+    raise error

@@ -31,7 +31,6 @@ _ONCE = frozenset(
         "claim_job_v1",
         "claim_webhook_v1",
         "create_project_v1",
-        "release_job_v1",
     }
 )
 #: May be repeated when the client named the request.

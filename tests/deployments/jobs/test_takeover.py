@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -149,6 +150,64 @@ async def test_memory_that_runs_out_twice_is_a_clear_failure(store: Store, monke
     assert job.error is not None
     assert (job.state, job.attempt, job.error.code) == (JobState.FAILED, 2, "out_of_memory")
     assert job.error.stage == "splats"
+
+
+async def test_work_that_ends_cancelled_without_being_stopped_costs_an_attempt(store: Store):
+    await new_project(store)
+    lease = await lease_of(store, JobKind.GENERATE)
+    failure: Any = asyncio.CancelledError()
+    await run(store, FakeModels(fail_at="splats", failure=failure), lease)
+    job = await store.records.get_job(lease.job.id)
+    assert job.last_error is not None
+    assert (job.state, job.attempt) == (JobState.QUEUED, 1)
+    assert (job.last_error.code, job.last_error.stage) == ("replica_died", "splats")
+
+
+async def test_a_driver_that_is_stopped_gives_its_job_back_uncounted(store: Store):
+    await new_project(store)
+    models = FakeModels(hold_at="splats")
+    lease = await lease_of(store, JobKind.GENERATE)
+    task = asyncio.create_task(run(store, models, lease))
+    await models.holding.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    job = await store.records.get_job(lease.job.id)
+    assert (job.state, job.attempt) == (JobState.QUEUED, 0)
+
+
+async def test_files_that_cannot_be_stored_here_cost_no_attempt(store: Store, monkeypatch):
+    async def unmounted(_blobs):
+        raise Unavailable("The folder is not there.")
+
+    await new_project(store)
+    lease = await lease_of(store, JobKind.GENERATE)
+    models = FakeModels()
+    with monkeypatch.context() as broken:
+        broken.setattr(type(store.blobs), "ping", unmounted)
+        await run(store, models, lease)
+    job = await store.records.get_job(lease.job.id)
+    assert job.last_error is not None
+    assert (job.state, job.attempt, models.calls) == (JobState.QUEUED, 0, [])
+    assert job.last_error.detail == "The folder is not there."
+
+
+async def test_why_an_attempt_ended_is_told_to_a_store_that_was_away(store: Store, monkeypatch):
+    release, refused = type(store.records).release_job, []
+
+    async def away_at_first(self, *args, **kwargs):
+        if len(refused) < 3:
+            refused.append(args)
+            raise Unavailable("away")
+        return await release(self, *args, **kwargs)
+
+    monkeypatch.setattr(type(store.records), "release_job", away_at_first)
+    await new_project(store)
+    lease = await lease_of(store, JobKind.GENERATE)
+    await run(store, FakeModels(fail_at="splats", failure=ReplicaDied("gone")), lease)
+    job = await store.records.get_job(lease.job.id)
+    assert job.last_error is not None
+    assert (len(refused), job.last_error.detail) == (3, "gone")
 
 
 @pytest.mark.parametrize("error", [TimedOut("hung"), Unavailable("no weights")])

@@ -23,6 +23,7 @@ from .rows import (
     expire,
     generated,
     project,
+    sql,
     submit,
 )
 
@@ -183,6 +184,21 @@ async def test_job_without_attempts_left_fails(store: Store) -> None:
     assert (await records.get_project(name)).status is ProjectStatus.FAILED
 
 
+async def test_job_whose_last_attempt_was_silent_fails_with_the_cause_of_one_before(
+    store: Store,
+) -> None:
+    records = store.records
+    job = await submit(records, await project(records), max_attempts=2)
+    lease = await claim(records)
+    await records.release_job(job.id, lease.fence, ERROR)
+    await expire(records, await claim(records), stage="depth")
+    assert await records.claim_job("w", LEASE_S) is None
+    failed = (await records.get_job(job.id)).error
+    assert failed is not None
+    assert failed.code == "attempts_exhausted"
+    assert failed.detail.endswith(f"in stage depth. One before it had ended so: {ERROR.detail}")
+
+
 async def test_claimers_never_share_a_job(
     store: Store, store_settings: StoreSettings | SupabaseSettings
 ) -> None:
@@ -322,6 +338,76 @@ async def test_a_failed_attempt_counts_and_the_last_one_fails_the_job(store: Sto
     assert released.state is JobState.FAILED
     assert released.error == ERROR
     assert (await records.get_project(job.project_id)).status is ProjectStatus.FAILED
+
+
+NO_DRIVER = JobError("unavailable", "The driver is not running.", "", True)
+
+
+async def test_a_release_may_be_repeated_until_the_next_claim(store: Store) -> None:
+    records = store.records
+    lease = await claimed(records, await project(records))
+    job_id = lease.job.id
+    released = await records.release_job(job_id, lease.fence, ERROR)
+    assert await records.release_job(job_id, lease.fence, ERROR) == released
+    await claim(records)
+    with pytest.raises(StaleAttempt):
+        await records.release_job(job_id, lease.fence, ERROR)
+
+
+async def waiting_s(dsn: str, job_id: str) -> float:
+    """For how long nobody may claim the job; then nobody waits any more."""
+    question = "extract(epoch from not_before - clock_timestamp())::float8"
+    (row,) = await sql(dsn, f"select {question} as left_s from jobs where id = $1", job_id)
+    await sql(dsn, "update jobs set not_before = null where id = $1", job_id)
+    return row["left_s"] or 0.0
+
+
+async def test_a_job_that_no_driver_begins_waits_longer_each_time_and_keeps_its_attempts(
+    store: Store, clean_dsn: str
+) -> None:
+    records = store.records
+    job = await submit(records, await project(records), max_attempts=2)
+    waited = []
+    for _ in range(20):
+        lease = await claim(records)
+        released = await records.release_job(job.id, lease.fence, NO_DRIVER)
+        assert (released.state, released.attempt) == (JobState.QUEUED, 0)
+        assert released.last_error == NO_DRIVER
+        waited.append(await waiting_s(clean_dsn, job.id))
+    expected = [min(0.5 * 2**n, 60) for n in range(20)]
+    assert all(e - 0.5 < w <= e for w, e in zip(waited, expected, strict=True)), waited
+    # Not for ever: a job that no driver ever begins ends with its cause.
+    for _ in range(2):
+        lease = await claim(records)
+        released = await records.release_job(job.id, lease.fence, NO_DRIVER)
+    assert (released.state, released.error) == (JobState.FAILED, NO_DRIVER)
+
+
+async def test_false_starts_are_forgotten_when_a_stage_begins(store: Store, clean_dsn: str) -> None:
+    records = store.records
+    job = await submit(records, await project(records), max_attempts=2)
+    for _ in range(5):
+        await records.release_job(job.id, (await claim(records)).fence, NO_DRIVER)
+        before = await waiting_s(clean_dsn, job.id)
+    lease = await claim(records)
+    for stage in ("start", "views"):
+        await records.heartbeat(job.id, lease.fence, lease_s=LEASE_S, stage=stage, progress=0.1)
+    released = await records.release_job(job.id, lease.fence, NO_DRIVER)
+    assert released.attempt == 1, "a stage had begun: a driver that dies in it costs an attempt"
+    await records.release_job(job.id, (await claim(records)).fence, NO_DRIVER)
+    assert await waiting_s(clean_dsn, job.id) < before / 4
+
+
+async def test_a_lease_that_expires_before_a_stage_costs_no_attempt(store: Store) -> None:
+    records = store.records
+    job = await submit(records, await project(records), max_attempts=1)
+    for _ in range(20):
+        lease = await claim(records)
+        assert lease.job.attempt == 1
+        await expire(records, lease, stage="")
+    await expire(records, await claim(records), stage="")
+    assert await records.claim_job("w", LEASE_S) is None
+    assert (await records.get_job(job.id)).state is JobState.FAILED, "but not for ever"
 
 
 async def test_a_full_queue_refuses_new_jobs_but_knows_old_keys(store: Store) -> None:

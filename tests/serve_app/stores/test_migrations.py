@@ -31,6 +31,7 @@ create function finish_upload_v1(
     returns jsonb language sql as $$ select null::jsonb $$;
 create or replace trigger projects_touch_updated_at before update on projects
     for each row execute function touch_updated_at();
+alter table jobs drop column false_starts;
 update glimpse3d_migrations set version = '20261129000001', sha256 = 'of another text';
 """
 

@@ -85,7 +85,7 @@ def stored(method: str, path: str, **headers: str) -> httpx.Request:
         (rpc("cancel_job_v1"), True),
         (rpc("claim_job_v1"), False),
         (rpc("claim_webhook_v1"), False),
-        (rpc("release_job_v1"), False),
+        (rpc("release_job_v1"), True),
         (rpc("begin_upload_v1"), False),
         (rpc("submit_job_v1", p_idempotency_key="k"), True),
         (rpc("submit_job_v1", p_idempotency_key=None), False),
