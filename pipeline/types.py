@@ -135,11 +135,13 @@ class DepthMaps:
         depth: float32 [V, H, W], z-depth in world units, 0 where unknown.
         confidence: float32 [V, H, W], 0..1, 0 where `depth` is unknown.
         engine: name of the estimator.
+        notes: sentences a user should read: which views have no depth, and why.
     """
 
     depth: FloatArray
     confidence: FloatArray
     engine: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -239,3 +241,14 @@ class Scores:
     floaters: float | None = None
     views: tuple[ViewScore, ...] = ()
     extra: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences a user should read: what the numbers lack."""
+        if self.lpips is not None:
+            return ()
+        return (
+            "LPIPS was not measured, because its weights are not installed: overall_quality is "
+            "made of the other scores and does not compare with one that has it, and refinements "
+            "do not guard the LPIPS of the photo's own view.",
+        )

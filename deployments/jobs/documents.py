@@ -103,7 +103,7 @@ def generate_document(
     Args:
         newest: the row of its model.
         background: engine that cut the photo out.
-        notes: sentences beside those of the views.
+        notes: sentences beside those of the result.
     """
     return {
         "model_version": newest.version,
@@ -119,7 +119,7 @@ def generate_document(
         "seed": seed,
         "splat_count": len(result.model),
         **_columns(result.scores),
-        "notes": [*result.views.notes, *notes],
+        "notes": [*result.notes, *notes],
         "ranking": [asdict(candidate) for candidate in result.ranking],
     }
 

@@ -116,7 +116,11 @@ def encode_depths(depths: DepthMaps) -> dict[str, bytes]:
         files[f"{i:02d}.npy"] = buffer.getvalue()
         known = np.where(depths.confidence[i] > 0, 255, 0).astype(np.uint8)
         files[f"{i:02d}.png"] = encode_png(heat_map(depth, known))
-    files["confidence.npz"] = _npz(confidence=depths.confidence, engine=np.array(depths.engine))
+    # Without notes there is no entry: the file is the one that it was before there were any.
+    notes = {"notes": np.array(depths.notes, np.str_)} if depths.notes else {}
+    files["confidence.npz"] = _npz(
+        confidence=depths.confidence, engine=np.array(depths.engine), **notes
+    )
     return files
 
 
@@ -126,6 +130,7 @@ def decode_depths(files: Mapping[str, bytes]) -> DepthMaps:
     with _reading("confidence.npz"):
         names = [f"{i:02d}.npy" for i in range(len(extra["confidence"]))]
         confidence, engine = extra["confidence"].astype(np.float32), str(extra["engine"])
+        notes = tuple(str(note) for note in extra.get("notes", ()))
     missing = [name for name in names if name not in files]
     if missing:
         raise ModelFailed(f"The stored depth maps are incomplete: {missing[0]} is missing.")
@@ -136,7 +141,7 @@ def decode_depths(files: Mapping[str, bytes]) -> DepthMaps:
             if maps[-1].shape != known.shape:
                 raise ValueError(f"depth {maps[-1].shape}, confidence {known.shape}")
     depth = np.stack(maps) if maps else np.zeros_like(confidence)
-    return DepthMaps(depth, confidence, engine)
+    return DepthMaps(depth, confidence, engine, notes)
 
 
 def _npz(**arrays: npt.NDArray[Any]) -> bytes:

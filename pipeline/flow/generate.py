@@ -7,7 +7,6 @@ models run, not where results are kept.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -28,8 +27,6 @@ from pipeline.ports import Ports
 from pipeline.requests import FitRequest, ViewRequest
 from pipeline.rig import HELD_OUT_VIEWS
 from pipeline.types import Cutout, DepthMaps, Scores, SplatModel, UInt8Array, ViewSet
-
-log = logging.getLogger(__name__)
 
 #: Where each stage begins and ends in the progress of the whole job; from stage seconds measured
 #: on two cores with the embedded engines. What is left is for the previews, which others make.
@@ -59,6 +56,11 @@ class GenerateResult:
     model: SplatModel
     scores: Scores
     ranking: tuple[Candidate, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences a user should read: of the views, the depth and the scores."""
+        return (*self.views.notes, *self.depths.notes, *self.scores.notes)
 
 
 def photo_view(cutout: Cutout, elevation_deg: float, views: ViewSet) -> ViewSet:
@@ -190,10 +192,11 @@ async def _make_views(
 
 async def _make_depths(views: ViewSet, ports: Ports, report: Report) -> DepthMaps:
     depths = await ports.depth.estimate_depth(views, report)
-    if not (depths.confidence > 0).any():
-        # No reason to fail: the first splats stand on the silhouettes then.
-        log.warning("the %s engine found no depth in any view", depths.engine)
-    return depths
+    if (depths.confidence > 0).any():
+        return depths
+    # No reason to fail: the first splats stand on the silhouettes then.
+    note = "No depth was found in any view: the first splats stand on the outlines alone."
+    return replace(depths, notes=(*depths.notes, note))
 
 
 async def _make_model(

@@ -33,11 +33,13 @@ class Upload:
         original_png: the photo, upright, sRGB, scaled down where it was huge.
         processed_png: RGBA; alpha is the object.
         engine: who found the object: a background remover, "given" or "none".
+        notes: sentences a user should read, of `pipeline.imaging.decoding.Photo`.
     """
 
     original_png: bytes
     processed_png: bytes
     engine: str
+    notes: tuple[str, ...] = ()
 
 
 async def prepare_upload(
@@ -68,7 +70,8 @@ def stored_cutout(processed_png: bytes, engine: str) -> Cutout:
 def _encode(photo: Photo, alpha: UInt8Array, engine: str) -> Upload:
     _check_object(photo.rgb, alpha, engine)
     original = photo.rgb if photo.alpha is None else np.dstack([photo.rgb, photo.alpha])
-    return Upload(encode_png(original), encode_png(np.dstack([photo.rgb, alpha])), engine)
+    processed = encode_png(np.dstack([photo.rgb, alpha]))
+    return Upload(encode_png(original), processed, engine, photo.notes)
 
 
 def _check_object(rgb: UInt8Array, alpha: UInt8Array, engine: str) -> None:

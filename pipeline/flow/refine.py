@@ -213,7 +213,7 @@ async def _baseline(model: SplatModel, references: References, ports: Ports) -> 
         strength=0.0,
         learning_rate=0.0,
         seconds=time.perf_counter() - started,
-        note="before refinement",
+        note=" ".join(["before refinement", *(f"- {note}" for note in scores.notes)]),
     )
 
 

@@ -9,16 +9,23 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from pipeline.errors import InvalidImage
 
+if TYPE_CHECKING:
+    from PIL import ImageCms
+
 log = logging.getLogger(__name__)
 
 #: Pixels that are converted at a time, so that a conversion costs 4 MB a copy and not 256 MB.
 _STRIP_PIXELS = 1 << 20
+
+#: Levels of 255 by which a transform from sRGB to sRGB may miss.
+_ROUNDING = 2
 
 
 def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
@@ -87,41 +94,61 @@ def opaque_share(image: Image.Image) -> float | None:
     return opaque / (image.width * image.height)
 
 
-def upright(small: Image.Image, photo: Image.Image) -> Image.Image:
-    """`small` turned as the EXIF block of `photo` says."""
+def upright(small: Image.Image, photo: Image.Image) -> tuple[Image.Image, list[str]]:
+    """`small` turned as the EXIF block of `photo` says; notes where that cannot be read."""
     try:
         orientation = photo.getexif().get(ExifTags.Base.Orientation, 1)
         small.getexif()[ExifTags.Base.Orientation] = orientation
-        return ImageOps.exif_transpose(small)
+        return ImageOps.exif_transpose(small), []
     except Exception as error:  # a damaged EXIF block does not make the pixels worse
         log.info("ignored the orientation of a photo: %s", error)
-        return small
+        return small, ["How the camera was held cannot be read from the photo: it is not turned."]
 
 
-def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Mode RGB or RGBA, through the embedded colour profile where there is a usable one."""
+def to_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, list[str]]:
+    """Mode RGB or RGBA, through the embedded colour profile where there is a usable one; notes
+    where there is one that is not."""
     if image.mode == "RGBA":
-        rgb = _through_profile(image.convert("RGB"), profile)
+        rgb, notes = _through_profile(image.convert("RGB"), profile)
         rgb.putalpha(image.getchannel("A"))
-        return rgb
+        return rgb, notes
     return _through_profile(image, profile)
 
 
-def _through_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
+def _through_profile(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, list[str]]:
     """RGB from an image of mode RGB, L or CMYK; a profile that does not fit is ignored."""
-    if profile:
-        from PIL import ImageCms
+    if not profile:
+        return image.convert("RGB"), []
+    from PIL import ImageCms
 
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            space = str(source.profile.xcolor_space).strip()
-            name = ImageCms.getProfileDescription(source)
-            fits = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}.get(space) == image.mode
-            if fits and "sRGB" not in name:
-                srgb = ImageCms.createProfile("sRGB")
-                converted = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
-                if converted is not None:
-                    return converted
-        except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
-            log.info("ignored the colour profile of a photo: %s", error)
-    return image.convert("RGB")
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        space = str(source.profile.xcolor_space).strip()
+        if {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}.get(space) != image.mode:
+            raise ValueError(f"it is for {space}, the picture is {image.mode}")
+        srgb = ImageCms.createProfile("sRGB")
+        transform = ImageCms.buildTransform(source, srgb, image.mode, "RGB")
+        if image.mode == "RGB" and _is_identity(transform):
+            return image, []
+        converted = ImageCms.applyTransform(image, transform)
+        assert converted is not None  # it is, where the picture is changed in place
+        return converted, []
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
+        log.info("ignored the colour profile of a photo: %s", error)
+        note = "The photo's colour profile cannot be used: its colours were taken for sRGB."
+        return image.convert("RGB"), [note]
+
+
+def _is_identity(transform: ImageCms.ImageCmsTransform) -> bool:
+    """Whether it leaves colours as they are, but for rounding.
+
+    Tried, not read: a profile named "sRGB" may be one of linear light with sRGB's primaries, and
+    sRGB's own goes by many names.
+    """
+    from PIL import ImageCms
+
+    levels = np.linspace(0, 255, 18).round().astype(np.uint8)
+    colours = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(1, -1, 3)
+    converted = ImageCms.applyTransform(Image.fromarray(colours), transform)
+    change = np.asarray(converted).astype(int) - colours
+    return int(np.abs(change).max()) <= _ROUNDING

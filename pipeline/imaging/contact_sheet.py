@@ -24,9 +24,10 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[UInt8Array]]]) -> bytes:
 
     Args:
         rows: a label and its pictures, uint8 [H, W, 3] or [H, W, 4] of any size; a row of more
-            than eight wraps. Transparency is shown on a chequered ground.
+            than eight wraps, an empty one keeps its place. Transparency is shown on a chequered
+            ground.
     """
-    lines = sum(1 + (len(pictures) - 1) // _COLUMNS for _, pictures in rows)
+    lines = sum(max(1, -(-len(pictures) // _COLUMNS)) for _, pictures in rows)
     width = _COLUMNS * (_CELL + _GAP) + _GAP
     height = lines * (_CELL + _GAP) + len(rows) * _LABEL + _GAP
     sheet = Image.new("RGB", (width, height), (250, 250, 250))

@@ -46,12 +46,14 @@ class Photo:
         alpha: uint8 [H, W] if the sender had cut the object out already, else None.
         source_format: "JPEG", "PNG", ...
         source_size: (width, height) of the file before turning and scaling, pixels.
+        notes: sentences a user should read: what of the file could not be used.
     """
 
     rgb: UInt8Array
     alpha: UInt8Array | None
     source_format: str
     source_size: tuple[int, int]
+    notes: tuple[str, ...] = ()
 
 
 def decode_photo(
@@ -92,7 +94,7 @@ def decode_photo(
         _check_header(image, max_pixels=max_pixels, min_side=min_side)
         source_format = "JPEG" if image.format == "MPO" else str(image.format)
         try:
-            pixels = _load(image, data)
+            pixels, notes = _load(image, data)
         except InvalidImage:
             raise
         except MemoryError:
@@ -101,8 +103,9 @@ def decode_photo(
             raise InvalidImage(f"The image is damaged or truncated: {error}") from error
     array = np.ascontiguousarray(np.asarray(pixels))
     if pixels.mode == "RGB":
-        return Photo(array, None, source_format, size)
-    return Photo(np.ascontiguousarray(array[..., :3]), array[..., 3].copy(), source_format, size)
+        return Photo(array, None, source_format, size, notes)
+    rgb, alpha = np.ascontiguousarray(array[..., :3]), array[..., 3].copy()
+    return Photo(rgb, alpha, source_format, size, notes)
 
 
 def _check_header(image: ImageFile.ImageFile, *, max_pixels: int, min_side: int) -> None:
@@ -133,8 +136,9 @@ def _check_header(image: ImageFile.ImageFile, *, max_pixels: int, min_side: int)
             )
 
 
-def _load(image: ImageFile.ImageFile, data: bytes) -> Image.Image:
-    """Decode every byte; upright sRGB of mode RGB, or RGBA where the alpha cuts an object out.
+def _load(image: ImageFile.ImageFile, data: bytes) -> tuple[Image.Image, tuple[str, ...]]:
+    """Decode every byte; upright sRGB of mode RGB, or RGBA where the alpha cuts an object out,
+    and notes on what could not be used.
 
     The longest side is at most `WORK_SIDE`. Beside the decoded pixels only strips of them and the
     small picture are held: 64 million RGBA pixels peak at 0.4 GB, 1.3 GB when converted whole.
@@ -148,7 +152,9 @@ def _load(image: ImageFile.ImageFile, data: bytes) -> Image.Image:
     image.load()
     keep_alpha = _has_meaningful_alpha(image)
     small = shrink(image, _fitted(image.size), keep_alpha=keep_alpha)
-    return to_srgb(upright(small, image), image.info.get("icc_profile"))
+    turned, unturned = upright(small, image)
+    pixels, uncoloured = to_srgb(turned, image.info.get("icc_profile"))
+    return pixels, (*unturned, *uncoloured)
 
 
 def _fitted(size: tuple[int, int]) -> tuple[int, int]:

@@ -136,7 +136,8 @@ async def run_in_process(
         write_manifest(out, manifest)
         bars.enter("export")
         started = time.perf_counter()
-        notes = dict.fromkeys([*result.views.notes, *await _export(model, ports, out, bars)])
+        exported = await _export(model, ports, out, bars)
+        notes = dict.fromkeys([*upload.notes, *result.notes, *exported])
         export_s = time.perf_counter() - started
         bars.enter("previews")
         started = time.perf_counter()

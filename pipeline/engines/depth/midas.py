@@ -7,7 +7,7 @@ answer means in the world is `pipeline.engines.depth.alignment`'s to find out.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -197,7 +197,7 @@ class MidasDepth:
         """Depth of several sets of views; the network sees the images of all in common batches.
 
         Views whose depth cannot be aligned with the object are unknown everywhere (confidence 0),
-        and a warning says which and why.
+        and a note says which and why.
 
         Args:
             sets: their views may differ in number, and in size between sets.
@@ -217,15 +217,10 @@ class MidasDepth:
         for i, (views, disparity) in enumerate(zip(sets, disparities, strict=True)):
             share = aligning.part(i / len(sets), (i + 1) / len(sets))
             aligned = align(disparity, views, share)
-            if aligned.discarded:
-                log.warning(
-                    "%s: the depth of %d of %d views is discarded: %s",
-                    self.name,
-                    len(aligned.discarded),
-                    len(views),
-                    "; ".join(f"view {v}: {why}" for v, why in sorted(aligned.discarded.items())),
-                )
-            maps.append(DepthMaps(aligned.depth, aligned.confidence, self.name))
+            notes = _notes(aligned.discarded, len(views))
+            for note in notes:
+                log.warning("%s: %s", self.name, note)
+            maps.append(DepthMaps(aligned.depth, aligned.confidence, self.name, notes))
         return maps
 
     def _disparities(
@@ -268,6 +263,13 @@ class MidasDepth:
         )
         disparity: FloatArray = resized[:, 0].cpu().numpy()
         return disparity
+
+
+def _notes(discarded: Mapping[int, str], count: int) -> tuple[str, ...]:
+    if not discarded:
+        return ()
+    reasons = "; ".join(f"view {view}: {why}" for view, why in sorted(discarded.items()))
+    return (f"The depth of {len(discarded)} of {count} views was not used: {reasons}.",)
 
 
 def _in_float(_head: torch.nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -110,7 +110,7 @@ async def upload(
         raise Unavailable("The photo could not be prepared in time; try again.") from None
     # Shielded: a client that goes away must not leave half a project behind.
     keeping = asyncio.ensure_future(_keep(services.store, photo, client, key, fingerprint))
-    return UploadAnswer.of(await asyncio.shield(keeping), urls)
+    return UploadAnswer.of(await asyncio.shield(keeping), urls, photo.notes)
 
 
 def _fingerprint(data: bytes, remove_bg: bool) -> str:

@@ -5,7 +5,7 @@ It knows rows and results of jobs; not how a call comes by them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -33,21 +33,24 @@ class RowAnswer(BaseModel):
 
 
 class UploadAnswer(BaseModel):
-    """Answer of `POST /upload`."""
+    """Answer of `POST /upload`; `notes` are told to the request that brought the photo, and not to
+    repetitions of it."""
 
     project_id: str
     original_url: str
     processed_url: str
     background_engine: str
+    notes: list[str] = []
 
     @classmethod
-    def of(cls, project: Project, url: Url) -> Self:
+    def of(cls, project: Project, url: Url, notes: Sequence[str] = ()) -> Self:
         """From the project it made."""
         return cls(
             project_id=project.id,
             original_url=url(Bucket.UPLOADS, project.original_path),
             processed_url=url(Bucket.PROCESSED, project.processed_path),
             background_engine=project.background_engine,
+            notes=list(notes),
         )
 
 

@@ -44,7 +44,8 @@ async def test_generate_leaves_rows_files_and_a_result(store: Store):
     assert set(detail.job.timings) == {"views", "depth", "splats", "previews-v0", "contact-sheet"}
     assert detail.job.result is not None
     assert detail.job.result["engines"]["views"] == "fake-views"
-    assert detail.job.result["notes"] == ["A fake."]
+    first, second = detail.job.result["notes"]
+    assert first == "A fake." and "LPIPS was not measured" in second
 
 
 async def test_every_stage_keeps_the_hashes_of_its_files_and_the_peak_memory(store: Store):

@@ -164,14 +164,16 @@ def test_progress_rises_over_network_and_alignment() -> None:
     assert fractions == sorted(fractions) and fractions[0] == 0 and fractions[-1] == 1
 
 
-def test_discarded_views_are_named_in_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_discarded_views_are_named_in_a_note(caplog: pytest.LogCaptureFixture) -> None:
     views, _ = bright_where_near()
     images = views.images.copy()
     images[3] = 255 - images[3]
     with caplog.at_level(logging.WARNING):
         depths = estimate(engine(Brightness()), replace(views, images=images), Control())
     assert not depths.confidence[3].any() and depths.confidence[4].any()
+    (note,) = depths.notes
     (line,) = [record.getMessage() for record in caplog.records]
+    assert note in line
     assert "1 of 16 views" in line and "view 3: near and far are exchanged" in line
 
 

@@ -65,6 +65,10 @@ def test_depth_maps_come_back_bit_for_bit_and_have_a_heat_map_each():
     back = decode_depths(files)
     np.testing.assert_array_equal(back.depth, depth)
     np.testing.assert_array_equal(back.confidence, maps.confidence)
+    assert back.notes == ()
+    noted = encode_depths(replace(maps, notes=("View 3 has no depth.",)))
+    assert decode_depths(noted).notes == ("View 3 has no depth.",)
+    assert {name for name in files if noted[name] != files[name]} == {"confidence.npz"}
 
 
 @pytest.mark.parametrize("gone", ["05.png", "geometry.npz"])

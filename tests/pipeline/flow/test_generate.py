@@ -10,7 +10,7 @@ from pipeline.flow.generate import STAGE_SPANS, generate, photo_view
 from pipeline.geometry.cameras import photo_camera
 from pipeline.options import SEED_LIMIT, GenerateOptions
 from pipeline.rig import HELD_OUT_VIEWS
-from pipeline.types import Cutout
+from pipeline.types import Cutout, DepthMaps
 from tests.fakes import FakeModels, MemoryJournal, some_cutout, some_model, some_views
 
 OPTIONS = GenerateOptions(seed=7, num_gaussians=600)
@@ -86,6 +86,22 @@ async def test_an_empty_view_is_a_failure_of_the_engine_not_a_grey_model():
 
     with pytest.raises(ModelFailed, match="fake-views engine returned an empty view"):
         await generate(some_cutout(), OPTIONS, Blind().ports(), MemoryJournal())
+
+
+async def test_what_a_model_lacks_is_told_in_notes():
+    class DepthLess(FakeModels):
+        async def estimate_depth(self, views, report=None):
+            known = np.zeros(views.alphas.shape, np.float32)
+            return DepthMaps(known, known, "fake-depth", ("View 3 is odd.",))
+
+    journal = MemoryJournal()
+    result = await generate(some_cutout(), OPTIONS, DepthLess().ports(), journal)
+    fake, odd, depth, lpips = result.notes
+    assert (fake, odd) == ("A fake.", "View 3 is odd.")
+    assert "No depth was found in any view" in depth
+    assert "LPIPS was not measured" in lpips
+    again = await generate(some_cutout(), OPTIONS, FakeModels().ports(), journal)
+    assert again.notes == result.notes, "a resumed attempt finds them in what is stored"
 
 
 def test_stages_follow_each_other_and_leave_room_for_the_pictures():

@@ -250,10 +250,39 @@ def test_the_colour_profile_is_applied() -> None:
     assert red < 40
 
 
+def linear_profile() -> bytes:
+    """sRGB's primaries and name, and linear light: there are such profiles."""
+    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    curve, found = b"para" + bytes(4) + struct.pack(">HH", 3, 0), 0
+    while (at := data.find(curve, found)) >= 0:
+        found = at + len(curve)
+        # Exponent 1: (1 x + 0)^1 from 0 on.
+        data[found : found + 20] = struct.pack(">5i", 65536, 65536, 0, 65536, 0)
+    assert found and b"s\0R\0G\0B" in data
+    return bytes(data)
+
+
+def test_a_profile_of_linear_light_is_applied_whatever_its_name() -> None:
+    data = saved(Image.new("RGB", (64, 48), (55, 55, 55)), "PNG", icc_profile=linear_profile())
+    photo = decode_photo(data)
+    # Linear 55 / 255 = .2157 is sRGB .5017.
+    assert np.abs(photo.rgb[0, 0].astype(int) - 128).max() <= 1 and photo.notes == ()
+
+
+def test_a_profile_of_srgb_leaves_every_colour_as_it_is() -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 48, 3), np.uint8)
+    photo = decode_photo(saved(Image.fromarray(pixels), "PNG", icc_profile=profile))
+    assert np.array_equal(photo.rgb, pixels) and photo.notes == ()
+
+
 @pytest.mark.parametrize("profile", [b"garbage", swapped_profile()])
-def test_a_profile_that_does_not_fit_is_ignored(profile: bytes) -> None:
+def test_a_profile_that_does_not_fit_is_ignored_and_a_note_says_so(profile: bytes) -> None:
     data = saved(Image.new("L", (64, 48), 77), "PNG", icc_profile=profile)
-    assert decode_photo(data).rgb[0, 0].tolist() == [77, 77, 77]
+    photo = decode_photo(data)
+    assert photo.rgb[0, 0].tolist() == [77, 77, 77]
+    (note,) = photo.notes
+    assert "colour profile cannot be used" in note
 
 
 def test_a_given_alpha_is_kept() -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from pipeline.imaging.blur import blur_inside
+from pipeline.imaging.contact_sheet import contact_sheet
+from pipeline.imaging.decoding import decode_png
 from pipeline.imaging.nearest import nearest_known
 from pipeline.imaging.rounding import to_bytes
 
@@ -28,3 +31,12 @@ def test_a_blur_takes_nothing_from_pixels_without_weight() -> None:
     picture = np.full((9, 9, 3), 50, np.float32)
     picture[:, 5:] = 200
     np.testing.assert_allclose(blur_inside(picture, weight, 2.0)[:, :5], 50, rtol=1e-5)
+
+
+@pytest.mark.parametrize("counts", [(0,), (0, 0), (3, 0, 9), (8, 0)])
+def test_every_row_of_a_contact_sheet_lies_inside_it(counts: tuple[int, ...]) -> None:
+    """An empty row keeps its place."""
+    picture = np.zeros((16, 16, 3), np.uint8)
+    data = contact_sheet([(f"row {n}", [picture] * n) for n in counts])
+    full = contact_sheet([(f"row {n}", [picture] * max(n, 1)) for n in counts])
+    assert decode_png(data).shape == decode_png(full).shape

@@ -1,9 +1,11 @@
 """Uploads with an Idempotency-Key, and uploads that break off: one project, or nothing."""
 
 import asyncio
+import io
 from dataclasses import replace
 
 import pytest
+from PIL import Image
 
 from deployments.jobs.rows import ProjectStatus
 from pipeline.errors import NotFound, Unavailable
@@ -29,6 +31,16 @@ async def test_the_same_key_and_photo_are_the_same_project(idle_service):
     assert (await idle_service.http.get(again.json()["original_url"])).status_code == 200
     assert idle_service.models.calls.count("background") == 1, "no work is done twice"
     assert (await left_behind(idle_service))[0] == 1
+
+
+async def test_what_of_a_photo_could_not_be_used_is_told(idle_service):
+    plain = await sent(idle_service, photo(), key=None)
+    assert plain.json()["notes"] == []
+    data = io.BytesIO()
+    with Image.open(io.BytesIO(photo())) as image:
+        image.save(data, "PNG", icc_profile=b"no profile at all")
+    (note,) = (await sent(idle_service, data.getvalue(), key=None)).json()["notes"]
+    assert "colour profile cannot be used" in note
 
 
 async def test_the_same_key_with_something_else_is_422(idle_service):
