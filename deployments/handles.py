@@ -15,6 +15,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import ray
 import ray.exceptions
+from ray import serve
 from ray.serve import exceptions as serve_exceptions
 from ray.serve.handle import DeploymentHandle
 
@@ -93,8 +94,12 @@ def translate(error: BaseException, where: str) -> GlimpseError:
         return cause
     for classes, meaning, text in _MEANINGS:
         if isinstance(error, classes) or isinstance(cause, classes):
-            return meaning(text.format(where)[0].upper() + text.format(where)[1:])
-    return ModelFailed(f"{where} raised {type(cause).__name__}: {cause}")
+            return meaning.openly(text.format(where)[0].upper() + text.format(where)[1:])
+    # What a library says may name files, hosts and keys of this machine.
+    return ModelFailed(
+        f"{where} raised {type(cause).__name__}: {cause}",
+        public=f"{where[:1].upper()}{where[1:]} failed; the service's log has the reason.",
+    )
 
 
 async def _admitted(call: Callable[[], Awaitable[T]]) -> T:
@@ -144,7 +149,7 @@ async def _streamed(send: Callable[[], Any], where: str, report: Report) -> Any:
             raise translate(error, where) from error
         except Exception as error:
             raise translate(error, where) from error
-        raise ModelFailed(f"{where} ended without a result.")
+        raise ModelFailed.openly(f"{where} ended without a result.")
 
     return await _admitted(call)
 
@@ -239,14 +244,22 @@ async def _within(limit_s: float, handle: DeploymentHandle[Any], method: str, *a
         return await _unary(lambda: call.remote(*args), handle.deployment_name)
 
 
-async def readiness_of(handle: DeploymentHandle[Any]) -> str:
-    """What a model deployment lacks, from one of its replicas, or "ok"; never raises."""
+async def readiness_of(handle: DeploymentHandle[Any]) -> GlimpseError | None:
+    """What a model deployment lacks, from one of its replicas; never raises."""
     try:
-        return cast(str, await _within(_READINESS_LIMIT_S, handle, "readiness"))
+        lacks = await _within(_READINESS_LIMIT_S, handle, "readiness")
     except TimeoutError:
-        return "It does not answer."
+        return Unavailable.openly("It does not answer.")
     except GlimpseError as error:
-        return error.detail
+        return error
+    return cast(GlimpseError | None, lacks)
+
+
+def reasons_of(app_name: str, limit_s: float) -> dict[str, str]:
+    """Why an application of this cluster is not ready, by name, as its ingress tells who runs it.
+    Blocks; raises TimeoutError."""
+    answer = serve.get_app_handle(app_name).reasons.remote().result(timeout_s=limit_s)
+    return cast(dict[str, str], answer)
 
 
 async def _devices_of(handle: DeploymentHandle[Any]) -> dict[str, str]:

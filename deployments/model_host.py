@@ -158,9 +158,9 @@ class ModelHost:
             # Not awaited: loading takes longer than Serve waits for the answer to this.
             self._loading = asyncio.create_task(asyncio.to_thread(self._load))
 
-    async def readiness(self) -> str:
-        """ "ok", or what is missing and how to get it."""
-        return "ok" if self._missing is None else self._missing.detail
+    async def readiness(self) -> Unavailable | None:
+        """What is missing and how to get it; None where nothing is."""
+        return self._missing
 
     async def devices(self) -> dict[str, str]:
         """By hosted port, what its engine computes on (`LocalPorts.devices`)."""

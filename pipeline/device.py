@@ -185,4 +185,4 @@ def retry_with_half_batch(work: Callable[[int], T], batch: int, device: Device, 
         if batch > 1
         else "one item at a time"
     )
-    raise OutOfMemory(f"{what} did not fit on {device.description}, {how}.")
+    raise OutOfMemory.openly(f"{what} did not fit on {device.description}, {how}.")

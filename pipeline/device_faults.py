@@ -99,10 +99,11 @@ def device_fault(error: BaseException, what: str, device: str) -> GlimpseError |
     if is_out_of_memory(error):
         of_host = _is_full_host(error) and not isinstance(error, torch.OutOfMemoryError)
         place = "into this machine's memory" if of_host else f"on {device}"
-        return OutOfMemory(f"{what} did not fit {place}.")
+        return OutOfMemory.openly(f"{what} did not fit {place}.")
     if is_lost_device(error):
         said = str(error).partition("\n")[0].rstrip(" .")
-        return DeviceLost(f"{what} failed and the GPU cannot be used by this process: {said}.")
+        lost = f"{what} failed and the GPU cannot be used by this process"
+        return DeviceLost(f"{lost}: {said}.", public=f"{lost}.")
     return None
 
 

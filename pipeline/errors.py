@@ -22,11 +22,18 @@ It does not know HTTP or Ray: `deployments.handles` maps Ray's errors into it an
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class GlimpseError(Exception):
-    """Root of the tree. `str(error)` is a sentence a user can act on."""
+    """Root of the tree. `str(error)` is a sentence that who runs the service can act on.
+
+    It may name files, addresses and what a library said, and goes to logs and terminals. What
+    clients read, in answers, jobs, events, messages and reports, is `public` and nothing else.
+
+    Attributes:
+        detail: the sentence.
+    """
 
     #: Stable snake_case name, the `code` of a problem document and of a failed job.
     code: ClassVar[str] = "internal_error"
@@ -34,16 +41,35 @@ class GlimpseError(Exception):
     retryable: ClassVar[bool] = False
     #: Whether it ends all work of the attempt, also where the failure of a part could be borne.
     ends_attempt: ClassVar[bool] = False
+    #: Whether `detail` is about the request and its project alone, so that clients read it as it
+    #: is. Where it is not, they read `closed_sentence`, or what was written for them.
+    for_clients: ClassVar[bool] = False
+    closed_sentence: ClassVar[str] = (
+        "Something went wrong on our side; the service's log has the reason."
+    )
 
-    def __init__(self, detail: str) -> None:
+    def __init__(self, detail: str, *, public: str = "") -> None:
+        """`public`: what clients read in place of `detail`; it names nothing of the machine."""
         super().__init__(detail)
         self.detail = detail
+        self._public = public
+
+    @classmethod
+    def openly(cls, detail: str) -> Self:
+        """An error of a class that is closed, with a sentence that clients may read as it is."""
+        return cls(detail, public=detail)
+
+    @property
+    def public(self) -> str:
+        """The sentence for clients: without paths, addresses, traces or words of a library."""
+        return self._public or (self.detail if self.for_clients else self.closed_sentence)
 
 
 class InvalidInput(GlimpseError):
     """The caller must change the request; raised before any work is done."""
 
     code = "invalid_input"
+    for_clients = True
 
 
 class InvalidImage(InvalidInput):
@@ -68,12 +94,14 @@ class NotFound(GlimpseError):
     """No such project, job or blob."""
 
     code = "not_found"
+    for_clients = True
 
 
 class Conflict(GlimpseError):
     """The request is right but the project is in another state."""
 
     code = "conflict"
+    for_clients = True
 
 
 class NotGeneratedYet(Conflict):
@@ -87,6 +115,7 @@ class Unavailable(GlimpseError):
 
     code = "unavailable"
     retryable = True
+    closed_sentence = "A part of the service is not there now; try again later."
 
 
 class Cancelled(GlimpseError):
@@ -94,6 +123,7 @@ class Cancelled(GlimpseError):
 
     code = "cancelled"
     ends_attempt = True
+    for_clients = True
 
 
 class OutOfMemory(GlimpseError):
@@ -101,12 +131,14 @@ class OutOfMemory(GlimpseError):
 
     code = "out_of_memory"
     retryable = True
+    closed_sentence = "The machine has not enough memory for this."
 
 
 class ModelFailed(GlimpseError):
     """An engine raised, or returned something that cannot be used."""
 
     code = "model_failed"
+    closed_sentence = "A model failed; the service's log has the reason."
 
 
 class ReplicaDied(ModelFailed):
@@ -114,6 +146,7 @@ class ReplicaDied(ModelFailed):
 
     code = "replica_died"
     retryable = True
+    closed_sentence = "The process that ran a model ended before it answered."
 
 
 class DeviceLost(ModelFailed):
@@ -122,6 +155,7 @@ class DeviceLost(ModelFailed):
 
     code = "device_lost"
     retryable = True
+    closed_sentence = "The GPU failed; another process goes on."
 
 
 class TimedOut(ModelFailed):
@@ -129,3 +163,4 @@ class TimedOut(ModelFailed):
 
     code = "timed_out"
     retryable = True
+    closed_sentence = "A model ran for longer than it may."

@@ -86,7 +86,7 @@ class Lane:
             while not future.done():
                 left_s = self._left_s(own)
                 if left_s <= 0:
-                    raise TimedOut(f"An engine ran for more than {self._limit_s:g} s.")
+                    raise TimedOut.openly(f"An engine ran for more than {self._limit_s:g} s.")
                 # Until the work has begun its end is not known: then look again.
                 wait_s = None if math.isinf(self._limit_s) else left_s
                 await asyncio.wait({future}, timeout=wait_s)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
@@ -19,10 +20,12 @@ from ray.serve.schema import ApplicationStatus
 
 from deployments.handles import HandlePort, readiness_of
 from deployments.jobs.store import Store
-from pipeline.errors import GlimpseError
+from pipeline.errors import GlimpseError, Unavailable
 from serve_app.http.app import create_app
 from serve_app.http.dependencies import Services
 from serve_app.stores import Stores
+
+log = logging.getLogger("ray.serve")
 
 
 class Ingress:
@@ -47,53 +50,74 @@ class Ingress:
         self._background = HandlePort(background, "background removal")
         self._services = services
         self._stack = AsyncExitStack()
+        self._store: Store | None = None
+        self._logged: dict[str, str] = {}
 
     async def __serve_build_asgi_app__(self) -> FastAPI:
         store = await self._stack.enter_async_context(self._stores.open())
-        app_name = serve.get_replica_context().app_name
-
-        async def readiness() -> Mapping[str, str]:
-            states = await _deployment_states(app_name)
-            hosts = {name: h for name, h in self._hosts.items() if states.get(name) == "ok"}
-            answers = await asyncio.gather(*(readiness_of(host) for host in hosts.values()))
-            return {
-                "store": await store_state(store),
-                **states,
-                **dict(zip(hosts, answers, strict=True)),
-            }
-
-        app = create_app(self._services(store, self._background, readiness, store.files))
+        self._store = store
+        app = create_app(self._services(store, self._background, self.readiness, store.files))
         # What is there now stays: a full collection would look at it again and again, while
         # clients wait.
         gc.collect()
         gc.freeze()
         return app
 
+    async def readiness(self) -> Mapping[str, str]:
+        """By name "ok", or what anyone may read of why not; the whole reason goes to the log."""
+        checks = await self._checks()
+        reasons = {name: str(lack) for name, lack in checks.items() if lack is not None}
+        for name, reason in reasons.items():
+            # It is asked every few seconds.
+            if self._logged.get(name) != reason:
+                log.warning("not ready, %s: %s", name, reason)
+        self._logged = reasons
+        return {name: "ok" if lack is None else lack.public for name, lack in checks.items()}
+
+    async def reasons(self) -> dict[str, str]:
+        """Why the service is not ready, for who runs it: called over a handle, never over HTTP."""
+        checks = await self._checks()
+        return {name: str(lack) for name, lack in checks.items() if lack is not None}
+
+    async def _checks(self) -> dict[str, GlimpseError | None]:
+        """Every part of the service by name, and what it lacks."""
+        states = await _deployment_states(serve.get_replica_context().app_name)
+        hosts = {name: h for name, h in self._hosts.items() if states.get(name, self) is None}
+        answers = await asyncio.gather(*(readiness_of(host) for host in hosts.values()))
+        assert self._store is not None, "the application is built before it is asked"
+        return {
+            "store": await store_state(self._store),
+            **states,
+            **dict(zip(hosts, answers, strict=True)),
+        }
+
     async def __del__(self) -> None:
         await self._stack.aclose()
 
 
-async def store_state(store: Store) -> str:
-    """ "ok", or what keeps the store from working, for `/ready`."""
+async def store_state(store: Store) -> GlimpseError | None:
+    """What keeps the store from working."""
     try:
         await store.records.ping()
         await store.blobs.ping()
     except GlimpseError as error:
-        return error.detail
-    return "ok"
+        return error
+    return None
 
 
-async def _deployment_states(app_name: str) -> dict[str, str]:
-    """Every deployment of the application as Serve's controller sees it."""
+async def _deployment_states(app_name: str) -> dict[str, GlimpseError | None]:
+    """Every deployment of the application as Serve's controller sees it. Its messages hold the
+    traces of what failed; clients read the word for the state."""
     status = await asyncio.to_thread(serve.status)
     application = status.applications.get(app_name)
     if application is None:
-        return {"application": "Serve does not know the application."}
-    states = {}
+        return {"application": Unavailable.openly("Serve does not know the application.")}
+    states: dict[str, GlimpseError | None] = {}
     for name, deployment in application.deployments.items():
-        healthy = deployment.status.value == "HEALTHY"
-        reason = deployment.message or deployment.status.value
-        states[name] = "ok" if healthy else reason
+        state, message = deployment.status.value, deployment.message
+        healthy = state == "HEALTHY"
+        states[name] = None if healthy else Unavailable(message or state, public=state)
     if application.status is not ApplicationStatus.RUNNING:
-        states["application"] = application.message or application.status.value
+        state = application.status.value
+        states["application"] = Unavailable(application.message or state, public=state)
     return states

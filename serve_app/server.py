@@ -26,6 +26,7 @@ import ray
 from ray import serve
 from ray.serve.config import HTTPOptions
 
+from deployments.handles import reasons_of
 from pipeline.errors import Unavailable
 from serve_app.builder import build
 from serve_app.settings import AppArgs
@@ -43,7 +44,8 @@ class RunningService:
     """A service that answers.
 
     Attributes:
-        lacks: what `/ready` complains about, by name; empty where it is ready.
+        lacks: why it is not ready, by name, with what `/ready` keeps from clients; empty where
+            it is.
     """
 
     url: str
@@ -141,7 +143,10 @@ def _lacks(url: str) -> dict[str, str]:
         checks: dict[str, str] = answer.json()["checks"]
     except (httpx.HTTPError, ValueError, KeyError) as error:
         raise Unavailable(f"The service started and does not answer: {error!r}") from error
-    return {name: state for name, state in checks.items() if state != "ok"}
+    lacks = {name: state for name, state in checks.items() if state != "ok"}
+    if not lacks:
+        return lacks
+    return lacks | reasons_of(APP_NAME, _READY_LIMIT_S)
 
 
 def _require_free(host: str, port: int) -> None:

@@ -95,7 +95,7 @@ class Attempt:
         """The newest model there is now. Raises ModelFailed where there is none."""
         newest = (await self.read_detail()).newest_model
         if newest is None:
-            raise ModelFailed("The stage ended without a model.")
+            raise ModelFailed.openly("The stage ended without a model.")
         return newest
 
     async def put_model(
@@ -121,4 +121,4 @@ class Attempt:
         try:
             return await asyncio.to_thread(read_ply, data)
         except InvalidModelFile as error:  # of the store, not of the caller
-            raise ModelFailed(f"The stored model is damaged: {error}") from error
+            raise ModelFailed.openly(f"The stored model is damaged: {error}") from error

@@ -134,7 +134,7 @@ class Claims:
         """
         log.warning("the driver of job %s is gone: %r", lease.job.id, error)
         failure = self.explain(error)
-        reason = JobError(failure.code, failure.detail, lease.job.stage, failure.retryable)
+        reason = JobError(failure.code, failure.public, lease.job.stage, failure.retryable)
         job = await self._release(lease, reason)
         if job is not None and job.state is JobState.QUEUED and job.attempt < lease.job.attempt:
             # It cost no attempt: no driver had begun. The next job would fare no better.

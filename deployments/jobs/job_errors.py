@@ -38,12 +38,9 @@ class ProjectBusy(Conflict):
     code = "project_busy"
     retryable = True
 
-    def __init__(self, detail: str, job_id: str = "") -> None:
-        super().__init__(detail)
+    def __init__(self, detail: str, job_id: str = "", *, public: str = "") -> None:
+        super().__init__(detail, public=public)
         self.job_id = job_id
-
-    def __reduce__(self) -> tuple[type[ProjectBusy], tuple[str, str]]:
-        return type(self), (self.detail, self.job_id)
 
 
 class StaleAttempt(GlimpseError):
@@ -51,9 +48,11 @@ class StaleAttempt(GlimpseError):
 
     code = "stale_attempt"
     ends_attempt = True
+    for_clients = True
 
 
 class TooBusy(Unavailable):
     """More jobs are queued than the service admits."""
 
     code = "too_busy"
+    for_clients = True

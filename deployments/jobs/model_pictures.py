@@ -72,7 +72,7 @@ async def show_models(attempt: Attempt, ports: Ports, pictures: PictureSize | No
             sentence = f"Version {row.version} cannot be drawn: {error}"
             if row == newest:
                 # Not an error of the client, as its class says: the model is ours.
-                raise ModelFailed(sentence) from error
+                raise ModelFailed.openly(sentence) from error
             log.warning("project %s: %s", detail.project.id, sentence)
         else:
             stem = f"v{row.version}"

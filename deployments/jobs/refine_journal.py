@@ -55,7 +55,7 @@ class StoreRefineJournal:
     async def generated_views(self) -> ViewSet:
         rows = self._attempt.detail.views
         if len(rows) != VIEW_COUNT:
-            raise ModelFailed(f"The project has {len(rows)} of {VIEW_COUNT} views.")
+            raise ModelFailed.openly(f"The project has {len(rows)} of {VIEW_COUNT} views.")
         paths = {f"{row.view_index:02d}.png": row.image_path for row in rows}
         paths["geometry.npz"] = sibling(rows[0].image_path, "geometry.npz")
         files = await self._files.get_all(Bucket.VIEWS, paths)
@@ -67,7 +67,7 @@ class StoreRefineJournal:
     async def generated_depths(self) -> DepthMaps:
         rows = self._attempt.detail.depths
         if len(rows) != VIEW_COUNT:
-            raise ModelFailed(f"The project has {len(rows)} of {VIEW_COUNT} depth maps.")
+            raise ModelFailed.openly(f"The project has {len(rows)} of {VIEW_COUNT} depth maps.")
         paths = {f"{row.view_index:02d}.npy": row.depth_path for row in rows}
         paths["confidence.npz"] = sibling(rows[0].depth_path, "confidence.npz")
         files = await self._files.get_all(Bucket.DEPTH, paths)

@@ -155,7 +155,7 @@ async def _end_with(keeper: LeaseKeeper, error: GlimpseError, stage: str) -> Non
     """Fail the job, or give it back where another attempt may do better."""
     job = keeper.lease.job
     log.warning("job %s, stage %s: %s", job.id, stage, error)
-    failure = JobError(error.code, error.detail, stage, error.retryable)
+    failure = JobError(error.code, error.public, stage, error.retryable)
     # Memory is given back between attempts, and a generation asks for less; once is enough.
     hopeless = isinstance(error, OutOfMemory) and ran_out_of_memory(job)
     if error.retryable and not hopeless:

@@ -49,7 +49,7 @@ def decode_views(files: Mapping[str, bytes]) -> ViewSet:
         engine, notes = str(geometry["engine"]), tuple(str(note) for note in geometry["notes"])
     missing = [name for name in names if name not in files]
     if missing:
-        raise ModelFailed(f"The stored views are incomplete: {missing[0]} is missing.")
+        raise ModelFailed.openly(f"The stored views are incomplete: {missing[0]} is missing.")
     images = []
     for name in names:
         with _reading(name):
@@ -133,7 +133,7 @@ def decode_depths(files: Mapping[str, bytes]) -> DepthMaps:
         notes = tuple(str(note) for note in extra.get("notes", ()))
     missing = [name for name in names if name not in files]
     if missing:
-        raise ModelFailed(f"The stored depth maps are incomplete: {missing[0]} is missing.")
+        raise ModelFailed.openly(f"The stored depth maps are incomplete: {missing[0]} is missing.")
     maps = []
     for name, known in zip(names, confidence, strict=True):
         with _reading(name):
@@ -166,7 +166,7 @@ def _in_c_order(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def _load_npz(files: Mapping[str, bytes], name: str) -> dict[str, npt.NDArray[Any]]:
     if name not in files:
-        raise ModelFailed(f"The stored artefacts are incomplete: {name} is missing.")
+        raise ModelFailed.openly(f"The stored artefacts are incomplete: {name} is missing.")
     with (
         _reading(name),
         np.load(io.BytesIO(files[name]), allow_pickle=False) as archive,
@@ -182,4 +182,5 @@ def _reading(name: str) -> Iterator[None]:
         yield
     except Exception as error:
         said = error.detail if isinstance(error, GlimpseError) else str(error)
-        raise ModelFailed(f"The stored {name} is damaged: {said}") from error
+        damaged = f"The stored {name} is damaged"
+        raise ModelFailed(f"{damaged}: {said}", public=f"{damaged}.") from error

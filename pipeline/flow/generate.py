@@ -186,7 +186,7 @@ async def _make_views(
     )
     views = await ports.views.synthesize_views(request, report)
     if not (views.alphas > 127).any(axis=(1, 2)).all():
-        raise ModelFailed(f"The {views.engine} engine returned an empty view.")
+        raise ModelFailed.openly(f"The {views.engine} engine returned an empty view.")
     return replace(views, photo=photo_view(cutout, options.elevation_deg, views))
 
 
@@ -324,7 +324,7 @@ class _Contest:
             for i in order
         ]
         failed = [
-            Candidate(self.seed(i), None, None, None, None, False, f"{error.code}: {error.detail}")
+            Candidate(self.seed(i), None, None, None, None, False, f"{error.code}: {error.public}")
             for i, error in sorted(self._errors.items())
         ]
         return tuple(scored + failed)

@@ -334,14 +334,18 @@ async def _enhance(
         except (ModelFailed, OutOfMemory) as error:
             if isinstance(error, _NOT_OF_A_VIEW):
                 raise
-            failures.append(f"View {view} was left out: {error}")
+            log.warning("view %d was left out: %s", view, error)
+            failures.append(f"View {view} was left out: {error.public}")
             last = error
         else:
             done.append(view)
             kept.append(one)
     if not kept:
         assert last is not None
-        raise ModelFailed(f"No view could be enhanced: {last}") from last
+        raise ModelFailed(
+            f"No view could be enhanced: {last}",
+            public=f"No view could be enhanced: {last.public}",
+        ) from last
     images = np.concatenate([one.images for one in kept])
     return done, EnhancedImages(images, kept[0].engine, kept[0].notes), failures
 
@@ -356,7 +360,7 @@ def _enhancement(
         report = setting.journal.report if len(renders.images) > 1 else ignore_progress
         enhanced = await setting.ports.enhancer.enhance(renders, settings, report)
         if enhanced.images.shape != renders.images.shape:
-            raise ModelFailed(f"The enhancer returned images {enhanced.images.shape}.")
+            raise ModelFailed.openly(f"The enhancer returned images {enhanced.images.shape}.")
         return enhanced
 
     return call

@@ -63,7 +63,7 @@ def write_usdz(mesh: TexturedMesh, *, compact: bool = False) -> bytes:
             os.utime(file, (_OLDEST_ZIP_TIME_S, _OLDEST_ZIP_TIME_S))
             archive.AddFile(str(file), file.name)
         if not archive.Save():
-            raise ModelFailed("OpenUSD could not write the .usdz package.")
+            raise ModelFailed.openly("OpenUSD could not write the .usdz package.")
         return package.read_bytes()
 
 

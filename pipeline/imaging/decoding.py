@@ -203,4 +203,5 @@ def decode_png(data: bytes) -> UInt8Array:
             image.load()
             return np.array(image, np.uint8)
     except Exception as error:
-        raise ModelFailed(f"The stored PNG is damaged: {error}") from error
+        damaged = "The stored PNG is damaged"
+        raise ModelFailed(f"{damaged}: {error}", public=f"{damaged}.") from error

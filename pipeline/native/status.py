@@ -21,6 +21,6 @@ def raise_on_failure(status: int, function: Any, _arguments: tuple[Any, ...]) ->
         ValueError: arguments that no caller in the product passes, or a bug.
     """
     if status == _OUT_OF_MEMORY:
-        raise OutOfMemory(f"Not enough memory on this host for {function.__name__}.")
+        raise OutOfMemory.openly(f"Not enough memory on this host for {function.__name__}.")
     if status != _OK:
         raise ValueError(f"{function.__name__} cannot do this: status {status}")

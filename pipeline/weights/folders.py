@@ -164,7 +164,10 @@ def find_all(wanted: Sequence[Weights], model_dir: Path | None) -> list[Path]:
         if state.path and state.condition in (Condition.READY, Condition.OTHER_REVISION):
             found.append(state.path)
         elif isinstance(weights.source, Carried):
-            raise Unavailable(state.fault)
+            raise Unavailable(
+                state.fault,
+                public=f"The weights {weights.name!r} ({weights.about}) are not there whole.",
+            )
         else:
             lacking.append((weights, state.fault))
     if not lacking:
@@ -173,15 +176,14 @@ def find_all(wanted: Sequence[Weights], model_dir: Path | None) -> list[Path]:
     names = " ".join(weights.name for weights, _ in lacking)
     if len(lacking) > 1:
         listed = ", ".join(f"{weights.name} ({weights.about})" for weights, _ in lacking)
-        raise Unavailable(
+        raise Unavailable.openly(
             f"Weights were not found: {listed}. {run} `glimpse3d weights fetch {names}`."
         )
     ((weights, fault),) = lacking
     allow = "" if weights.commercial else f" --allow {weights.name}"
-    raise Unavailable(
-        f"The weights {weights.name!r} ({weights.about}) were not found. {fault} {run} "
-        f"`glimpse3d weights fetch {names}{allow}`."
-    )
+    lacks = f"The weights {weights.name!r} ({weights.about}) were not found."
+    run = f"{run} `glimpse3d weights fetch {names}{allow}`."
+    raise Unavailable(f"{lacks} {fault} {run}", public=f"{lacks} {run}")
 
 
 def digest_of(weights: Weights, model_dir: Path | None) -> str | None:

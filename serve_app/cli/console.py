@@ -104,7 +104,7 @@ def summary_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[st
         right = name.endswith(":")
         table.add_column(name.rstrip(":"), justify="right" if right else "left")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(escape(cell) for cell in row))  # a file may be called "[red]"
     return table
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rich.console import Console
+from rich.markup import escape
 
 from deployments.jobs.model_pictures import PIPELINE_END, PREVIEW_SPANS
 from deployments.jobs.rows import JobKind
@@ -67,7 +68,8 @@ def run_demo(photo: Path, out: Path, console: Console, *, seed: int, iterations:
     _print_tables(console, status, (generated, refined), upload_s, saved)
     for export in exports:
         for note in export["notes"]:
-            console.print(f"[yellow]Note:[/] {export['file_name']}: {note}")
+            name = escape(export["file_name"])
+            console.print(f"[yellow]Note:[/] {name}: {escape(note)}")
 
 
 def _run_job(client: Client, bars: StageBars, kind: str, project_id: str, body: Json) -> Json:
@@ -151,6 +153,6 @@ def _print_tables(
     names = ("iteration_number", "psnr", "ssim", "overall_quality", "accepted")
     console.print(iterations_table(tuple(m[name] for name in names) for m in status["iterations"]))
     for note in generated["result"]["notes"]:
-        console.print(f"[yellow]Note:[/] {note}")
+        console.print(f"[yellow]Note:[/] {escape(note)}")
     rows_of_files = [(str(p), f"{p.stat().st_size / 1e6:.2f}") for p in saved]
     console.print(summary_table("Files", ("file", "MB:"), rows_of_files))

@@ -23,7 +23,7 @@ from serve_app.http.budgets import Budget
 from serve_app.http.single_flight import SingleFlight
 from serve_app.stores.opened import FileSource
 
-#: Answers, by name, what is ready ("ok") and what is not (a sentence).
+#: Answers, by name, what is ready ("ok") and what is not (a sentence that anyone may read).
 Readiness = Callable[[], Awaitable[Mapping[str, str]]]
 
 

@@ -26,22 +26,26 @@ log = logging.getLogger("ray.serve")
 
 MEDIA_TYPE = "application/problem+json"
 
-# Errors of HTTP alone, of no interest to the pipeline.
+
+class Refusal(GlimpseError):
+    """Root of the errors of HTTP alone: they are about the request itself."""
+
+    for_clients = True
 
 
-class BadRequest(GlimpseError):
+class BadRequest(Refusal):
     """A body that is no JSON text or no form at all; raised by FastAPI, never here."""
 
     code = "http_error"
 
 
-class BadSignature(GlimpseError):
+class BadSignature(Refusal):
     """A link to a file that has expired or was changed."""
 
     code = "bad_signature"
 
 
-class TooLarge(GlimpseError):
+class TooLarge(Refusal):
     """A body above the limit."""
 
     code = "too_large"
@@ -52,33 +56,33 @@ class TooLarge(GlimpseError):
         super().__init__(f"The {what} is larger than {limit}.")
 
 
-class UrlTooLong(GlimpseError):
+class UrlTooLong(Refusal):
     """A path and query above the limit."""
 
     code = "url_too_long"
 
 
-class HeadersTooLarge(GlimpseError):
+class HeadersTooLarge(Refusal):
     """More, or longer, headers than any client of ours needs."""
 
     code = "headers_too_large"
 
 
-class BodyTooSlow(GlimpseError):
+class BodyTooSlow(Refusal):
     """A body that did not arrive in time."""
 
     code = "body_too_slow"
     retryable = True
 
 
-class TooManyAtOnce(GlimpseError):
+class TooManyAtOnce(Refusal):
     """A budget of this process is used up (`serve_app.http.budgets`)."""
 
     code = "too_many_at_once"
     retryable = True
 
 
-class UnsupportedMediaType(GlimpseError):
+class UnsupportedMediaType(Refusal):
     """An upload that is no form."""
 
     code = "unsupported_media_type"
@@ -200,11 +204,11 @@ def _shortened(text: str, limit: int) -> str:
 
 
 def error_response(request: Request, error: GlimpseError) -> JSONResponse:
-    """The problem document of an error."""
+    """The problem document of an error: what it says to clients, and nothing of its cause."""
     status, title = status_of(type(error))
     more = {"job_id": error.job_id} if isinstance(error, job_errors.ProjectBusy) else {}
     return _problem(
-        request, status, error.code, title, error.detail, retryable=error.retryable, **more
+        request, status, error.code, title, error.public, retryable=error.retryable, **more
     )
 
 
@@ -212,7 +216,8 @@ async def _on_glimpse_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, GlimpseError)
     answer = error_response(request, error)
     if answer.status_code >= 500:
-        log.error("%s %s: %s", request.method, request.url.path, error)
+        request_id = getattr(request.state, "request_id", "")
+        log.error("%s %s [%s]: %s", request.method, request.url.path, request_id, error)
     return answer
 
 
@@ -271,7 +276,8 @@ def _methods(request: Request) -> Iterator[str]:
 
 async def _on_anything_else(request: Request, error: Exception) -> JSONResponse:
     """A fault of ours: logged with its trace, answered without it."""
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    request_id = getattr(request.state, "request_id", "")
+    log.error("%s %s [%s] failed", request.method, request.url.path, request_id, exc_info=error)
     status, title = status_of(GlimpseError)
     detail = "Something went wrong on our side; the log names it by request_id."
     return _problem(request, status, GlimpseError.code, title, detail)

@@ -23,6 +23,8 @@ from pipeline.errors import GlimpseError, InvalidInput, NotFound, Unavailable
 from serve_app.stores.links import KEY_BYTES, LinkSigner, check_path
 
 _INCOMING = ".incoming"
+#: What clients read where the file system refuses.
+_AWAY = "The files cannot be read or written now; try again later."
 #: How often a file is moved into a folder that somebody else deletes at the same time.
 _MOVES = 20
 
@@ -82,7 +84,7 @@ class FileBlobs:
         try:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise Unavailable(f"{root} cannot be made: {error.strerror}.") from error
+            raise Unavailable(f"{root} cannot be made: {error.strerror}.", public=_AWAY) from error
         self._root = root.resolve()
 
     async def put(self, bucket: Bucket, path: str, data: bytes, content_type: str) -> None:
@@ -98,7 +100,8 @@ class FileBlobs:
             except FileNotFoundError as error:
                 raise NotFound(f"There is no {path} in {bucket}.") from error
             except OSError as error:
-                raise Unavailable(f"{path} in {bucket} cannot be read: {error}") from error
+                said = f"{path} in {bucket} cannot be read: {error}"
+                raise Unavailable(said, public=_AWAY) from error
 
         return await asyncio.to_thread(read)
 
@@ -145,7 +148,8 @@ class FileBlobs:
     async def ping(self) -> None:
         """The directory is there and can be written to."""
         if not await asyncio.to_thread(os.access, self._root, os.W_OK):
-            raise Unavailable(f"{self._root} is not there, or cannot be written to.")
+            said = f"{self._root} is not there, or cannot be written to."
+            raise Unavailable(said, public=_AWAY)
 
     async def locate(self, bucket: Bucket, path: str) -> Path:
         return self.open_path(bucket, path)
@@ -177,7 +181,8 @@ class FileBlobs:
             incoming.mkdir(exist_ok=True)
             descriptor, name = tempfile.mkstemp(dir=incoming)
         except OSError as error:
-            raise Unavailable(f"Nothing can be written to {incoming}: {error}") from error
+            said = f"Nothing can be written to {incoming}: {error}"
+            raise Unavailable(said, public=_AWAY) from error
         temporary = Path(name)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -188,7 +193,8 @@ class FileBlobs:
             temporary.chmod(0o644)
             _move(temporary, target)
         except OSError as error:
-            raise Unavailable(f"{target.name} cannot be written: {error}") from error
+            said = f"{target.name} cannot be written: {error}"
+            raise Unavailable(said, public=_AWAY) from error
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -198,7 +204,8 @@ def _on_disk(work: Callable[..., T], *arguments: Path) -> T:
     try:
         return work(*arguments)
     except OSError as error:
-        raise Unavailable(f"The files cannot be read or deleted: {error}") from error
+        said = f"The files cannot be read or deleted: {error}"
+        raise Unavailable(said, public=_AWAY) from error
 
 
 def _move(temporary: Path, target: Path) -> None:

@@ -44,11 +44,13 @@ def translated() -> Iterator[None]:
     except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         # The pool is closing, or the connection went away between two messages: asyncpg then
         # complains of its own state ("cannot switch to state 11").
-        raise Unavailable(f"The connection to the database is gone: {error}") from error
+        gone = "The connection to the database is gone"
+        raise Unavailable(f"{gone}: {error}", public=f"{gone}.") from error
     except TimeoutError as error:
-        raise Unavailable("The database did not answer in time.") from error
+        raise Unavailable.openly("The database did not answer in time.") from error
     except OSError as error:
-        raise Unavailable(f"The database cannot be reached: {error}") from error
+        away = "The database cannot be reached"
+        raise Unavailable(f"{away}: {error}", public=f"{away}.") from error
 
 
 def _from_postgres(error: asyncpg.PostgresError) -> GlimpseError:
@@ -166,7 +168,8 @@ def _argument(value: Any) -> Any:
     try:
         return json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise InvalidInput(f"The records take plain JSON values: {error}") from error
+        takes = "The records take plain JSON values"
+        raise InvalidInput(f"{takes}: {error}", public=f"{takes}.") from error
 
 
 class _Changes:

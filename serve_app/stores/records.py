@@ -82,7 +82,8 @@ def error_for_sqlstate(sqlstate: str, message: str, detail: str | None = None) -
         return _OWN_STATES[sqlstate](message)
     for prefix, (kind, sentence) in _THEIR_STATES.items():
         if sqlstate.startswith(prefix):
-            return kind(f"{sentence}: {message}")
+            # What PostgreSQL says names tables, hosts and values.
+            return kind(f"{sentence}: {message}", public=f"{sentence}.")
     return GlimpseError(f"The database failed ({sqlstate}): {message}")
 
 
@@ -204,7 +205,7 @@ class CallRecords(ABC):
         if not (isinstance(found, str) and found.isdigit()):
             raise Unavailable(f"The database answers with {found!r} when asked for its migrations.")
         if found < wanted:
-            raise Unavailable(
+            raise Unavailable.openly(
                 f"The database is at migration {found}, this release needs {wanted}: migrate it."
             )
 

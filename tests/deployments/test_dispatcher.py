@@ -211,7 +211,7 @@ async def test_a_driver_that_cannot_even_be_called_gives_its_job_back(
         await until(store, job_id, JobState.SUCCEEDED)
     last_error = (await store.records.get_job(job_id)).last_error
     assert last_error is not None
-    assert "the handle is closed" in last_error.detail
+    assert last_error.detail == "The driver failed; the service's log has the reason."
 
 
 async def test_a_driver_whose_call_is_cancelled_over_there_gives_its_job_back_at_once(

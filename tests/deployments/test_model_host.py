@@ -132,8 +132,10 @@ async def test_a_missing_weight_is_named_and_found_later(tmp_path, monkeypatch):
     choice = EngineChoice(depth="midas-large", model_dir=tmp_path, device="cpu", threads=1)
     host = ModelHost(choice, (PortName.DEPTH,))
     missing = await host.readiness()
-    assert "midas-large" in missing
-    assert "glimpse3d weights fetch midas-large" in missing
+    assert "midas-large" in missing.public
+    assert "glimpse3d weights fetch midas-large" in missing.public
+    assert str(tmp_path) in str(missing)
+    assert str(tmp_path) not in missing.public
     with pytest.raises(Unavailable, match="midas-large"):
         async for _ in host.estimate_depth(some_views(), None):
             pass
@@ -141,7 +143,7 @@ async def test_a_missing_weight_is_named_and_found_later(tmp_path, monkeypatch):
     write_tiny_bundle(tmp_path, "midas-large")
     await host.check_health()
     async with asyncio.timeout(60):
-        while await host.readiness() != "ok":
+        while await host.readiness() is not None:
             await asyncio.sleep(0.05)
     *_, last = [item async for item in host.estimate_depth(some_views(), None)]
     assert isinstance(last, Finished)
@@ -163,7 +165,7 @@ async def test_engines_are_warm_before_a_replica_is_ready(monkeypatch):
 
     monkeypatch.setattr(model_host, "build_ports", build)
     host = ModelHost(EngineChoice(threads=1), (PortName.VIEWS,))
-    assert await host.readiness() == "ok"
+    assert await host.readiness() is None
     assert warmed == [True]
 
 

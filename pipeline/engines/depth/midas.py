@@ -163,10 +163,9 @@ class MidasDepth:
             from transformers import AutoModelForDepthEstimation
             from transformers.utils import logging as transformers_logging
         except ImportError as error:
-            raise Unavailable(
-                f"The depth engine {name} needs the package transformers ({error}): "
-                "run `pip install -e '.[models]'` in the project's folder."
-            ) from error
+            needs = f"The depth engine {name} needs the package transformers"
+            run = "run `pip install -e '.[models]'` in the project's folder."
+            raise Unavailable(f"{needs} ({error}): {run}", public=f"{needs}: {run}") from error
         # It draws a bar on standard error for a load of seconds, in services as in terminals.
         transformers_logging.disable_progress_bar()
         if not (folder / "config.json").is_file():

@@ -44,11 +44,13 @@ class SurfaceDepth:
         """
         depth = views.surface_depth
         if depth is None:
-            raise ModelFailed(
+            raise ModelFailed.openly(
                 f"The view engine {views.engine!r} knows no surface; choose another depth engine."
             )
         if depth.shape != views.alphas.shape or not np.isfinite(depth).all():
-            raise ModelFailed(f"The surface depth of {views.engine!r} is damaged: {depth.shape}.")
+            raise ModelFailed.openly(
+                f"The surface depth of {views.engine!r} is damaged: {depth.shape}."
+            )
         confidence = np.zeros(depth.shape, np.float32)
         for i, plane in enumerate(depth):
             known = plane > 0

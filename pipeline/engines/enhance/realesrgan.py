@@ -59,9 +59,8 @@ class RealEsrgan(Sharpener):
         try:
             import ncnn
         except ImportError as error:
-            raise Unavailable(
-                f"The realesrgan enhancer needs the package ncnn ({error}): run `pip install ncnn`."
-            ) from error
+            needs, run = "The realesrgan enhancer needs the package ncnn", "run `pip install ncnn`."
+            raise Unavailable(f"{needs} ({error}): {run}", public=f"{needs}: {run}") from error
         self._ncnn = ncnn
         self._net: Any = ncnn.Net()
         self._net.opt.use_vulkan_compute = False
@@ -120,11 +119,12 @@ class RealEsrgan(Sharpener):
         status, drawn = extractor.extract("output")
         picture = np.array(drawn, np.float32)
         if status == _NCNN_FULL:
-            raise OutOfMemory(f"Real-ESRGAN had too little memory for {width} x {height} pixels.")
+            said = f"Real-ESRGAN had too little memory for {width} x {height} pixels."
+            raise OutOfMemory.openly(said)
         if status != 0 or picture.shape != (3, SCALE * height, SCALE * width):
-            raise ModelFailed(f"Real-ESRGAN stopped with status {status}, {picture.shape}.")
+            raise ModelFailed.openly(f"Real-ESRGAN stopped with status {status}, {picture.shape}.")
         if not np.isfinite(picture).all():
-            raise ModelFailed("Real-ESRGAN answered with numbers that are not finite.")
+            raise ModelFailed.openly("Real-ESRGAN answered with numbers that are not finite.")
         scaled: FloatArray = picture.transpose(1, 2, 0) * 255.0
         return scaled
 

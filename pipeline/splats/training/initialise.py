@@ -83,7 +83,7 @@ def splats_from_views(
         surface = _joined(surface, _unseen(views, depths, surface, control))
     control.step(0.6, "Placing splats")
     if len(surface.points) < _FEWEST_POINTS:
-        raise ModelFailed(
+        raise ModelFailed.openly(
             "No object could be placed: the depth maps hold no confident pixel on the object and "
             "the silhouettes of the views have no common volume."
         )

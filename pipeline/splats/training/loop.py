@@ -52,7 +52,7 @@ def fit(
         OutOfMemory: half of `views_at_once` did not fit on the device either.
     """
     if len(initial) == 0 or len(objective) == 0:
-        raise ModelFailed("A fit needs at least one splat and one view.")
+        raise ModelFailed.openly("A fit needs at least one splat and one view.")
     random = torch.Generator().manual_seed(plan.seed)
     initial = _selection(initial, plan.num_gaussians or len(initial), random)
     splats = Optimiser(initial, plan.rates, device=device.torch_device, fused=plan.fused)
@@ -85,10 +85,13 @@ def fit(
             if step == 0:
                 raise
             # Since the first step, only the parameters have changed.
-            raise ModelFailed(f"The {plan.name} diverged at step {step + 1}: {error}") from error
+            said = f"The {plan.name} diverged at step {step + 1}: {error}"
+            raise ModelFailed.openly(said) from error
         # NaN as well: it is not below anything.
         if not result.loss < float("inf"):
-            raise ModelFailed(f"The {plan.name} diverged at step {step + 1}: loss {result.loss}.")
+            raise ModelFailed.openly(
+                f"The {plan.name} diverged at step {step + 1}: loss {result.loss}."
+            )
         losses.append(result.loss)
         course.after_step(step + 1, result, plan.rates.means * scale * means_scale)
         numbers = {"loss": result.loss}

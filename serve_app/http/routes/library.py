@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import logging
 import re
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -25,6 +26,8 @@ from serve_app.http.schemas.project_answers import (
     ProjectResource,
 )
 from serve_app.http.schemas.request_bodies import ProjectsQuery
+
+log = logging.getLogger("ray.serve")
 
 router = APIRouter(prefix="/api/v1/projects", tags=["projects"])
 
@@ -98,6 +101,7 @@ async def delete_project(services: AppServices, project_id: str) -> Response:
         detail = "Its job has not stopped yet; the service removes the rest in the background."
     except Unavailable as away:
         # It is marked, so it will go; only this answer comes too early to say that it has gone.
-        detail = f"The service removes the rest in the background: {away.detail}"
+        log.warning("project %s is not removed yet: %s", project_id, away)
+        detail = f"The service removes the rest in the background: {away.public}"
     body = DeletionAnswer(project_id=project_id, detail=detail)
     return JSONResponse(body.model_dump(), status_code=202)

@@ -107,7 +107,7 @@ async def upload(
         async with asyncio.timeout(services.limits.upload_timeout_s), services.decoding:
             photo = await prepare_upload(data, services.background, remove_background=remove_bg)
     except TimeoutError:
-        raise Unavailable("The photo could not be prepared in time; try again.") from None
+        raise Unavailable.openly("The photo could not be prepared in time; try again.") from None
     # Shielded: a client that goes away must not leave half a project behind.
     keeping = asyncio.ensure_future(_keep(services.store, photo, client, key, fingerprint))
     return UploadAnswer.of(await asyncio.shield(keeping), urls, photo.notes)
@@ -155,7 +155,7 @@ async def _keep(
         if kept is not None:
             return kept
         if isinstance(error, NotFound):
-            raise Unavailable("Storing the photo took too long; try again.") from error
+            raise Unavailable.openly("Storing the photo took too long; try again.") from error
         raise
     if not uploaded.created:
         # Somebody sent the same photo with the same key at the same time, and was first.

@@ -100,7 +100,7 @@ class SupabaseBlobs:
         self._public = frozenset(bucket.id for bucket in buckets if bucket.public)
         missing = sorted({*Bucket} - {bucket.id for bucket in buckets})
         if missing:
-            raise Unavailable(
+            raise Unavailable.openly(
                 f"There is no bucket {', '.join(missing)}. Run the SQL that `glimpse3d supabase "
                 "sql` prints, and set SUPABASE_SERVICE_ROLE_KEY to the secret key."
             )

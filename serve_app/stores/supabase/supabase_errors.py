@@ -37,6 +37,8 @@ _STORAGE_STATES: dict[str, tuple[type[GlimpseError], str]] = {
     ),
 }
 
+_KEY_REFUSED = "Supabase refuses the service's key."
+
 
 @contextmanager
 def translated(bucket: str = "", path: str = "") -> Iterator[None]:
@@ -48,9 +50,11 @@ def translated(bucket: str = "", path: str = "") -> Iterator[None]:
     except StorageApiError as error:
         raise _of_storage(error, bucket, path) from error
     except httpx.TimeoutException as error:
-        raise Unavailable("Supabase did not answer in time.") from error
+        raise Unavailable.openly("Supabase did not answer in time.") from error
     except httpx.TransportError as error:
-        raise Unavailable(f"Supabase cannot be reached: {error or type(error).__name__}") from error
+        away = "Supabase cannot be reached"
+        said = error or type(error).__name__
+        raise Unavailable(f"{away}: {said}", public=f"{away}.") from error
     except (httpx.HTTPError, httpx.InvalidURL, StorageException, ValueError, KeyError) as error:
         # Not JSON, or without what the protocol promises.
         raise GlimpseError(f"Supabase gave an answer that cannot be read: {error!r}") from error
@@ -59,13 +63,16 @@ def translated(bucket: str = "", path: str = "") -> Iterator[None]:
 def _of_postgrest(error: APIError) -> GlimpseError:
     code, message = error.code or "", error.message or repr(error)
     if code.startswith("PGRST3"):  # the token: wrong, expired, not allowed
-        return Unavailable(f"Supabase refuses the key ({message}). {_SET_KEY}")
+        return Unavailable(f"Supabase refuses the key ({message}). {_SET_KEY}", public=_KEY_REFUSED)
     if code == "42501":
-        return Unavailable(f"The key may not do this ({message}). {_SET_KEY}")
+        return Unavailable(f"The key may not do this ({message}). {_SET_KEY}", public=_KEY_REFUSED)
     if code.isdigit() and len(code) == 3:  # an HTTP status: the body was not PostgREST's
         status = int(code)
         if status == 429 or status >= 500:
-            return Unavailable(f"Supabase does not answer now (HTTP {status}, {message}).")
+            return Unavailable(
+                f"Supabase does not answer now (HTTP {status}, {message}).",
+                public=f"Supabase does not answer now (HTTP {status}).",
+            )
         return GlimpseError(f"Supabase answered with HTTP {status}: {message}")
     return error_for_sqlstate(code, message, error.details)
 
@@ -98,12 +105,19 @@ def _storage_error(status: int, word: str, message: str, bucket: str, path: str)
         return Unavailable(f"There is no Storage at SUPABASE_URL ({message}).")
     if word in ("Bucket not found", "NoSuchBucket"):
         # Storage says so, too, to who downloads with a key that has expired.
-        return Unavailable(f"There is no bucket {bucket}, or the key may not see it. {_PASTE}")
+        return Unavailable.openly(
+            f"There is no bucket {bucket}, or the key may not see it. {_PASTE}"
+        )
     if status in (401, 403) or word == "InvalidJWT":
-        return Unavailable(f"Supabase refuses the key for {where} ({message}). {_SET_KEY}")
+        said = f"Supabase refuses the key for {where} ({message}). {_SET_KEY}"
+        return Unavailable(said, public=_KEY_REFUSED)
     if status in (423, 429) or status >= 500:
-        return Unavailable(f"Storage does not answer now (HTTP {status}, {message}).")
+        return Unavailable(
+            f"Storage does not answer now (HTTP {status}, {message}).",
+            public=f"Storage does not answer now (HTTP {status}).",
+        )
     kind, sentence = _STORAGE_STATES.get(word) or _STORAGE_STATES.get(
         str(status), (GlimpseError, f"Storage failed (HTTP {status}, {word})")
     )
-    return kind(f"{sentence}: {where} ({message}).")
+    public = f"{sentence}." if kind.for_clients else ""
+    return kind(f"{sentence}: {where} ({message}).", public=public)

@@ -33,6 +33,7 @@ class SupabaseRecords(CallRecords):
             # As httpx is going to, whose error would look like those of an answer.
             json.dumps(arguments, ensure_ascii=False, allow_nan=False).encode()
         except (TypeError, ValueError) as error:  # NaN, bytes, half of a surrogate pair
-            raise InvalidInput(f"The records take plain JSON values: {error}") from error
+            takes = "The records take plain JSON values"
+            raise InvalidInput(f"{takes}: {error}", public=f"{takes}.") from error
         with translated():
             return (await self._client.rpc(function, arguments).execute()).data

@@ -123,7 +123,7 @@ async def test_candidates_are_ranked_once_and_an_attempt_that_follows_takes_the_
 
 async def test_a_failure_names_stage_and_cause_and_keeps_what_was_committed(store: Store):
     await new_project(store)
-    models = FakeModels(fail_at="splats", failure=ModelFailed("the fit diverged"))
+    models = FakeModels(fail_at="splats", failure=ModelFailed.openly("the fit diverged"))
     await run(store, models, await lease_of(store, JobKind.GENERATE))
     detail = await store.records.project_detail(PROJECT)
     assert detail.job is not None
@@ -144,7 +144,7 @@ async def test_an_unforeseen_exception_is_a_failed_job_too(store: Store):
     job = (await store.records.project_detail(PROJECT)).job
     assert job is not None
     assert job.error is not None
-    assert job.error.detail == "ZeroDivisionError: oops"
+    assert (job.error.code, job.error.detail) == (ModelFailed.code, ModelFailed.closed_sentence)
 
 
 async def test_a_dead_model_gives_the_job_back_and_the_next_attempt_goes_on(store: Store):

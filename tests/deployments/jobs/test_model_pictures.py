@@ -60,7 +60,7 @@ async def test_a_refinement_without_a_new_version_has_nothing_to_draw(store: Sto
 
 async def test_a_failure_in_the_pictures_is_named_and_keeps_the_model(store: Store):
     await new_project(store)
-    models = FakeModels(fail_at="render", failure=ModelFailed("no light"))
+    models = FakeModels(fail_at="render", failure=ModelFailed.openly("no light"))
     await run(store, models, await lease_of(store, JobKind.GENERATE))
     detail = await store.records.project_detail(PROJECT)
     assert detail.job is not None

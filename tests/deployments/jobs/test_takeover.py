@@ -178,7 +178,7 @@ async def test_a_driver_that_is_stopped_gives_its_job_back_uncounted(store: Stor
 
 async def test_files_that_cannot_be_stored_here_cost_no_attempt(store: Store, monkeypatch):
     async def unmounted(_blobs):
-        raise Unavailable("The folder is not there.")
+        raise Unavailable.openly("The folder is not there.")
 
     await new_project(store)
     lease = await lease_of(store, JobKind.GENERATE)
@@ -204,7 +204,7 @@ async def test_why_an_attempt_ended_is_told_to_a_store_that_was_away(store: Stor
     monkeypatch.setattr(type(store.records), "release_job", away_at_first)
     await new_project(store)
     lease = await lease_of(store, JobKind.GENERATE)
-    await run(store, FakeModels(fail_at="splats", failure=ReplicaDied("gone")), lease)
+    await run(store, FakeModels(fail_at="splats", failure=ReplicaDied.openly("gone")), lease)
     job = await store.records.get_job(lease.job.id)
     assert job.last_error is not None
     assert (len(refused), job.last_error.detail) == (3, "gone")

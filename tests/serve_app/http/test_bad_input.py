@@ -316,7 +316,8 @@ async def test_a_second_job_on_a_busy_project_names_the_first(service):
 
 async def test_a_failed_job_names_stage_and_cause(service):
     project_id = await upload(service)
-    service.models.fail_at, service.models.failure = "depth", ModelFailed("no depth today")
+    service.models.fail_at = "depth"
+    service.models.failure = ModelFailed.openly("no depth today")
     answer = await service.http.post(f"{API}/generate/{project_id}")
     problem = answer.json()
     assert (answer.status_code, problem["code"], problem["stage"]) == (500, "model_failed", "depth")

@@ -232,7 +232,7 @@ async def test_files_that_cannot_be_deleted_now_are_deleted_later(idle_service, 
     project_id = await upload(idle_service)
 
     async def away(*_args):
-        raise Unavailable("The disk is away.")
+        raise Unavailable("/srv/disk is away.", public="The disk is away.")
 
     with monkeypatch.context() as broken:
         broken.setattr(type(idle_service.store.blobs), "delete_prefix", away)

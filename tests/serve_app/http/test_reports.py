@@ -234,7 +234,8 @@ async def test_a_cancelled_refinement_says_so_and_keeps_its_iterations(service):
 async def test_a_failed_refinement_names_its_reason(service):
     project_id = await upload(service)
     await service.http.post(f"{API}/generate/{project_id}")
-    service.models.fail_at, service.models.failure = "improve", ModelFailed("it <b>diverged</b>")
+    service.models.fail_at = "improve"
+    service.models.failure = ModelFailed.openly("it <b>diverged</b>")
     await service.http.post(f"{API}/refine/{project_id}")
     body = await report(service, project_id)
     assert body["refinements"][0]["stop_reason"] == "failed"

@@ -163,12 +163,17 @@ async def test_a_job_whose_row_is_deleted_stops(service, quiet_gateway: Gateway)
 
 
 async def test_ready_names_what_is_wrong(service, quiet_gateway: Gateway):
-    assert await store_state(service.store) == "ok"
+    assert await store_state(service.store) is None
     quiet_gateway.faults.down(True)
-    assert "Supabase cannot be reached" in await store_state(service.store)
+    away = await store_state(service.store)
+    assert away is not None
+    assert away.public == "Supabase cannot be reached."
     quiet_gateway.faults.down(False)
     quiet_gateway.faults.fail(status=540, body={"message": "Project paused"}, times=9)
-    assert "Project paused" in await store_state(service.store)
+    paused = await store_state(service.store)
+    assert paused is not None
+    assert "Project paused" in str(paused)
+    assert paused.public == "A part of the service is not there now; try again later."
 
 
 async def test_a_store_that_is_away_is_told_to_clients(idle_service, quiet_gateway: Gateway):

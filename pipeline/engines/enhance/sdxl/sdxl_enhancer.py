@@ -334,7 +334,7 @@ class SdxlEnhancer:
         finite = np.isfinite(drawn).all((1, 2, 3))
         if not finite.all():
             wrong = ", ".join(str(i) for i in np.flatnonzero(~finite))
-            raise ModelFailed(
+            raise ModelFailed.openly(
                 f"SDXL answered with numbers that are not finite in view {wrong} of "
                 f"{len(drawn)} (counted from 0)."
             )

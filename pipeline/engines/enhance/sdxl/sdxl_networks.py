@@ -61,10 +61,9 @@ def import_diffusers() -> Any:
         import diffusers
         import transformers
     except ImportError as error:
-        raise Unavailable(
-            f"The sdxl enhancer needs the packages diffusers and transformers ({error}): run "
-            "`pip install -e '.[models]'` in the project's folder."
-        ) from error
+        needs = "The sdxl enhancer needs the packages diffusers and transformers"
+        run = "run `pip install -e '.[models]'` in the project's folder."
+        raise Unavailable(f"{needs} ({error}): {run}", public=f"{needs}: {run}") from error
     # transformers tells of every image processor that torchvision is not there; none is used.
     level = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()

@@ -193,7 +193,7 @@ class SyncDreamerViews:
                 )
                 images = decode_views(self.network, latents, views_at_once=views_at_once)
             if not torch.isfinite(images).all():
-                raise ModelFailed(
+                raise ModelFailed.openly(
                     f"SyncDreamer returned numbers that are not finite in {self.device.precision}; "
                     "bf16 and fp32 have a wider range than fp16."
                 )
@@ -211,7 +211,7 @@ def _need_packages() -> None:
         import safetensors  # noqa: F401
         import transformers  # noqa: F401
     except ImportError as error:
-        raise Unavailable(
+        raise Unavailable.openly(
             f"The syncdreamer engine needs {error.name}: run `pip install -e '.[models]'` in the "
             "project's folder."
         ) from error
