@@ -192,7 +192,8 @@ class ExportedFile:
         contents: what is in it: `splats`, or `vertices`, `faces` and `texture_size` (absent where
             colours are per vertex).
         saved: what `optimize` left out, by the same names and in `bytes`; empty without it.
-        notes: sentences a user should read: what had to be done to get a closed surface.
+        notes: sentences a user should read: what had to be done to get a closed surface, which
+            splats were left out.
     """
 
     data: bytes

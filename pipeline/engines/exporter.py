@@ -22,7 +22,7 @@ from pipeline.formats.glb_splat import write_glb_splat
 from pipeline.formats.obj import write_obj
 from pipeline.formats.ply import write_ply
 from pipeline.formats.splat import write_splat
-from pipeline.formats.spz import write_spz
+from pipeline.formats.spz import without_strays, write_spz
 from pipeline.formats.usdz import write_usdz
 from pipeline.mesh.build import BuiltMesh, MeshRequest, build_mesh
 from pipeline.options import ExportOptions
@@ -111,14 +111,19 @@ def export_model(
 
 def _export_splats(model: SplatModel, options: ExportOptions, control: Control) -> ExportedFile:
     write = WRITERS[options.format]
+    given = len(model)
+    notes: tuple[str, ...] = ()
+    if options.format == "spz":
+        model, notes = without_strays(model)
     if not options.optimize:
         control.step(0.0, "write")
-        return ExportedFile(write(model), {"splats": len(model)})
-    seen = prune_invisible(model, control.part(0.0, 0.8))
+        return ExportedFile(write(model), {"splats": len(model)}, notes=notes)
+    pruned = prune_invisible(model, control.part(0.0, 0.8))
+    seen = pruned.model
     control.step(0.8, "write")
     data = write(seen, compact=True)
-    saved = {"splats": len(model) - len(seen), "bytes": len(write(model)) - len(data)}
-    return ExportedFile(data, {"splats": len(seen)}, saved)
+    saved = {"splats": given - len(seen), "bytes": len(write(model)) - len(data)}
+    return ExportedFile(data, {"splats": len(seen)}, saved, notes + pruned.notes)
 
 
 def _export_mesh(

@@ -1,20 +1,32 @@
 """Gaussian splats as .ply in the layout of the 3DGS paper's code (INRIA).
 
-binary_little_endian, one float32 property per column, colours as spherical harmonics stored
-channel by channel. It does not know where files are kept.
+Written binary_little_endian, one float32 property per column, colours as spherical harmonics
+stored channel by channel; read in every layout and type of number that a .ply may have. It does
+not know where files are kept.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from pipeline.errors import InvalidModelFile
+from pipeline.formats.ply_compressed import is_compressed, read_compressed
+from pipeline.formats.ply_header import Element, Header, read_header
+from pipeline.formats.ply_tables import Table, read_tables, size_of_rest
+from pipeline.formats.read_splats import ReadModel, finish
 from pipeline.geometry.frames import PLY_FROM_WORLD, rotate_model
-from pipeline.types import FloatArray, SplatModel
+from pipeline.types import SH_C0, FloatArray, SplatModel
 
-_MAX_HEADER_BYTES = 64 * 1024
-#: More splats than this many digits can say do not fit on a disk.
-_MAX_COUNT_DIGITS = 12
+#: A file of 2D Gaussians has no third scale. The third axis is so much thinner than the thinner
+#: one of the others, as a logarithm: a thousand times.
+_FLATTER = 6.9
+_COLORS = (("red", "green", "blue"), ("diffuse_red", "diffuse_green", "diffuse_blue"))
+#: Rows of a block that stays in the processor's cache while its columns are read one by one.
+_ROWS_AT_ONCE = 4096
+_SPLAT_PROPERTIES = ("opacity", "scale_0", "rot_0")
+_MOST_REST = 45
 
 
 def write_ply(model: SplatModel, *, compact: bool = False) -> bytes:
@@ -61,100 +73,124 @@ def write_ply(model: SplatModel, *, compact: bool = False) -> bytes:
 
 
 def read_ply(data: bytes) -> SplatModel:
-    """The model of a .ply, in the world frame.
+    """The model of a .ply, in the world frame; `load_ply` without its notes."""
+    return load_ply(data).model
 
-    Columns may stand in any order, further ones are ignored and normals may be missing; lines of
-    the header may end with CR LF.
+
+def load_ply(data: bytes) -> ReadModel:
+    """The model of a .ply, in the world frame, and what of the file was left out.
+
+    Read are ascii and both byte orders, numbers of every type, properties in any order, elements
+    besides `vertex`, SuperSplat's compressed layout, and lines of the header that end with CR LF
+    or blanks. Further properties are ignored. Where colours are missing, `red green blue` are
+    taken; where the third scale is missing, the splats are flat.
 
     Raises:
-        InvalidModelFile: not a binary little-endian .ply, not Gaussian splats (the missing
-            property is named), truncated, too long, or holding NaN, infinity or a quaternion
-            of length zero.
+        InvalidModelFile: not a .ply, not Gaussian splats (a mesh, a point cloud, or the missing
+            property is named), truncated, or holding no splat that is not damaged.
     """
-    count, names, offset = _read_header(data)
-    expected = offset + 4 * count * len(names)
-    if len(data) != expected:
-        what = "truncated" if len(data) < expected else "longer than its header says"
-        raise InvalidModelFile(
-            f"The .ply is {what}: {len(data)} bytes, {expected} expected for {count} splats."
-        )
-    table = np.frombuffer(data, "<f4", offset=offset).reshape(count, len(names))
-    index = {name: i for i, name in enumerate(names)}
-
-    def columns(*wanted: str) -> FloatArray:
-        missing = [name for name in wanted if name not in index]
-        if missing:
-            raise InvalidModelFile(
-                f"The .ply holds no Gaussian splats: property {missing[0]!r} is missing."
-            )
-        picked: FloatArray = table[:, [index[name] for name in wanted]].astype(np.float32)
-        for name, column in zip(wanted, picked.T, strict=True):
-            if not np.isfinite(column).all():
-                row = int(np.flatnonzero(~np.isfinite(column))[0])
-                raise InvalidModelFile(
-                    f"The .ply holds {column[row]} in property {name!r} of splat {row}."
-                )
-        return picked
-
-    rest = sum(name.startswith("f_rest_") for name in names)
-    if rest not in (0, 9, 24, 45):
-        raise InvalidModelFile(
-            f"The .ply has {rest} f_rest properties; 0, 9, 24 or 45 are possible."
-        )
-    dc = columns("f_dc_0", "f_dc_1", "f_dc_2")
-    higher = columns(*(f"f_rest_{i}" for i in range(rest))).reshape(count, 3, rest // 3)
-    quats = columns("rot_0", "rot_1", "rot_2", "rot_3")
-    zero = np.flatnonzero(np.abs(quats).max(axis=1, initial=0) < np.finfo(np.float32).tiny)
-    if zero.size:
-        raise InvalidModelFile(f"The .ply holds a quaternion of length zero in splat {zero[0]}.")
-    model = SplatModel(
-        means=columns("x", "y", "z"),
-        quats=quats,
-        log_scales=columns("scale_0", "scale_1", "scale_2"),
-        logit_opacities=columns("opacity")[:, 0],
-        sh=np.concatenate([dc[:, None], higher.transpose(0, 2, 1)], axis=1),
-    )
-    with np.errstate(over="ignore", invalid="ignore"):
-        turned = rotate_model(model, PLY_FROM_WORLD.T)
-    for name in ("means", "quats", "sh"):
-        if not np.isfinite(getattr(turned, name)).all():
-            raise InvalidModelFile(f"The .ply holds {name} that are too large to be turned.")
-    return turned
-
-
-def _read_header(data: bytes) -> tuple[int, list[str], int]:
-    """Number of vertices, property names in file order, and where the data begin."""
-    newline = b"\r\n" if data.startswith(b"ply\r") else b"\n"
-    last_line = b"end_header" + newline
-    end = data.find(newline + last_line, 0, _MAX_HEADER_BYTES)
-    if not data.startswith(b"ply" + newline) or end < 0:
-        raise InvalidModelFile("Not a .ply file: it does not begin with a PLY header.")
-    # Latin-1 because a comment may hold any byte, such as a name in UTF-8.
-    lines = data[:end].decode("latin-1").split(newline.decode())[1:]
-    if "format binary_little_endian 1.0" not in lines:
-        raise InvalidModelFile("The .ply must be binary_little_endian 1.0.")
-    count: int | None = None
-    names: list[str] = []
-    for line in lines:
-        match line.split():
-            case ["element", "vertex", number] if number.isdecimal():
-                if len(number) > _MAX_COUNT_DIGITS:
-                    raise InvalidModelFile(
-                        f"The .ply says it holds a number of splats with {len(number)} digits."
-                    )
-                count = int(number)
-            case ["element", kind, _] if count is None or kind != "vertex":
-                raise InvalidModelFile(f"The .ply holds an element {kind!r}: not a splat file.")
-            case ["property", "float" | "float32", name]:
-                names.append(name)
-            case ["property", *_]:
-                raise InvalidModelFile(f"The .ply has a property that is not a float: {line!r}.")
-            case _:
-                pass
-    if count is None:
+    header = read_header(data)
+    vertex = header.element("vertex")
+    if vertex is None:
         raise InvalidModelFile("The .ply has no vertex element.")
+    if is_compressed(header):
+        raw, end, last = read_compressed(data, header)
+        notes: tuple[str, ...] = ()
+    else:
+        _refuse_what_is_no_splats(header, vertex)
+        tables, end = read_tables(data, header, frozenset({"vertex"}))
+        raw, notes = _model_of(tables["vertex"], vertex)
+        last = "vertex"
+    return finish(raw, PLY_FROM_WORLD.T, ".ply", notes + _about_the_end(data, header, end, last))
+
+
+def _about_the_end(data: bytes, header: Header, end: int, last: str) -> tuple[str, ...]:
+    rest = size_of_rest(header, last)
+    if rest is None or len(data) == end + rest:
+        return ()
+    if len(data) < end + rest:
+        return ("The .ply is truncated behind its splats, which are all there.",)
+    extra = len(data) - end - rest
+    return (f"The .ply is longer than its header says; its last {extra:,} bytes were ignored.",)
+
+
+def _refuse_what_is_no_splats(header: Header, vertex: Element) -> None:
+    names = {p.name for p in vertex.properties}
     if not names:
         raise InvalidModelFile(
             "The .ply holds no Gaussian splats: its vertices have no properties."
         )
-    return count, names, end + len(newline) + len(last_line)
+    if names.isdisjoint(_SPLAT_PROPERTIES) and not any(n.startswith("f_") for n in names):
+        faces = header.element("face") or header.element("tristrips")
+        if faces is not None and faces.count:
+            raise InvalidModelFile(
+                "The .ply holds a mesh, not Gaussian splats: its vertices have no opacity, scale "
+                "and rotation."
+            )
+        raise InvalidModelFile(
+            "The .ply holds a point cloud, not Gaussian splats: its points have no opacity, scale "
+            "and rotation. Fit splats to it first."
+        )
+
+
+def _model_of(table: Table, vertex: Element) -> tuple[SplatModel, tuple[str, ...]]:
+    """The model in the file's frame, with whatever numbers the file holds; and notes."""
+    count = vertex.count
+    types = {p.name: p.dtype for p in vertex.properties}
+
+    def columns(*wanted: str) -> FloatArray:
+        missing = [name for name in wanted if name not in types]
+        if missing:
+            raise InvalidModelFile(
+                f"The .ply holds no Gaussian splats: property {missing[0]!r} is missing."
+            )
+        picked = np.empty((count, len(wanted)), np.float32)
+        for start in range(0, count, _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            for i, name in enumerate(wanted):
+                with np.errstate(over="ignore"):  # a double may be infinite in float32
+                    picked[rows, i] = table[name][rows]
+        return picked
+
+    notes: tuple[str, ...] = ()
+    rest = sum(name.startswith("f_rest_") for name in types)
+    coefficients = 1 + rest // 3
+    if rest % 3 or round(coefficients**0.5) ** 2 != coefficients:
+        raise InvalidModelFile(
+            f"The .ply has {rest} f_rest properties; 0, 9, 24 or 45 are possible."
+        )
+    kept = min(rest, _MOST_REST)
+    if kept < rest:
+        notes += ("Spherical harmonics above degree 3 were left out.",)
+    # Channel by channel.
+    higher = columns(*(f"f_rest_{c * (rest // 3) + i}" for c in range(3) for i in range(kept // 3)))
+    sh = np.empty((count, 1 + kept // 3, 3), np.float32)
+    sh[:, 0] = _zeroth_harmonic(columns, types)
+    sh[:, 1:] = higher.reshape(count, 3, kept // 3).transpose(0, 2, 1)
+    if "scale_2" in types or "scale_1" not in types:
+        log_scales = columns("scale_0", "scale_1", "scale_2")
+    else:
+        two = columns("scale_0", "scale_1")
+        log_scales = np.column_stack([two, two.min(axis=1) - np.float32(_FLATTER)])
+        notes += ("The .ply holds 2D Gaussians; their third axis was made a thousandth thick.",)
+    model = SplatModel(
+        means=columns("x", "y", "z"),
+        quats=columns("rot_0", "rot_1", "rot_2", "rot_3"),
+        log_scales=log_scales,
+        logit_opacities=columns("opacity")[:, 0],
+        sh=sh,
+    )
+    return model, notes
+
+
+def _zeroth_harmonic(columns: Callable[..., FloatArray], types: dict[str, str]) -> FloatArray:
+    """float32 [N, 3], from f_dc or else from colours, which integers hold as shares of their
+    largest value.
+    """
+    if "f_dc_0" not in types:
+        for names in _COLORS:
+            if all(name in types for name in names):
+                kind = np.dtype(types[names[0]])
+                white = float(np.iinfo(kind).max) if kind.kind in "iu" else 1.0
+                return ((columns(*names) / white - 0.5) / SH_C0).astype(np.float32)
+    return columns("f_dc_0", "f_dc_1", "f_dc_2")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.errors import InvalidModelFile
+from pipeline.formats.read_splats import ReadModel, clipped_logits, finish
 from pipeline.geometry.frames import PLY_FROM_WORLD, rotate_model, unit_rows
 from pipeline.imaging.rounding import to_bytes
 from pipeline.types import SH_C0, SplatModel
@@ -46,33 +47,41 @@ def write_splat(model: SplatModel, *, compact: bool = False) -> bytes:
 
 
 def read_splat(data: bytes) -> SplatModel:
-    """The model of a .splat, in the world frame, spherical harmonics of degree 0.
+    """The model of a .splat, in the world frame; `load_splat` without its notes."""
+    return load_splat(data).model
 
-    Opacities of 0 and 255 come back as 1/510 and 1 - 1/510, so that their logits are finite.
+
+def load_splat(data: bytes) -> ReadModel:
+    """The model of a .splat, in the world frame, spherical harmonics of degree 0; and notes.
+
+    Opacities of 0 and 255 come back as 1/510 and 1 - 1/510, so that their logits are finite. A
+    scale of zero is flat, a rotation of length zero none. Rows of nothing but zeros and splats
+    with NaN or infinity are left out.
 
     Raises:
-        InvalidModelFile: the size is no multiple of 32, or a number is NaN, infinite or a scale
-            is not positive.
+        InvalidModelFile: the size is no multiple of 32, or no splat is whole.
     """
     if len(data) % _ROW.itemsize:
         raise InvalidModelFile(
             f"Not a .splat file, or truncated: {len(data)} bytes is no multiple of 32."
         )
     rows = np.frombuffer(data, _ROW)
-    for name in ("mean", "scale"):
-        if not np.isfinite(rows[name]).all():
-            raise InvalidModelFile(f"The .splat holds NaN or infinity in a {name}.")
-    if (rows["scale"] <= 0).any():
-        raise InvalidModelFile("The .splat holds a scale that is not positive.")
+    notes: tuple[str, ...] = ()
+    empty = ~np.frombuffer(data, np.uint8).reshape(-1, _ROW.itemsize).any(axis=1)
+    if empty.any():
+        if empty.all():
+            raise InvalidModelFile("The .splat holds nothing but zeros.")
+        notes = (f"Left out {empty.sum():,} of {len(rows):,} rows of the .splat: only zeros.",)
+        rows = rows[~empty]
     quats = (rows["quat"].astype(np.float32) - 128.0) / np.float32(128)
-    if (np.linalg.norm(quats, axis=1) < 0.1).any():
-        raise InvalidModelFile("The .splat holds a quaternion of length zero.")
-    opacities = np.clip(rows["rgba"][:, 3] / 255.0, 1 / 510, 1 - 1 / 510)
+    quats[np.linalg.norm(quats, axis=1) < 0.1] = (1, 0, 0, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):  # `finish` judges what comes of it
+        log_scales = np.log(np.abs(rows["scale"])).astype(np.float32)
     model = SplatModel(
         means=rows["mean"].astype(np.float32),
         quats=quats,
-        log_scales=np.log(rows["scale"]).astype(np.float32),
-        logit_opacities=np.log(opacities / (1 - opacities)).astype(np.float32),
+        log_scales=log_scales,
+        logit_opacities=clipped_logits(rows["rgba"][:, 3] / 255.0, 1 / 255),
         sh=((rows["rgba"][:, None, :3] / 255.0 - 0.5) / SH_C0).astype(np.float32),
     )
-    return rotate_model(model, PLY_FROM_WORLD.T)
+    return finish(model, PLY_FROM_WORLD.T, ".splat", notes)

@@ -11,12 +11,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.geometry.core import core, reaches
 from pipeline.types import FloatArray, SplatModel
 
-#: Distance from which a camera of the rig's field of view sees a sphere of radius 1.12.
+#: Distance from which a camera of the rig's field of view sees a sphere of radius `SEEN_RADIUS`.
 CAMERA_RADIUS = 2.7
+SEEN_RADIUS = 1.12
 
-#: Share of the splats that may lie outside of the sphere's box, at each end of each axis.
+#: A splat whose standard deviation exceeds the object's radius covers views instead of being in
+#: them.
+_HUGE = 1.0
+
+#: Share of the splats of the bulk that may lie outside of the sphere's box, at each end of each
+#: axis.
 _OUTSIDE = 0.001
 
 
@@ -29,9 +36,10 @@ class UnitFrame:
 
     @classmethod
     def of(cls, model: SplatModel) -> UnitFrame:
-        """The sphere around the box that holds all but the outermost splats of a model."""
-        means = model.means.astype(np.float64)
-        reach = 2 * np.exp(model.log_scales.max(axis=1).astype(np.float64))
+        """The sphere around the box that holds the bulk of a model (`core`), without strays."""
+        bulk = core(model)
+        means = model.means[bulk].astype(np.float64)
+        reach = reaches(model)[bulk]
         low = np.quantile(means - reach[:, None], _OUTSIDE, axis=0)
         high = np.quantile(means + reach[:, None], 1 - _OUTSIDE, axis=0)
         centre = (low + high) / 2
@@ -41,11 +49,19 @@ class UnitFrame:
 
     def to_unit(self, model: SplatModel) -> SplatModel:
         """The model where `centre` is the origin and `radius` is 1."""
-        return replace(
-            model,
-            means=((model.means - self.centre) / self.radius).astype(np.float32),
-            log_scales=(model.log_scales - np.log(self.radius)).astype(np.float32),
-        )
+        with np.errstate(over="ignore"):  # strays at the end of float32 become infinite
+            return replace(
+                model,
+                means=((model.means - self.centre) / self.radius).astype(np.float32),
+                log_scales=(model.log_scales - np.log(self.radius)).astype(np.float32),
+            )
+
+    def near(self, model: SplatModel, *, radius: float = 2 * SEEN_RADIUS) -> npt.NDArray[np.bool_]:
+        """Which splats stand within `radius` and are no larger than the unit sphere, bool [N]."""
+        unit = self.to_unit(model)
+        away = np.linalg.norm(unit.means.astype(np.float64), axis=1)
+        near: npt.NDArray[np.bool_] = (away <= radius) & (unit.log_scales <= np.log(_HUGE)).all(1)
+        return near
 
     def to_world(self, points: FloatArray) -> FloatArray:
         """Points [N, 3] of the unit frame in the world."""

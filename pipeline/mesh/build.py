@@ -60,8 +60,15 @@ def build_mesh(model: SplatModel, request: MeshRequest, control: Control) -> Bui
     model = _without_floaters(model)
     frame = UnitFrame.of(model)
     unit = frame.to_unit(model)
+    near = frame.near(model)
+    unit = unit.select(near)
     surface = extract_surface(unit, request.face_limit, control.part(0.0, 0.45))
     simple, notes = surface.mesh, list(surface.notes)
+    if not near.all():
+        notes.append(
+            f"{int((~near).sum()):,} splats have no part in the surface: they lie far away from "
+            "the object or are larger than it."
+        )
     normals = _normals(simple)
     bake_size = int(np.clip(request.texture_size // 2, 256, 1024))
     cameras = surround_cameras(_BAKE_VIEWS, size=bake_size, radius=CAMERA_RADIUS)

@@ -12,12 +12,10 @@ import numpy.typing as npt
 
 from pipeline.errors import InvalidInput
 from pipeline.geometry.cameras import turntable_cameras
+from pipeline.geometry.core import core, reaches, visible_weights, weighted_quantile
 from pipeline.geometry.projection import find_pixels
 from pipeline.rig import FOCAL_AT_256, RADIUS
-from pipeline.types import FloatArray, SplatModel
-
-#: Splats fainter than this are not looked at: alone they change a pixel by less than 13 of 255.
-_FAINT = 0.05
+from pipeline.types import SplatModel
 
 #: Share of the visible splats, by opacity, that may lie outside: floaters.
 _FLOATERS = 0.01
@@ -49,7 +47,7 @@ class Sphere:
 
 
 def bounding_sphere(model: SplatModel) -> Sphere:
-    """A sphere around what is visible of a model; a few floaters do not make it larger.
+    """A sphere around what is visible of a model; floaters and strays do not make it larger.
 
     The centre is midway between the 1 % and 99 % quantiles of the splats' positions, by opacity;
     within the radius 99 % of the splats end (two standard deviations of each), by opacity.
@@ -68,14 +66,15 @@ def bounding_sphere(model: SplatModel) -> Sphere:
     ):
         if not np.isfinite(values).all():
             raise InvalidInput(f"The model holds NaN or infinity in its {name}.")
-    weights = _weights(model)
+    # Far away strays count for nothing, however opaque: 1 % of them would reach the quantiles.
+    weights = np.where(core(model), visible_weights(model), np.float32(0))
     low, high = (
-        np.array([_quantile(axis, weights, share) for axis in means.T])
+        np.array([weighted_quantile(axis, weights, share) for axis in means.T])
         for share in (_FLOATERS, 1 - _FLOATERS)
     )
     centre = (low + high) / 2
-    reach = np.linalg.norm(means - centre, axis=1) + 2 * np.exp(np.minimum(log_scales, 700.0))
-    radius = _quantile(reach, weights, 1 - _FLOATERS)
+    reach = np.linalg.norm(means - centre, axis=1) + reaches(model)
+    radius = weighted_quantile(reach, weights, 1 - _FLOATERS)
     return Sphere(centre, max(radius, float(np.finfo(np.float32).tiny)))
 
 
@@ -106,7 +105,7 @@ def framed(model: SplatModel) -> SplatModel:
 
 def _is_seen_whole(model: SplatModel) -> bool:
     """Whether the turntable's cameras have all but the floaters in their pictures."""
-    weights = _weights(model)
+    weights = visible_weights(model)
     means = model.means.astype(np.float64)  # float32 overflows on the way to the camera
     cameras = turntable_cameras(_TRIED_CAMERAS)
     for view in range(len(cameras)):
@@ -114,19 +113,3 @@ def _is_seen_whole(model: SplatModel) -> bool:
         if weights[~inside].sum() > _FLOATERS * weights.sum():
             return False
     return True
-
-
-def _weights(model: SplatModel) -> FloatArray:
-    """How much each splat counts, float32 [N]: its opacity; all the same where all are faint."""
-    opacities = model.opacities
-    visible = opacities >= _FAINT
-    if not visible.any():
-        return np.ones_like(opacities)
-    return np.where(visible, opacities, np.float32(0))
-
-
-def _quantile(values: npt.NDArray[np.float64], weights: FloatArray, share: float) -> float:
-    """The smallest of `values` [N] that has at least `share` of the weight up to itself."""
-    order = np.argsort(values)
-    below = np.cumsum(weights[order], dtype=np.float64)
-    return float(values[order[int(np.searchsorted(below, share * below[-1]))]])

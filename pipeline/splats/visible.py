@@ -5,12 +5,15 @@ It does not know why somebody wants fewer: exports, meshing and clean-up use it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
 from pipeline.control import Control
 from pipeline.geometry.cameras import surround_cameras
-from pipeline.geometry.unit_frame import CAMERA_RADIUS, UnitFrame
+from pipeline.geometry.core import visible_weights
+from pipeline.geometry.unit_frame import CAMERA_RADIUS, SEEN_RADIUS, UnitFrame
 from pipeline.splats.rasterize import RasterRequest, rasterize
 from pipeline.types import FloatArray, SplatModel
 
@@ -20,37 +23,89 @@ _VIEWS, _VIEW_SIZE = 16, 192
 #: renders of fitted models by 60 dB; one step of 255 in every pixel would be 48 dB.
 _UNSEEN = 0.1
 
+#: No rasteriser draws what is fainter.
+_NEVER_DRAWN = 1 / 255
 
-def prune_invisible(model: SplatModel, control: Control | None = None) -> SplatModel:
+#: A splat so many radii from the object's centre is a stray ...
+_FAR = 20.0
+#: ... unless such splats have more than this share of the opacity: then they are scenery.
+_MOST_STRAYS = 0.05
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A model without what nobody sees.
+
+    Attributes:
+        model: the splats that stay, in their order.
+        notes: sentences for the user: how many splats went because they lie far away, how many
+            stayed although no view could judge them.
+    """
+
+    model: SplatModel
+    notes: tuple[str, ...] = ()
+
+
+def prune_invisible(model: SplatModel, control: Control | None = None) -> Pruned:
     """Without the splats that nobody sees from outside: too faint, or behind others from all sides.
 
-    A model of which nothing would be left stays as it is.
+    A few strays far away go, too. Splats that the views around the object cannot judge, because
+    they lie outside of them or are larger than the object, stay unless they are too faint to be
+    drawn. A model of which nothing would be left stays as it is.
 
     Raises:
         Cancelled: a stop was asked for.
     """
     if not len(model):
-        return model
-    seen = peak_contributions(model, control or Control()) >= _UNSEEN
-    return model.select(seen) if seen.any() else model
+        return Pruned(model)
+    frame = UnitFrame.of(model)
+    unit = frame.to_unit(model)
+    away = np.linalg.norm(unit.means.astype(np.float64), axis=1)
+    judged = frame.near(model, radius=SEEN_RADIUS)
+    drawn = model.opacities >= _NEVER_DRAWN
+    seen = drawn & ~judged
+    contributions = peak_contributions(unit.select(judged), control or Control())
+    seen[judged] = contributions >= _UNSEEN
+    strays = away > _FAR
+    weights = visible_weights(model)
+    if weights[strays].sum() <= _MOST_STRAYS * weights.sum():
+        seen &= ~strays
+    else:
+        strays[:] = False
+    if not seen.any():
+        return Pruned(model)
+    notes = []
+    if strays.any():
+        notes.append(
+            f"Left out far away from the object: {strays.sum():,} of {len(model):,} splats, "
+            f"more than {_FAR:g} times its radius from its centre."
+        )
+    if unjudged := int((seen & ~judged).sum()):
+        notes.append(
+            f"Kept without knowing whether anybody sees them: {unjudged:,} of {len(model):,} "
+            "splats, which lie around the object or are larger than it."
+        )
+    return Pruned(model.select(seen), tuple(notes))
 
 
-def peak_contributions(model: SplatModel, control: Control) -> FloatArray:
+def peak_contributions(unit: SplatModel, control: Control) -> FloatArray:
     """How much of a view is made of each splat, in pixels: float32 [N], the largest of 16 views.
+
+    Args:
+        unit: the model in its `UnitFrame`.
 
     What a splat adds to a pixel is alpha times the light that gets past those before it. Its sum
     over a view is the derivative of that view's total brightness by the splat's own.
     """
-    unit = UnitFrame.of(model).to_unit(model)
     cameras = surround_cameras(_VIEWS, size=_VIEW_SIZE, radius=CAMERA_RADIUS)
     means, quats, scales, opacities = (
         torch.from_numpy(np.ascontiguousarray(a, np.float32))
         for a in (unit.means, unit.quats, unit.scales, unit.opacities)
     )
-    peak = np.zeros(len(model), np.float32)
+    peak = np.zeros(len(unit), np.float32)
     for view in range(_VIEWS):
         control.step(view / _VIEWS, "visibility")
-        brightness = torch.ones(len(model), 1, requires_grad=True)
+        brightness = torch.ones(len(unit), 1, requires_grad=True)
         viewmat, K = (
             torch.from_numpy(a[view : view + 1].copy())
             for a in (cameras.viewmats, cameras.intrinsics)

@@ -9,7 +9,7 @@ import asyncio
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -226,7 +226,9 @@ def demo(
         run_demo(photo, out, console, seed=seed, iterations=iterations)
 
 
-ModelArgument = Annotated[Path, typer.Argument(help="A .ply or .splat file of Gaussian splats.")]
+ModelArgument = Annotated[
+    Path, typer.Argument(help="Gaussian splats: a .ply, .splat, .spz or .splat.glb file.")
+]
 
 
 @app.command()
@@ -261,8 +263,12 @@ def export(
         console.print(f"{escape(str(target))}: {_listed(exported.contents)}", soft_wrap=True)
         if optimize:
             console.print(f"Saved: {_listed(exported.saved)}")
-        for note in exported.notes:
-            console.print(f"[yellow]Note:[/] {escape(note)}")
+        _print_notes(exported.notes)
+
+
+def _print_notes(notes: Iterable[str]) -> None:
+    for note in notes:
+        console.print(f"[yellow]Note:[/] {escape(note)}", soft_wrap=True)
 
 
 def _listed(numbers: Mapping[str, int]) -> str:
@@ -289,10 +295,11 @@ def render(
         raise typer.Exit(2)
     with errors_as_sentences(console):
         with stage_bars(console) as bars:
-            render_file(model, pictures, bars, frames=frames, size=size)
+            notes = render_file(model, pictures, bars, frames=frames, size=size)
         for target in pictures.values():
             megabytes = target.stat().st_size / 1e6
             console.print(f"{escape(str(target))}: {megabytes:.2f} MB", soft_wrap=True)
+        _print_notes(notes)
 
 
 if __name__ == "__main__":

@@ -7,25 +7,38 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.control import Control
 from pipeline.engines.registry import EngineChoice
 from pipeline.errors import InvalidInput, InvalidModelFile, InvalidOption
 from pipeline.file_types import FORMATS
-from pipeline.formats.ply import read_ply
-from pipeline.formats.splat import read_splat
+from pipeline.formats.glb_splat_reader import load_glb_splat
+from pipeline.formats.ply import load_ply
+from pipeline.formats.read_splats import ReadModel
+from pipeline.formats.splat import load_splat
+from pipeline.formats.spz_reader import load_spz
 from pipeline.options import ExportOptions
 from pipeline.ports import PortName
 from pipeline.requests import ExportedFile
-from pipeline.types import SplatModel
 from serve_app.cli.console import StageBars
 
+_BY_MAGIC: dict[bytes, Callable[[bytes], ReadModel]] = {
+    b"ply": load_ply,
+    b"\x1f\x8b": load_spz,
+    b"glTF": load_glb_splat,
+}
 
-def read_model(path: Path) -> SplatModel:
-    """The model of a .ply or .splat file.
+
+#: Files of splats that others read and we do not, by their suffix or first bytes.
+_OTHER_SPLATS = ((".ksplat", b""), (".sog", b""), (".spz", b"NGSP"))
+
+
+def read_model(path: Path) -> ReadModel:
+    """The model of a .ply, .splat, .spz or .splat.glb file, and notes of what was left out.
 
     Raises:
         InvalidModelFile: the file is empty, damaged, or of another kind; the text says which.
@@ -38,13 +51,22 @@ def read_model(path: Path) -> SplatModel:
     if not data:
         raise InvalidModelFile(f"{path} is empty.")
     suffix = path.suffix.lower()
-    if data.startswith(b"ply"):
-        return read_ply(data)
-    if suffix == ".splat":
-        return read_splat(data)
+    for magic, load in _BY_MAGIC.items():
+        if data.startswith(magic):
+            return load(data)
     if suffix == ".ply":
         raise InvalidModelFile(f"{path} is not a .ply file: it does not begin with a PLY header.")
-    raise InvalidModelFile(f"{path} is neither a .ply nor a .splat file; only these can be read.")
+    for other, magic in _OTHER_SPLATS:
+        if suffix == other and data.startswith(magic):
+            raise InvalidModelFile(
+                f"{path} holds splats in a format that cannot be read; convert it to .ply, for "
+                "instance with splat-transform or SuperSplat."
+            )
+    if suffix == ".splat":
+        return load_splat(data)
+    raise InvalidModelFile(
+        f"{path} is neither a .ply nor a .splat, .spz or .splat.glb file; only these can be read."
+    )
 
 
 def format_of(target: Path) -> str:
@@ -92,11 +114,11 @@ def write_whole(target: Path, data: bytes) -> None:
             partial.unlink()
 
 
-def _read(source: Path, bars: StageBars) -> SplatModel:
+def _read(source: Path, bars: StageBars) -> ReadModel:
     bars.enter("read")
-    model = read_model(source)
-    bars.finish(f"{len(model):,} splats")
-    return model
+    read = read_model(source)
+    bars.finish(f"{len(read.model):,} splats")
+    return read
 
 
 def export_file(
@@ -112,14 +134,14 @@ def export_file(
     from pipeline.engines.exporter import export_model
 
     check_target(target)
-    model = _read(source, bars)
+    read = _read(source, bars)
     bars.enter("export")
-    exported = export_model(model, options, Control(report_to=bars.show))
+    exported = export_model(read.model, options, Control(report_to=bars.show))
     bars.finish("")
     bars.enter("write")
     write_whole(target, exported.data)
     bars.finish(f"{len(exported.data) / 1e6:.2f} MB")
-    return exported
+    return replace(exported, notes=read.notes + exported.notes)
 
 
 def render_file(
@@ -129,8 +151,10 @@ def render_file(
     *,
     frames: int,
     size: int,
-) -> None:
+) -> tuple[str, ...]:
     """Draw a model file: `pictures` maps "turntable" and "thumbnail" to the files wanted.
+
+    Answers notes for the user: what of the file was left out.
 
     Raises:
         InvalidInput: a file cannot be read or written, or the model cannot be drawn.
@@ -142,7 +166,8 @@ def render_file(
     check_picture(frames=frames, size=size)
     for target in pictures.values():
         check_target(target)
-    model = _read(source, bars)
+    read = _read(source, bars)
+    model = read.model
     splats = build_ports(EngineChoice(), [PortName.SPLATS]).splats
     assert splats is not None, "asked for"
     if "thumbnail" in pictures:
@@ -153,3 +178,4 @@ def render_file(
         film = asyncio.run(make_turntable(model, splats, bars.show, frames=frames, size=size))
         write_whole(pictures["turntable"], film)
     bars.finish("")
+    return read.notes

@@ -121,16 +121,16 @@ HEADER = "ply\nformat binary_little_endian 1.0\nelement vertex 1\n"
     [
         (b"", "does not begin with a PLY header"),
         (b"PK\x03\x04", "does not begin with a PLY header"),
-        (_ply("ply\nformat ascii 1.0\nelement vertex 0\nend_header\n"), "binary_little_endian"),
-        (_ply(HEADER + "property float x\nend_header\n", bytes(4)), "'f_dc_0' is missing"),
-        (_ply(HEADER + "property uchar red\nend_header\n", bytes(1)), "not a float"),
-        (_ply(HEADER + "element face 3\nproperty float x\nend_header\n"), "element 'face'"),
+        (_ply("ply\nelement vertex 0\nproperty float x\nend_header\n"), "not say its format"),
+        (_ply("ply\nformat ascii 1.0\nelement vertex 0\nend_header\n"), "no properties"),
+        (_ply(HEADER + "property float opacity\nend_header\n", bytes(4)), "'f_dc_0' is missing"),
+        (_ply(HEADER + "property uchar red\nend_header\n", bytes(1)), "a point cloud"),
+        (_ply(HEADER + "element vertex 3\nend_header\n"), "two elements 'vertex'"),
         (_ply(HEADER + "property float f_rest_0\nend_header\n", bytes(4)), "f_rest"),
         (_ply(HEADER + "end_header\n"), "no properties"),
         (_ply(HEADER.replace(" 1\n", f" {'9' * 30}\n") + "end_header\n"), "30 digits"),
         (_ply(HEADER.replace(" 1\n", f" {'9' * 5000}\n") + "end_header\n"), "5000 digits"),
         (write_ply(some_model(3))[:-5], "truncated"),
-        (write_ply(some_model(3)) + b"\0", "longer than its header says"),
     ],
 )
 def test_a_foreign_or_damaged_ply_is_refused_with_the_reason(data, told):
@@ -148,34 +148,6 @@ def test_a_ply_of_another_tool_is_read():
         rows = np.frombuffer(data, "<f4").reshape(3, -1)
         back = read_ply(foreign + np.pad(rows, ((0, 0), (0, 1))).tobytes())
         np.testing.assert_allclose(back.means, model.means, atol=1e-6)
-
-
-@pytest.mark.parametrize("kind", ["double", "uchar"])
-def test_a_ply_with_numbers_of_another_type_is_refused_by_name(kind):
-    data = write_ply(some_model(3)).replace(b"float opacity", f"{kind} opacity".encode())
-    with pytest.raises(InvalidModelFile, match=f"not a float: 'property {kind} opacity'"):
-        read_ply(data)
-
-
-def test_nan_in_a_ply_is_named_with_its_place():
-    model = some_model(4)
-    model.log_scales[2, 1] = np.nan
-    with pytest.raises(InvalidModelFile, match=r"nan in property 'scale_1' of splat 2"):
-        read_ply(write_ply(model))
-
-
-def test_a_quaternion_of_length_zero_in_a_ply_is_named_with_its_place():
-    model = some_model(4)
-    model.quats[2] = 0
-    with pytest.raises(InvalidModelFile, match="length zero in splat 2"):
-        read_ply(write_ply(model))
-
-
-def test_quaternions_that_overflow_when_turned_are_refused():
-    data = bytearray(write_ply(some_model(1)))
-    data[-16:] = np.full(4, 3e38, "<f4").tobytes()
-    with pytest.raises(InvalidModelFile, match="too large"):
-        read_ply(bytes(data))
 
 
 @settings(max_examples=300, deadline=None)
@@ -215,7 +187,7 @@ def test_opacities_of_extreme_logits_are_0_and_1_without_a_warning():
 
 
 @pytest.mark.parametrize(
-    ("data", "told"), [(bytes(33), "multiple of 32"), (bytes(32), "scale that is not positive")]
+    ("data", "told"), [(bytes(33), "multiple of 32"), (bytes(64), "nothing but zeros")]
 )
 def test_a_damaged_splat_is_refused(data, told):
     with pytest.raises(InvalidModelFile, match=told):

@@ -98,9 +98,8 @@ def _damaged(kind: str) -> bytes:
     return {
         "empty": b"",
         "truncated": good[:-10],
-        "long": good + b"\0",
         "letter": b"Dear reader",
-        "mesh": mesh + b"element face 0\nproperty list uchar int vertex_indices\nend_header\n",
+        "mesh": mesh + b"element face 1\nproperty list uchar int vertex_indices\nend_header\n",
         "no opacity": good.replace(b"property float opacity", b"property float whatever"),
         "nan": write_ply(replace(model, log_scales=np.full_like(model.log_scales, np.nan))),
     }[kind]
@@ -111,11 +110,10 @@ def _damaged(kind: str) -> bytes:
     [
         ("empty", "is empty"),
         ("truncated", "truncated: "),
-        ("long", "longer than its header says"),
         ("letter", "does not begin with a PLY header"),
-        ("mesh", "'face': not a splat file"),
+        ("mesh", "a mesh, not Gaussian splats"),
         ("no opacity", "property 'opacity' is missing"),
-        ("nan", "nan in property 'scale_0' of splat 0"),
+        ("nan", "All 50 splats of the .ply are damaged: 50 with NaN"),
     ],
 )
 @pytest.mark.parametrize("command", ["export", "render"])
@@ -135,6 +133,59 @@ def test_a_damaged_or_foreign_file_is_named(
     assert "invalid_model_file" in said
     assert wanted in said
     assert [path.name for path in tmp_path.iterdir()] == ["model.ply"]
+
+
+@pytest.mark.parametrize("suffix", ["ply", "splat", "spz", "splat.glb"])
+def test_every_file_of_splats_that_is_written_is_read_again(
+    tmp_path: Path, model_file: Path, torus: SplatModel, suffix: str
+) -> None:
+    between, back = tmp_path / f"a.{suffix}", tmp_path / "back.ply"
+    assert run("export", model_file, between)[0] == 0
+    code, said = run("export", between, back)
+    assert code == 0, said
+    assert "Note" not in said
+    read = read_ply(back.read_bytes())
+    order = np.lexsort(np.round(torus.means, 2).T)
+    assert len(read) == len(torus)
+    np.testing.assert_allclose(read.means.mean(0), torus.means[order].mean(0), atol=1e-4)
+    np.testing.assert_allclose(read.scales.mean(0), torus.scales.mean(0), rtol=0.04)
+
+
+@pytest.mark.parametrize("command", ["export", "render"])
+def test_what_was_left_out_of_a_file_is_said(tmp_path: Path, command: str) -> None:
+    model = some_model(50)
+    model.means[7, 1] = np.nan
+    source, target = tmp_path / "model.ply", tmp_path / "out.ply"
+    source.write_bytes(write_ply(model))
+    option = [] if command == "export" else ["--thumbnail"]
+    code, said = run(command, source, *option, target)
+    assert code == 0, said
+    assert "Note: Left out 1 damaged of 50 splats" in said
+
+
+def test_strays_left_out_of_a_file_are_said(tmp_path: Path, torus: SplatModel) -> None:
+    means = torus.means.copy()
+    means[:20] *= np.float32(1e7)
+    source = tmp_path / "model.ply"
+    source.write_bytes(write_ply(replace(torus, means=means)))
+    for target in ("out.ply", "out.spz"):
+        code, said = run("export", source, tmp_path / target, "--optimize")
+        assert code == 0, said
+        assert "Left out far away from the object: 20 of 12,000 splats" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("a.ksplat", b"\0" * 64), ("a.sog", b"PK\3\4"), ("a.spz", b"NGSP" + bytes(60))],
+)
+def test_formats_of_splats_that_are_not_read_are_named(
+    tmp_path: Path, name: str, data: bytes
+) -> None:
+    source = tmp_path / name
+    source.write_bytes(data)
+    code, said = run("export", source, tmp_path / "x.ply")
+    assert code == 1
+    assert "convert it to .ply" in said
 
 
 @pytest.mark.parametrize("command", ["export", "render"])

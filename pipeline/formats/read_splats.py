@@ -1,0 +1,114 @@
+"""What reading a file of splats gives: the model and notes, and what is done with damaged splats.
+
+One damaged splat is no reason to refuse a million good ones. It does not know how a format lays
+its numbers out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import InvalidModelFile
+from pipeline.geometry.core import core
+from pipeline.geometry.frames import rotate_model
+from pipeline.types import FloatArray, SplatModel
+
+#: Stands for an infinite logit: an opacity of 1, exactly, in float32, or of 2e-9.
+_SURE_LOGIT = 20.0
+#: Stands for the logarithm of a scale of zero, 2e-9: flat, and still a number in every format.
+_FLAT = -20.0
+#: Hints are given for models of at least so many splats; fewer may be anything.
+_ENOUGH_TO_JUDGE = 100
+
+
+@dataclass(frozen=True)
+class ReadModel:
+    """A model from a file.
+
+    Attributes:
+        notes: sentences for the user: what of the file was left out or taken for something else.
+    """
+
+    model: SplatModel
+    notes: tuple[str, ...] = ()
+
+
+def finish(raw: SplatModel, R: FloatArray, kind: str, notes: tuple[str, ...] = ()) -> ReadModel:
+    """The model of a file as the product takes it, in the world frame.
+
+    Infinite opacities and scales of zero, which mean something, become finite. Splats that hold
+    NaN, another infinity or a rotation of length zero are left out with a note.
+
+    Args:
+        raw: as the file has it; arrays may hold anything.
+        R: float32 [3, 3], rotation from the file's frame to the world.
+        kind: what the file is called in sentences, ".ply".
+
+    Raises:
+        InvalidModelFile: there are splats and all of them are damaged.
+    """
+    n = len(raw)
+    log_scales, logits = raw.log_scales, raw.logit_opacities
+    if np.isinf(log_scales).any():
+        log_scales = np.where(np.isneginf(log_scales), np.float32(_FLAT), log_scales)
+    if np.isinf(logits).any():
+        sure = np.copysign(np.float32(_SURE_LOGIT), logits)
+        logits = np.where(np.isinf(logits), sure, logits)
+    with np.errstate(over="ignore", invalid="ignore"):
+        model = rotate_model(replace(raw, log_scales=log_scales, logit_opacities=logits), R)
+    # After the turn, because numbers at the end of float32 overflow in it.
+    finite = np.isfinite(model.logit_opacities)
+    for values in (model.means, model.quats, model.log_scales, model.sh):
+        finite &= np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
+    turned = np.abs(model.quats).max(axis=1, initial=0) >= np.finfo(np.float32).tiny
+    good = finite & turned
+    bad = n - int(good.sum())
+    if bad:
+        unturned = int((finite & ~turned).sum())
+        causes = [
+            f"{count:,} {words}"
+            for count, words in (
+                (bad - unturned, "with NaN, infinity or numbers that are too large"),
+                (unturned, "with a rotation of length zero"),
+            )
+            if count
+        ]
+        if bad == n:
+            raise InvalidModelFile(
+                f"All {n:,} splats of the {kind} are damaged: {', '.join(causes)}."
+            )
+        notes += (f"Left out {bad:,} damaged of {n:,} splats of the {kind}: {', '.join(causes)}.",)
+        model = model.select(good)
+    return ReadModel(model, notes + _hints(model, kind))
+
+
+def _hints(model: SplatModel, kind: str) -> tuple[str, ...]:
+    """What looks as if the file's author had meant other units."""
+    if len(model) < _ENOUGH_TO_JUDGE:
+        return ()
+    hints = []
+    logits = model.logit_opacities
+    if logits.min() >= 0 and logits.max() <= 1 and np.ptp(logits) > 0:
+        hints.append(
+            f"All opacities of the {kind} lie between 0 and 1. They are read as logits, as the "
+            "format says; if they are opacities, the model looks too faint."
+        )
+    if model.log_scales.min() >= 0:
+        size = float(np.median(model.log_scales.max(axis=1)))
+        bulk = model.means[core(model)].astype(np.float64)
+        if np.log(max(float(np.ptp(bulk, axis=0).max()), 1e-30)) < size:
+            hints.append(
+                f"Nearly every splat of the {kind} is larger than the whole object. Scales are "
+                "read as logarithms, as the format says; if they are lengths, the model is a blur."
+            )
+    return tuple(hints)
+
+
+def clipped_logits(opacities: npt.NDArray[np.floating], step: float) -> FloatArray:
+    """Logits of opacities 0..1, float32; those of 0 and 1 of half a `step` beside them."""
+    exact = np.clip(opacities.astype(np.float64), step / 2, 1 - step / 2)
+    logits: FloatArray = np.log(exact / (1 - exact)).astype(np.float32)
+    return logits
