@@ -223,12 +223,15 @@ async def _call(request: Request) -> Response:
 
 # --- tables ------------------------------------------------------------------------------------
 
+_NOT_NULL = "not.is.null"
+_FILTER = re.compile(rf"eq\.|{re.escape(_NOT_NULL)}$")
+
 
 def _query(request: Request, known: set[str], *, filters: bool = False) -> dict[str, str]:
-    """The query parameters; with `filters` all others have to be `eq` filters."""
+    """The query parameters; with `filters` all others have to be filters that `_FILTER` knows."""
     given = request.query_params.multi_items()
     for key, value in given:
-        unknown = key not in known and not (filters and value.startswith("eq."))
+        unknown = key not in known and not (filters and _FILTER.match(value))
         if unknown or sum(other == key for other, _ in given) > 1:
             raise RestError(400, "PGRST100", f'this gateway does not know "{key}={value}"')
     return {key: value for key, value in given if key in known}
@@ -240,7 +243,9 @@ def _columns(text: str) -> str:
 
 def _where(request: Request, known: set[str]) -> str:
     filters = [
-        f"{_name(key)} = {_literal(value.removeprefix('eq.'))}"
+        f"{_name(key)} is not null"
+        if value == _NOT_NULL
+        else f"{_name(key)} = {_literal(value.removeprefix('eq.'))}"
         for key, value in request.query_params.multi_items()
         if key not in known
     ]
