@@ -573,7 +573,7 @@ CREATE FUNCTION public.expire_projects_v1(p_ttl_s double precision, p_limit inte
 declare
     v_since constant timestamptz := ago_v1(p_ttl_s);
     v_id text;
-    v_ids jsonb := '[]';
+    v_ids jsonb := '[]'::jsonb;
 begin
     perform check_limit_v1(p_limit);
     for v_id in
@@ -602,7 +602,7 @@ CREATE FUNCTION public.expire_uploads_v1(p_age_s double precision, p_limit integ
 declare
     v_since constant timestamptz := ago_v1(p_age_s);
     v_id text;
-    v_ids jsonb := '[]';
+    v_ids jsonb := '[]'::jsonb;
 begin
     perform check_limit_v1(p_limit);
     for v_id in

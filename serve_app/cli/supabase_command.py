@@ -5,7 +5,6 @@ It knows the files in `supabase/`; no project is asked, and nothing is changed.
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
 import typer
@@ -49,7 +48,5 @@ def setup_sql() -> str:
         f"\n-- {'=' * 93}\n-- {migration.version}_{migration.name}.sql\n\n{migration.sql}"
         for migration in migration_files()
     ]
-    made = re.findall(r"create table if not exists public\.(\w+)", "".join(files))
-    tables = ", ".join(f"'{name}'" for name in made)
-    opening = sql_file("setup/opening.sql").format(version=newest_version(), tables=tables)
-    return opening + "".join(files) + "\ncommit;\n"
+    opening = sql_file("setup/opening.sql").format(version=newest_version())
+    return opening + "".join(files) + sql_file("setup/closing.sql")

@@ -26,6 +26,7 @@ from pipeline.errors import (
     Conflict,
     GlimpseError,
     InvalidInput,
+    InvalidOption,
     NotFound,
     NotGeneratedYet,
     Unavailable,
@@ -37,6 +38,7 @@ _OWN_STATES: dict[str, type[GlimpseError]] = {
     "GL404": NotFound,
     "GL409": Conflict,
     "GL410": StaleAttempt,
+    "GL412": InvalidOption,  # the database of another program
     "GL422": IdempotencyMismatch,
     "GL425": NotGeneratedYet,
     "GL503": TooBusy,

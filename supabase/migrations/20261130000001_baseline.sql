@@ -1,6 +1,7 @@
 -- The database of Glimpse3D: tables, atomic steps as functions, rights, and the buckets of Storage.
 -- Runs on any PostgreSQL >= 15 and on Supabase, as often as one likes.
 --
+--   (head)      refuses a database where another program has these names
 --   TABLES      projects, jobs, results, pictures, deletions and messages, views
 --   FUNCTIONS   documents, parts, then the steps: projects, jobs, files without rows, messages
 --   RIGHTS      guards, what is there, who may do what
@@ -11,7 +12,56 @@
 -- beside the old one, so that replicas of two releases can share a database; documents and tables
 -- only gain names. Each later file redefines `schema_version_v1`, and ends with `guard_functions_v1`
 -- of what it adds or replaces (which takes the owner's rights away again) and `guard_tables_v1`.
+-- It refuses names of another program itself, as the head of this one does.
 -- What all files make together is in supabase/schema.sql.
+
+-- ---------------------------------------------------------------------------------------------
+-- Names of ours that another program has would be taken over: `create or replace` makes its function
+-- another one, its table loses its rights. Whoever has these objects from an earlier checkout has the
+-- one or the other of what is asked for first.
+do $$
+declare
+    v_found text;
+begin
+    if to_regprocedure('public.schema_version_v1()') is not null
+        or exists (select 1 from pg_constraint
+                    where connamespace = 'public'::regnamespace
+                      and conname = 'projects_id_is_a_path_component') then
+        return;
+    end if;
+    select string_agg(found.name, ', ' order by found.name) into v_found from (
+        select case relkind when 'v' then 'view ' else 'table ' end || relname as name
+          from pg_class
+         where relnamespace = 'public'::regnamespace and relname = any (array[
+            'contact_sheets', 'deletions', 'depth_maps', 'enhanced_views', 'enhancement_iterations',
+            'export_history', 'gaussian_splat_models', 'job_events', 'job_stages', 'jobs',
+            'model_previews', 'multiview_generation', 'project_summary', 'projects',
+            'refinement_metrics', 'refinement_progress', 'webhooks'])
+        union
+        select 'function ' || proname from pg_proc
+         where pronamespace = 'public'::regnamespace and proname = any (array[
+            'add_job_event_v1', 'add_job_state_event_v1', 'add_project_v1', 'ago_v1',
+            'begin_upload_v1', 'cancel_job_v1', 'check_lease_v1', 'check_limit_v1', 'claim_job_v1',
+            'claim_webhook_v1', 'commit_stage_v1', 'committed_v1', 'create_project_v1',
+            'delete_project_v1', 'due_deletions_v1', 'end_deletion_v1', 'end_job_v1',
+            'expected_seconds_v1', 'expire_projects_v1', 'expire_uploads_v1', 'find_upload_v1',
+            'finish_job_v1', 'finish_upload_v1', 'finish_webhook_v1', 'forget_v1', 'get_job_v1',
+            'get_project_v1', 'guard_functions_v1', 'guard_tables_v1', 'heartbeat_v1', 'inspect_v1',
+            'is_forgotten_v1', 'is_marked_v1', 'job_document_v1', 'job_events_v1',
+            'jobs_to_sweep_v1', 'list_projects_v1', 'lock_attempt_v1', 'lock_project_v1',
+            'mark_project_v1', 'mark_swept_v1', 'project_detail_v1', 'project_document_v1',
+            'project_events_v1', 'project_jobs_v1', 'project_name_key_v1', 'purge_project_v1',
+            'queue_order_v1', 'queue_v1', 'referenced_paths_v1', 'release_job_v1',
+            'schema_version_v1', 'show_job_on_project_v1', 'stage_memory_v1', 'stage_status_v1',
+            'submit_job_v1', 'touch_updated_at'])
+    ) as found;
+    if v_found is not null then
+        raise exception 'This database has objects of another program under names that Glimpse3D '
+            'needs: %. Nothing was changed. Give Glimpse3D a database of its own, which on Supabase '
+            'is another project.', v_found using errcode = 'GL412';
+    end if;
+end
+$$;
 
 create or replace function public.schema_version_v1() returns text
 language sql immutable parallel safe set search_path = public, pg_temp as $$
@@ -1210,7 +1260,7 @@ language plpgsql set search_path = public, pg_temp as $$
 declare
     v_since constant timestamptz := ago_v1(p_ttl_s);
     v_id text;
-    v_ids jsonb := '[]';
+    v_ids jsonb := '[]'::jsonb;
 begin
     perform check_limit_v1(p_limit);
     for v_id in
@@ -1238,7 +1288,7 @@ language plpgsql set search_path = public, pg_temp as $$
 declare
     v_since constant timestamptz := ago_v1(p_age_s);
     v_id text;
-    v_ids jsonb := '[]';
+    v_ids jsonb := '[]'::jsonb;
 begin
     perform check_limit_v1(p_limit);
     for v_id in
@@ -2138,6 +2188,7 @@ do $do$
 declare
     -- One per command, so that supabase/policies can open one of them.
     v_command text;
+    v_policy text;
     v_check constant text := $q$(bucket_id <> all (array[
         'project-uploads', 'processed-images', 'multiview-images', 'depth-maps', 'enhanced-views',
         '3d-models']))$q$;
@@ -2174,10 +2225,13 @@ begin
                 when 'update' then format('using %s with check %s', v_check, v_check)
                 else 'using ' || v_check end);
     end loop;
-    if exists (select 1 from pg_policies where schemaname = 'storage' and tablename = 'objects'
-                  and policyname = 'glimpse3d_demo_read') then
-        drop policy glimpse3d_demo_read on storage.objects;
-    end if;
+    -- Of supabase/policies.
+    foreach v_policy in array array['glimpse3d_demo_read', 'glimpse3d_demo_no_links'] loop
+        if exists (select 1 from pg_policies where schemaname = 'storage' and tablename = 'objects'
+                      and policyname = v_policy) then
+            execute format('drop policy %I on storage.objects', v_policy);
+        end if;
+    end loop;
     if not exists (select 1 from pg_policies where schemaname = 'storage' and tablename = 'buckets'
                       and policyname = 'glimpse3d_no_buckets') then
         create policy glimpse3d_no_buckets on storage.buckets as restrictive for all

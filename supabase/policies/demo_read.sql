@@ -1,7 +1,7 @@
 -- Opens reading to everybody who has the anonymous key, as a demo with a public gallery wants it.
 -- Not part of the migrations. Whoever has the key then sees every project and every picture, and
 -- can list and download every file. Nobody can write anything, nor read webhooks, options of jobs or
--- idempotency keys.
+-- idempotency keys, nor sign links of files.
 --
 --   open:   paste this file into the SQL editor (`glimpse3d supabase sql --demo` prints it)
 --   close:  paste the output of `glimpse3d supabase sql` again
@@ -9,6 +9,16 @@
 -- Where single columns are opened, ask for them by name: `select=*` is refused.
 
 begin;
+
+do $$
+begin
+    if to_regprocedure('storage.allow_any_operation(text[])') is null then
+        raise exception 'The Storage of this project is too old for a demo: it could not keep '
+            'strangers from signing links that work for years. Nothing was changed. Update Storage, '
+            'or make single buckets public in the dashboard.';
+    end if;
+end
+$$;
 
 grant select on
     public.multiview_generation, public.depth_maps, public.gaussian_splat_models,
@@ -44,5 +54,13 @@ create policy glimpse3d_demo_read on storage.objects for select to anon, authent
     using (bucket_id = any (array[
         'project-uploads', 'processed-images', 'multiview-images', 'depth-maps', 'enhanced-views',
         '3d-models']));
+-- Says no beside everybody's policies: a link that somebody has signed works until the time that
+-- they asked for, also after the demo was closed.
+drop policy if exists glimpse3d_demo_no_links on storage.objects;
+create policy glimpse3d_demo_no_links on storage.objects as restrictive for select to public
+    using (not storage.allow_any_operation(array['object.sign', 'object.sign_many'])
+        or bucket_id <> all (array[
+            'project-uploads', 'processed-images', 'multiview-images', 'depth-maps',
+            'enhanced-views', '3d-models']));
 
 commit;

@@ -15,7 +15,7 @@ and all management of buckets are missing; a listing by folders reads all names 
 """
 
 from .faults import Faults, Request
-from .keys import Keys
+from .keys import KeyRules, Keys
 from .server import Gateway, prepare
 
-__all__ = ["Faults", "Gateway", "Keys", "Request", "prepare"]
+__all__ = ["Faults", "Gateway", "KeyRules", "Keys", "Request", "prepare"]

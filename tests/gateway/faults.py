@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = ["Fault", "Faults", "Request"]
@@ -12,12 +12,18 @@ __all__ = ["Fault", "Faults", "Request"]
 
 @dataclass(frozen=True)
 class Request:
-    """One request that reached the gateway; `role` is empty when its key or token is refused."""
+    """One request that reached the gateway; `role` is empty when its key or token is refused.
+
+    Of headers that are not there: an empty text.
+    """
 
     method: str
     path: str
     query: str
     role: str
+    apikey: str = field(default="", repr=False)
+    authorization: str = field(default="", repr=False)
+    user_agent: str = ""
 
 
 @dataclass

@@ -11,7 +11,7 @@ from typing import Any
 import jwt
 from starlette.datastructures import Headers
 
-__all__ = ["Caller", "KeyRefused", "Keys", "Secrets"]
+__all__ = ["Caller", "KeyRefused", "KeyRules", "Keys", "Secrets"]
 
 _FAR = 10 * 365 * 24 * 3600
 
@@ -27,12 +27,25 @@ class Keys:
     expired_jwt: str
 
 
-class KeyRefused(Exception):
-    """The API gateway answers 401 with this body."""
+@dataclass(frozen=True)
+class KeyRules:
+    """What the API gateway does with keys that are no JWT; the default is the platform's.
 
-    def __init__(self, message: str, hint: str) -> None:
+    Attributes:
+        as_tokens: one may stand in Authorization, too, where it is the same as in `apikey`.
+        make_tokens: one that stands in `apikey` alone becomes a token of its role.
+    """
+
+    as_tokens: bool = True
+    make_tokens: bool = True
+
+
+class KeyRefused(Exception):
+    """The API gateway answers 401 with this body, if any."""
+
+    def __init__(self, message: str = "", hint: str = "") -> None:
         super().__init__(message)
-        self.body = {"message": message, "hint": hint}
+        self.body = {"message": message, "hint": hint} if message else None
 
 
 @dataclass(frozen=True)
@@ -71,6 +84,7 @@ class Secrets:
     """The project's JWT secret, and everything signed with it."""
 
     def __init__(self) -> None:
+        self.rules = KeyRules()
         self._secret = secrets.token_hex(32)
         self.keys = Keys(
             service_jwt=self.sign({"role": "service_role"}, _FAR),
@@ -124,11 +138,14 @@ class Secrets:
                 raise unknown from None
         scheme, _, token = headers.get("authorization", "").partition(" ")
         token = token.strip()
+        if key == self.keys.secret and "Mozilla/" in headers.get("user-agent", ""):
+            raise KeyRefused  # a browser
         if key in self._opaque and token in ("", key):
-            token = self._opaque[key]
+            if self.rules.as_tokens if token else self.rules.make_tokens:
+                token = self._opaque[key]
         elif token.startswith("sb_"):
             raise unknown
-        elif not token:
+        if not token:
             return ANONYMOUS
         if scheme and scheme.lower() != "bearer":
             raise unknown

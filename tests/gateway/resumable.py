@@ -2,8 +2,9 @@
 
 Unlike the rest of the Storage API its errors are plain text with the HTTP status that is meant;
 only a token that is not valid is refused the other way. An upload is known to the gateway until
-the project is switched; `Upload-Expires` is said and not enforced. Stricter than the source of the
-Storage API: pieces have to be of 6 MiB, as the platform's manual demands.
+the project is switched; `Upload-Expires` is said and not enforced. `Location` is of https, as on
+the platform, whatever the request came by. Stricter than the source of the Storage API: pieces have
+to be of 6 MiB, as the platform's manual demands.
 """
 
 from __future__ import annotations
@@ -45,7 +46,6 @@ PIECE = 6 * 1024 * 1024
 _LIFETIME_S = 24 * 3600
 _PATH = "/storage/v1/upload/resumable"
 _OFFSET_STREAM = "application/offset+octet-stream"
-_METADATA = {"bucketName", "objectName", "contentType", "cacheControl", "metadata"}
 
 
 @dataclass
@@ -111,8 +111,6 @@ def _metadata(text: str) -> dict[str, str]:
             pairs[key] = base64.b64decode(value, validate=True).decode()
     except (ValueError, binascii.Error):
         raise _TusError(400, "Invalid upload-metadata\n") from None
-    if unknown := pairs.keys() - _METADATA:
-        raise _TusError(400, f"this gateway does not know the metadata {sorted(unknown)}")
     return pairs
 
 
@@ -150,15 +148,15 @@ async def _create(request: Request) -> Response:
     await _check(request, "create", new)
     if mime_type:
         check_mime_type(mime_type, found)
-    if length == 0:
-        # The S3 backend begins a multipart upload, completes none, and misses its object.
-        raise _TusError(404, "NotFound")
     upload = Upload(new, raw_metadata, Incoming(project.blobs))
     version = upload.incoming.version
     project.uploads[version] = upload
     identifier = base64.urlsafe_b64encode(f"{bucket}/{name}/{version}".encode()).decode()
-    headers = {"Location": str(request.url.replace(path=f"{_PATH}/{identifier.rstrip('=')}"))}
-    if request.headers.get("content-type") == _OFFSET_STREAM:
+    location = request.url.replace(scheme="https", path=f"{_PATH}/{identifier.rstrip('=')}")
+    headers = {"Location": str(location)}
+    if length == 0:
+        await complete(request, new, upload.incoming)
+    elif request.headers.get("content-type") == _OFFSET_STREAM:
         headers |= await _receive(request, upload)
     else:
         headers["Upload-Expires"] = formatdate(upload.expires, usegmt=True)

@@ -14,14 +14,14 @@ import asyncpg
 import uvicorn
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Router
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from . import rest, resumable, storage
 from .faults import Faults, Request
-from .keys import ANONYMOUS, Caller, KeyRefused, Keys, Secrets
+from .keys import ANONYMOUS, Caller, KeyRefused, KeyRules, Keys, Secrets
 from .project import Project
 
 __all__ = ["Gateway", "prepare"]
@@ -61,6 +61,10 @@ class Gateway:
         self._connections: dict[tuple[str, int], asyncio.Transport] = {}
         self._router = Router([*resumable.routes, *storage.routes, *rest.routes])
         self._router.redirect_slashes = False
+
+    def rule_keys(self, rules: KeyRules) -> None:
+        """Another API gateway's ways with keys; `quiet_gateway` brings the platform's back."""
+        self._secrets.rules = rules
 
     @property
     def dsn(self) -> str:
@@ -181,21 +185,25 @@ class Gateway:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         method, path = scope["method"], scope["path"]
+        headers = Headers(scope=scope)
         refused: KeyRefused | None = None
         caller: Caller = ANONYMOUS
         try:
             if not _is_public(method, path):
-                caller = self._secrets.caller(Headers(scope=scope))
+                caller = self._secrets.caller(headers)
         except KeyRefused as problem:
             refused = problem
         role = "" if refused or caller.error else caller.role
-        self.requests.append(Request(method, path, scope["query_string"].decode(), role))
+        said = (headers.get(name, "") for name in ("apikey", "authorization", "user-agent"))
+        self.requests.append(Request(method, path, scope["query_string"].decode(), role, *said))
         if self.faults.latency_s:
             await asyncio.sleep(self.faults.latency_s)
         fault = self.faults.take(method, path)
         scope["state"] = {"project": self._project, "caller": caller}
         if fault is None or fault.after_work:
-            work = self._router if refused is None else JSONResponse(refused.body, 401)
+            work: ASGIApp = self._router
+            if refused is not None:
+                work = JSONResponse(refused.body, 401) if refused.body else Response(None, 401)
             with suppress(ClientDisconnect):
                 await work(scope, receive, send if fault is None else _swallow)
         if fault is None:
@@ -203,8 +211,8 @@ class Gateway:
         if fault.status is None:
             await self._cut(scope["client"])
             return
-        headers = {} if fault.retry_after is None else {"Retry-After": fault.retry_after}
-        await JSONResponse(fault.body, fault.status, headers)(scope, receive, send)
+        retry = {} if fault.retry_after is None else {"Retry-After": fault.retry_after}
+        await JSONResponse(fault.body, fault.status, retry)(scope, receive, send)
 
 
 async def _swallow(_: Message) -> None:

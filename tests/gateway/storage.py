@@ -115,10 +115,12 @@ def require_token(request: Request, caller: Caller) -> None:
     if not caller.has_token:
         raise _invalid("headers must have required property 'authorization'")
     if caller.error is not None:
-        expired = isinstance(caller.error, jwt.ExpiredSignatureError)
-        raise _denied(
-            '"exp" claim timestamp check failed' if expired else "signature verification failed"
-        )
+        message = "signature verification failed"
+        if isinstance(caller.error, jwt.ExpiredSignatureError):
+            message = '"exp" claim timestamp check failed'
+        elif request.headers["authorization"].count(".") != 2:
+            message = "Invalid Compact JWS"
+        raise _denied(message)
 
 
 def _endpoint(
@@ -582,9 +584,6 @@ async def _remove(request: Request) -> Response:
     project, _ = of(request)
     names = (await _fields(request, "prefixes"))["prefixes"]
     _check_strings("prefixes", names)
-    if len(names) > _MAX_OBJECTS:
-        message = f"Bulk object requests are limited to {_MAX_OBJECTS} objects per request."
-        raise StorageError(400, "InvalidRequest", message)
     removed = []
     # Each batch is a transaction: an error in a later one does not bring the earlier ones back.
     for start in range(0, len(names), _DELETE_BATCH):

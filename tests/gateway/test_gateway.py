@@ -20,7 +20,7 @@ from storage3.exceptions import StorageApiError
 from supabase import AsyncClientOptions, create_async_client
 
 from serve_app.stores import EmbeddedPostgres
-from tests.gateway import Gateway, prepare
+from tests.gateway import Gateway, KeyRules, prepare
 from tests.gateway.resumable import PIECE
 from tests.serve_app.stores.fixtures import on_server
 
@@ -299,6 +299,44 @@ async def test_rest_refuses_what_it_does_not_know(
 # --- keys --------------------------------------------------------------------------------------
 
 
+async def test_a_secret_key_is_refused_to_browsers(gateway: Gateway) -> None:
+    async with httpx.AsyncClient() as http:
+        for key, status in ((gateway.keys.secret, 401), (gateway.keys.publishable, 200)):
+            sent = {"apikey": key, "User-Agent": "Mozilla/5.0 (X11; Linux x86_64)"}
+            answer = await http.get(f"{gateway.url}/storage/v1/bucket", headers=sent)
+            assert (answer.status_code, bool(answer.content)) == (status, status == 200)
+
+
+@pytest.mark.parametrize(
+    ("rules", "token", "told"),
+    [
+        (KeyRules(), True, None),
+        (KeyRules(), False, None),
+        (KeyRules(as_tokens=False), True, "Invalid Compact JWS"),
+        (KeyRules(as_tokens=False), False, None),
+        (KeyRules(make_tokens=False), True, None),
+        (
+            KeyRules(make_tokens=False),
+            False,
+            "headers must have required property 'authorization'",
+        ),
+    ],
+)
+async def test_gateways_differ_in_what_they_do_with_keys(
+    gateway: Gateway, rules: KeyRules, token: bool, told: str | None
+) -> None:
+    key = gateway.keys.secret
+    sent = {"apikey": key} | ({"Authorization": f"Bearer {key}"} if token else {})
+    gateway.rule_keys(rules)
+    try:
+        async with httpx.AsyncClient() as http:
+            answer = await http.get(f"{gateway.url}/storage/v1/bucket", headers=sent)
+    finally:
+        gateway.rule_keys(KeyRules())
+    assert answer.is_success == (told is None)
+    assert told is None or answer.json()["message"] == told
+
+
 @pytest.mark.parametrize(
     ("key", "token", "expected"),
     [
@@ -426,10 +464,7 @@ async def test_uploads_that_are_refused(gateway: Gateway) -> None:
         error = await failure(supabase.storage.from_("missing").upload("a", b""))
         assert (error.status, error.message) == ("404", "Bucket not found")
         assert await pictures.remove(["limit.png"])
-        names = [f"{number}" for number in range(1001)]
-        error = await failure(pictures.remove(names))
-        assert (error.status, error.code) == ("400", "InvalidRequest")
-        assert await pictures.remove(names[:1000]) == []
+        assert await pictures.remove([f"{number}" for number in range(1001)]) == []
 
 
 async def test_policies_decide_about_objects(gateway: Gateway) -> None:
@@ -505,6 +540,8 @@ async def test_signed_and_public_urls(gateway: Gateway) -> None:
         assert (answer.status_code, answer.content) == (206, b"23")
         assert "expires" in answer.headers
         assert "cache-control" not in answer.headers
+        for unsatisfiable in ("bytes=10-", "bytes=0-1,4-5"):
+            assert (await http.get(url, headers={"Range": unsatisfiable})).status_code == 416
         assert (await http.head(url)).headers["content-length"] == "10"
         named = await bucket.create_signed_url("a/b c", 60, {"download": "x y.bin"})
         disposition = (await http.get(named["signedURL"])).headers["content-disposition"]
@@ -581,6 +618,11 @@ async def _begin(
     )
 
 
+def _location(begun: httpx.Response) -> str:
+    """Where the upload goes on, by the way that leads here: behind the platform's is TLS."""
+    return begun.headers["location"].replace("https:", "http:")
+
+
 async def _append(
     http: httpx.AsyncClient, gateway: Gateway, url: str, offset: int, data: bytes, **more: str
 ) -> httpx.Response:
@@ -599,8 +641,9 @@ async def test_a_resumable_upload_that_is_interrupted(gateway: Gateway) -> None:
     async with service(gateway) as supabase, httpx.AsyncClient() as http:
         begun = await _begin(http, gateway, len(data), cacheControl="60")
         assert begun.status_code == 201
-        url = begun.headers["location"]
-        assert url.startswith(f"{gateway.url}/storage/v1/upload/resumable/")
+        secure = gateway.url.replace("http:", "https:")
+        assert begun.headers["location"].startswith(f"{secure}/storage/v1/upload/resumable/")
+        url = _location(begun)
         assert "upload-expires" in begun.headers
 
         gateway.faults.drop(path="resumable/")
@@ -631,10 +674,10 @@ async def test_a_resumable_upload_that_is_interrupted(gateway: Gateway) -> None:
         again = await _append(http, gateway, url, 2 * PIECE, data[2 * PIECE :])
         assert (again.status_code, again.text) == (409, "The resource already exists")
         begun = await _begin(http, gateway, 3, **{"x-upsert": "true"})
-        refused = await _append(http, gateway, begun.headers["location"], 0, b"abc")
+        refused = await _append(http, gateway, _location(begun), 0, b"abc")
         assert refused.status_code == 409
         upsert = {"x-upsert": "true"}
-        done = await _append(http, gateway, begun.headers["location"], 0, b"abc", **upsert)
+        done = await _append(http, gateway, _location(begun), 0, b"abc", **upsert)
         assert done.status_code == 204
         assert await supabase.storage.from_("private").download("big") == b"abc"
 
@@ -642,7 +685,7 @@ async def test_a_resumable_upload_that_is_interrupted(gateway: Gateway) -> None:
 async def test_half_a_piece_stays(gateway: Gateway) -> None:
     """The connection breaks while a piece is on its way."""
     async with httpx.AsyncClient() as http:
-        url = (await _begin(http, gateway, PIECE)).headers["location"]
+        url = _location(await _begin(http, gateway, PIECE))
 
         async def broken() -> AsyncIterator[bytes]:
             yield b"x" * 1_000_000
@@ -657,16 +700,22 @@ async def test_half_a_piece_stays(gateway: Gateway) -> None:
         assert done.status_code == 204
 
 
+async def test_resumable_uploads_without_a_byte_and_with_more_metadata(gateway: Gateway) -> None:
+    async with service(gateway) as supabase, httpx.AsyncClient() as http:
+        empty = await _begin(http, gateway, 0, objectName="none", unknown="1")
+        assert empty.status_code == 201
+        assert await _where(http, gateway, _location(empty)) == 0
+        assert await supabase.storage.from_("private").download("none") == b""
+
+
 async def test_resumable_uploads_that_are_refused(gateway: Gateway) -> None:
     async with httpx.AsyncClient() as http:
         for status, length, more in (
             (400, 1, {"objectName": "ä"}),
             (400, 1, {"bucketName": ""}),
-            (400, 1, {"unknown": "1"}),
             (404, 1, {"bucketName": "missing"}),
             (413, 101, {"bucketName": "pictures"}),
             (415, 100, {"bucketName": "pictures"}),
-            (404, 0, {}),
         ):
             answer = await _begin(http, gateway, length, **more)
             assert (answer.status_code, bool(answer.text)) == (status, True), answer.text
@@ -677,7 +726,7 @@ async def test_resumable_uploads_that_are_refused(gateway: Gateway) -> None:
         sent = headers(gateway, **{"Tus-Resumable": "1.0.0"})
         unknown = await http.head(f"{url}/YS9iL2M", headers=sent)
         assert unknown.status_code == 404
-        location = (await _begin(http, gateway, 2 * PIECE)).headers["location"]
+        location = _location(await _begin(http, gateway, 2 * PIECE))
         small = await _append(http, gateway, location, 0, b"small")
         assert small.status_code == 400
         sent = {"apikey": gateway.keys.publishable, "Tus-Resumable": "1.0.0"}

@@ -24,7 +24,12 @@ CLOSE_DEMO = (
     "Unless that is meant, run the SQL that `glimpse3d supabase sql` prints in the project's SQL "
     "editor: it closes them."
 )
+OPEN_DEMO_AGAIN = (
+    "Run the SQL that `glimpse3d supabase sql --demo` prints in the project's SQL editor again, or "
+    "close the demo with `glimpse3d supabase sql`."
+)
 _DEMO = "glimpse3d_demo_read"
+_NO_LINKS = ("storage", "objects", "glimpse3d_demo_no_links")
 _NO_SELECT = ("storage", "objects", "glimpse3d_no_select")
 _POLICIES = (
     *(("storage", "objects", f"glimpse3d_no_{verb}") for verb in ("delete", "insert", "update")),
@@ -175,6 +180,12 @@ def check_policies(seen: Mapping[str, Any]) -> Finding:
     if missing and not demo:
         listed = ", ".join(f"{name} on {schema}.{table}" for schema, table, name in missing)
         return failed(f"missing: {listed}", PASTE_AGAIN)
+    if demo and names.get(_NO_LINKS) is not False:
+        return failed(
+            "anybody who has the anonymous key can sign links of files that work as long as they "
+            "like, also after the demo was closed",
+            OPEN_DEMO_AGAIN,
+        )
     if demo:
         return warning(
             "anybody who has the anonymous key can list and read all files: the demo policies are "

@@ -23,7 +23,7 @@ from serve_app.cli.doctor.checks import Finding, Round, Status, Step, failed, ok
 from serve_app.settings import Environment
 from serve_app.stores import SupabaseSettings
 from serve_app.stores.opened import ServedStore
-from serve_app.stores.supabase import proxy_for
+from serve_app.stores.supabase import key_headers, proxy_for
 from serve_app.stores.supabase.transport import Patience
 
 _DASHBOARD = "the dashboard under Project Settings, API Keys"
@@ -135,6 +135,7 @@ class SupabaseRound(Round):
             Step("key kind", lambda: check_key_kind(self._key, self._url), environment),
             Step("reachability", self._reachability, environment, _RUNNING),
             Step("key", self._accepted, ("key kind", "reachability"), _RUNNING),
+            Step("key headers", self._headers, ("key",), _RUNNING),
             Step("migrations", self._migrations, ("key",), _RUNNING),
             Step("tables", lambda: schema_checks.check_tables(self._inspected), inspected),
             Step("functions", lambda: schema_checks.check_functions(self._inspected), inspected),
@@ -156,7 +157,10 @@ class SupabaseRound(Round):
             return failed(f"HTTP {status} ({answer.message})", _RUNNING)
         # The gateway says `message`, PostgREST `code` too; a 404 of others looks like the former.
         if not isinstance(body, str) and not (
-            answer.code or ("message" in (body or {}) and status != 404)
+            answer.code
+            or ("message" in (body or {}) and status != 404)
+            # A key that only one of the services refuses is the next question, too.
+            or (status == 401 and (await self._storage()).is_success)
         ):
             return failed(f"{self._url} answers, and is no Supabase (HTTP {status})", _SET_URL)
         return await cycles.check_latency(self._url, partial(self._rpc, "schema_version_v1"))
@@ -172,7 +176,35 @@ class SupabaseRound(Round):
             return ok("accepted, role service_role")
         if answer.code == _NO_FUNCTION:
             return ok("accepted")
-        return failed(f"refused: {answer.message}", _SET_KEY)
+        others = {
+            "Storage accepts it": await self._storage(),
+            "the Data API accepts it without the header Authorization": await self._rpc(
+                "inspect_v1", alone=True
+            ),
+        }
+        accepted = "".join(f"; {words}" for words, other in others.items() if other.is_success)
+        return failed(f"refused: {answer.message}{accepted}", _SET_KEY)
+
+    async def _headers(self) -> Finding:
+        """Storage and the gateway, too, take the key where the service's requests have it."""
+        if not self._key.startswith("sb_"):
+            return ok("a JWT, as Authorization expects it")
+        both, alone = await self._storage(), await self._storage(alone=True)
+        if not both.is_success:
+            taken = "; it accepts it without the header Authorization" if alone.is_success else ""
+            return failed(
+                f"Storage refuses the key that the Data API accepts: {both.message}{taken}",
+                "Try another secret key, or the legacy service_role key while the project has one. "
+                "If that works, this project's gateway does not take secret keys as Supabase's own "
+                "clients send them: tell Supabase's support.",
+            )
+        rows = await self._rpc("inspect_v1", alone=True)
+        refusing = [
+            f"{name} refuses it without the header Authorization ({answer.message})"
+            for name, answer in (("the Data API", rows), ("Storage", alone))
+            if not (answer.is_success or answer.code == _NO_FUNCTION)
+        ]
+        return ok("; ".join(["accepted by the Data API and by Storage", *refusing]))
 
     async def _migrations(self) -> Finding:
         if self._inspected:
@@ -230,12 +262,15 @@ class SupabaseRound(Round):
         asked = {"prefix": folder, "limit": 10}
         listed = await send("POST", f"/storage/v1/object/list/{bucket}", json=asked)
         read = await send("GET", f"/storage/v1/object/authenticated/{bucket}/{path}")
+        lasting = {"expiresIn": 60}
+        signed = await send("POST", f"/storage/v1/object/sign/{bucket}/{path}", json=lasting)
         never = {
             "read options of jobs": options.is_success,
             "write jobs": written.is_success or written.code.startswith("23"),
             "call claim_job_v1": claimed.is_success or claimed.code.startswith("GL"),
             "list buckets": bool({*Bucket} & buckets.names("id")),
             "upload files": uploaded.is_success,
+            "sign links of files": signed.is_success,
         }
         reads = {
             "read jobs": ids.is_success,
@@ -252,11 +287,23 @@ class SupabaseRound(Round):
             self._store = await self._stack.enter_async_context(settings.open())
         return self._store
 
-    async def _rpc(self, function: str, key: str = "", **arguments: Any) -> _Answer:
-        return await self._send("POST", f"/rest/v1/rpc/{function}", key=key, json=arguments)
+    async def _rpc(
+        self, function: str, key: str = "", *, alone: bool = False, **arguments: Any
+    ) -> _Answer:
+        path = f"/rest/v1/rpc/{function}"
+        return await self._send("POST", path, key=key, alone=alone, json=arguments)
 
-    async def _send(self, method: str, path: str, *, key: str = "", **options: Any) -> _Answer:
-        """One request; another connection is tried where none came about."""
+    async def _storage(self, *, alone: bool = False) -> _Answer:
+        return await self._send("GET", "/storage/v1/bucket", alone=alone)
+
+    async def _send(
+        self, method: str, path: str, *, key: str = "", alone: bool = False, **options: Any
+    ) -> _Answer:
+        """One request; another connection is tried where none came about.
+
+        Args:
+            alone: the key is sent as `apikey` only.
+        """
         if self._http is None:
             client = httpx.AsyncClient(
                 base_url=self._url,
@@ -264,8 +311,9 @@ class SupabaseRound(Round):
                 transport=httpx.AsyncHTTPTransport(retries=1, proxy=proxy_for(self._url)),
             )
             self._http = await self._stack.enter_async_context(client)
-        key = key or self._key
-        headers = {"apikey": key, "Authorization": f"Bearer {key}", **options.pop("headers", {})}
+        headers = key_headers(key or self._key) | options.pop("headers", {})
+        if alone:
+            del headers["Authorization"]
         try:
             return _Answer(await self._http.request(method, path, headers=headers, **options))
         except httpx.TimeoutException as error:

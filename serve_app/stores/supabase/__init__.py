@@ -20,9 +20,21 @@ from pipeline.errors import InvalidOption
 from serve_app.stores.opened import Pace, ServedStore
 from serve_app.stores.supabase.transport import Patience, SteadyTransport
 
-__all__ = ["SupabaseSettings", "proxy_for"]
+__all__ = ["SupabaseSettings", "key_headers", "proxy_for"]
 
 _MAX_CONNECTIONS = 32
+#: Secret keys are refused to whoever looks like a browser.
+_USER_AGENT = {"User-Agent": "glimpse3d"}
+
+
+def key_headers(key: str) -> dict[str, str]:
+    """What a request says of itself, with the key in two places as Supabase's own clients send it.
+
+    The gateway reads `apikey`. In `Authorization` it lets a secret key pass only where it is the
+    same, and puts a token in its place; without that header Storage refuses what a gateway has not
+    completed.
+    """
+    return {"apikey": key, "Authorization": f"Bearer {key}", **_USER_AGENT}
 
 
 @dataclass(frozen=True)
@@ -84,7 +96,8 @@ class SupabaseSettings:
         # Not HTTP/2: all of a process's requests would share one connection, where a download that
         # is given up takes the window of the others, and one time-out ends them all.
         inner = httpx.AsyncHTTPTransport(limits=limits, proxy=proxy_for(self.url))
-        async with httpx.AsyncClient(transport=SteadyTransport(inner, self.patience)) as http:
+        transport = SteadyTransport(inner, self.patience)
+        async with httpx.AsyncClient(transport=transport, headers=_USER_AGENT) as http:
             client = await create_async_client(
                 self.url,
                 self.key,
@@ -96,10 +109,9 @@ class SupabaseSettings:
                     persist_session=False,
                 ),
             )
-            headers = {"apikey": self.key, "Authorization": f"Bearer {self.key}"}
             blobs = SupabaseBlobs(
                 client,
-                Resumable(http, self.url, headers),
+                Resumable(http, self.url, key_headers(self.key)),
                 url=self.url,
                 key=self.key,
                 files_url=self.files_url,

@@ -37,6 +37,10 @@ _AT_ONCE = 12
 _PAGE = 1000
 #: For who reads a file straight from Storage: names never change their contents.
 _CACHE_S = 3600
+#: Of a name's part: one of a file where Storage keeps them in folders, as one's own does.
+_LONGEST_PART = 255
+#: Of a whole name: S3's limit of 1024, less what Storage puts around it (project, bucket, version).
+_LONGEST_NAME = 900
 #: Signed URLs that are remembered.
 _REMEMBERED = 4096
 
@@ -45,10 +49,18 @@ def object_name(path: str) -> str:
     """The name of a blob in Storage, which takes few characters: others become `=` and hex.
 
     Raises:
-        InvalidInput: the path is malformed.
+        InvalidInput: the path is malformed, or its name would be longer than Storage takes. A
+            character that is not ASCII takes six to twelve of the name.
     """
     check_path(path)
-    return quote(path).replace("~", "=7E").replace("%", "=")
+    name = quote(path).replace("~", "=7E").replace("%", "=")
+    if len(name) > _LONGEST_NAME or any(len(part) > _LONGEST_PART for part in name.split("/")):
+        raise InvalidInput(
+            f"A file's name is too long for Storage: at most {_LONGEST_NAME} characters, and "
+            f"{_LONGEST_PART} between two slashes, where one that is not ASCII counts as six to "
+            f"twelve: {path!r}."
+        )
+    return name
 
 
 def object_path(name: str) -> str:

@@ -100,7 +100,7 @@ def storage_error(response: httpx.Response, bucket: str, path: str) -> GlimpseEr
 
 
 def _storage_error(status: int, word: str, message: str, bucket: str, path: str) -> GlimpseError:
-    where = f"{path} in {bucket}" if path else bucket
+    where = f"{path} in {bucket}" if path else bucket or "the list of buckets"
     if word == "InternalError" and status == 404:  # not in Storage's words
         return Unavailable(f"There is no Storage at SUPABASE_URL ({message}).")
     if word in ("Bucket not found", "NoSuchBucket"):

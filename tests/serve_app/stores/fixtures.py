@@ -33,13 +33,14 @@ from supabase import AsyncClientOptions, create_async_client
 from deployments.jobs.rows import Bucket
 from deployments.jobs.store import Store
 from serve_app.stores import EmbeddedPostgres, StoreSettings, SupabaseSettings, migrate
-from tests.gateway import Gateway, prepare
+from tests.gateway import Gateway, KeyRules, prepare
 
 __all__ = [
     "STORE_KINDS",
     "clean_dsn",
     "delete_everything",
     "embedded_dir",
+    "empty_dsn",
     "fresh_dsn",
     "fresh_supabase_dsn",
     "gateway",
@@ -129,6 +130,12 @@ def fresh_dsn(postgres_dsn: str) -> str:
     return _copy_template(postgres_dsn, next(_names))
 
 
+@pytest.fixture
+def empty_dsn(postgres_dsn: str) -> str:
+    """A database of the test's own without anything in it."""
+    return _copy_template(postgres_dsn, next(_names), "template0")
+
+
 @pytest.fixture(scope="session")
 def shared_dsn(postgres_dsn: str) -> str:
     return _copy_template(postgres_dsn, "test_shared")
@@ -163,6 +170,7 @@ def quiet_gateway(gateway: Gateway, supabase_dsn: str, tmp_path: Path) -> Iterat
     gateway.requests.clear()
     yield gateway
     gateway.faults.clear()
+    gateway.rule_keys(KeyRules())
 
 
 @pytest.fixture

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from bench.schema import FILE, schema_file
+from pipeline.errors import InvalidOption
+from serve_app.cli.doctor.schema_checks import promised
 from serve_app.stores import migrate
 from serve_app.stores.migrations import demo_policies, migration_files, sql_file
 
 from .fixtures import on_server
+from .rows import sql
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -60,6 +66,45 @@ def test_no_migration_defines_a_function_twice() -> None:
         assert len(names) == len(set(names)), file.name
 
 
+def test_every_name_of_ours_is_guarded() -> None:
+    """The head of the baseline refuses a database where another program has one of them."""
+    head = migration_files()[0].sql.partition("$$;")[0]
+    named = set(re.findall(r"'(\w+)'", head.partition("select string_agg")[2]))
+    assert promised().tables | promised().functions <= named
+
+
+OTHERS = {
+    "table projects": "create table projects (id int)",
+    "table webhooks": "create table webhooks (job_id text, state text, next_at timestamptz)",
+    "view project_summary": "create view project_summary as select 1 as id",
+    "function touch_updated_at": "create function touch_updated_at() returns trigger language "
+    "plpgsql as $$begin return new; end$$",
+    # Ours would stand beside it, and take its rights away.
+    "function get_job_v1": "create function get_job_v1(int) returns int language sql as 'select 1'",
+}
+
+
+@pytest.mark.parametrize("found", OTHERS)
+async def test_a_database_with_objects_of_another_program_is_refused(
+    empty_dsn: str, found: str
+) -> None:
+    await sql(empty_dsn, OTHERS[found])
+    with pytest.raises(InvalidOption, match=f"another program .*: {found}\\. Nothing was changed"):
+        await migrate(empty_dsn)
+    await sql(empty_dsn, f"drop {found}")
+    assert await migrate(empty_dsn)
+
+
+async def test_objects_of_an_earlier_checkout_are_recognised(empty_dsn: str) -> None:
+    """One that got no further than its first file had tables, and no function of ours yet."""
+    tables = migration_files()[0].sql.partition("-- TABLES\n")[2]
+    first = re.search(r"^create table .*?^\);$", tables, re.MULTILINE | re.DOTALL)
+    assert first is not None
+    await sql(empty_dsn, first[0])
+    assert await migrate(empty_dsn)
+    assert await migrate(empty_dsn) == ()
+
+
 def test_a_wheel_brings_the_files_along() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     packed = [
@@ -72,5 +117,5 @@ def test_a_wheel_brings_the_files_along() -> None:
     assert packed == [
         *((f"{share}/migrations", file.sql) for file in migration_files()),
         (f"{share}/policies", demo_policies()),
-        (f"{share}/setup", sql_file("setup/opening.sql")),
+        *((f"{share}/setup", sql_file(f"setup/{name}.sql")) for name in ("closing", "opening")),
     ]

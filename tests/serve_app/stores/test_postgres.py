@@ -358,7 +358,7 @@ def test_every_state_our_functions_raise_is_mapped() -> None:
         for file in migration_files()
         for part in file.sql.split("errcode = '")[1:]
     }
-    assert len(raised) == 8
+    assert len(raised) == 9
     for sqlstate in raised:
         assert type(error_for_sqlstate(sqlstate, "because")) is not GlimpseError
 

@@ -212,6 +212,17 @@ async def test_demo_policies_open_reading_and_the_setup_closes_it(
         with pytest.raises(StorageApiError):
             await bucket.upload("p/mine.ply", b"x")
         assert await refused(anonymous, "claim_job_v1", p_worker="w", p_lease_s=60)
+        # Not even where somebody's policy is too wide: a link would outlive the demo.
+        await run_script(
+            fresh_supabase_dsn, "create policy wide on storage.objects for select using (true)"
+        )
+        with pytest.raises(StorageApiError, match="not found"):
+            await bucket.create_signed_url("p/v0.ply", 315_360_000)
+        (several,) = await bucket.create_signed_urls(["p/v0.ply"], 315_360_000)
+        assert several["signedURL"] is None
+        assert await store.blobs.get(Bucket.MODELS, "p/v0.ply") == b"ply"
+        location = await store.files.locate(Bucket.MODELS, "p/v0.ply")
+        assert "token=" in location, "the service's own links go on"
 
         await run_script(fresh_supabase_dsn, setup_sql())
         with pytest.raises(APIError):
@@ -220,7 +231,25 @@ async def test_demo_policies_open_reading_and_the_setup_closes_it(
             await anonymous.table("projects").select(columns).execute()
         with pytest.raises(StorageApiError):
             await bucket.download("p/v0.ply")
+        left = "select 1 from pg_policies where policyname like 'glimpse3d_demo%'"
+        assert await sql(fresh_supabase_dsn, left) == []
         await store.records.ping()
+
+
+async def test_an_old_storage_gets_no_demo(fresh_supabase_dsn: str) -> None:
+    await run_script(
+        fresh_supabase_dsn, "drop function storage.allow_any_operation(text[]) cascade"
+    )
+    before = await described(fresh_supabase_dsn)
+    with pytest.raises(asyncpg.RaiseError, match="too old for a demo"):
+        await run_script(fresh_supabase_dsn, demo_policies())
+    assert await described(fresh_supabase_dsn) == before
+
+
+def test_the_paste_ends_with_what_the_editor_is_to_show() -> None:
+    statements = [part.strip() for part in setup_sql().split(";\n") if part.strip()]
+    assert statements[-2].endswith("select public.schema_version_v1() as schema_version")
+    assert statements[-1] == "commit"
 
 
 async def run_script(dsn: str, script: str) -> None:
@@ -232,12 +261,9 @@ async def run_script(dsn: str, script: str) -> None:
 
 
 async def test_one_paste_sets_an_empty_project_up_and_another_changes_nothing(
-    supabase_dsn: str, postgres_dsn: str
+    empty_dsn: str,
 ) -> None:
-    del supabase_dsn  # the roles are there
-    name = "test_pasted"
-    await sql(postgres_dsn, f"create database {name}")
-    dsn = postgres_dsn.replace("@/postgres?", f"@/{name}?")
+    dsn = empty_dsn
     await run_prepare(dsn)
     await run_script(dsn, setup_sql())
     first = await described(dsn)
@@ -255,26 +281,26 @@ async def test_one_paste_sets_an_empty_project_up_and_another_changes_nothing(
     assert after == first
 
 
-async def test_a_project_with_tables_of_another_program_is_left_alone(
-    supabase_dsn: str, postgres_dsn: str
+@pytest.mark.parametrize(
+    "make",
+    [
+        "create table projects (id int)",
+        "create table webhooks (job_id text, state text, next_at timestamptz)",
+        "create function touch_updated_at() returns trigger language plpgsql as "
+        "$$begin return new; end$$",
+    ],
+)
+async def test_a_project_with_objects_of_another_program_is_left_alone(
+    empty_dsn: str, make: str
 ) -> None:
-    del supabase_dsn
-    await sql(postgres_dsn, "create database test_foreign")
-    dsn = postgres_dsn.replace("@/postgres?", "@/test_foreign?")
-    await run_prepare(dsn)
-    for make, drop in (
-        ("create table projects (id int)", "drop table projects"),
-        (
-            "create function touch_updated_at() returns trigger language plpgsql as "
-            "$$begin return new; end$$",
-            "drop function touch_updated_at()",
-        ),
-    ):
-        await sql(dsn, make)
-        with pytest.raises(asyncpg.RaiseError, match="another program"):
-            await run_script(dsn, setup_sql())
-        await sql(dsn, drop)
-    assert await sql(dsn, "select 1 from storage.buckets") == []
+    await run_prepare(empty_dsn)
+    await sql(empty_dsn, make)
+    before = await sql(empty_dsn, "select oid from pg_class union select oid from pg_proc")
+    with pytest.raises(asyncpg.PostgresError, match="another program"):
+        await run_script(empty_dsn, setup_sql())
+    after = await sql(empty_dsn, "select oid from pg_class union select oid from pg_proc")
+    assert sorted(after) == sorted(before)
+    assert await sql(empty_dsn, "select 1 from storage.buckets") == []
 
 
 async def described(dsn: str) -> dict[str, Any]:
@@ -344,6 +370,36 @@ async def test_files_that_a_bucket_does_not_take_are_refused(store: Store) -> No
         await store.blobs.put(Bucket.MODELS, "p/v1.ply", bytes(200 * 2**20 + 1), "")
     with pytest.raises(InvalidInput, match="larger"):
         await store.blobs.put(Bucket.ENHANCED, "p/a.png", b"x" * (51 * 2**20), "image/png")
+
+
+async def test_a_name_that_is_too_long_is_refused_before_anything_is_sent(
+    store: Store, quiet_gateway: Gateway
+) -> None:
+    await store.blobs.ping()
+    quiet_gateway.requests.clear()
+    for path in ("t/" + "\u5199" * 85, "t/" + "~" * 86, "/".join(["a" * 250] * 4)):
+        with pytest.raises(InvalidInput, match="too long"):
+            await store.blobs.put(Bucket.VIEWS, path, b"x", "image/png")
+    assert quiet_gateway.requests == []
+
+
+async def test_every_request_has_the_key_in_both_places_and_a_plain_user_agent(
+    quiet_gateway: Gateway,
+) -> None:
+    settings = SupabaseSettings(quiet_gateway.url, quiet_gateway.keys.secret).prepare()
+    async with settings.open() as store:
+        await store.blobs.ping()  # also what is learned in the beginning
+        quiet_gateway.requests.clear()
+        await project(store.records)
+        await store.blobs.put(Bucket.VIEWS, "p/a.png", b"x", "image/png")
+        await store.blobs.put(Bucket.MODELS, "p/v0.ply", bytes(7 * 2**20), "")
+        assert await store.blobs.list_prefix(Bucket.VIEWS, "p/") == ("p/a.png",)
+        assert await store.blobs.delete_prefix(Bucket.MODELS, "p/") == 1
+    key = quiet_gateway.keys.secret
+    assert len(quiet_gateway.requests) > 6
+    for request in quiet_gateway.requests:
+        seen = (request.apikey, request.authorization, request.user_agent)
+        assert seen == (key, f"Bearer {key}", "glimpse3d"), request.path
 
 
 async def test_many_files_are_listed_and_deleted_by_the_page(

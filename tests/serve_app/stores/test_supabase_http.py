@@ -338,6 +338,15 @@ def test_object_names_are_plain_and_lead_back(path: str):
     assert object_path(name) == path
 
 
+@pytest.mark.parametrize(
+    "path", ["t/" + "\u5199" * 28 + "abc", "t/" + "a" * 255, "/".join(["a" * 89] * 9 + ["a" * 90])]
+)
+def test_names_as_long_as_storage_takes_them(path: str):
+    assert object_path(object_name(path)) == path
+    with pytest.raises(InvalidInput, match="too long"):
+        object_name(f"{path}a")
+
+
 @pytest.mark.parametrize("name", ["p/a b.png", "p/=FF.png", "p/=2E/x", "=", "a//b", "p/=zz"])
 def test_names_of_others_stay_as_they_are(name: str):
     assert object_path(name) == name

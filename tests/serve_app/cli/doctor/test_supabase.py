@@ -17,7 +17,7 @@ from serve_app.cli.doctor.supabase_checks import check_environment, check_key_ki
 from serve_app.cli.supabase_command import setup_sql
 from serve_app.settings import Environment
 from serve_app.stores.migrations import demo_policies, newest_version
-from tests.gateway import Gateway, prepare
+from tests.gateway import Gateway, KeyRules, prepare
 from tests.serve_app.cli.doctor.conftest import Examined
 from tests.serve_app.stores.fixtures import on_server
 
@@ -73,8 +73,8 @@ def test_whole_project(
     assert examined.store == "supabase"
     assert examined.with_status("ok") == set(examined.checks), examined.text
     assert [*examined.checks] == [
-        *("environment", "key kind", "reachability", "key", "migrations", "tables", "functions"),
-        *("policies", "buckets", "rows"),
+        *("environment", "key kind", "reachability", "key", "key headers", "migrations"),
+        *("tables", "functions", "policies", "buckets", "rows"),
         *(f"files in {bucket}" for bucket in Bucket),
         *("anonymous key", "clock"),
     ]
@@ -90,11 +90,11 @@ def test_one_line_per_check(
     monkeypatch.delenv("SUPABASE_ANON_KEY")
     project.faults.fail(path="/storage/v1/object/depth-maps", times=100)
     lines = printed().splitlines()
-    assert len(lines) == 18
+    assert len(lines) == 19
     assert lines[0].startswith("✓ environment: ")
-    assert lines[13].startswith("✗ files in depth-maps: ")
-    assert "  Fix: " in lines[13]
-    assert lines[16] == "- anonymous key: SUPABASE_ANON_KEY is not set"
+    assert lines[14].startswith("✗ files in depth-maps: ")
+    assert "  Fix: " in lines[14]
+    assert lines[17] == "- anonymous key: SUPABASE_ANON_KEY is not set"
 
 
 def test_runs_of_a_working_service_are_not_disturbed(project: Gateway, examine: Examine) -> None:
@@ -147,6 +147,44 @@ def test_a_key_that_cannot_do_the_work(
 
 def _jwt(**claims: Any) -> str:
     return jwt.encode({"role": "service_role", **claims}, "x" * 32, "HS256")
+
+
+def test_a_key_that_one_of_the_services_refuses(project: Gateway, examine: Examine) -> None:
+    """What the Data API refuses with nothing in its answer is still a Supabase that refuses."""
+    project.faults.fail(status=401, body={"": ""}, path="/rest/v1/rpc/inspect_v1", times=9)
+    found = examine().cross("key")
+    assert "refused: no reason; Storage accepts it" in found
+    project.faults.clear()
+    project.faults.fail(status=401, body={"": ""}, path="/rest/v1/", times=99)
+    assert "refused: no reason; Storage accepts it" in examine().cross("key")
+    project.faults.clear()
+    denied = {"statusCode": "403", "error": "Unauthorized", "message": "Invalid Compact JWS"}
+    project.faults.fail(status=400, body=denied, path="/storage/v1/bucket")
+    found = examine().cross("key headers")
+    assert "Storage refuses the key that the Data API accepts: Invalid Compact JWS" in found
+    assert "it accepts it without the header Authorization" in found
+
+
+@pytest.mark.parametrize(
+    ("rules", "check", "words"),
+    [
+        (
+            KeyRules(as_tokens=False),
+            "key",
+            "couldn't be decoded; the Data API accepts it without the header Authorization",
+        ),
+        (
+            KeyRules(make_tokens=False),
+            "key headers",
+            "Storage refuses it without the header Authorization (headers must have",
+        ),
+    ],
+)
+def test_gateways_that_take_the_key_in_one_place_only(
+    project: Gateway, examine: Examine, rules: KeyRules, check: str, words: str
+) -> None:
+    project.rule_keys(rules)
+    assert words in examine().checks[check]["found"]
 
 
 def test_kinds_of_keys() -> None:
@@ -348,6 +386,12 @@ def test_demo_policies(project: Gateway, spoilt: Callable[[str], None], examine:
     assert "gaussian_splat_models" in examined.remark("tables")
     assert "it closes them" in examined.remark("policies")
     assert "read jobs, list files, read files" in examined.remark("anonymous key")
+    spoilt("drop policy glimpse3d_demo_no_links on storage.objects")
+    examined = examine()
+    assert "also after the demo was closed" in examined.cross("policies")
+    assert "sign links of files" in examined.cross("anonymous key")
+    spoilt(demo_policies())
+    assert examine().exit_code == 0
     spoilt("grant select on webhooks to anon")
     assert "open to anybody: webhooks" in examine().cross("tables")
     spoilt(setup_sql())
@@ -470,7 +514,7 @@ def test_lost_answers_leave_nothing(project: Gateway, examine: Examine) -> None:
         (
             "drop policy glimpse3d_no_select on storage.objects; "
             "create policy p on storage.objects for select to anon using (true)",
-            "list files, read files",
+            "sign links of files, list files, read files",
         ),
     ],
 )
