@@ -47,13 +47,13 @@ begin
             'expected_seconds_v1', 'expire_projects_v1', 'expire_uploads_v1', 'find_upload_v1',
             'finish_job_v1', 'finish_upload_v1', 'finish_webhook_v1', 'forget_v1', 'get_job_v1',
             'get_project_v1', 'guard_functions_v1', 'guard_tables_v1', 'heartbeat_v1', 'inspect_v1',
-            'is_forgotten_v1', 'is_marked_v1', 'job_document_v1', 'job_events_v1',
-            'jobs_to_sweep_v1', 'list_projects_v1', 'lock_attempt_v1', 'lock_project_v1',
-            'mark_project_v1', 'mark_swept_v1', 'project_detail_v1', 'project_document_v1',
-            'project_events_v1', 'project_jobs_v1', 'project_name_key_v1', 'purge_project_v1',
-            'queue_order_v1', 'queue_v1', 'referenced_paths_v1', 'release_job_v1',
-            'schema_version_v1', 'show_job_on_project_v1', 'stage_memory_v1', 'stage_status_v1',
-            'submit_job_v1', 'touch_updated_at'])
+            'is_false_start_v1', 'is_forgotten_v1', 'is_marked_v1', 'job_document_v1',
+            'job_events_v1', 'jobs_to_sweep_v1', 'list_projects_v1', 'lock_attempt_v1',
+            'lock_project_v1', 'mark_project_v1', 'mark_swept_v1', 'project_detail_v1',
+            'project_document_v1', 'project_events_v1', 'project_jobs_v1', 'project_name_key_v1',
+            'purge_project_v1', 'queue_order_v1', 'queue_v1', 'referenced_paths_v1',
+            'release_job_v1', 'schema_version_v1', 'show_job_on_project_v1', 'stage_memory_v1',
+            'stage_status_v1', 'submit_job_v1', 'touch_updated_at'])
     ) as found;
     if v_found is not null then
         raise exception 'This database has objects of another program under names that Glimpse3D '
