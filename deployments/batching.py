@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 
 from deployments.handles import translate
-from pipeline.errors import GlimpseError
+from pipeline.errors import DeviceLost, GlimpseError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -81,8 +81,9 @@ class Batched(Generic[T, R]):
         try:
             results = await self._work(inputs)
         except Exception as error:
-            if len(inputs) == 1:
-                return [translate(error, self._name)]
+            if len(inputs) == 1 or isinstance(error, DeviceLost):
+                # On a device that is lost one by one would fare no better.
+                return [translate(error, self._name) for _ in inputs]
         else:
             if len(results) == len(inputs):
                 return [*results]

@@ -12,7 +12,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial, wraps
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
@@ -23,7 +24,7 @@ from deployments.jobs.job_errors import TooBusy
 from deployments.jobs.peak_memory import PeakMemory, resident_gauge
 from deployments.streaming import Streamed, stream
 from pipeline.engines.registry import EngineChoice
-from pipeline.errors import ModelFailed, Unavailable
+from pipeline.errors import DeviceLost, ModelFailed, Unavailable
 from pipeline.flow.local import LocalPorts, build_ports
 from pipeline.lane import Lane
 from pipeline.ports import (
@@ -62,7 +63,8 @@ def _short(
 
     @wraps(method)
     async def ask(host: ModelHost, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        answer: T = await getattr(host.hosted(name), method.__name__)(*args, **kwargs)
+        with host.noticing_a_lost_device():
+            answer: T = await getattr(host.hosted(name), method.__name__)(*args, **kwargs)
         return answer
 
     return ask
@@ -79,8 +81,9 @@ def _long(
     async def run(host: ModelHost, /, *args: Any) -> Streamed[T]:
         *request, caller = args
         call = partial(getattr(host.hosted(name), method.__name__), *request)
-        async for item in stream(call, _lives(caller)):
-            yield item
+        with host.noticing_a_lost_device():
+            async for item in stream(call, _lives(caller)):
+                yield item
 
     return run
 
@@ -115,6 +118,7 @@ class ModelHost:
         self._names = names
         self._ports = LocalPorts(Lane("empty"))
         self._missing: Unavailable | None = None
+        self._lost: DeviceLost | None = None
         self._memory = PeakMemory()
         self._loading: asyncio.Task[None] | None = None
         self._estimate_depths = Batched(self._depths_of, "depth estimation")
@@ -124,8 +128,9 @@ class ModelHost:
         """Blocking."""
         self._tried_at = time.monotonic()
         try:
-            ports = self._build()
-            ports.warm_up()
+            with self.noticing_a_lost_device():
+                ports = self._build()
+                ports.warm_up()
         except Unavailable as error:
             self._missing = error
             log.error("no engines for %s: %s", ", ".join(self._names), error)
@@ -147,8 +152,10 @@ class ModelHost:
         self._estimate_depths.configure(BatchSettings.model_validate(user_config))
 
     async def check_health(self) -> None:
-        """Called by Serve off the lane: raises when an engine does not stop; Serve then starts
-        another process."""
+        """Called by Serve off the lane: raises when an engine does not stop, or the GPU failed;
+        Serve then starts another process."""
+        if self._lost is not None:
+            raise RuntimeError(self._lost.detail)
         stuck_s = self._ports.lane.stuck_s
         if stuck_s > self.stuck_after_s:
             raise RuntimeError(f"an engine goes on {stuck_s:.0f} s after it was asked to stop")
@@ -177,16 +184,29 @@ class ModelHost:
             raise ModelFailed(f"This replica hosts {list(self._names)}, not {name.value}.")
         if self._missing is not None:
             raise self._missing
+        # The caller asks again: another replica, or the process that follows this one.
+        if self._lost is not None:
+            raise TooBusy("The GPU failed, and the engine's process is being replaced.")
         if self._ports.lane.stuck_s > _HANGS_AFTER_S:
-            # The caller asks again: another replica, or the process that follows this one.
             raise TooBusy("The engine hangs, and its process is being replaced.")
         port = getattr(self._ports, name.value)
         assert port is not None, "every named port is built"
         self._memory.mark()
         return port
 
+    @contextmanager
+    def noticing_a_lost_device(self) -> Iterator[None]:
+        """A `DeviceLost` that leaves the block was the last call of an engine in this process."""
+        try:
+            yield
+        except DeviceLost as error:
+            log.error("the process of %s has to be replaced: %s", ", ".join(self._names), error)
+            self._lost = error
+            raise
+
     async def _depths_of(self, sets: Sequence[ViewSet]) -> list[DepthMaps]:
-        depths: list[DepthMaps] = await self.hosted(PortName.DEPTH).estimate_many(sets)
+        with self.noticing_a_lost_device():
+            depths: list[DepthMaps] = await self.hosted(PortName.DEPTH).estimate_many(sets)
         return depths
 
     async def estimate_depth(self, views: ViewSet, caller: str | None) -> Streamed[DepthMaps]:

@@ -25,7 +25,7 @@ from deployments.jobs.commits import StageCommit
 from deployments.jobs.store import Records
 from deployments.model_host import ModelHost
 from pipeline.control import Control, Progress, Report, ignore_progress
-from pipeline.errors import Cancelled, InvalidImage, OutOfMemory
+from pipeline.errors import Cancelled, DeviceLost, InvalidImage, OutOfMemory
 from pipeline.flow.local import LocalPorts
 from pipeline.geometry.cameras import rig_cameras
 from pipeline.journals import Candidate, IterationOutcome
@@ -304,9 +304,10 @@ class SleepingPorts(FakeModels):
 
     What they do stands in files of `folder`, so that a test in another process can change it:
     `naps.json` says how many seconds each call takes (default `nap_s`), and `fault-{call}` names a
-    fault and how often it strikes: "raise 1", "hang 1", "oom 2". `hang` ignores that it should
-    stop; it ends when `unhang` exists, for a thread cannot be killed. `called.log` gets a line per
-    call (process, name, number of splats asked for), and one that says "stopped" when it was.
+    fault and how often it strikes: "raise 1", "hang 1", "lost 1", "oom 2". `hang` ignores that it
+    should stop; it ends when `unhang` exists, for a thread cannot be killed. `called.log` gets a
+    line per call (process, name, number of splats asked for), and one that says "stopped" when it
+    was.
     """
 
     lane: Lane = field(default_factory=lambda: Lane("sleeping"))
@@ -355,6 +356,8 @@ class SleepingPorts(FakeModels):
             fault.unlink()
         if kind == "raise":
             raise RuntimeError("the engine was told to raise")
+        if kind == "lost":
+            raise DeviceLost("The engine was told that its GPU failed.")
         if kind == "oom":
             raise OutOfMemory("The engine was told to run out of memory.")
         while not (self.folder / "unhang").exists():

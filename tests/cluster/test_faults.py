@@ -516,6 +516,16 @@ def test_a_model_that_hangs_is_replaced_and_the_job_goes_on(faults: Faults):
     eventually(lambda: psutil.pid_exists(hung), lambda lives: not lives)
 
 
+def test_a_model_whose_gpu_failed_is_replaced_and_the_job_goes_on(faults: Faults):
+    project = faults.upload()
+    faults.fault("splats", "lost")
+    job_id = faults.start(project)
+    settled(faults, job_id, "succeeded", attempt=2)
+    lost, other = [pid for pid, name, _count in faults.calls() if name == "splats"][-2:]
+    assert other != lost
+    eventually(lambda: psutil.pid_exists(lost), lambda lives: not lives)
+
+
 def test_a_model_that_raises_fails_the_job_with_stage_and_cause(faults: Faults):
     faults.fault("splats", "raise")
     job_id = faults.start(faults.upload())

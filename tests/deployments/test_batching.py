@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from deployments.batching import Batched, BatchSettings
-from pipeline.errors import Cancelled, InvalidInput, ModelFailed
+from pipeline.errors import Cancelled, DeviceLost, InvalidInput, ModelFailed
 
 SETTINGS = BatchSettings(max_batch_size=4, batch_wait_timeout_s=0.2)
 
@@ -55,6 +55,20 @@ async def test_one_bad_input_fails_alone_and_keeps_its_error():
     assert one == 1
     assert isinstance(broken, ModelFailed)
     assert "squaring raised RuntimeError: thirteen" in str(broken)
+
+
+async def test_a_lost_device_fails_a_batch_without_asking_it_again():
+    calls = []
+
+    async def lost(values):
+        calls.append(list(values))
+        raise DeviceLost("an illegal memory access")
+
+    batched = Batched(lost, "work")
+    batched.configure(SETTINGS)
+    found = await asyncio.gather(batched(1), batched(2), return_exceptions=True)
+    assert [type(error) for error in found] == [DeviceLost, DeviceLost]
+    assert calls == [[1, 2]]
 
 
 async def test_a_wrong_number_of_results_is_an_error_for_all():

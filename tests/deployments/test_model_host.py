@@ -1,15 +1,17 @@
 import asyncio
 import threading
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from deployments import model_host
+from deployments.jobs.job_errors import TooBusy
 from deployments.model_host import ModelHost
 from deployments.streaming import Finished, stream
 from pipeline.control import Control, Progress
 from pipeline.engines.registry import EngineChoice
-from pipeline.errors import Cancelled, ModelFailed, Unavailable
+from pipeline.errors import Cancelled, DeviceLost, ModelFailed, Unavailable
 from pipeline.flow.local import Laned, LocalPorts, build_ports
 from pipeline.formats.ply import read_ply
 from pipeline.lane import Lane
@@ -167,6 +169,45 @@ async def test_engines_are_warm_before_a_replica_is_ready(monkeypatch):
     host = ModelHost(EngineChoice(threads=1), (PortName.VIEWS,))
     assert await host.readiness() is None
     assert warmed == [True]
+
+
+@pytest.mark.parametrize("port", [PortName.VIEWS, PortName.DEPTH, PortName.SPLATS])
+async def test_a_host_whose_gpu_failed_is_unhealthy_at_once_and_takes_no_more_calls(
+    port, monkeypatch
+):
+    class Engine:
+        name = "on a card"
+        calls = 0
+
+        def _fail(self, *_args, **_kwargs):
+            Engine.calls += 1
+            raise RuntimeError("CUDA error: device-side assert triggered")
+
+        synthesize = estimate_many = render = _fail
+
+    def build(choice, names, **_limits):
+        lane = Lane("test")
+        laned: Any = Laned(Engine(), lane)
+        return LocalPorts(lane, **{port.value: laned})
+
+    async def call() -> None:
+        if port is PortName.VIEWS:
+            await anext(host.synthesize_views(None, None))
+        elif port is PortName.DEPTH:
+            await anext(host.estimate_depth(some_views(), None))
+        else:
+            await host.render(some_model(), some_views().cameras)
+
+    monkeypatch.setattr(model_host, "build_ports", build)
+    host = ModelHost(EngineChoice(threads=1), (port,))
+    await host.check_health()
+    with pytest.raises(DeviceLost):
+        await call()
+    with pytest.raises(RuntimeError, match="GPU"):
+        await host.check_health()
+    with pytest.raises(TooBusy):
+        await call()
+    assert Engine.calls == 1
 
 
 async def test_wrong_settings_of_a_deployment_are_refused():
