@@ -135,12 +135,18 @@ class FileBlobs:
         before = time.time() - older_than_s
 
         def tidy() -> int:
-            count = 0
+            count, failure = 0, None
             for path in _files(self._root / _INCOMING):
-                with contextlib.suppress(FileNotFoundError):
+                try:
                     if path.stat().st_mtime <= before:
                         path.unlink()
                         count += 1
+                except FileNotFoundError:
+                    continue
+                except OSError as error:  # one file must not keep the others
+                    failure = error
+            if failure is not None:
+                raise failure
             return count
 
         return await asyncio.to_thread(_on_disk, tidy)

@@ -3,10 +3,11 @@
 import asyncpg
 import pytest
 
+from deployments.jobs import janitor as janitors
 from deployments.jobs.janitor import Janitor, JanitorSettings
-from deployments.jobs.rows import Bucket, JobError, JobKind, JobState
+from deployments.jobs.rows import Bucket, JobError, JobKind, JobState, NewJob
 from deployments.jobs.store import Store
-from pipeline.errors import NotFound
+from pipeline.errors import NotFound, Unavailable
 from tests.deployments.jobs.attempts import PROJECT, generated, lease_of, new_project, run
 from tests.fakes import FakeModels
 from tests.serve_app.stores.fixtures import on_server
@@ -147,3 +148,115 @@ async def test_an_upload_that_broke_off_goes_after_a_while(store: Store, clean_d
     long_ago(clean_dsn, f"update projects set created_at = {ago}, updated_at = {ago}")
     await janitor(store).tidy()
     assert await files_of(store, "half") == set()
+
+
+# -- what cannot be removed now ------------------------------------------------------------------
+
+
+async def marked(store: Store, *names: str) -> None:
+    """Projects with a file each that are to be deleted."""
+    for name in names:
+        await store.records.create_project(
+            name, original_path=f"{name}/o", processed_path=f"{name}/p", background_engine="none"
+        )
+        await store.blobs.put(Bucket.UPLOADS, f"{name}/o", b"photo", "image/png")
+        await store.records.delete_project(name)
+
+
+def unreadable(store: Store, monkeypatch, *names: str, error: Exception) -> list[str]:
+    """Folders of these projects raise in every bucket; the tries are listed."""
+    tried: list[str] = []
+    for method in ("delete_prefix", "list_prefix"):
+        plain = getattr(type(store.blobs), method)
+
+        async def refusing(blobs, bucket, prefix, plain=plain):
+            if prefix.removesuffix("/") in names:
+                if bucket is Bucket.UPLOADS:
+                    tried.append(prefix.removesuffix("/"))
+                raise error
+            return await plain(blobs, bucket, prefix)
+
+        monkeypatch.setattr(type(store.blobs), method, refusing)
+    return tried
+
+
+async def test_one_project_that_cannot_be_removed_stops_no_other(store: Store, monkeypatch, caplog):
+    await marked(store, "bad", "good")
+    await store.records.begin_upload(
+        "unfinished", original_path="u/o", processed_path="u/p", background_engine="none"
+    )
+    tried = unreadable(store, monkeypatch, "bad", error=PermissionError("denied"))
+    one = janitor(store, upload_ttl_s=0, grace_s=0)
+    with caplog.at_level("WARNING", "ray.serve"):
+        for _ in range(3):
+            await one.tidy()
+    assert await files_of(store, "good") == set()
+    with pytest.raises(NotFound):
+        await store.records.get_project("unfinished")
+    assert set(await store.records.due_deletions(0)) == {"bad"}
+    assert tried == ["bad"], "it waits before it is tried again"
+    assert len([r for r in caplog.records if "bad" in r.getMessage()]) == 1
+
+
+async def test_what_failed_is_tried_again_after_a_pause(store: Store, monkeypatch):
+    monkeypatch.setattr(janitors, "_PAUSE_S", (0.0, 0.0))
+    await marked(store, "bad")
+    one = janitor(store, grace_s=0)
+    with monkeypatch.context() as broken:
+        tried = unreadable(store, broken, "bad", error=Unavailable("away"))
+        for _ in range(3):
+            await one.tidy()
+    assert tried == ["bad"] * 3
+    await one.tidy()
+    assert await store.records.due_deletions(0) == ()
+
+
+async def test_many_that_fail_are_passed_by(store: Store, monkeypatch):
+    monkeypatch.setattr(janitors, "_AT_ONCE", 2)
+    bad = [f"bad-{i}" for i in range(5)]
+    await marked(store, *bad, "good")
+    unreadable(store, monkeypatch, *bad, error=PermissionError("denied"))
+    one = janitor(store, grace_s=0)
+    for _ in range(4):
+        await one.tidy()
+    assert set(await store.records.due_deletions(0)) == set(bad)
+
+
+async def test_a_store_that_is_away_is_not_asked_for_every_project(store: Store, monkeypatch):
+    names = [f"p-{i}" for i in range(9)]
+    await marked(store, *names)
+    tried = unreadable(store, monkeypatch, *names, error=Unavailable("away"))
+    await janitor(store, grace_s=0).tidy()
+    assert len(tried) == 3
+
+
+async def test_a_chore_that_fails_stops_no_other(store: Store, monkeypatch):
+    await marked(store, "good")
+
+    async def broken(*_args):
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(type(store.blobs), "tidy", broken)
+    for method in ("jobs_to_sweep", "expire_uploads", "forget", "expire_projects"):
+        monkeypatch.setattr(type(store.records), method, broken)
+    await janitor(store, project_ttl_s=1, grace_s=0).tidy()
+    assert await files_of(store, "good") == set()
+    assert await store.records.due_deletions(0) == ()
+
+
+async def test_files_that_cannot_be_listed_stop_no_other_sweep(store: Store, monkeypatch):
+    for name in ("bad", "good"):
+        await store.records.create_project(
+            name, original_path=f"{name}/o", processed_path=f"{name}/p", background_engine="none"
+        )
+        await store.records.submit_job(NewJob(name, JobKind.GENERATE, {}, fingerprint=name))
+        lease = await store.records.claim_job("test", 30)
+        assert lease is not None
+        await store.blobs.put(Bucket.VIEWS, f"{name}/left.png", b"left", "image/png")
+        await store.records.finish_job(
+            lease.job.id, lease.fence, state=JobState.FAILED, error=FAILED
+        )
+    unreadable(store, monkeypatch, "bad", error=PermissionError("denied"))
+    await janitor(store, grace_s=0).tidy()
+    assert [job.project_id for job in await store.records.jobs_to_sweep()] == ["bad"]
+    assert await files_of(store, "good") == set()
