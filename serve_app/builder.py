@@ -142,7 +142,7 @@ def compose(args: AppArgs, parts: Parts) -> Application:
                 max_queued_jobs=args.max_queued_jobs,
                 max_stream_s=args.max_stream_s,
             ),
-            public_url=args.public_url,
+            reach=args.reach(),
             client_header=args.client_header,
             webhooks=webhooks,
         ),

@@ -21,6 +21,10 @@ from typing import Any
 # sets by itself on macOS, when it is imported.
 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
+# Serve's HTTP server believes X-Forwarded-For and -Proto of whoever comes from loopback, and so of
+# all strangers behind a tunnel; `trusted_proxies` says whom we believe.
+os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
+
 import httpx
 import ray
 from ray import serve

@@ -14,8 +14,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from deployments.jobs.outbox import WebhookRules
 from pipeline.engines.registry import PRESETS, EngineChoice, engine_names
+from pipeline.errors import InvalidOption
 from pipeline.options import DeviceName
 from pipeline.ports import PortName
+from serve_app.http.reach import Reach
 from serve_app.stores import Stores, StoreSettings, SupabaseSettings
 
 
@@ -57,8 +59,15 @@ class Environment(BaseSettings):
     precision: Literal["", "fp32", "fp16", "bf16"] = ""
     #: Options of the GPU engines by port, as JSON: {"enhancer": {"grid": false}}.
     engine_options: dict[PortName, dict[str, Any]] = Field(default_factory=dict)
-    #: Address clients see, for URLs in answers; empty: taken from each request.
+    #: Address clients see, for URLs in answers, with a path where a proxy puts the service below
+    #: one; empty: taken from each request.
     public_url: str = ""
+    #: Further names by which clients call the service, comma-separated: "a.example, *.b.example".
+    #: Numeric addresses, localhost and PUBLIC_URL need not be named; "*" are all names.
+    allowed_hosts: str = ""
+    #: Proxies whose X-Forwarded-Proto, -Host, -Prefix and -For are believed: addresses or
+    #: networks, comma-separated.
+    trusted_proxies: str = ""
     #: Signs webhooks, "whsec_" and base64; empty: nobody can ask for one. Also read by replicas
     #: of a cluster, so that it need not stand in a YAML file.
     webhook_secret: str = Field(default="", repr=False)
@@ -134,8 +143,13 @@ class AppArgs(BaseModel):
     max_queued_jobs: int = Field(default=100, ge=1)
     #: A job whose driver is silent for so long is claimed by another, seconds.
     lease_s: float = Field(default=15.0, ge=1)
-    #: Address clients see, for URLs in answers; None: taken from each request.
+    #: Address clients see, for URLs in answers, with a path where a proxy puts the service below
+    #: one; None: taken from each request.
     public_url: str | None = None
+    #: Further names by which clients call the service: "a.example", "*.b.example", or "*" for all.
+    allowed_hosts: tuple[str, ...] = ()
+    #: Addresses or networks of proxies whose `X-Forwarded-` headers are believed.
+    trusted_proxies: tuple[str, ...] = ()
     #: Longest that an event stream is kept open before its client has to connect again, seconds;
     #: less than Serve's `request_timeout_s` where that is set.
     max_stream_s: float = Field(default=300.0, gt=0)
@@ -154,6 +168,13 @@ class AppArgs(BaseModel):
     webhook_secret: str | None = Field(default=None, repr=False)
     #: Private networks that webhooks may reach, such as "10.1.0.0/16".
     webhook_networks: tuple[str, ...] = ()
+
+    @field_validator("allowed_hosts", "trusted_proxies", mode="before")
+    @classmethod
+    def _listed(cls, names: object) -> object:
+        if isinstance(names, str):
+            return tuple(name.strip() for name in names.split(",") if name.strip())
+        return names
 
     @field_validator("engines", mode="before")
     @classmethod
@@ -175,6 +196,10 @@ class AppArgs(BaseModel):
         hosted = sorted(port for ports in self.hosts.values() for port in ports)
         if hosted != sorted(PortName):
             raise ValueError(f"hosts must name each of {[*PortName]} once, got {hosted}")
+        try:
+            _ = self.reach()
+        except InvalidOption as error:
+            raise ValueError(error.detail) from error
         unknown = sorted(set(self.gpu_shares) - set(self.hosts))
         if unknown:
             raise ValueError(f"gpu_shares names {unknown[0]!r}; the hosts are {sorted(self.hosts)}")
@@ -192,6 +217,10 @@ class AppArgs(BaseModel):
             )
         key = self.supabase_key or Environment().supabase_service_role_key
         return SupabaseSettings(self.supabase_url, key)
+
+    def reach(self) -> Reach:
+        """How clients come to the service."""
+        return Reach(self.public_url or None, self.allowed_hosts, self.trusted_proxies)
 
     def webhook_rules(self) -> WebhookRules | None:
         """How webhooks are signed and where they may go; None without a secret."""

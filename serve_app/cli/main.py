@@ -102,6 +102,10 @@ def serve(
     with errors_as_sentences(console):
         env = Environment()
         args = app_args(env)
+        # Who listens on a name is called by it.
+        args = args.model_copy(
+            update={"allowed_hosts": (*args.allowed_hosts, host or env.api_host)}
+        )
         console.print("Starting ...")
         with running_service(
             args,

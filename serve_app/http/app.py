@@ -13,6 +13,7 @@ from fastapi_offline import FastAPIOffline
 
 from serve_app.http import openapi, problems
 from serve_app.http.dependencies import Services
+from serve_app.http.front_door import FrontDoor
 from serve_app.http.middleware import RequestId
 from serve_app.http.request_limits import RequestLimits
 from serve_app.http.routes import (
@@ -36,10 +37,12 @@ def create_app(
     """The whole HTTP contract over `services`.
 
     Args:
-        servers: of the OpenAPI document, for clients that are made from it.
+        servers: of the OpenAPI document, for clients that are made from it; none: the public URL.
         security: security schemes of the OpenAPI document, by name, of what stands before the
             service and lets nobody in without; the service itself asks for nothing.
     """
+    if not servers and services.reach.public_url:
+        servers = [{"url": services.reach.public_url.rstrip("/")}]
     # FastAPI's own /docs loads its scripts from another site; these come with the package.
     app = FastAPIOffline(
         redoc_url=None,
@@ -47,6 +50,7 @@ def create_app(
         version=version("glimpse3d"),
         description="One photo to a refined 3D Gaussian splat.",
         servers=[dict(server) for server in servers],
+        root_path_in_servers=not servers,
         generate_unique_id_function=_operation_id,
     )
     app.state.services = services
@@ -55,6 +59,7 @@ def create_app(
         app.include_router(module.router)
     # The last one added is the outermost: a refused request has an id, too.
     app.add_middleware(RequestLimits, services=services, upload_paths=uploads.PATHS)
+    app.add_middleware(FrontDoor, reach=services.reach)
     app.add_middleware(RequestId)
     document = app.openapi
     app.openapi = cache(  # type: ignore[method-assign]

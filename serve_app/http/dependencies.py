@@ -20,6 +20,7 @@ from deployments.jobs.store import Blobs, Store
 from pipeline.imaging.decoding import MAX_BYTES
 from pipeline.ports import BackgroundRemover
 from serve_app.http.budgets import Budget
+from serve_app.http.reach import Reach
 from serve_app.http.single_flight import SingleFlight
 from serve_app.stores.opened import FileSource
 
@@ -85,6 +86,7 @@ class Services:
         decoding: uploads that are decoded at once: a photo of 64 megapixels costs hundreds of
             megabytes while it is decoded, and this process serves everybody.
         reads: reads that many clients ask for at the same time.
+        reach: by which addresses clients come.
         webhooks: what a webhook's URL may be; None: webhooks are not configured.
         client_header: header that says who asks, set by a proxy in front of us; None, or a
             request without it: the address that the request came from (`ClientWord`).
@@ -97,7 +99,7 @@ class Services:
     limits: Limits = field(default_factory=Limits)
     decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     reads: SingleFlight = field(default_factory=SingleFlight)
-    public_url: str | None = None
+    reach: Reach = field(default_factory=Reach)
     webhooks: WebhookRules | None = None
     client_header: str | None = None
 
@@ -109,7 +111,8 @@ class Services:
 
 @dataclass(frozen=True)
 class BlobUrls:
-    """Absolute URLs of blobs, as one client sees this service at `base`."""
+    """Absolute URLs of blobs and of the service's own paths, as one client sees them: this service
+    is at `base` for it, without a slash at its end."""
 
     blobs: Blobs
     base: str
@@ -117,6 +120,10 @@ class BlobUrls:
     def __call__(self, bucket: Bucket, path: str) -> str:
         url = self.blobs.url(bucket, path)
         return self.base + url if url.startswith("/") else url
+
+    def of(self, path: str) -> str:
+        """Of a path of the service, such as `/api/v1/queue`."""
+        return self.base + path
 
 
 # Coroutine functions, because FastAPI sends plain ones through a thread.
@@ -132,7 +139,7 @@ AppServices = Annotated[Services, Depends(_services)]
 
 
 async def _client_urls(request: Request, services: AppServices) -> BlobUrls:
-    base = services.public_url or str(request.base_url)
+    base = services.reach.public_url or str(request.base_url)
     return BlobUrls(services.store.blobs, base.rstrip("/"))
 
 

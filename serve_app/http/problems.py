@@ -75,6 +75,18 @@ class BodyTooSlow(Refusal):
     retryable = True
 
 
+class UnknownHost(Refusal):
+    """A `Host` by which the service is not called: a page may have pointed its name at us."""
+
+    code = "unknown_host"
+
+
+class ForeignOrigin(Refusal):
+    """A page of another site asks to change something."""
+
+    code = "foreign_origin"
+
+
 class TooManyAtOnce(Refusal):
     """A budget of this process is used up (`serve_app.http.budgets`)."""
 
@@ -108,6 +120,8 @@ _ANSWERS: dict[type[GlimpseError], tuple[int, str]] = {
     errors.ModelFailed: (500, "The job failed"),
     BadRequest: (400, "The body cannot be read"),
     BadSignature: (403, "The link is not valid"),
+    ForeignOrigin: (403, "Not for pages of other sites"),
+    UnknownHost: (421, "Not the name of this service"),
     BodyTooSlow: (408, "The body came too slowly"),
     TooLarge: (413, "The body is too large"),
     UrlTooLong: (414, "The URL is too long"),

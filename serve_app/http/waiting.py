@@ -184,7 +184,8 @@ async def accepted(
     services: Services, urls: BlobUrls, job: Job, preference: Preference | None = None
 ) -> JSONResponse:
     """202 with the job resource, where it is and when to ask again."""
-    sent = {"Location": f"/api/v1/jobs/{job.id}", "Retry-After": str(_RETRY_AFTER_S)}
+    location = urls.of(f"/api/v1/jobs/{job.id}")
+    sent = {"Location": location, "Retry-After": str(_RETRY_AFTER_S)}
     if preference is not None and preference.respond_async:
         sent["Preference-Applied"] = "respond-async"
     elif preference is not None and preference.wait_s is not None:

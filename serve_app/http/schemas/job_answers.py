@@ -93,7 +93,7 @@ def job_answer_of(job: Job, url: Url, *, now: datetime, queue: Queue | None = No
         job,
         eta_s=eta_s(job, queue, now),
         result=result_of(job, url) if job.state is JobState.SUCCEEDED else None,
-        events_url=f"/api/v1/jobs/{job.id}/events",
+        events_url=url.of(f"/api/v1/jobs/{job.id}/events"),
     )
 
 

@@ -44,7 +44,7 @@ class ProjectAnswer(RowAnswer):
 
 
 class ProjectResource(ProjectAnswer):
-    """A project, and where the rest of it is told; the links are paths of the service."""
+    """A project, and where the rest of it is told."""
 
     status_url: str
     report_url: str
@@ -57,10 +57,10 @@ class ProjectResource(ProjectAnswer):
         return super().of(
             project,
             url,
-            status_url=f"/api/v1/status/{project.id}",
-            report_url=f"/api/v1/projects/{project.id}/report",
-            manifest_url=f"/api/v1/projects/{project.id}/manifest",
-            events_url=f"/api/v1/status/{project.id}/events",
+            status_url=url.of(f"/api/v1/status/{project.id}"),
+            report_url=url.of(f"/api/v1/projects/{project.id}/report"),
+            manifest_url=url.of(f"/api/v1/projects/{project.id}/manifest"),
+            events_url=url.of(f"/api/v1/status/{project.id}/events"),
             **links,
         )
 

@@ -5,8 +5,8 @@ It knows rows and results of jobs; not how a call comes by them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, Self
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -16,8 +16,13 @@ from pipeline.file_types import media_type
 from pipeline.flow.refine import StopReason
 from serve_app.http.schemas.request_bodies import FormatName
 
-#: Makes the URL of a blob, as the client sees the service.
-Url = Callable[[Bucket, str], str]
+
+class Url(Protocol):
+    """Makes absolute URLs, as the client sees the service: of a blob, or `of` one of its paths."""
+
+    def __call__(self, bucket: Bucket, path: str) -> str: ...
+
+    def of(self, path: str) -> str: ...
 
 
 class RowAnswer(BaseModel):

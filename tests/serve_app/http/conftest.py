@@ -22,10 +22,12 @@ from deployments.jobs.store import Store
 from pipeline.errors import Unavailable
 from serve_app.http.app import create_app
 from serve_app.http.dependencies import Limits, Services
+from serve_app.http.reach import Reach
 from serve_app.stores import StoreSettings, SupabaseSettings
 from tests.fakes import FakeModels
 
 _DRIVER = RunnerSettings(lease_s=30, heartbeat_s=0.05)
+_CALLED_TEST = Reach(allowed_hosts=("test",))
 
 
 @dataclass
@@ -57,6 +59,7 @@ async def running(
     *,
     drivers: bool = True,
     driver: RunnerSettings = _DRIVER,
+    reach: Reach = _CALLED_TEST,
 ) -> AsyncIterator[Service]:
     async with settings.open() as store:
         not_ready: dict[str, str] = {}
@@ -64,7 +67,8 @@ async def running(
         async def readiness() -> Mapping[str, str]:
             return {"store": "ok", **not_ready}
 
-        app = create_app(Services(store, models, readiness, files=store.files, limits=limits))
+        services = Services(store, models, readiness, files=store.files, limits=limits, reach=reach)
+        app = create_app(services)
         runner = JobRunner(store, models.ports(), driver)
 
         async def work() -> None:

@@ -135,7 +135,7 @@ async def test_a_job_tells_what_it_does_and_what_it_took(idle_service):
     answer = await idle_service.http.post(f"{API}/generate/{project_id}", headers=ASYNC)
     job = answer.json()
     assert (job["step"], job["memory"], job["cancel_requested"]) == ("", {}, False)
-    assert job["events_url"] == f"{API}/jobs/{job['id']}/events"
+    assert job["events_url"] == f"http://test{API}/jobs/{job['id']}/events"
     records = idle_service.store.records
     lease = await records.claim_job("test", 30)
     assert lease is not None

@@ -134,7 +134,7 @@ async def test_a_project_says_where_the_rest_of_it_is(service):
     shown = status["project"]
     assert links.pop("original_url").partition("?")[0] == shown["original_url"].partition("?")[0]
     assert links.pop("processed_url")
-    assert links.pop("events_url") == f"{API}/status/{project_id}/events"
+    assert links.pop("events_url") == f"http://test{API}/status/{project_id}/events"
     assert project == {name: shown[name] for name in project}
     assert set(links) == {"status_url", "report_url", "manifest_url"}
     for link in links.values():

@@ -31,7 +31,7 @@ async def answering(**limits: Any) -> AsyncIterator[httpx.AsyncClient]:
     nobody = cast(Any, None)
     app = create_app(Services(store, nobody, readiness, nobody, limits=Limits(**limits)))
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
         yield http
 
 
