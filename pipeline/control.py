@@ -70,3 +70,7 @@ class Control:
     def part(self, start: float, end: float) -> Control:
         """The same control for a sub-task that fills `start..end` of this one."""
         return Control(self.stop, part_of(self.report_to, start, end))
+
+
+#: Of a computation that nobody watches or stops.
+UNATTENDED = Control()

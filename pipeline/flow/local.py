@@ -15,6 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 import torch
 
 from pipeline.control import Control, Report, ignore_progress
+from pipeline.cores import limit_threads, worker_threads
 from pipeline.device import Device
 from pipeline.device_faults import reporting_faults
 from pipeline.engines.engine_spec import Setup
@@ -78,6 +79,8 @@ class Laned(Generic[EngineT]):
         """In the lane. Errors of a full or a lost device are the product's, whoever raised them."""
 
         def guarded(control: Control) -> T:
+            # torch keeps a number for each thread; this one may have begun with another's.
+            torch.set_num_threads(worker_threads())
             with reporting_faults(f"Work of the {self.engine.name} engine"):
                 return work(control)
 
@@ -120,13 +123,12 @@ class Laned(Generic[EngineT]):
     async def render(
         self: Laned[SplatEngine], model: SplatModel, cameras: Cameras, *, with_depth: bool = False
     ) -> Renders:
-        draw = partial(self.engine.render, model, cameras, with_depth=with_depth)
-        return await self._run(lambda _control: draw())
+        return await self._run(partial(self.engine.render, model, cameras, with_depth=with_depth))
 
     async def evaluate(
         self: Laned[SplatEngine], model: SplatModel, references: References
     ) -> Scores:
-        return await self._run(lambda _control: self.engine.evaluate(model, references))
+        return await self._run(partial(self.engine.evaluate, model, references))
 
     async def enhance(
         self: Laned[EnhancerEngine],
@@ -208,7 +210,7 @@ def build_ports(
         DeviceLost: the GPU failed.
     """
     threads = choice.threads or default_threads()
-    torch.set_num_threads(threads)
+    _tell_threads(threads)
     specs = [choice.spec(port) for port in PortName if port in names]
     # Only where it is used: looking for a GPU takes memory on it.
     if any(spec.on_device for spec in specs):
@@ -227,4 +229,15 @@ def build_ports(
             engine = spec.load(setup)
         where = device.description if spec.on_device else "cpu"
         ports[spec.port.value] = Laned(engine, lane, where)
+    _tell_threads(threads)  # once more: the import of rembg takes torch's back
     return LocalPorts(lane, **ports)
+
+
+def _tell_threads(count: int) -> None:
+    """Every library that starts threads for itself takes so many from now on. numpy's BLAS reads
+    `OMP_NUM_THREADS` when it is loaded, and nothing later."""
+    import cv2
+
+    limit_threads(count)
+    torch.set_num_threads(count)
+    cv2.setNumThreads(count)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
+from pipeline.cores import worker_threads
 from pipeline.types import FloatArray
 
 
@@ -20,7 +21,7 @@ def neighbour_distance(means: FloatArray, count: int = 8) -> FloatArray:
     points = means.astype(np.float64)
     # The nearest of each point is itself.
     nearest = min(count + 1, len(points))
-    distance = np.asarray(cKDTree(points).query(points, nearest, workers=-1)[0])
+    distance = np.asarray(cKDTree(points).query(points, nearest, workers=worker_threads())[0])
     total = distance.reshape(len(points), -1).sum(axis=1)
     mean: FloatArray = (total / max(nearest - 1, 1)).astype(np.float32)
     return mean

@@ -19,6 +19,7 @@ from typing import Self
 import imageio_ffmpeg
 import numpy as np
 
+from pipeline.cores import worker_threads
 from pipeline.errors import ModelFailed, Unavailable
 from pipeline.types import UInt8Array
 
@@ -186,6 +187,8 @@ def _arguments(width: int, height: int, fps: int) -> list[str]:
         # frames count: ffmpeg lets them overrule -color_primaries and -color_trc.
         "-vf",
         "scale=out_color_matrix=bt709:out_range=tv,setparams=color_primaries=bt709:color_trc=bt709",
+        # ffmpeg counts the host's cores, whatever a container's quota leaves.
+        *("-threads", str(worker_threads()), "-filter_threads", str(worker_threads())),
         *("-c:v", "libx264", "-preset", _PRESET, "-crf", _QUALITY, "-pix_fmt", "yuv420p"),
         *("-movflags", "+faststart"),
     ]

@@ -5,17 +5,15 @@ It does not know how the surface was found or how files hold textures.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
-import xatlas
 
 from pipeline.control import Control
 from pipeline.errors import InvalidInput
 from pipeline.imaging.rounding import to_bytes
 from pipeline.mesh.mesh_raster import rasterize_mesh
 from pipeline.mesh.mesh_types import IndexArray, TexturedMesh, TriangleMesh
+from pipeline.mesh.unwrap import Layout, unwrap
 from pipeline.native import FLOAT, FLOATS, INT, INTS, LONG, native_function
 from pipeline.splats.render import render_model
 from pipeline.types import Cameras, FloatArray, SplatModel, UInt8Array
@@ -23,9 +21,6 @@ from pipeline.types import Cameras, FloatArray, SplatModel, UInt8Array
 #: xatlas takes 1 s for 10,000 faces, 7 s for 20,000 and 20 s for 50,000: above this many faces
 #: colours are per vertex.
 UNWRAP_LIMIT = 12_000
-
-#: Texels between two charts, so that neither filtering nor the first mipmaps mix them.
-_PADDING = 4
 
 #: Share of an atlas that charts fill, about; decides how large xatlas draws them.
 _FILL = 0.6
@@ -39,15 +34,6 @@ _TOLERANCE = 0.03
 
 #: Views per call while baking: 8 of 1024 x 1024 take 200 MB.
 _VIEWS_AT_ONCE = 8
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Vertices split at seams: `source` [V] says which vertex of the surface each one is."""
-
-    source: IndexArray
-    faces: IndexArray
-    uvs: FloatArray
 
 
 def bake_texture(
@@ -68,9 +54,10 @@ def bake_texture(
     Raises:
         InvalidInput: no view shows any of the surface.
         Cancelled: a stop was asked for.
+        OutOfMemory, ModelFailed: the surface could not be laid out.
     """
     control.step(0.0, "unwrap")
-    layout = _unwrap(surface, texture_size)
+    layout = _unwrap(surface, texture_size, control)
     control.step(0.4, "bake")
     face, weights = _texels(layout, texture_size)
     drawn = face >= 0
@@ -106,27 +93,15 @@ def bake_colors(
     return TexturedMesh(surface.vertices, normals, surface.faces, colors=to_bytes(255 * colors))
 
 
-def _unwrap(surface: TriangleMesh, texture_size: int) -> _Layout:
+def _unwrap(surface: TriangleMesh, texture_size: int, control: Control) -> Layout:
     corners = surface.vertices[surface.faces].astype(np.float64)
     area = 0.5 * np.linalg.norm(
         np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
     )
-    pack = xatlas.PackOptions()
-    pack.padding = _PADDING
-    pack.bilinear = True
-    # With a resolution xatlas may open a second atlas; without one it makes a single atlas of the
-    # size that this scale leads to.
-    pack.texels_per_unit = float(texture_size * np.sqrt(_FILL / area.sum()))
-    atlas = xatlas.Atlas()
-    atlas.add_mesh(surface.vertices, surface.faces.astype(np.uint32))
-    atlas.generate(xatlas.ChartOptions(), pack)
-    source, faces, uvs = atlas[0]
-    return _Layout(
-        source.astype(np.int32), faces.astype(np.int32), np.ascontiguousarray(uvs, np.float32)
-    )
+    return unwrap(surface, float(texture_size * np.sqrt(_FILL / area.sum())), control)
 
 
-def _texels(layout: _Layout, size: int) -> tuple[IndexArray, FloatArray]:
+def _texels(layout: Layout, size: int) -> tuple[IndexArray, FloatArray]:
     """Which face covers each texel ([S, S], -1: none) and its barycentric weights [S, S, 3]."""
     face = np.empty((size, size), np.int32)
     weights = np.empty((size, size, 3), np.float32)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import math
 import os
 import platform
 import shlex
@@ -20,6 +19,7 @@ import tempfile
 import threading
 from pathlib import Path
 
+from pipeline.cores import usable_cores
 from pipeline.errors import Unavailable
 
 SOURCE_DIR = Path(__file__).parent
@@ -187,24 +187,5 @@ def set_threads(count: int) -> None:
 
 
 def default_threads() -> int:
-    """Cores this process may use: its affinity, limited by the container's CPU quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    quota = _cgroup_quota()
-    limit = cores or 1 if quota is None else min(cores or 1, max(1, math.ceil(quota)))
-    return max(1, min(limit, MAX_THREADS))
-
-
-def _cgroup_quota() -> float | None:
-    """CPUs granted by the control group of this process (v2, then v1), None without a limit."""
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
-        return None if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError):
-        pass
-    root = Path("/sys/fs/cgroup/cpu")
-    try:
-        granted = int((root / "cpu.cfs_quota_us").read_text(encoding="utf-8"))
-        period_us = int((root / "cpu.cfs_period_us").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return granted / period_us if granted > 0 else None
+    """Cores this process may use, as far as more of them help here."""
+    return min(usable_cores(), MAX_THREADS)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from pipeline.control import UNATTENDED, Control
 from pipeline.geometry.cameras import rig_cameras
 from pipeline.requests import References
 from pipeline.splats.floaters import floater_share
@@ -42,6 +43,7 @@ def judge_model(
     lpips: LpipsLike | None,
     *,
     device: torch.device | None = None,
+    control: Control = UNATTENDED,
 ) -> Scores:
     """Renders a model and compares it with the references and with itself.
 
@@ -63,16 +65,23 @@ def judge_model(
         model: on white, as it was fitted.
         lpips: None leaves every LPIPS out.
         device: where the model is drawn; the comparison is numpy. None is the CPU.
+        control: asked for a stop while views are drawn and before each comparison.
 
     Raises:
+        Cancelled: a stop was asked for.
         InvalidInput: the model or a camera holds NaN or infinity.
         Unavailable: the rasteriser of the device is not there or cannot be compiled.
         ValueError: there is no reference, or its parts have different shapes.
     """
     wanted = _unit_range(references.images)
     rendering = render_model(
-        model, references.cameras, with_depth=references.depth is not None, device=device
+        model,
+        references.cameras,
+        with_depth=references.depth is not None,
+        device=device,
+        control=control,
     )
+    control.check()
     views = view_scores(
         rendering.images,
         wanted,
@@ -87,17 +96,24 @@ def judge_model(
         if np.isfinite(errors).any():
             extra["depth_error"] = float(errors[np.isfinite(errors)].mean())
     if references.photo is not None:
+        control.check()
         extra |= _photo_scores(model, references.photo, lpips, device)
     return summarise(
         views,
-        consistency=rig_consistency(model, references.cameras.width, device=device),
+        consistency=rig_consistency(
+            model, references.cameras.width, device=device, control=control
+        ),
         floaters=floater_share(model),
         extra=extra,
     )
 
 
 def rig_consistency(
-    model: SplatModel, size: int, *, device: torch.device | None = None
+    model: SplatModel,
+    size: int,
+    *,
+    device: torch.device | None = None,
+    control: Control = UNATTENDED,
 ) -> float | None:
     """How far apart neighbouring cameras of the rig see the same detail, in pixels.
 
@@ -109,9 +125,12 @@ def rig_consistency(
     Args:
         size: width and height of the renders in pixels.
         device: where the model is drawn; None is the CPU.
+        control: as in `judge_model`.
     """
     cameras = rig_cameras(size)
-    rendering = render_model(model, cameras, background=0.0, with_depth=True, device=device)
+    rendering = render_model(
+        model, cameras, background=0.0, with_depth=True, device=device, control=control
+    )
     depth = rendering.median_depth
     assert depth is not None, "asked for"
     straight = rendering.images / np.maximum(rendering.alphas, 1e-3)[..., None]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.control import UNATTENDED, Control
 from pipeline.splats.rasterize import RasterRequest, median_depth, rasterize
 from pipeline.splats.torch_threads import one_torch_thread
 from pipeline.types import Cameras, FloatArray, SplatModel
@@ -43,14 +44,17 @@ def render_model(
     background: float = 1.0,
     with_depth: bool = False,
     device: torch.device | None = None,
+    control: Control = UNATTENDED,
 ) -> Rendering:
     """Draws `model` from all `cameras` on a grey background (1 = white).
 
     Args:
         with_depth: fill `median_depth`.
         device: where to draw; None is the CPU.
+        control: asked for a stop after every few views.
 
     Raises:
+        Cancelled: a stop was asked for.
         InvalidInput: the model or the cameras hold NaN or infinity.
         Unavailable: the rasteriser of the device is not there or cannot be compiled.
     """
@@ -72,6 +76,7 @@ def render_model(
     )
     with torch.no_grad(), one_torch_thread():
         for start in range(0, V, _VIEWS_AT_ONCE):
+            control.check()
             part = slice(start, min(start + _VIEWS_AT_ONCE, V))
             request = RasterRequest(
                 means,

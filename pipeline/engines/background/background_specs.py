@@ -40,7 +40,7 @@ def _grabcut(_setup: Setup) -> BackgroundEngine:
 def _rembg(setup: Setup) -> BackgroundEngine:
     from pipeline.engines.background.removers import U2Net
 
-    return U2Net(find(U2NETP, setup.model_dir))
+    return U2Net(find(U2NETP, setup.model_dir), threads=setup.threads)
 
 
 def _auto(setup: Setup) -> BackgroundEngine:

@@ -15,6 +15,7 @@ from PIL import Image
 from scipy import ndimage
 
 from pipeline.control import Control
+from pipeline.cores import worker_threads
 from pipeline.errors import InvalidImage
 from pipeline.imaging.nearest import nearest_known
 from pipeline.imaging.rounding import to_bytes
@@ -56,14 +57,14 @@ class U2Net:
 
     name = "rembg-u2netp"
 
-    def __init__(self, weights: Path, *, threads: int = 0) -> None:
+    def __init__(self, weights: Path, *, threads: int | None = None) -> None:
         """Load the network.
 
         Args:
             weights: verified path of u2netp.onnx.
-            threads: of ONNX Runtime; 0 leaves the choice to it.
+            threads: of ONNX Runtime; None takes as many as the process may use.
         """
-        self._session = _local_session(weights, threads)
+        self._session = _local_session(weights, threads or worker_threads())
 
     def remove(self, rgb: UInt8Array, control: Control) -> UInt8Array:
         control.check()
@@ -103,6 +104,7 @@ def _local_session(weights: Path, threads: int) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1  # its operators run one after another
     options.log_severity_level = 3  # errors only
     return LocalSession("u2netp", options, providers=["CPUExecutionProvider"])
 

@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 
 from pipeline.control import Control
+from pipeline.cores import worker_threads
 from pipeline.engines.enhance.detail import add_detail, inner_weight
 from pipeline.engines.enhance.sharpener import Sharpener
 from pipeline.errors import ModelFailed, OutOfMemory, Unavailable
 from pipeline.imaging.rounding import to_bytes
-from pipeline.native import default_threads
 from pipeline.types import FloatArray, UInt8Array
 
 # Measured beside other networks and sizes: docs/decisions.md, "Real-ESRGAN x4plus at half size".
@@ -64,7 +64,7 @@ class RealEsrgan(Sharpener):
         self._ncnn = ncnn
         self._net: Any = ncnn.Net()
         self._net.opt.use_vulkan_compute = False
-        self._net.opt.num_threads = threads or default_threads()
+        self._net.opt.num_threads = threads or worker_threads()
         if self._net.load_param(str(param)) != 0 or self._net.load_model(str(weights)) != 0:
             raise Unavailable(f"ncnn cannot read {param} and {weights}: install them again.")
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from pipeline.control import Control
+from pipeline.control import UNATTENDED, Control
 from pipeline.device import Device, Precision
 from pipeline.geometry.frames import with_exact_quats
 from pipeline.imaging.rounding import to_bytes
@@ -97,15 +97,27 @@ class SplatsOnDevice(ABC):
             improvement = improve_model(request, control, device=self._device)
         return replace(improvement, model=with_exact_quats(improvement.model))
 
-    def render(self, model: SplatModel, cameras: Cameras, *, with_depth: bool = False) -> Renders:
+    def render(
+        self,
+        model: SplatModel,
+        cameras: Cameras,
+        control: Control = UNATTENDED,
+        *,
+        with_depth: bool = False,
+    ) -> Renders:
         """Pictures on white; with the median depth where it is asked for.
 
         Raises:
+            Cancelled: `control` asked for it, between a few views.
             OutOfMemory: the device is too small.
         """
         with self._device.reporting_faults("Drawing splats"):
             rendering = render_model(
-                model, cameras, with_depth=with_depth, device=self._device.torch_device
+                model,
+                cameras,
+                with_depth=with_depth,
+                device=self._device.torch_device,
+                control=control,
             )
         return Renders(
             to_bytes(255 * rendering.images),
@@ -113,14 +125,23 @@ class SplatsOnDevice(ABC):
             rendering.median_depth,
         )
 
-    def evaluate(self, model: SplatModel, references: References) -> Scores:
+    def evaluate(
+        self, model: SplatModel, references: References, control: Control = UNATTENDED
+    ) -> Scores:
         """What `judge_model` finds.
 
         Raises:
+            Cancelled: `control` asked for it.
             OutOfMemory: the device is too small.
         """
         with self._device.reporting_faults("Judging a model"):
-            return judge_model(model, references, self._lpips, device=self._device.torch_device)
+            return judge_model(
+                model,
+                references,
+                self._lpips,
+                device=self._device.torch_device,
+                control=control,
+            )
 
 
 class CpuSplats(SplatsOnDevice):

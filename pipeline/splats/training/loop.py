@@ -137,10 +137,13 @@ def take_step(
         further = penalty() if penalty is not None else None
         if further is not None:
             torch.autograd.backward([further])
+        # What needs memory comes before the step is taken: after it nothing may be tried again.
+        result = StepResult(
+            torch.stack(losses).sum().item(), torch.cat(absgrads), torch.cat(radii), at_once
+        )
         splats.descend(scale, means_scale)
         objective.descend()
-        total = torch.stack(losses).sum().item()
-        return StepResult(total, torch.cat(absgrads), torch.cat(radii), at_once)
+        return result
 
 
 def _selection(model: SplatModel, count: int, random: torch.Generator) -> SplatModel:

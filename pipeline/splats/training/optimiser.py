@@ -109,37 +109,61 @@ class Optimiser:
         Args:
             scale: multiplies the learning rates; 0 changes nothing but the moments.
             means_scale: multiplies that of the means once more.
+
+        Raises:
+            torch.OutOfMemoryError: nothing has been changed.
         """
+        # All that it needs, before anything is changed: a step that does not fit was not taken.
+        largest = max(value.numel() for value in self.params.values())
+        scratch = torch.empty(0 if self._fused else largest, device=self.device)
+        counts = torch.full((len(self.params),), float(self.steps), device=self.device).unbind()
         self.steps += 1
-        for name, value in self.params.items():
+        for (name, value), count in zip(self.params.items(), counts, strict=True):
             if value.grad is None:
                 continue
-            rate = scale * means_scale if name == "means" else scale
-            descend = self._fused_adam if self._fused else self._adam
-            descend(value, value.grad, *self._moments[name], getattr(self._rates, name) * rate)
+            rate = getattr(self._rates, name) * (scale * means_scale if name == "means" else scale)
+            if self._fused:
+                self._fused_adam(value, value.grad, *self._moments[name], rate, count)
+            else:
+                self._adam(value, value.grad, *self._moments[name], rate, scratch)
             value.grad = None
 
     def _adam(
-        self, value: Tensor, gradient: Tensor, first: Tensor, second: Tensor, rate: float
+        self,
+        value: Tensor,
+        gradient: Tensor,
+        first: Tensor,
+        second: Tensor,
+        rate: float,
+        scratch: Tensor,
     ) -> None:
+        """In place. `scratch`: float32, as many numbers as `value` or more."""
         beta1, beta2 = _BETAS
         correction = (1 - beta2**self.steps) ** 0.5 / (1 - beta1**self.steps)
         first.lerp_(gradient, 1 - beta1)
         second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
         if rate:
-            value.addcdiv_(first, second.sqrt().add_(_ADAM_EPS), value=-rate * correction)
+            root = torch.sqrt(second, out=scratch[: second.numel()].view_as(second))
+            value.addcdiv_(first, root.add_(_ADAM_EPS), value=-rate * correction)
 
     def _fused_adam(
-        self, value: Tensor, gradient: Tensor, first: Tensor, second: Tensor, rate: float
+        self,
+        value: Tensor,
+        gradient: Tensor,
+        first: Tensor,
+        second: Tensor,
+        rate: float,
+        count: Tensor,
     ) -> None:
-        """The same with torch's functional form, which takes moments as arguments."""
+        """The same with torch's functional form, which takes moments as arguments, and the number
+        of steps before this one, which it counts up."""
         adam(
             [value],
             [gradient],
             [first],
             [second],
             [],
-            [torch.full((), self.steps - 1.0, device=self.device)],
+            [count],
             fused=True,
             amsgrad=False,
             beta1=_BETAS[0],

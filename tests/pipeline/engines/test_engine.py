@@ -17,7 +17,9 @@ from pipeline.errors import Cancelled
 from pipeline.geometry.cameras import orbit_cameras, rig_cameras, underside_cameras
 from pipeline.requests import FitRequest, References, RefineRequest
 from pipeline.rig import HELD_OUT_VIEWS
+from pipeline.splats import render as render_module
 from pipeline.splats.judge import judge_model
+from pipeline.splats.rasterize import RasterRequest
 from pipeline.splats.render import render_model
 from pipeline.splats.training import PolishSettings
 from pipeline.types import Cameras, DepthMaps, SplatModel, UInt8Array, ViewSet
@@ -281,3 +283,40 @@ def test_renders_are_bytes_on_white() -> None:
     np.testing.assert_allclose(renders.images / 255, drawn.images, atol=0.51 / 255)
     np.testing.assert_allclose(renders.alphas / 255, drawn.alphas, atol=0.51 / 255)
     assert (renders.images[:, 0, 0] == 255).all()
+
+
+class StopsAtLook(Control):
+    """A stop that comes while the work goes on: at the so-many-th look for one."""
+
+    def __init__(self, look: int) -> None:
+        super().__init__()
+        object.__setattr__(self, "left", look)
+
+    def check(self) -> None:
+        object.__setattr__(self, "left", self.left - 1)
+        if self.left == 0:
+            self.stop.set()
+        super().check()
+
+
+@pytest.mark.parametrize("look", [1, 2, 3])
+def test_drawing_stops_within_a_few_views(monkeypatch: pytest.MonkeyPatch, look: int) -> None:
+    drawn: list[int] = []
+    rasterize = render_module.rasterize
+
+    def counted(request: RasterRequest) -> object:
+        drawn.append(len(request.viewmats))
+        return rasterize(request)
+
+    monkeypatch.setattr(render_module, "rasterize", counted)
+    with pytest.raises(Cancelled):
+        CpuSplats().render(first_model(), rig_cameras(16), StopsAtLook(look))
+    assert drawn == [4] * (look - 1)
+
+
+@pytest.mark.parametrize("look", range(1, 7))
+def test_judging_stops_wherever_it_is(look: int) -> None:
+    views = held_out()
+    references = References(views.images, views.cameras, photo=views.select([0]))
+    with pytest.raises(Cancelled):
+        CpuSplats().evaluate(first_model(), references, StopsAtLook(look))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -86,13 +85,6 @@ def test_cache_folder_follows_the_environment(
     monkeypatch.delenv("GLIMPSE3D_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert build.build_library().is_relative_to(tmp_path / "xdg" / "glimpse3d")
-
-
-def test_thread_count_respects_affinity_and_quota(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "_cgroup_quota", lambda: None)
-    assert 1 <= build.default_threads() <= len(os.sched_getaffinity(0))
-    monkeypatch.setattr(build, "_cgroup_quota", lambda: 0.5)
-    assert build.default_threads() == 1
 
 
 def test_a_cached_library_needs_no_compiler(

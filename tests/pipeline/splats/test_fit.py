@@ -14,6 +14,7 @@ from pipeline.control import Control, Progress
 from pipeline.errors import Cancelled, InvalidInput, InvalidOption, ModelFailed
 from pipeline.geometry.cameras import held_out_cameras, orbit_cameras, rig_cameras
 from pipeline.splats.render import render_model
+from pipeline.splats.torch_threads import one_torch_thread
 from pipeline.splats.training import (
     DefaultStrategy,
     FitPlan,
@@ -212,6 +213,39 @@ def test_torch_threads_are_as_before_after_a_step() -> None:
     before = torch.get_num_threads()
     step(Optimiser(initial, ONE_VIEW), Targets.of_views(views), 0)
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("first_out", ["a", "b"])
+def test_overlapping_blocks_of_two_threads_leave_torch_as_it_was(first_out: str) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    entered, leave = {n: threading.Event() for n in "ab"}, {n: threading.Event() for n in "ab"}
+    inside, after = {}, {}
+
+    def work(name: str) -> None:
+        with one_torch_thread(), one_torch_thread():
+            inside[name] = torch.get_num_threads()
+            entered[name].set()
+            assert leave[name].wait(10)
+        after[name] = torch.get_num_threads()
+
+    # Each begins with the process's number, also where that was changed by the other's block.
+    both = {name: threading.Thread(target=work, args=(name,)) for name in "ab"}
+    try:
+        for name, thread in both.items():
+            thread.start()
+            assert entered[name].wait(10)
+        for name in (first_out, *({"a", "b"} - {first_out})):
+            leave[name].set()
+            both[name].join()
+        later = threading.Thread(target=lambda: after.update(later=torch.get_num_threads()))
+        later.start()
+        later.join()
+        assert inside == {"a": 1, "b": 1}
+        assert after == {"a": 3, "b": 3, "later": 3}
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_parameters_that_ran_away_are_a_failure_of_the_model_not_of_its_input() -> None:

@@ -38,6 +38,7 @@ from pipeline.splats.training import (
     fit,
     loop,
     mcmc,
+    optimiser,
     splats_from_views,
 )
 from pipeline.splats.training.fit_plan import Batch, StepResult
@@ -354,6 +355,48 @@ def test_part_that_did_not_fit_leaves_no_gradient_behind(monkeypatch: pytest.Mon
     step(failed, views, 8)
     for name in plain.params:
         assert torch.equal(plain.params[name], failed.params[name])
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [(loop, "StepResult"), (optimiser.torch, "empty"), (optimiser.torch, "full")],
+)
+def test_a_step_that_did_not_fit_at_its_very_end_was_not_taken(
+    monkeypatch: pytest.MonkeyPatch, place: Any, name: str, fused: bool
+) -> None:
+    plain, failed = (Optimiser(start(), ONE_VIEW, fused=fused) for _ in range(2))
+    views = list(range(4))
+    for _ in range(2):
+        step(plain, views)
+    step(failed, views)
+    whole = getattr(place, name)
+    batch = Batch(views, torch.ones(4, 3))
+    objective = PhotometricObjective(targets())
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError
+
+    descend = Optimiser.descend
+
+    def with_full_memory(self: Optimiser, *a: Any) -> None:
+        with monkeypatch.context() as inside:
+            inside.setattr(place, name, full)
+            descend(self, *a)
+
+    with monkeypatch.context() as once:
+        if place is loop:
+            once.setattr(loop, name, full)
+        else:
+            once.setattr(Optimiser, "descend", with_full_memory)
+        with pytest.raises(torch.OutOfMemoryError):
+            take_step(failed, objective, batch, 4)
+    assert getattr(place, name) is whole and failed.steps == 1
+    take_step(failed, objective, batch, 4)
+    for key in plain.params:
+        assert torch.equal(plain.params[key], failed.params[key])
+        for a, b in zip(plain._moments[key], failed._moments[key], strict=True):
+            assert torch.equal(a, b)
 
 
 def test_memory_that_is_too_small_for_half_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,98 @@
+"""The layout of a surface: xatlas's own, made beside this process, and ended with a stop."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import trimesh
+import xatlas
+
+from pipeline.control import Control
+from pipeline.errors import Cancelled, ModelFailed, OutOfMemory
+from pipeline.mesh import unwrap as unwrap_module
+from pipeline.mesh import xatlas_process
+from pipeline.mesh.mesh_types import TriangleMesh
+from pipeline.mesh.unwrap import unwrap
+
+
+def ball(subdivisions: int = 2) -> TriangleMesh:
+    mesh = trimesh.creation.icosphere(subdivisions)
+    return TriangleMesh(np.asarray(mesh.vertices, np.float32), np.asarray(mesh.faces, np.int32))
+
+
+def test_the_layout_is_what_xatlas_makes_here():
+    surface = ball()
+    pack = xatlas.PackOptions()
+    pack.padding, pack.bilinear, pack.texels_per_unit = 4, True, 50.0
+    atlas = xatlas.Atlas()
+    atlas.add_mesh(surface.vertices, surface.faces.astype(np.uint32))
+    atlas.generate(xatlas.ChartOptions(), pack)
+    found = unwrap(surface, 50.0, Control())
+    for ours, theirs in zip((found.source, found.faces, found.uvs), atlas[0], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[str]]:
+    """Processes that are started from now on."""
+    found: list[subprocess.Popen[str]] = []
+    start = subprocess.Popen
+
+    def noted(*args: Any, **kwargs: Any) -> subprocess.Popen[str]:
+        found.append(start(*args, **kwargs))
+        return found[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", noted)
+    return found
+
+
+def test_a_stop_ends_xatlas_in_the_middle(started: list[subprocess.Popen[str]]) -> None:
+    class StopsWhenItRuns(Control):
+        def check(self) -> None:
+            if started:
+                self.stop.set()
+            super().check()
+
+    with pytest.raises(Cancelled):
+        unwrap(ball(6), 50.0, StopsWhenItRuns())
+    (process,) = started
+    assert process.returncode is not None and process.returncode < 0, "it was killed, and reaped"
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "told"),
+    [
+        (
+            "raise ValueError('no faces')",
+            ModelFailed,
+            "could not be laid out: ValueError: no faces",
+        ),
+        ("raise MemoryError", OutOfMemory, "too little memory"),
+        ("import os; os.kill(os.getpid(), 9)", OutOfMemory, "too little memory"),
+    ],
+)
+def test_how_xatlas_ends_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, error: type, told: str
+) -> None:
+    (tmp_path / "script.py").write_text(code)
+    monkeypatch.setattr(unwrap_module, "_SCRIPT", tmp_path / "script.py")
+    with pytest.raises(error, match=told):
+        unwrap(ball(), 50.0, Control())
+
+
+def test_xatlas_sees_as_many_cores_as_it_may_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[set[int]] = []
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {1, 3, 5, 7})
+    monkeypatch.setattr(os, "sched_setaffinity", lambda _pid, cores: told.append(set(cores)))
+    source, target, surface = str(tmp_path / "a.npz"), str(tmp_path / "b.npz"), ball(1)
+    np.savez(source, vertices=surface.vertices, faces=surface.faces.astype(np.uint32))
+    for threads in (2, 9):
+        xatlas_process.main(source, target, 4, 50.0, threads)
+    assert [len(cores) for cores in told] == [2, 4] and told[0] < {1, 3, 5, 7}
