@@ -41,7 +41,7 @@ def run(*, repeats: int = 3, jobs: int = 50) -> list[Row]:
     with (
         tempfile.TemporaryDirectory(prefix="glimpse3d-bench-") as assets,
         running_service(AppArgs(asset_dir=Path(assets))) as service,
-        httpx.Client(base_url=f"{service.url}/api/v1/", timeout=600) as http,
+        httpx.Client(base_url=f"{service.url}/api/v1/", timeout=600, trust_env=False) as http,
     ):
         rows.append(Row("cold start", service.started_in_s, "s", 30))
         rows += _calls(http, repeats)

@@ -106,7 +106,10 @@ def _cancelled_in(app: App, project: str, *, preset: str = "standard") -> float:
 def _cancel_embedded(repeats: int) -> list[float]:
     with tempfile.TemporaryDirectory(prefix="glimpse3d-bench-") as assets:
         args = AppArgs(asset_dir=Path(assets))
-        with running_service(args) as service, httpx.Client(base_url=service.url) as http:
+        with (
+            running_service(args) as service,
+            httpx.Client(base_url=service.url, trust_env=False) as http,
+        ):
             http.timeout = httpx.Timeout(600.0)
             app = App(service.url, http, args, Path(assets))
             project = app.upload(default_photo().read_bytes())

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 # Ray runs whatever its ports receive, so a local cluster must listen on loopback only; by default
@@ -39,6 +40,10 @@ log = logging.getLogger(__name__)
 
 APP_NAME = "glimpse3d"
 
+#: Of Ray's folder, in bytes.
+_LONGEST_TEMP_DIR = 38
+_SHORT_TEMP_DIR = "/tmp"
+
 #: Longest wait for the first answer, seconds; it is there in milliseconds on an idle machine.
 _READY_LIMIT_S = 30
 
@@ -60,7 +65,7 @@ class RunningService:
 
 def free_port(host: str = "127.0.0.1") -> int:
     """A TCP port nobody listens on now."""
-    with socket.socket() as probe:
+    with socket.socket(_family(host)) as probe:
         probe.bind((host, 0))
         port: int = probe.getsockname()[1]
         return port
@@ -87,8 +92,13 @@ def running_service(
         Unavailable: the port is taken, or a deployment cannot start; the text says why.
     """
     started = time.perf_counter()
-    port = port or free_port(host)
-    _require_free(host, port)
+    try:
+        port = port or free_port(host)
+        _require_free(host, port)
+    except OSError as error:  # `socket.gaierror` is one
+        raise Unavailable(
+            f"Port {port} on {host} cannot be used: {error.strerror or error}."
+        ) from error
     # Ray reads these when it starts its processes.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Threads of an idle OpenMP pool must sleep, not spin: with torch's pool spinning beside the
@@ -103,7 +113,7 @@ def running_service(
             serve.run(build(args), name=APP_NAME, route_prefix="/")
         except RuntimeError as error:
             raise Unavailable(f"The service could not start: {_reason(error)}") from error
-        url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
+        url = f"http://{_reached_at(host)}:{port}"
         board = context.dashboard_url if dashboard else None
         lacks = _lacks(url)
         yield RunningService(
@@ -121,6 +131,7 @@ def _start_ray(*, dashboard: bool, quiet: bool) -> Any:
 
     start = partial(
         ray.init,
+        _temp_dir=_short_folder(),
         address="local",
         include_dashboard=dashboard,
         dashboard_host="127.0.0.1",
@@ -143,7 +154,8 @@ def _start_ray(*, dashboard: bool, quiet: bool) -> Any:
 def _lacks(url: str) -> dict[str, str]:
     """The checks of `/ready` that fail. Raises Unavailable when it does not answer."""
     try:
-        answer = httpx.get(f"{url}/ready", timeout=_READY_LIMIT_S)
+        # Proxies of the environment are for the world outside, not for this machine.
+        answer = httpx.get(f"{url}/ready", timeout=_READY_LIMIT_S, trust_env=False)
         checks: dict[str, str] = answer.json()["checks"]
     except (httpx.HTTPError, ValueError, KeyError) as error:
         raise Unavailable(f"The service started and does not answer: {error!r}") from error
@@ -154,12 +166,43 @@ def _lacks(url: str) -> dict[str, str]:
 
 
 def _require_free(host: str, port: int) -> None:
-    with socket.socket() as probe:
+    with socket.socket(_family(host)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise Unavailable(f"Port {port} on {host} cannot be used: {error.strerror}.") from error
+        probe.bind((host, port))
+
+
+def _family(host: str) -> socket.AddressFamily:
+    """Of an address; a name is looked up as IPv4, as Serve does it."""
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _reached_at(host: str) -> str:
+    """The host of a URL at which this machine reaches what listens on `host`."""
+    if ":" in host:
+        return "[::1]" if host == "::" else f"[{host}]"
+    return "127.0.0.1" if host == "0.0.0.0" else host
+
+
+def _short_folder() -> str | None:
+    """Where Ray keeps its files if not where it would; None where its own choice is good.
+
+    It appends up to 67 bytes to RAY_TMPDIR or TMPDIR for its sockets, whose path may have 107.
+
+    Raises:
+        Unavailable: the folder's name is too long and /tmp cannot be used; the variable is named.
+    """
+    variable = "RAY_TMPDIR" if "RAY_TMPDIR" in os.environ else "TMPDIR"
+    folder = os.environ.get(variable, "")
+    length = len(os.fsencode(Path(folder).absolute()))
+    if not folder or length <= _LONGEST_TEMP_DIR:
+        return None
+    if not os.access(_SHORT_TEMP_DIR, os.W_OK | os.X_OK):
+        raise Unavailable(
+            f"{variable} has {length} bytes, too many for the sockets of Ray: set "
+            f"RAY_TMPDIR to a folder whose name has at most {_LONGEST_TEMP_DIR}."
+        )
+    log.warning("%s is too long for Ray's sockets; its files are in %s", variable, _SHORT_TEMP_DIR)
+    return f"{_SHORT_TEMP_DIR}/ray"
 
 
 def _reason(error: RuntimeError) -> str:

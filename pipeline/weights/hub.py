@@ -176,6 +176,8 @@ def _hub_errors(bundle: Weights, revision: str) -> Iterator[None]:
     except (errors.HfHubHTTPError, httpx2.HTTPError, httpx2.InvalidURL) as error:
         said = str(error).partition("\n")[0]
         raise Unavailable(f"{bundle.hub.repo} could not be reached: {said}. {again}") from error
+    except ImportError as error:  # of a proxy of the environment; it names the package
+        raise Unavailable(f"{bundle.hub.repo} could not be reached: {error}") from error
     except OSError as error:
         raise Unavailable(f"{bundle.hub.repo} did not arrive: {error}. {again}") from error
 

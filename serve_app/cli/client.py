@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 
 from pipeline.errors import GlimpseError, ModelFailed
+from serve_app.proxies import ProxyByUrl
 
 Json = Mapping[str, Any]
 
@@ -52,7 +53,14 @@ class Client:
     def of(cls, url: str) -> Client:
         """A client of the service at `url`."""
         # Files may be somewhere else: the service leads there.
-        return cls(httpx.Client(base_url=f"{url}/api/v1/", timeout=600.0, follow_redirects=True))
+        return cls(
+            httpx.Client(
+                base_url=f"{url}/api/v1/",
+                timeout=600.0,
+                follow_redirects=True,
+                transport=ProxyByUrl(),
+            )
+        )
 
     def upload(self, photo: Path) -> Json:
         """Create a project from a photo."""

@@ -20,6 +20,7 @@ from rich.markup import escape
 from pipeline.options import ExportOptions, GenerateOptions, Preset, random_seed
 from serve_app.cli.console import errors_as_sentences
 from serve_app.cli.doctor.doctor_command import doctor
+from serve_app.cli.plain_output import accept_every_character
 from serve_app.cli.supabase_command import supabase_app
 from serve_app.cli.weights_command import weights_app
 
@@ -30,6 +31,12 @@ app.add_typer(supabase_app, name="supabase")
 app.add_typer(weights_app, name="weights")
 app.command()(doctor)
 console = Console()
+
+
+@app.callback()
+def _prepare() -> None:
+    accept_every_character()
+
 
 PhotoArgument = Annotated[Path, typer.Argument(help="The photo.", exists=True, dir_okay=False)]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]

@@ -199,7 +199,10 @@ class EmbeddedPostgres:
         if len(os.fsencode(beside)) <= _LONGEST_SOCKET_DIRECTORY:
             return beside
         digest = hashlib.sha256(os.fsencode(beside)).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"glimpse3d-{digest}"
+        short = Path(tempfile.gettempdir()) / f"glimpse3d-{digest}"
+        # TMPDIR may be long, too, as on clusters with a folder per job.
+        fits = len(os.fsencode(short)) <= _LONGEST_SOCKET_DIRECTORY
+        return short if fits else Path("/tmp") / short.name
 
     def _make_directories(self) -> None:
         try:

@@ -21,6 +21,7 @@ from deployments.jobs.rows import Bucket
 from deployments.jobs.store import Blobs, Records
 from pipeline.errors import GlimpseError, NotFound, Unavailable
 from serve_app.cli.doctor.checks import Finding, failed, ok, warning
+from serve_app.proxies import proxy_for
 from serve_app.stores.opened import FileSource
 
 #: More than one part of a resumable upload.
@@ -149,7 +150,8 @@ async def check_files(
 async def _linked(url: str) -> bytes | None:
     """The file behind a link, by somebody who has no key."""
     try:
-        async with httpx.AsyncClient(timeout=20.0) as nobody:
+        network = httpx.AsyncHTTPTransport(proxy=proxy_for(url))
+        async with httpx.AsyncClient(timeout=20.0, transport=network) as nobody:
             response = await nobody.get(url)
     except httpx.HTTPError:
         return None

@@ -20,10 +20,11 @@ from deployments.jobs.rows import Bucket
 from pipeline.errors import GlimpseError, Unavailable
 from serve_app.cli.doctor import cycles, schema_checks
 from serve_app.cli.doctor.checks import Finding, Round, Status, Step, failed, ok, skipped, warning
+from serve_app.proxies import proxy_for
 from serve_app.settings import Environment
 from serve_app.stores import SupabaseSettings
 from serve_app.stores.opened import ServedStore
-from serve_app.stores.supabase import key_headers, proxy_for
+from serve_app.stores.supabase import key_headers
 from serve_app.stores.supabase.transport import Patience
 
 _DASHBOARD = "the dashboard under Project Settings, API Keys"

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import re
-import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from urllib.parse import urlsplit
 
 import httpx
 
 from pipeline.errors import InvalidOption
+from serve_app.proxies import proxy_for
 from serve_app.stores.opened import Pace, ServedStore
 from serve_app.stores.supabase.transport import Patience, SteadyTransport
 
-__all__ = ["SupabaseSettings", "key_headers", "proxy_for"]
+__all__ = ["SupabaseSettings", "key_headers"]
 
 _MAX_CONNECTIONS = 32
 #: Secret keys are refused to whoever looks like a browser.
@@ -123,12 +122,3 @@ class SupabaseSettings:
             finally:
                 learning.cancel()
                 await asyncio.gather(learning, return_exceptions=True)
-
-
-def proxy_for(url: str) -> str | None:
-    """What HTTPS_PROXY, HTTP_PROXY and NO_PROXY say; httpx leaves that to its own transports."""
-    parts = urlsplit(url)
-    if urllib.request.proxy_bypass(parts.hostname or ""):
-        return None
-    proxy = urllib.request.getproxies().get(parts.scheme)
-    return f"http://{proxy}" if proxy and "://" not in proxy else proxy

@@ -26,7 +26,6 @@ from pipeline.errors import (
 )
 from serve_app.settings import AppArgs
 from serve_app.stores import SupabaseSettings
-from serve_app.stores.supabase import proxy_for
 from serve_app.stores.supabase.supabase_blobs import object_name, object_path
 from serve_app.stores.supabase.supabase_errors import translated
 from serve_app.stores.supabase.transport import Patience, SteadyTransport, may_repeat
@@ -392,21 +391,3 @@ def test_faulty_arguments_are_told_without_the_keys_in_them():
         with pytest.raises(ValidationError) as caught:
             AppArgs.model_validate(arguments)
         assert "hunter2" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("proxy", "no_proxy", "found"),
-    [
-        ("http://proxy:3128", "", "http://proxy:3128"),
-        ("proxy:3128", "", "http://proxy:3128"),
-        ("proxy:3128", "supabase.co", None),
-        ("", "", None),
-    ],
-)
-def test_a_proxy_is_taken_from_the_environment(
-    monkeypatch: pytest.MonkeyPatch, proxy: str, no_proxy: str, found: str | None
-):
-    for name, value in (("https_proxy", proxy), ("no_proxy", no_proxy)):
-        monkeypatch.setenv(name, value)
-        monkeypatch.delenv(name.upper(), raising=False)
-    assert proxy_for("https://abc.supabase.co") == found
