@@ -20,7 +20,7 @@ test: $(READY) $(TOOLS)
 
 # What jobs survive: processes that are really killed and stores that are away, on a real cluster;
 # and whole configurations deployed. Some nine minutes.
-test-faults: $(READY)
+test-faults: $(READY) $(TOOLS)
 	$(BIN)/pytest -m "faults or configurations"
 
 serve: $(READY)
@@ -67,13 +67,14 @@ $(READY): pyproject.toml constraints.txt requirements-weights.txt requirements-t
 	@$(BIN)/python -c 'import rembg'
 	@touch $(READY)
 
-# Readers of the exported files that are written in JavaScript, for the tests only. Never a reason
-# to fail: without them the tests that need them are skipped and say so.
+# Other people's programs from npm, for the tests only: readers of the exported files, and what sets
+# Supabase projects up. Never a reason to fail: without them the tests that need them are skipped and
+# say so.
 $(TOOLS): tests/tools/package.json tests/tools/package-lock.json
 	@if ! command -v npm > /dev/null; then \
-	  echo "npm was not found: tests that read files with JavaScript tools will be skipped"; \
+	  echo "npm was not found: tests with programs from npm will be skipped"; \
 	elif (cd tests/tools && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error); then \
 	  touch $@; \
 	else \
-	  echo "npm ci failed: tests that read files with JavaScript tools will be skipped"; \
+	  echo "npm ci failed: tests with programs from npm will be skipped"; \
 	fi

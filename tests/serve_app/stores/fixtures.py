@@ -41,6 +41,7 @@ __all__ = [
     "delete_everything",
     "embedded_dir",
     "empty_dsn",
+    "empty_dsns",
     "fresh_dsn",
     "fresh_supabase_dsn",
     "gateway",
@@ -131,9 +132,15 @@ def fresh_dsn(postgres_dsn: str) -> str:
 
 
 @pytest.fixture
-def empty_dsn(postgres_dsn: str) -> str:
-    """A database of the test's own without anything in it."""
-    return _copy_template(postgres_dsn, next(_names), "template0")
+def empty_dsns(postgres_dsn: str) -> Callable[[], str]:
+    """Makes databases of the test's own without anything in them."""
+    return lambda: _copy_template(postgres_dsn, next(_names), "template0")
+
+
+@pytest.fixture
+def empty_dsn(empty_dsns: Callable[[], str]) -> str:
+    """One of them."""
+    return empty_dsns()
 
 
 @pytest.fixture(scope="session")
