@@ -38,6 +38,10 @@ _START_TRIES = 2
 #: Calls wait in a model's lane, not in the router: cancelling and health stay possible.
 MODEL_ONGOING_REQUESTS = 64
 
+#: A request that waits for its job holds one all the while, and so does a stream: more than
+#: `Limits.held_for_long`, so that others find room.
+INGRESS_ONGOING_REQUESTS = 512
+
 #: Models yield to drivers, and both to the ingress, where they share cores. Much: either runs a
 #: thread per file or core, and the scheduler weighs threads, not processes.
 _MODEL_NICENESS, _DRIVER_NICENESS = 12, 10
@@ -66,6 +70,19 @@ class Parts:
 def build(args: AppArgs) -> Application:
     """The application. Starts the embedded database when `args` name no other."""
     return compose(args, Parts())
+
+
+def limits_of(args: AppArgs) -> Limits:
+    """What requests may cost, by these arguments."""
+    return Limits(
+        max_wait_s=args.max_wait_s,
+        max_queued_jobs=args.max_queued_jobs,
+        max_stream_s=args.max_stream_s,
+        max_waiting=args.max_waiting,
+        max_streams=args.max_streams,
+        max_uploads=args.max_uploads,
+        client_share=args.client_share,
+    )
 
 
 def compose(args: AppArgs, parts: Parts) -> Application:
@@ -126,8 +143,10 @@ def compose(args: AppArgs, parts: Parts) -> Application:
     )
     application: Application = deployment(
         "Ingress",
-        # A request that waits for its job holds a slot all the while, and so does a stream.
-        max_ongoing_requests=512,
+        max_ongoing_requests=INGRESS_ONGOING_REQUESTS,
+        # A proxy lets so many more wait, and refuses the others at once.
+        max_queued_requests=256,
+        backpressure_config={"status_code": 503, "retry_after_s": 2},
         ray_actor_options=_NO_RESERVATION,
     )(serve.ingress()(Ingress)).bind(
         stores,
@@ -137,11 +156,7 @@ def compose(args: AppArgs, parts: Parts) -> Application:
         dispatcher,
         partial(
             Services,
-            limits=Limits(
-                max_wait_s=args.max_wait_s,
-                max_queued_jobs=args.max_queued_jobs,
-                max_stream_s=args.max_stream_s,
-            ),
+            limits=limits_of(args),
             reach=args.reach(),
             client_header=args.client_header,
             webhooks=webhooks,

@@ -141,6 +141,16 @@ class AppArgs(BaseModel):
     max_running_jobs: int = Field(default=4, ge=1)
     #: Queued jobs above which new ones are refused with 503.
     max_queued_jobs: int = Field(default=100, ge=1)
+    #: Requests that wait for a job, in one ingress, above which no further one waits: a call is
+    #: answered with 202, a `?wait` with 503.
+    max_waiting: int = Field(default=160, ge=1)
+    #: Streams of events in one ingress above which further ones are refused with 503.
+    max_streams: int = Field(default=160, ge=1)
+    #: Photos in one ingress, from their first byte until they are kept, above which further ones
+    #: are refused with 503.
+    max_uploads: int = Field(default=32, ge=1)
+    #: Share of each of these three that one client may have, told apart as by `client_header`.
+    client_share: float = Field(default=0.5, gt=0, le=1)
     #: A job whose driver is silent for so long is claimed by another, seconds.
     lease_s: float = Field(default=15.0, ge=1)
     #: Address clients see, for URLs in answers, with a path where a proxy puts the service below

@@ -30,7 +30,7 @@ from deployments.jobs.rows import JobKind
 from deployments.scaling import QueuedWork
 from pipeline.errors import InvalidInput, InvalidOption
 from pipeline.options import DeviceName
-from serve_app.builder import MODEL_ONGOING_REQUESTS
+from serve_app.builder import INGRESS_ONGOING_REQUESTS, MODEL_ONGOING_REQUESTS, limits_of
 from serve_app.settings import AppArgs
 
 _OURS = ("Ingress", "Dispatcher", "Driver")
@@ -95,6 +95,7 @@ def config_faults(
     faults += _names(deployments, args)
     faults += _batches(deployments, args)
     faults += _jobs(deployments, args)
+    faults += _ingress(deployments, args)
     faults += _scaling(deployments, config)
     faults += _durations(deployments)
     faults += _timeouts(config, args)
@@ -172,6 +173,16 @@ def _jobs(deployments: Mapping[str, Any], args: AppArgs) -> Iterator[str]:
         yield (
             f"Driver: {_most_replicas(driver)} replicas with max_ongoing_requests {each} never "
             f"run max_running_jobs {args.max_running_jobs}."
+        )
+
+
+def _ingress(deployments: Mapping[str, Any], args: AppArgs) -> Iterator[str]:
+    ongoing = deployments.get("Ingress", {}).get("max_ongoing_requests", INGRESS_ONGOING_REQUESTS)
+    held = limits_of(args).held_for_long
+    if held >= ongoing:
+        yield (
+            f"Ingress: max_waiting, max_streams and max_uploads let {held} requests stay, and "
+            f"max_ongoing_requests {ongoing} leaves no room for others."
         )
 
 

@@ -6,7 +6,6 @@ It does not know Ray or any route.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,7 +18,7 @@ from deployments.jobs.rows import Bucket
 from deployments.jobs.store import Blobs, Store
 from pipeline.imaging.decoding import MAX_BYTES
 from pipeline.ports import BackgroundRemover
-from serve_app.http.budgets import Budget
+from serve_app.http.budgets import Budget, client_of
 from serve_app.http.reach import Reach
 from serve_app.http.single_flight import SingleFlight
 from serve_app.stores.opened import FileSource
@@ -46,6 +45,9 @@ class Limits:
         keep_alive_s: a stream of events says something at least so often.
         max_stream_s: a stream of events is closed after so long; the client comes again.
         delete_wait_s: longest a deletion waits for the project's job to stop.
+        max_uploads: photos that are read, wait or are worked on at once.
+        max_waiting: requests that wait for a job at once.
+        max_streams: streams of events that are open at once.
         client_share: of everything that is limited by number, for one client.
     """
 
@@ -62,7 +64,15 @@ class Limits:
     keep_alive_s: float = 15.0
     max_stream_s: float = 300.0
     delete_wait_s: float = 20.0
+    max_uploads: int = 32
+    max_waiting: int = 160
+    max_streams: int = 160
     client_share: float = 0.5
+
+    @property
+    def held_for_long(self) -> int:
+        """Most requests that are held longer than an answer takes, at once in this process."""
+        return self.max_arriving + self.max_uploads + self.max_waiting + self.max_streams
 
 
 class Budgets:
@@ -70,11 +80,17 @@ class Budgets:
 
     Attributes:
         arriving: bodies, without photos, that have not come whole.
+        uploads: photos from their first byte until they are kept.
+        waiting: requests that wait for a job.
+        streams: streams of events.
     """
 
     def __init__(self, limits: Limits) -> None:
         share = limits.client_share
         self.arriving = Budget("bodies on their way", limits.max_arriving, share)
+        self.uploads = Budget("uploads", limits.max_uploads, share)
+        self.waiting = Budget("requests that wait for a job", limits.max_waiting, share)
+        self.streams = Budget("streams of events", limits.max_streams, share)
 
 
 @dataclass(frozen=True)
@@ -148,10 +164,7 @@ ClientUrls = Annotated[BlobUrls, Depends(_client_urls)]
 
 
 async def _client_word(request: Request, services: AppServices) -> str:
-    header = services.client_header
-    name = request.headers.get(header) if header else None
-    name = name or (request.client.host if request.client else "")
-    return hashlib.sha256(name.encode()).hexdigest()[:16]
+    return client_of(request, services.client_header)
 
 
 #: Who asks: a word that tells clients apart and names nobody. Clients take turns by it, and each

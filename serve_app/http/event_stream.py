@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 from deployments.jobs.rows import EventKind, Job, JobEvent, JobState
 from deployments.jobs.store import Changed, Records
 from pipeline.errors import InvalidOption, NotFound, Unavailable
-from serve_app.http.dependencies import Limits
+from serve_app.http.dependencies import Limits, Services
 from serve_app.http.single_flight import SingleFlight
 
 #: A client whose connection was lost comes again after so long.
@@ -199,8 +199,10 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, feed: Feed, after: Position, limits: Limits) -> None:
+    def __init__(self, feed: Feed, after: Position, services: Services, client: str) -> None:
+        limits = services.limits
         self._events = events(feed, after, limits)
+        self._place = services.budgets.streams.taken(client)
         # The generator minds its time itself, unless a client takes nothing.
         self._limit_s = limits.max_stream_s + limits.keep_alive_s
         # No cache and no proxy may hold it back.
@@ -208,19 +210,25 @@ class EventStream(StreamingResponse):
         super().__init__(self._events, headers=headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until the generator or the client has had enough, or the time is up."""
+        """Send until the generator or the client has had enough, or the time is up.
+
+        Raises:
+            TooManyAtOnce: before anything is sent.
+        """
         async with aclosing(self._events):
-            gone = asyncio.create_task(self.listen_for_disconnect(receive))
-            sent = asyncio.create_task(self.stream_response(send))
-            tasks = (gone, sent)
-            try:
-                await asyncio.wait(
-                    tasks, timeout=self._limit_s, return_when=asyncio.FIRST_COMPLETED
-                )
-            finally:
-                for task in tasks:
-                    task.cancel()
-                results = await asyncio.gather(*tasks, return_exceptions=True)
+            with self._place:
+                await self._send(receive, send)
+
+    async def _send(self, receive: Receive, send: Send) -> None:
+        gone = asyncio.create_task(self.listen_for_disconnect(receive))
+        sent = asyncio.create_task(self.stream_response(send))
+        tasks = (gone, sent)
+        try:
+            await asyncio.wait(tasks, timeout=self._limit_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
         for result in results:
             # OSError: the connection broke while something was sent.
             if isinstance(result, Exception) and not isinstance(result, OSError):

@@ -229,7 +229,8 @@ def error_response(request: Request, error: GlimpseError) -> JSONResponse:
 async def _on_glimpse_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, GlimpseError)
     answer = error_response(request, error)
-    if answer.status_code >= 500:
+    # Who is refused for their number is not written down once more for each.
+    if answer.status_code >= 500 and not isinstance(error, TooManyAtOnce):
         request_id = getattr(request.state, "request_id", "")
         log.error("%s %s [%s]: %s", request.method, request.url.path, request_id, error)
     return answer

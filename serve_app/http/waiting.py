@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -22,7 +23,7 @@ from deployments.jobs.rows import Job, JobKind, JobState, NewJob
 from pipeline.errors import InvalidOption
 from serve_app.http.dependencies import AppServices, BlobUrls, ClientUrls, ClientWord, Services
 from serve_app.http.openapi import Responses, headers
-from serve_app.http.problems import JobFailed
+from serve_app.http.problems import JobFailed, TooManyAtOnce
 from serve_app.http.schemas.job_answers import JobAnswer, job_answer_of
 from serve_app.http.schemas.request_bodies import ExportQuery, GenerateBody, RefineBody
 from serve_app.http.schemas.result_answers import ResultAnswer, result_of
@@ -137,7 +138,9 @@ class Caller:
             preference = replace(preference, wait_s=min(preference.wait_s, limits.max_wait_s))
         if not preference.respond_async:
             wait_s = limits.max_wait_s if preference.wait_s is None else preference.wait_s
-            job = await records.wait_for_job(job.id, wait_s)
+            # With too many that wait the answer is what it would be after a longer wait: 202.
+            with suppress(TooManyAtOnce), self.services.budgets.waiting.taken(self.client):
+                job = await records.wait_for_job(job.id, wait_s)
         if not job.state.ended:
             return await accepted(self.services, self.urls, job, preference)
         if job.state is not JobState.SUCCEEDED:

@@ -13,7 +13,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from deployments.jobs.rows import EventKind
 from pipeline.errors import InvalidOption
-from serve_app.http.dependencies import AppServices
+from serve_app.http.dependencies import AppServices, ClientWord
 from serve_app.http.event_stream import (
     JOB_EVENT_ID,
     PROJECT_EVENT_ID,
@@ -22,6 +22,7 @@ from serve_app.http.event_stream import (
     ProjectFeed,
 )
 from serve_app.http.openapi import ID_ERRORS, headers, problems
+from serve_app.http.problems import TooManyAtOnce
 
 _TEXT, _INTEGER, _NUMBER = {"type": "string"}, {"type": "integer"}, {"type": "number"}
 _DATA = {
@@ -66,7 +67,7 @@ router = APIRouter(
             "content": {"text/event-stream": {"itemSchema": _EVENT}},
             "headers": headers("Cache-Control"),
         },
-        **problems(*ID_ERRORS, InvalidOption),
+        **problems(*ID_ERRORS, InvalidOption, TooManyAtOnce),
     },
 )
 
@@ -89,6 +90,7 @@ _ProjectEventId = Annotated[str, Field(json_schema_extra={"pattern": f"^({PROJEC
 )
 async def stream_job_events(
     services: AppServices,
+    client: ClientWord,
     job_id: str,
     header: Annotated[_JobEventId | SkipJsonSchema[None], _HEADER] = None,
     query: Annotated[_JobEventId | SkipJsonSchema[None], _QUERY] = None,
@@ -101,12 +103,13 @@ async def stream_job_events(
     if job.state.ended and not await feed.read(after):
         # The standard's way to tell an EventSource not to connect again.
         return Response(status_code=204)
-    return EventStream(feed, after, services.limits)
+    return EventStream(feed, after, services, client)
 
 
 @router.get("/status/{project_id}/events", status_code=200, response_class=Response)
 async def stream_project_events(
     services: AppServices,
+    client: ClientWord,
     project_id: str,
     header: Annotated[_ProjectEventId | SkipJsonSchema[None], _HEADER] = None,
     query: Annotated[_ProjectEventId | SkipJsonSchema[None], _QUERY] = None,
@@ -115,4 +118,4 @@ async def stream_project_events(
     records = services.store.records
     await records.get_project(project_id)
     feed = ProjectFeed(records, services.reads, project_id)
-    return EventStream(feed, feed.position(header or query), services.limits)
+    return EventStream(feed, feed.position(header or query), services, client)

@@ -11,8 +11,9 @@ from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 
 from pipeline.errors import GlimpseError, InvalidOption, Unavailable
-from serve_app.http.dependencies import AppServices, ClientUrls
+from serve_app.http.dependencies import AppServices, ClientUrls, ClientWord
 from serve_app.http.openapi import ID_ERRORS, headers, problems
+from serve_app.http.problems import TooManyAtOnce
 from serve_app.http.schemas.job_answers import JobAnswer, QueueAnswer
 from serve_app.http.waiting import accepted, job_answer
 
@@ -20,17 +21,24 @@ router = APIRouter(prefix="/api/v1", tags=["jobs"])
 
 
 @router.get(
-    "/jobs/{job_id}", response_model=JobAnswer, responses=problems(*ID_ERRORS, InvalidOption)
+    "/jobs/{job_id}",
+    response_model=JobAnswer,
+    responses=problems(*ID_ERRORS, InvalidOption, TooManyAtOnce),
 )
 async def get_job(
     services: AppServices,
     urls: ClientUrls,
+    client: ClientWord,
     job_id: str,
     wait: Annotated[float, Query(ge=0, le=60)] = 0.0,
 ) -> JobAnswer:
     """The job; with `wait`, as soon as it has ended or after so many seconds."""
     records = services.store.records
-    job = await (records.wait_for_job(job_id, wait) if wait else records.get_job(job_id))
+    if wait:
+        with services.budgets.waiting.taken(client):
+            job = await records.wait_for_job(job_id, wait)
+    else:
+        job = await records.get_job(job_id)
     return await job_answer(services, urls, job)
 
 

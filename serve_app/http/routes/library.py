@@ -17,8 +17,9 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 
 from pipeline.errors import GlimpseError, InvalidOption, NotFound, Unavailable
-from serve_app.http.dependencies import AppServices, ClientUrls
+from serve_app.http.dependencies import AppServices, ClientUrls, ClientWord
 from serve_app.http.openapi import ID_ERRORS, Responses, problems
+from serve_app.http.problems import TooManyAtOnce
 from serve_app.http.removal import remove_project
 from serve_app.http.schemas.project_answers import (
     DeletionAnswer,
@@ -87,14 +88,15 @@ _DELETED: Responses = {
 
 
 @router.delete("/{project_id}", status_code=204, response_class=Response, responses=_DELETED)
-async def delete_project(services: AppServices, project_id: str) -> Response:
+async def delete_project(services: AppServices, client: ClientWord, project_id: str) -> Response:
     """Stop what runs, then remove the project with every row and every file."""
     records = services.store.records
     job = await records.delete_project(project_id)
     try:
         if job is not None:
-            # Gone already: another replica was faster.
-            with suppress(NotFound):
+            # Gone already: another replica was faster. With too many that wait nobody waits here:
+            # the rest goes on in the background.
+            with suppress(NotFound, TooManyAtOnce), services.budgets.waiting.taken(client):
                 await records.wait_for_job(job.id, services.limits.delete_wait_s)
         if await remove_project(services.store, project_id):
             return Response(status_code=204)

@@ -10,7 +10,7 @@ import hashlib
 import uuid
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from fastapi.routing import APIRoute
@@ -21,7 +21,8 @@ from deployments.jobs.rows import Bucket, Project, ProjectStatus
 from deployments.jobs.store import Store
 from pipeline.errors import GlimpseError, InvalidImage, InvalidOption, NotFound, Unavailable
 from pipeline.flow.intake import Upload, prepare_upload
-from serve_app.http.dependencies import AppServices, ClientUrls, ClientWord
+from serve_app.http.budgets import client_of
+from serve_app.http.dependencies import AppServices, ClientUrls, ClientWord, Services
 from serve_app.http.openapi import ENGINE_ERRORS, problems
 from serve_app.http.problems import (
     BadRequest,
@@ -36,16 +37,23 @@ from serve_app.http.waiting import IdempotencyKey, checked_key
 
 
 class _PhotoRoute(APIRoute):
-    """Looks at what comes before the body is read."""
+    """Decides by the headers, before the body is read; a photo that is let in has its place."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def checked(request: Request) -> Response:
             _require_multipart(request)
-            return await handle(request)
+            services: Services = request.app.state.services
+            client = client_of(request, services.client_header)
+            with services.budgets.uploads.taken(client):
+                return await handle(request)
 
         return checked
+
+
+#: Bytes of a file that are read at once.
+_PIECE = 256 * 1024
 
 
 def _require_multipart(request: Request) -> None:
@@ -94,17 +102,20 @@ async def upload(
     A photo with transparency keeps it. With `remove_bg=false` the whole photo is the object. With
     an `Idempotency-Key` the same photo is the same project, however often it is sent.
     """
-    data = await file.read()
-    if len(data) > services.limits.max_upload_bytes:
-        raise TooLarge(services.limits.max_upload_bytes)
+    max_bytes = services.limits.max_upload_bytes
+    if file.size is None or file.size > max_bytes:
+        raise TooLarge(max_bytes)
     key, fingerprint = checked_key(idempotency_key), ""
     if key is not None:
-        fingerprint = await asyncio.to_thread(_fingerprint, data, remove_bg)
+        fingerprint = await asyncio.to_thread(_fingerprint, file.file, remove_bg)
         known = await services.store.records.find_upload(key, fingerprint, client=client)
         if known is not None:
             return UploadAnswer.of(known, urls)
     try:
         async with asyncio.timeout(services.limits.upload_timeout_s), services.decoding:
+            # Until its turn comes a photo lies in a temporary file.
+            await file.seek(0)
+            data = await file.read()
             photo = await prepare_upload(data, services.background, remove_background=remove_bg)
     except TimeoutError:
         raise Unavailable.openly("The photo could not be prepared in time; try again.") from None
@@ -113,9 +124,13 @@ async def upload(
     return UploadAnswer.of(await asyncio.shield(keeping), urls, photo.notes)
 
 
-def _fingerprint(data: bytes, remove_bg: bool) -> str:
+def _fingerprint(file: BinaryIO, remove_bg: bool) -> str:
     """Digest of what the client sent, equal for equal requests."""
-    return hashlib.sha256(b"%d:" % remove_bg + data).hexdigest()
+    digest = hashlib.sha256(b"%d:" % remove_bg)
+    file.seek(0)
+    while piece := file.read(_PIECE):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 async def _keep(

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from pipeline.engines.registry import PRESETS, spec_of
 from pipeline.ports import PortName
-from serve_app.builder import build
+from serve_app.builder import build, limits_of
 from serve_app.cli.check_config import config_faults, read_config
 from serve_app.cli.main import app
 from serve_app.cli.plan import HOSTS, make_plan, scaling
@@ -58,6 +58,14 @@ def test_a_driver_admits_as_many_jobs_as_the_dispatcher_hands_out(path):
     driver = deployments_of(path)["Driver"]
     args = application_of(read(path))["args"]
     assert driver["max_ongoing_requests"] == args["max_running_jobs"]
+
+
+def test_requests_that_are_held_for_long_leave_room_and_what_waits_has_a_limit(path):
+    ingress = deployments_of(path)["Ingress"]
+    args = AppArgs.model_validate(application_of(read(path))["args"])
+    assert limits_of(args).held_for_long + 64 <= ingress["max_ongoing_requests"]
+    assert ingress["max_queued_requests"] > 0
+    assert ingress["backpressure_config"] == {"status_code": 503, "retry_after_s": 2}
 
 
 def test_every_port_may_have_a_host_of_its_own():
@@ -187,6 +195,7 @@ DRIVER = f"{APP}/deployments/Driver"
         ({f"{APP}/args/max_running_jobs": 9}, "never run max_running_jobs 9"),
         ({f"{APP}/args/max_running_jobs": 9}, "Driver: 2 replicas with max_ongoing_requests 4"),
         ({f"{DRIVER}/max_ongoing_requests": 1}, "2 replicas with max_ongoing_requests 1 never"),
+        ({f"{APP}/args/max_streams": 400}, "Ingress: max_waiting, max_streams and max_uploads let"),
         ({"http_options/request_timeout_s": 30}, "cut off a request that waits"),
         ({"http_options/request_timeout_s": 600}, "cut off a request that waits"),
         ({"http_options/request_timeout_s": 299}, "cut off an event stream (max_stream_s 300)"),

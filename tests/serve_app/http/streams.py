@@ -117,7 +117,12 @@ class Stream:
 
 @asynccontextmanager
 async def streaming(
-    app: Any, url: str, last_event_id: str | None = None, *, reading: bool = True
+    app: Any,
+    url: str,
+    last_event_id: str | None = None,
+    *,
+    reading: bool = True,
+    client: str = "127.0.0.1",
 ) -> AsyncIterator[Stream]:
     """A GET under way; leaving the context is the client going away, and waits for the end."""
     path, _, query = url.partition("?")
@@ -136,7 +141,7 @@ async def streaming(
         "query_string": query.encode(),
         "root_path": "",
         "headers": headers,
-        "client": ("127.0.0.1", 1),
+        "client": (client, 1),
         "server": ("test", 80),
     }
     if reading:
