@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
+from enum import Enum, auto
 from functools import cache, wraps
 from types import NoneType
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast, get_type_hints
@@ -93,6 +94,33 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
+class Repeat(Enum):
+    """Whether a call that perhaps was carried out, for its answer was lost, may be made again."""
+
+    #: It adds or takes something each time.
+    NEVER = auto()
+    #: It reads, or its arguments (job, fence, stage, project) name what is to be so.
+    ALWAYS = auto()
+    #: With an idempotency key, by which the second call finds what the first one made.
+    WITH_KEY = auto()
+
+
+#: By function, filled by the table below; a function that is not listed is never repeated.
+_REPEATS: dict[str, Repeat] = {
+    "inspect_v1": Repeat.ALWAYS,
+    "schema_version_v1": Repeat.ALWAYS,
+    # An upload that the first call gave up, for its key was taken, is gone for the second one;
+    # who asks again with the key gets the project.
+    "finish_upload_v1": Repeat.ALWAYS,
+    "submit_job_v1": Repeat.WITH_KEY,
+}
+
+
+def repeat_of(function: str) -> Repeat:
+    """Whether calls of a function in `public` may be made again."""
+    return _REPEATS.get(function, Repeat.NEVER)
+
+
 @cache
 def _reader(kind: Any) -> TypeAdapter[Any]:
     """Reads and writes rows; made when it is first needed, for it takes some milliseconds."""
@@ -113,6 +141,7 @@ def _argument(value: Any) -> Any:
 def _step(
     method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
     function: str,
+    repeat: Repeat = Repeat.NEVER,
     **pairs: tuple[str, str],
 ) -> Callable[Concatenate[CallRecords, P], Coroutine[Any, Any, T]]:
     """A method of the port that is one SQL function, with the parameters and the result of both.
@@ -121,8 +150,10 @@ def _step(
         method: the port's: parameter `x` goes into the function's `p_x`, and the function's JSON is
             read as what the method is annotated to return.
         function: in `public`.
+        repeat: whether a call may be made again when its answer was lost.
         pairs: parameters that are a pair, or None, and travel as two of these names.
     """
+    _REPEATS[function] = repeat
     result = get_type_hints(method)["return"]
     parameters = dict(inspect.signature(method).parameters)
     del parameters["self"]
@@ -166,37 +197,39 @@ class CallRecords(ABC):
 
     create_project = _step(Records.create_project, "create_project_v1")
     begin_upload = _step(Records.begin_upload, "begin_upload_v1")
-    find_upload = _step(Records.find_upload, "find_upload_v1")
-    get_project = _step(Records.get_project, "get_project_v1")
-    project_detail = _step(Records.project_detail, "project_detail_v1")
-    list_projects = _step(Records.list_projects, "list_projects_v1", after=("after_at", "after_id"))
-    project_events = _step(
-        Records.project_events, "project_events_v1", after=("after_job", "after_seq")
+    find_upload = _step(Records.find_upload, "find_upload_v1", Repeat.ALWAYS)
+    get_project = _step(Records.get_project, "get_project_v1", Repeat.ALWAYS)
+    project_detail = _step(Records.project_detail, "project_detail_v1", Repeat.ALWAYS)
+    list_projects = _step(
+        Records.list_projects, "list_projects_v1", Repeat.ALWAYS, after=("after_at", "after_id")
     )
-    project_jobs = _step(Records.project_jobs, "project_jobs_v1")
-    delete_project = _step(Records.delete_project, "delete_project_v1")
-    purge_project = _step(Records.purge_project, "purge_project_v1")
-    due_deletions = _step(Records.due_deletions, "due_deletions_v1")
-    end_deletion = _step(Records.end_deletion, "end_deletion_v1")
-    expire_projects = _step(Records.expire_projects, "expire_projects_v1")
-    expire_uploads = _step(Records.expire_uploads, "expire_uploads_v1")
+    project_events = _step(
+        Records.project_events, "project_events_v1", Repeat.ALWAYS, after=("after_job", "after_seq")
+    )
+    project_jobs = _step(Records.project_jobs, "project_jobs_v1", Repeat.ALWAYS)
+    delete_project = _step(Records.delete_project, "delete_project_v1", Repeat.ALWAYS)
+    purge_project = _step(Records.purge_project, "purge_project_v1", Repeat.ALWAYS)
+    due_deletions = _step(Records.due_deletions, "due_deletions_v1", Repeat.ALWAYS)
+    end_deletion = _step(Records.end_deletion, "end_deletion_v1", Repeat.ALWAYS)
+    expire_projects = _step(Records.expire_projects, "expire_projects_v1", Repeat.ALWAYS)
+    expire_uploads = _step(Records.expire_uploads, "expire_uploads_v1", Repeat.ALWAYS)
 
-    get_job = _step(Records.get_job, "get_job_v1")
-    queue = _step(Records.queue, "queue_v1")
-    job_events = _step(Records.job_events, "job_events_v1")
-    cancel_job = _step(Records.cancel_job, "cancel_job_v1")
+    get_job = _step(Records.get_job, "get_job_v1", Repeat.ALWAYS)
+    queue = _step(Records.queue, "queue_v1", Repeat.ALWAYS)
+    job_events = _step(Records.job_events, "job_events_v1", Repeat.ALWAYS)
+    cancel_job = _step(Records.cancel_job, "cancel_job_v1", Repeat.ALWAYS)
     claim_job = _step(Records.claim_job, "claim_job_v1")
-    heartbeat = _step(Records.heartbeat, "heartbeat_v1")
-    commit_stage = _step(Records.commit_stage, "commit_stage_v1")
-    committed = _step(Records.committed, "committed_v1")
-    finish_job = _step(Records.finish_job, "finish_job_v1")
-    release_job = _step(Records.release_job, "release_job_v1")
+    heartbeat = _step(Records.heartbeat, "heartbeat_v1", Repeat.ALWAYS)
+    commit_stage = _step(Records.commit_stage, "commit_stage_v1", Repeat.ALWAYS)
+    committed = _step(Records.committed, "committed_v1", Repeat.ALWAYS)
+    finish_job = _step(Records.finish_job, "finish_job_v1", Repeat.ALWAYS)
+    release_job = _step(Records.release_job, "release_job_v1", Repeat.ALWAYS)
 
-    forget = _step(Records.forget, "forget_v1")
-    jobs_to_sweep = _step(Records.jobs_to_sweep, "jobs_to_sweep_v1")
-    mark_swept = _step(Records.mark_swept, "mark_swept_v1")
+    forget = _step(Records.forget, "forget_v1", Repeat.ALWAYS)
+    jobs_to_sweep = _step(Records.jobs_to_sweep, "jobs_to_sweep_v1", Repeat.ALWAYS)
+    mark_swept = _step(Records.mark_swept, "mark_swept_v1", Repeat.ALWAYS)
     claim_webhook = _step(Records.claim_webhook, "claim_webhook_v1")
-    finish_webhook = _step(Records.finish_webhook, "finish_webhook_v1")
+    finish_webhook = _step(Records.finish_webhook, "finish_webhook_v1", Repeat.ALWAYS)
 
     # --- methods whose parameters or answers differ from those of their function -----------------
 
@@ -235,7 +268,7 @@ class CallRecords(ABC):
         """Every field of the job is a parameter."""
         return cast(Submitted, await self.ask("submit_job_v1", Submitted, **vars(job)))
 
-    _named_paths = _step(Records.referenced_paths, "referenced_paths_v1")
+    _named_paths = _step(Records.referenced_paths, "referenced_paths_v1", Repeat.ALWAYS)
 
     async def referenced_paths(self, project_id: str) -> Mapping[Bucket, frozenset[str]] | None:
         """Every bucket is in the answer."""

@@ -1,7 +1,7 @@
 """HTTP to Supabase that tries again where trying again is safe.
 
-It knows which requests may be repeated and what a gateway in front of the services answers; not
-what PostgREST and Storage say (`errors`), nor who asks.
+It knows which requests may be repeated (of functions, their table says so) and what a gateway in
+front of the services answers; not what PostgREST and Storage say (`errors`), nor who asks.
 """
 
 from __future__ import annotations
@@ -18,23 +18,9 @@ from typing import Any
 import httpx
 
 from pipeline.errors import Unavailable
+from serve_app.stores.records import Repeat, repeat_of
 
 log = logging.getLogger("ray.serve")
-
-#: Functions that add or take something each time they are called. All others may be repeated: they
-#: read, or job, fence and stage name what is to be so. (`finish_upload_v1` that gave an
-#: upload up, for its key was taken, says the second time that it is gone; who asks again with the
-#: key gets the project.)
-_ONCE = frozenset(
-    {
-        "begin_upload_v1",
-        "claim_job_v1",
-        "claim_webhook_v1",
-        "create_project_v1",
-    }
-)
-#: May be repeated when the client named the request.
-_WITH_KEY = frozenset({"submit_job_v1"})
 
 _RPC = "/rest/v1/rpc/"
 _STORAGE = "/storage/v1/"
@@ -52,9 +38,10 @@ def may_repeat(request: httpx.Request) -> bool:
         return True
     _, is_rpc, function = request.url.path.partition(_RPC)
     if is_rpc:
-        if function in _WITH_KEY:
+        repeat = repeat_of(function)
+        if repeat is Repeat.WITH_KEY:
             return json.loads(request.content).get("p_idempotency_key") is not None
-        return function not in _ONCE
+        return repeat is Repeat.ALWAYS
     _, is_storage, action = request.url.path.partition(_STORAGE)
     return bool(is_storage) and _may_repeat_on_files(request, action)
 

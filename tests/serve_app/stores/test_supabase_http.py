@@ -24,6 +24,7 @@ from pipeline.errors import (
     NotFound,
     Unavailable,
 )
+from serve_app.cli.doctor.schema_checks import promised
 from serve_app.settings import AppArgs
 from serve_app.stores import SupabaseSettings
 from serve_app.stores.supabase.supabase_blobs import object_name, object_path
@@ -103,6 +104,58 @@ def stored(method: str, path: str, **headers: str) -> httpx.Request:
 )
 def test_only_what_may_be_done_twice_is_repeated(request_: httpx.Request, safe: bool):
     assert may_repeat(request_) is safe
+
+
+#: Each call of these adds or takes something.
+ONCE = {
+    "begin_upload_v1",
+    "claim_job_v1",
+    "claim_webhook_v1",
+    "create_project_v1",
+}
+#: A second call of these changes nothing more, or reads.
+AGAIN = {
+    "cancel_job_v1",
+    "commit_stage_v1",
+    "committed_v1",
+    "delete_project_v1",
+    "due_deletions_v1",
+    "end_deletion_v1",
+    "expire_projects_v1",
+    "expire_uploads_v1",
+    "find_upload_v1",
+    "finish_job_v1",
+    "finish_upload_v1",
+    "finish_webhook_v1",
+    "forget_v1",
+    "get_job_v1",
+    "get_project_v1",
+    "heartbeat_v1",
+    "inspect_v1",
+    "job_events_v1",
+    "jobs_to_sweep_v1",
+    "list_projects_v1",
+    "mark_swept_v1",
+    "project_detail_v1",
+    "project_events_v1",
+    "project_jobs_v1",
+    "purge_project_v1",
+    "queue_v1",
+    "referenced_paths_v1",
+    "release_job_v1",
+    "schema_version_v1",
+}
+
+
+def test_of_every_function_it_is_known_whether_it_may_be_repeated():
+    steps = promised().steps
+    assert steps == ONCE | AGAIN | {"submit_job_v1"}, "say of a new function which it is"
+    assert {name for name in steps if may_repeat(rpc(name))} == AGAIN
+
+
+@pytest.mark.parametrize("function", ["claim_job_v2", "release_job_v3", "no_such_function", ""])
+def test_a_function_that_nobody_listed_is_not_repeated(function: str):
+    assert not may_repeat(rpc(function))
 
 
 async def test_repeats_until_it_works():
