@@ -544,8 +544,23 @@ begin
     end if;
     perform add_job_state_event_v1(v_job);
     perform show_job_on_project_v1(v_job);
+    -- Who waits for the end alone is not woken by every percent.
+    perform pg_notify('glimpse3d_ended', p_job_id);
     return v_job;
 end
+$$;
+
+-- Name: ended_jobs_v1(jsonb); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.ended_jobs_v1(p_job_ids jsonb) RETURNS jsonb
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    select coalesce(
+               jsonb_object_agg(a.id, case when j.id is not null then job_document_v1(j) end), '{}')
+      from jsonb_array_elements_text(p_job_ids) a (id)
+      left join jobs j on j.id = a.id
+     where j.id is null or j.finished_at is not null
 $$;
 
 -- Name: expected_seconds_v1(text, text); Type: FUNCTION; Schema: public; Owner: -
@@ -1082,7 +1097,9 @@ CREATE FUNCTION public.job_document_v1(p_job public.jobs) RETURNS jsonb
         'created_at', p_job.created_at,
         'step_started_at', p_job.step_started_at,
         'started_at', p_job.started_at,
-        'finished_at', p_job.finished_at)
+        'finished_at', p_job.finished_at,
+        -- what the moments above are to be compared with
+        'read_at', statement_timestamp())
 $$;
 
 -- Name: job_events_v1(text, bigint, integer); Type: FUNCTION; Schema: public; Owner: -
@@ -1388,7 +1405,8 @@ begin
                   and lease_expires_at > clock_timestamp()) then
         return false;
     end if;
-    perform pg_notify('glimpse3d_jobs', id) from jobs where project_id = p_project_id;
+    perform pg_notify('glimpse3d_jobs', id), pg_notify('glimpse3d_ended', id)
+       from jobs where project_id = p_project_id;
     delete from projects where id = p_project_id;
     update deletions set purged_at = coalesce(purged_at, clock_timestamp())
      where project_id = p_project_id;
@@ -2674,6 +2692,10 @@ REVOKE ALL ON FUNCTION public.end_deletion_v1(p_project_id text, p_grace_s doubl
 -- Name: FUNCTION end_job_v1(p_job_id text, p_state text, p_result jsonb, p_error jsonb); Type: ACL; Schema: public; Owner: -
 
 REVOKE ALL ON FUNCTION public.end_job_v1(p_job_id text, p_state text, p_result jsonb, p_error jsonb) FROM PUBLIC;
+
+-- Name: FUNCTION ended_jobs_v1(p_job_ids jsonb); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.ended_jobs_v1(p_job_ids jsonb) FROM PUBLIC;
 
 -- Name: FUNCTION expected_seconds_v1(p_kind text, p_shape text); Type: ACL; Schema: public; Owner: -
 

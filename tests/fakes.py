@@ -2,6 +2,7 @@
 
 `FakeModels` stand in for the models: they answer at once with small, valid values. `SleepingPorts`
 take time and fail on demand, in processes of their own; `FaultyStores` make the store fail.
+`Pooler` keeps a database's notices to itself.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 
@@ -421,3 +423,53 @@ class _FaultyRecords:
                 (self._folder / "frozen").write_text(str(os.getpid()))
                 os.kill(os.getpid(), number)
         await self._records.commit_stage(job_id, fence, commit)
+
+
+@dataclass
+class Pooler:
+    """Stands before a database at a socket as a transaction pooler does: LISTEN is taken, and while
+    it is `deaf` no notice is passed on."""
+
+    dsn: str
+    deaf: bool = True
+    #: Notices that were swallowed.
+    swallowed: int = 0
+    _open: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[str]:
+        """The database's URL, through the pooler."""
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        parts = urlsplit(self.dsn)
+        port = server.sockets[0].getsockname()[1]
+        try:
+            yield f"postgresql://{parts.username}@127.0.0.1:{port}{parts.path}?sslmode=disable"
+        finally:
+            server.close()
+            for writer in self._open:
+                writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        folder = parse_qs(urlsplit(self.dsn).query)["host"][0]
+        answers, requests = await asyncio.open_unix_connection(f"{folder}/.s.PGSQL.5432")
+        self._open |= {writer, requests}
+        with suppress(OSError, EOFError):
+            await asyncio.gather(self._pass(reader, requests), self._filter(answers, writer))
+        requests.close()
+        writer.close()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+
+    async def _filter(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A message is its kind, one byte, then its length with the length itself, four."""
+        while True:
+            head = await reader.readexactly(5)
+            body = await reader.readexactly(int.from_bytes(head[1:]) - 4)
+            if head[:1] == b"A" and self.deaf:  # NotificationResponse
+                self.swallowed += 1
+                continue
+            writer.write(head + body)
+            await writer.drain()

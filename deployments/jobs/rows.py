@@ -7,7 +7,7 @@ reads them. It does not know who moves them (`deployments.jobs.store`) nor how t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -156,6 +156,7 @@ class Job:
         ordinal: 1 for the project's first job of this kind.
         number: position among all jobs ever submitted.
         step_started_at: when the stage under way began, or the newest commit if that is later.
+        read_at: now, by the clock that all moments of the job are by, and no other.
     """
 
     id: str
@@ -183,6 +184,8 @@ class Job:
     step_started_at: Moment | None
     started_at: Moment | None
     finished_at: Moment | None
+    # Not what the job is.
+    read_at: Moment = field(compare=False)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ def eta_s(job: Job, queue: Queue | None, now: datetime) -> float | None:
 
     Args:
         queue: wanted for queued jobs only; None counts as one job that runs.
+        now: by the clock that set the job's moments.
     """
     if job.state is JobState.RUNNING:
         left = _expected_left_s(job, now)

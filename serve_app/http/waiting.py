@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Depends, Header
@@ -169,7 +168,7 @@ async def job_answer(services: Services, urls: BlobUrls, job: Job) -> JobAnswer:
     """The job resource. Only for a job that waits behind others the store is asked once more."""
     waits = job.state is JobState.QUEUED and job.expected and (job.queue_position or 1) > 1
     queue = await services.store.records.queue() if waits else None
-    return job_answer_of(job, urls, now=datetime.now(UTC), queue=queue)
+    return job_answer_of(job, urls, queue=queue)
 
 
 def accepted_as(answer: type[BaseModel]) -> Responses:

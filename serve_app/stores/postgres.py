@@ -12,6 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, ClassVar
+from uuid import uuid4
 
 import asyncpg
 
@@ -22,8 +23,10 @@ from serve_app.stores.records import CallRecords, error_for_sqlstate
 
 _log = logging.getLogger(__name__)
 
-#: `add_job_event_v1` and `purge_project_v1` notify here with ids of jobs and projects.
-_CHANNELS = ("glimpse3d_jobs", "glimpse3d_projects")
+#: Where notices come with a word of ours, to see whether any do.
+_PROBE = "glimpse3d_probe"
+#: `add_job_event_v1`, `end_job_v1` and `purge_project_v1` notify with ids of jobs and projects.
+_CHANNELS = ("glimpse3d_jobs", "glimpse3d_projects", "glimpse3d_ended", _PROBE)
 _CONNECT_TIMEOUT_S = 10.0
 _CALL_TIMEOUT_S = 30.0
 #: Statements are not prepared by name: the server may be a transaction pooler.
@@ -70,7 +73,7 @@ async def open_pool(
 
     Args:
         dsn: a `postgresql://` URL; a socket directory goes into `?host=`.
-        size: the most connections at once. Behind a transaction pooler `wait_for_job` polls.
+        size: the most connections at once. Behind a transaction pooler waiting polls.
         connect: false: the first call connects, and raises when nobody answers.
     """
     with translated():
@@ -133,6 +136,11 @@ class PostgresRecords(CallRecords):
         self._listener.cancel()
         await asyncio.gather(self._listener, return_exceptions=True)
 
+    @property
+    def looks_every_s(self) -> float:
+        """Seldom while changes are announced."""
+        return self.announced_poll_s if self._changes.listening else self.poll_s
+
     async def call(self, function: str, **arguments: Any) -> Any:
         """One statement, one connection for as long as it takes."""
         names = ", ".join(f"{name} => ${i}" for i, name in enumerate(arguments, start=1))
@@ -150,9 +158,8 @@ class PostgresRecords(CallRecords):
         with self._changes.watch(channel, name) as event:
 
             async def changed(left_s: float) -> None:
-                poll_s = self.announced_poll_s if self._changes.listening else self.poll_s
                 try:
-                    async with asyncio.timeout(min(left_s, poll_s)):
+                    async with asyncio.timeout(min(left_s, self.looks_every_s)):
                         await event.wait()
                 except TimeoutError:
                     return
@@ -176,8 +183,15 @@ class _Changes:
     """Holds one connection that listens, and wakes who watches a job or a project.
 
     The connection may go away at any time: then it is opened again, and all watchers are woken
-    once, for a notice may have been lost between.
+    once, for a notice may have been lost between. Whether notices come at all is tried by one of
+    our own: a transaction pooler takes LISTEN and passes nothing on, and a connection may be dead
+    without a word.
     """
+
+    #: A notice of our own is back by then, or it is taken for lost.
+    probe_s: ClassVar[float] = 5.0
+    #: How often one is sent.
+    probe_every_s: ClassVar[float] = 30.0
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
@@ -200,27 +214,43 @@ class _Changes:
     async def listen(self) -> None:
         """For ever."""
         while True:
+            pause_s = 1.0
             try:
                 with translated():
-                    await self._listen_until_lost()
+                    heard = await self._listen_until_lost()
+                if not heard:
+                    _log.warning(
+                        "waiting for jobs polls: the database's notices do not come through, as "
+                        "behind a transaction pooler; name the database itself, or a session pooler"
+                    )
+                    pause_s = self.probe_every_s
             except GlimpseError as error:
                 _log.warning("waiting for jobs polls until the listener is back: %s", error.detail)
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(pause_s)
 
-    async def _listen_until_lost(self) -> None:
+    async def _listen_until_lost(self) -> bool:
+        """Until the connection is lost (True), or brings no notices (False)."""
         lost = asyncio.Event()
 
         def ended(_connection: object) -> None:
             lost.set()
+            self._wake_all()  # the probe, too
 
         async with self._pool.acquire(timeout=_CONNECT_TIMEOUT_S) as connection:
             connection.add_termination_listener(ended)
             try:
                 for channel in _CHANNELS:
                     await connection.add_listener(channel, self._notice)
-                self.listening = True
-                self._wake_all()
-                await lost.wait()
+                while not lost.is_set():
+                    if not await self._hears():
+                        return False
+                    if not self.listening:
+                        self.listening = True
+                        self._wake_all()
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(self.probe_every_s):
+                            await lost.wait()
+                return True
             finally:
                 self.listening = False
                 self._wake_all()
@@ -229,6 +259,23 @@ class _Changes:
                     connection.remove_termination_listener(ended)
                     for channel in _CHANNELS:
                         await connection.remove_listener(channel, self._notice)
+
+    async def _hears(self) -> bool:
+        """Whether a notice from another connection comes to the one that listens."""
+        word = uuid4().hex
+        with self.watch(_PROBE, word) as heard:
+            try:
+                # The same connection would hear itself, even through a pooler.
+                async with self._pool.acquire(timeout=_CONNECT_TIMEOUT_S) as other:
+                    await other.execute("select pg_notify($1, $2)", _PROBE, word)
+            except TimeoutError:
+                return self.listening  # all are at work: nothing was tried
+            try:
+                async with asyncio.timeout(self.probe_s):
+                    await heard.wait()
+            except TimeoutError:
+                return False
+            return True
 
     def _notice(self, _connection: Any, _pid: int, channel: str, payload: object) -> None:
         for event in self._watchers.get((channel, str(payload)), ()):

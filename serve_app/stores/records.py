@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from enum import Enum, auto
-from functools import cache, wraps
+from functools import cache, cached_property, wraps
 from types import NoneType
 from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast, get_type_hints
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from deployments.jobs.commits import StageCommit
 from deployments.jobs.job_errors import IdempotencyMismatch, ProjectBusy, StaleAttempt, TooBusy
@@ -32,6 +32,7 @@ from pipeline.errors import (
     NotGeneratedYet,
     Unavailable,
 )
+from serve_app.stores.job_ends import JobEnds
 from serve_app.stores.migrations import newest_version
 
 _OWN_STATES: dict[str, type[GlimpseError]] = {
@@ -107,6 +108,7 @@ class Repeat(Enum):
 
 #: By function, filled by the table below; a function that is not listed is never repeated.
 _REPEATS: dict[str, Repeat] = {
+    "ended_jobs_v1": Repeat.ALWAYS,
     "inspect_v1": Repeat.ALWAYS,
     "schema_version_v1": Repeat.ALWAYS,
     # An upload that the first call gave up, for its key was taken, is gone for the second one;
@@ -125,6 +127,24 @@ def repeat_of(function: str) -> Repeat:
 def _reader(kind: Any) -> TypeAdapter[Any]:
     """Reads and writes rows; made when it is first needed, for it takes some milliseconds."""
     return TypeAdapter(kind)
+
+
+def _read(function: str, kind: Any, answer: Any) -> Any:
+    """The answer of a function as `kind`, or Unavailable where it is none.
+
+    Who answers so is a database that was migrated by other files: the job that asks goes on where
+    releases agree again.
+    """
+    try:
+        return _reader(kind).validate_python(answer)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        fault = f"{place}: {first['msg']}" if place else first["msg"]
+        raise Unavailable(
+            f"The database's function {function} answers what this release cannot read, which "
+            f"needs schema {newest_version()}: {fault}. `glimpse3d doctor` compares the two."
+        ) from error
 
 
 def _argument(value: Any) -> Any:
@@ -191,7 +211,7 @@ class CallRecords(ABC):
             function, **{f"p_{name}": _argument(value) for name, value in arguments.items()}
         )
         # Functions say more than methods that return nothing do.
-        return None if result is NoneType else _reader(result).validate_python(answer)
+        return None if result is NoneType else _read(function, result, answer)
 
     # --- methods that are one function -----------------------------------------------------------
 
@@ -260,9 +280,9 @@ class CallRecords(ABC):
             p_fingerprint=fingerprint,
             p_client=client,
         )
-        if "mismatch" in answer:
+        if isinstance(answer, dict) and "mismatch" in answer:
             raise IdempotencyMismatch(answer["mismatch"])
-        return cast(Uploaded, _reader(Uploaded).validate_python(answer))
+        return cast(Uploaded, _read("finish_upload_v1", Uploaded, answer))
 
     async def submit_job(self, job: NewJob) -> Submitted:
         """Every field of the job is a parameter."""
@@ -295,14 +315,33 @@ class CallRecords(ABC):
 
         yield changed
 
+    @property
+    def looks_every_s(self) -> float:
+        """How often a waiter looks now."""
+        return self.poll_s
+
     async def wait_for_job(self, job_id: str, timeout_s: float) -> Job:
-        """Reads, and waits for a change, until the job has ended or the time is up."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_s
-        with self.watch_job(job_id) as changed:
-            while True:
-                job = await self.get_job(job_id)
-                left_s = deadline - loop.time()
-                if job.state.ended or left_s <= 0:
+        """Asks, and waits for the end, until the job has ended or the time is up.
+
+        All who wait look at the same moments, so that one statement answers them.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + timeout_s
+        # What no job has as its id would fail the question of everybody.
+        if not (job_id.isascii() and job_id.isprintable()):
+            return await self.get_job(job_id)
+        with self._watched("glimpse3d_ended", job_id) as ended:
+            while deadline > clock():
+                if (job := await self._ends.ask(job_id)) is not None:
                     return job
-                await changed(left_s)
+                to_the_next_look_s = self.looks_every_s - clock() % self.looks_every_s
+                await ended(max(min(deadline - clock(), to_the_next_look_s), 0.0))
+        return await self.get_job(job_id)
+
+    @cached_property
+    def _ends(self) -> JobEnds:
+        return JobEnds(self._ended_jobs)
+
+    async def _ended_jobs(self, job_ids: Sequence[str]) -> Mapping[str, Job | None]:
+        ended = await self.ask("ended_jobs_v1", dict[str, Job | None], job_ids=list(job_ids))
+        return cast(Mapping[str, Job | None], ended)

@@ -44,10 +44,10 @@ begin
             'begin_upload_v1', 'cancel_job_v1', 'check_lease_v1', 'check_limit_v1', 'claim_job_v1',
             'claim_webhook_v1', 'commit_stage_v1', 'committed_v1', 'create_project_v1',
             'delete_project_v1', 'due_deletions_v1', 'end_deletion_v1', 'end_job_v1',
-            'expected_seconds_v1', 'expire_projects_v1', 'expire_uploads_v1', 'find_upload_v1',
-            'finish_job_v1', 'finish_upload_v1', 'finish_webhook_v1', 'forget_v1', 'get_job_v1',
-            'get_project_v1', 'guard_functions_v1', 'guard_tables_v1', 'heartbeat_v1', 'inspect_v1',
-            'is_false_start_v1', 'is_forgotten_v1', 'is_marked_v1', 'job_document_v1',
+            'ended_jobs_v1', 'expected_seconds_v1', 'expire_projects_v1', 'expire_uploads_v1',
+            'find_upload_v1', 'finish_job_v1', 'finish_upload_v1', 'finish_webhook_v1', 'forget_v1',
+            'get_job_v1', 'get_project_v1', 'guard_functions_v1', 'guard_tables_v1', 'heartbeat_v1',
+            'inspect_v1', 'is_false_start_v1', 'is_forgotten_v1', 'is_marked_v1', 'job_document_v1',
             'job_events_v1', 'jobs_to_sweep_v1', 'list_projects_v1', 'lock_attempt_v1',
             'lock_project_v1', 'mark_project_v1', 'mark_swept_v1', 'project_detail_v1',
             'project_document_v1', 'project_events_v1', 'project_jobs_v1', 'project_name_key_v1',
@@ -744,7 +744,9 @@ language sql stable set search_path = public, pg_temp as $$
         'created_at', p_job.created_at,
         'step_started_at', p_job.step_started_at,
         'started_at', p_job.started_at,
-        'finished_at', p_job.finished_at)
+        'finished_at', p_job.finished_at,
+        -- what the moments above are to be compared with
+        'read_at', statement_timestamp())
 $$;
 
 -- Status word of a project whose job is in a stage; a stage nobody knows keeps the kind's word.
@@ -922,6 +924,8 @@ begin
     end if;
     perform add_job_state_event_v1(v_job);
     perform show_job_on_project_v1(v_job);
+    -- Who waits for the end alone is not woken by every percent.
+    perform pg_notify('glimpse3d_ended', p_job_id);
     return v_job;
 end
 $$;
@@ -1217,7 +1221,8 @@ begin
                   and lease_expires_at > clock_timestamp()) then
         return false;
     end if;
-    perform pg_notify('glimpse3d_jobs', id) from jobs where project_id = p_project_id;
+    perform pg_notify('glimpse3d_jobs', id), pg_notify('glimpse3d_ended', id)
+       from jobs where project_id = p_project_id;
     delete from projects where id = p_project_id;
     update deletions set purged_at = coalesce(purged_at, clock_timestamp())
      where project_id = p_project_id;
@@ -1392,6 +1397,16 @@ begin
     end if;
     return job_document_v1(v_job);
 end
+$$;
+
+-- {id: job} of these jobs that have ended, {id: null} of those that are not there.
+create or replace function public.ended_jobs_v1(p_job_ids jsonb) returns jsonb
+language sql stable set search_path = public, pg_temp as $$
+    select coalesce(
+               jsonb_object_agg(a.id, case when j.id is not null then job_document_v1(j) end), '{}')
+      from jsonb_array_elements_text(p_job_ids) a (id)
+      left join jobs j on j.id = a.id
+     where j.id is null or j.finished_at is not null
 $$;
 
 -- {queued, running}, each {kind: number}
@@ -2151,12 +2166,12 @@ select public.guard_functions_v1(
     p_steps => array[
         'begin_upload_v1', 'cancel_job_v1', 'claim_job_v1', 'claim_webhook_v1', 'commit_stage_v1',
         'committed_v1', 'create_project_v1', 'delete_project_v1', 'due_deletions_v1',
-        'end_deletion_v1', 'expire_projects_v1', 'expire_uploads_v1', 'find_upload_v1',
-        'finish_job_v1', 'finish_upload_v1', 'finish_webhook_v1', 'forget_v1', 'get_job_v1',
-        'get_project_v1', 'heartbeat_v1', 'inspect_v1', 'job_events_v1', 'jobs_to_sweep_v1', 'list_projects_v1',
-        'mark_swept_v1', 'project_detail_v1', 'project_events_v1', 'project_jobs_v1',
-        'purge_project_v1', 'queue_v1', 'referenced_paths_v1', 'release_job_v1',
-        'schema_version_v1', 'submit_job_v1'],
+        'end_deletion_v1', 'ended_jobs_v1', 'expire_projects_v1', 'expire_uploads_v1',
+        'find_upload_v1', 'finish_job_v1', 'finish_upload_v1', 'finish_webhook_v1', 'forget_v1',
+        'get_job_v1', 'get_project_v1', 'heartbeat_v1', 'inspect_v1', 'job_events_v1',
+        'jobs_to_sweep_v1', 'list_projects_v1', 'mark_swept_v1', 'project_detail_v1',
+        'project_events_v1', 'project_jobs_v1', 'purge_project_v1', 'queue_v1',
+        'referenced_paths_v1', 'release_job_v1', 'schema_version_v1', 'submit_job_v1'],
     p_parts => array[
         'add_job_event_v1', 'add_job_state_event_v1', 'add_project_v1', 'ago_v1',
         'check_lease_v1', 'check_limit_v1', 'end_job_v1', 'expected_seconds_v1',

@@ -83,7 +83,7 @@ _BY_KIND: Mapping[JobKind, type[GenerateJobAnswer | RefineJobAnswer | ExportJobA
 }
 
 
-def job_answer_of(job: Job, url: Url, *, now: datetime, queue: Queue | None = None) -> JobAnswer:
+def job_answer_of(job: Job, url: Url, *, queue: Queue | None = None) -> JobAnswer:
     """`result` is what the call that submitted the job answers when it waits.
 
     Args:
@@ -91,7 +91,7 @@ def job_answer_of(job: Job, url: Url, *, now: datetime, queue: Queue | None = No
     """
     return _BY_KIND[job.kind].from_row(
         job,
-        eta_s=eta_s(job, queue, now),
+        eta_s=eta_s(job, queue, job.read_at),
         result=result_of(job, url) if job.state is JobState.SUCCEEDED else None,
         events_url=url.of(f"/api/v1/jobs/{job.id}/events"),
     )

@@ -46,6 +46,7 @@ JOB = Job(
     step_started_at=AT,
     started_at=AT,
     finished_at=AT,
+    read_at=AT,
 )
 
 

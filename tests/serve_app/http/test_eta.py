@@ -43,6 +43,7 @@ JOB = Job(
     step_started_at=T0,
     started_at=T0,
     finished_at=None,
+    read_at=T0,
 )
 QUEUED = replace(JOB, state=JobState.QUEUED, queue_position=1, started_at=None)
 

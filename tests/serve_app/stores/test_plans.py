@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import AsyncIterator
+
 import asyncpg
 import pytest
 
-from deployments.jobs.store import Store
+from serve_app.stores import PostgresRecords
+from serve_app.stores.postgres import open_pool
 
 from .rows import LEASE_S, claimed, project, submit
 
@@ -20,26 +24,28 @@ def store_kind() -> str:
 
 
 @pytest.fixture
-async def session(clean_dsn: str):
-    """A session whose counts can be read at once."""
-    connection = await asyncpg.connect(clean_dsn)
-    try:
-        yield connection
-    finally:
-        await connection.close()
+async def session(clean_dsn: str) -> AsyncIterator[asyncpg.Pool]:
+    """One connection, which knows its own counts at once; those of others come when they like."""
+    async with open_pool(clean_dsn, size=1) as pool:
+        yield pool
 
 
-async def counts(session: asyncpg.Connection, table: str) -> asyncpg.Record:
+@pytest.fixture
+def records(session: asyncpg.Pool) -> PostgresRecords:
+    return PostgresRecords(session)
+
+
+async def updates(session: asyncpg.Pool, table: str) -> tuple[int, int]:
+    """Of rows, so far, and how many of them touched no index."""
     await session.execute("select pg_stat_force_next_flush()")
     row = await session.fetchrow(
-        "select n_tup_upd, n_tup_hot_upd, seq_tup_read from pg_stat_user_tables where relname = $1",
-        table,
+        "select n_tup_upd, n_tup_hot_upd from pg_stat_user_tables where relname = $1", table
     )
     assert row is not None
-    return row
+    return row[0], row[1]
 
 
-async def fill(session: asyncpg.Connection, ended: int) -> None:
+async def fill(session: asyncpg.Pool, ended: int) -> None:
     """Full pages: projects with one job each that ended long ago."""
     await session.execute(
         """
@@ -59,68 +65,60 @@ async def fill(session: asyncpg.Connection, ended: int) -> None:
     await session.execute("analyze projects, jobs")
 
 
-async def test_a_heartbeat_writes_to_no_index(store: Store, session: asyncpg.Connection) -> None:
-    leases = [
-        await claimed(store.records, await project(store.records, f"p{n}")) for n in range(_JOBS)
-    ]
-    for lease in leases:
-        await store.records.heartbeat(
-            lease.job.id, lease.fence, lease_s=LEASE_S, stage="views", progress=0.0
-        )
-    await fill(session, 300)  # the pages of the rows that are to change
-    before = {table: await counts(session, table) for table in ("jobs", "projects")}
-    for beat in range(_BEATS):
+async def test_a_heartbeat_writes_to_no_index(
+    records: PostgresRecords, session: asyncpg.Pool
+) -> None:
+    leases = [await claimed(records, await project(records, f"p{n}")) for n in range(_JOBS)]
+
+    async def beat(progress: float) -> None:
         for lease in leases:
-            await session.fetchval(
-                "select heartbeat_v1($1, $2, $3, 'views', $4, 'rendering')",
-                lease.job.id,
-                lease.fence,
-                LEASE_S,
-                beat / _BEATS,
+            await records.heartbeat(
+                lease.job.id, lease.fence, lease_s=LEASE_S, stage="views", progress=progress
             )
-    for table, was in before.items():
-        now = await counts(session, table)
-        updates = now["n_tup_upd"] - was["n_tup_upd"]
-        in_place = now["n_tup_hot_upd"] - was["n_tup_hot_upd"]
-        assert updates >= _JOBS * (_BEATS - 1)
-        assert in_place == updates
+
+    await beat(0.0)  # a stage begins, which is another status of the project
+    await fill(session, 300)  # the pages of the rows that are to change
+    before = {table: await updates(session, table) for table in ("jobs", "projects")}
+    for number in range(1, _BEATS):
+        await beat(number / _BEATS)
+    for table, (all_before, in_place_before) in before.items():
+        all_now, in_place_now = await updates(session, table)
+        assert all_now - all_before >= _JOBS * (_BEATS - 1)
+        assert in_place_now - in_place_before == all_now - all_before
 
 
-async def test_claims_and_heartbeats_walk_through_no_table(
-    store: Store, session: asyncpg.Connection
+async def test_claims_walk_through_no_table(
+    records: PostgresRecords, session: asyncpg.Pool
 ) -> None:
     await fill(session, 3000)
     for n in range(3):
-        await submit(store.records, await project(store.records, f"p{n}"), client=f"client-{n}")
-    before = {table: await counts(session, table) for table in ("jobs", "projects", "job_events")}
-    claim = await session.fetchval("select claim_job_v1('w', $1)", LEASE_S)
-    assert claim is not None
-    await session.fetchval("select claim_job_v1('w', 0.001)")
-    await session.fetchval("select pg_sleep(0.01)")
-    assert await session.fetchval("select claim_job_v1('w', $1)", LEASE_S) is not None
-    for table, was in before.items():
-        walked = (await counts(session, table))["seq_tup_read"] - was["seq_tup_read"]
-        assert walked == 0, table
+        await submit(records, await project(records, f"p{n}"), client=f"client-{n}")
+    async with session.acquire() as connection, connection.transaction():
+        claim = "select claim_job_v1('w', $1)"
+        for lease_s in (LEASE_S, 0.001):
+            assert await connection.fetchval(claim, lease_s) is not None
+        await connection.execute("select pg_sleep(0.01)")
+        again = await connection.fetchval(claim, LEASE_S)
+        assert again is not None
+        assert json.loads(again)["fence"] == 2, "the one whose lease has expired"
+        walked = await connection.fetch(
+            "select relname, seq_tup_read from pg_stat_xact_user_tables where seq_tup_read > 0"
+        )
+        assert [tuple(row) for row in walked] == []
 
 
-async def test_messages_that_are_not_due_are_not_looked_at(
-    store: Store, session: asyncpg.Connection
-) -> None:
+async def test_messages_that_are_not_due_are_not_looked_at(session: asyncpg.Pool) -> None:
     await fill(session, 300)
     await session.execute(
         "insert into webhooks (job_id, url, next_at) "
         "select id, 'https://example.org', clock_timestamp() + interval '1 hour' from jobs"
     )
     await session.execute("analyze webhooks")
-
-    async def read() -> int:
-        await session.execute("select pg_stat_force_next_flush()")
-        number: int = await session.fetchval(
-            "select i.idx_tup_read + t.seq_tup_read from pg_stat_user_indexes i "
-            "join pg_stat_user_tables t using (relid) where i.indexrelname = 'webhooks_due'"
+    async with session.acquire() as connection, connection.transaction():
+        assert await connection.fetchval("select claim_webhook_v1(60)") is None
+        read = await connection.fetchrow(
+            "select seq_tup_read, idx_tup_fetch from pg_stat_xact_user_tables "
+            "where relname = 'webhooks'"
         )
-        return number
-
-    before = await read()
-    assert await session.fetchval("select claim_webhook_v1(60)") is None
-    assert await read() == before
+        assert read is not None
+        assert tuple(read) == (0, 0)

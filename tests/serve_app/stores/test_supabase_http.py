@@ -121,6 +121,7 @@ AGAIN = {
     "delete_project_v1",
     "due_deletions_v1",
     "end_deletion_v1",
+    "ended_jobs_v1",
     "expire_projects_v1",
     "expire_uploads_v1",
     "find_upload_v1",
