@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from functools import cache
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 
@@ -52,11 +53,14 @@ def create_app(
         servers=[dict(server) for server in servers],
         root_path_in_servers=not servers,
         generate_unique_id_function=_operation_id,
+        redirect_slashes=False,  # an answer without a body; a problem document says where to go
     )
     app.state.services = services
     problems.install(app)
-    for module in (health, uploads, projects, library, reports, jobs, events, files):
+    modules = (health, uploads, projects, library, reports, jobs, events, files)
+    for module in modules:
         app.include_router(module.router)
+    app.include_router(_heads([app.router, *(module.router for module in modules)]))
     # The last one added is the outermost: a refused request has an id, too.
     app.add_middleware(RequestLimits, services=services, upload_paths=uploads.PATHS)
     app.add_middleware(FrontDoor, reach=services.reach)
@@ -66,6 +70,21 @@ def create_app(
         lambda: openapi.complete(document(), security or {})
     )
     return app
+
+
+#: A GET that begins work cannot be asked for its headers alone.
+_NO_HEAD = frozenset({"export"})
+
+
+def _heads(routers: Iterable[APIRouter]) -> APIRouter:
+    """Every other GET asked with HEAD; servers leave the body out by themselves."""
+    heads = APIRouter()
+    for route in (route for router in routers for route in router.routes):
+        if isinstance(route, APIRoute) and route.methods == {"GET"} and route.name not in _NO_HEAD:
+            twin = copy(route)
+            twin.methods, twin.include_in_schema = {"HEAD"}, False
+            heads.routes.append(twin)
+    return heads
 
 
 def _operation_id(route: APIRoute) -> str:

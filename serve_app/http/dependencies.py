@@ -6,12 +6,14 @@ It does not know Ray or any route.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated
 
 from fastapi import Depends, Request
+from pydantic import AfterValidator
 
 from deployments.jobs.outbox import WebhookRules
 from deployments.jobs.rows import Bucket
@@ -22,6 +24,8 @@ from serve_app.http.budgets import Budget, client_of
 from serve_app.http.reach import Reach
 from serve_app.http.single_flight import SingleFlight
 from serve_app.stores.opened import FileSource
+
+_UUID = re.compile("[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 
 #: Answers, by name, what is ready ("ok") and what is not (a sentence that anyone may read).
 Readiness = Callable[[], Awaitable[Mapping[str, str]]]
@@ -152,6 +156,15 @@ async def _services(request: Request) -> Services:
 
 #: The services of the application that handles a request.
 AppServices = Annotated[Services, Depends(_services)]
+
+
+def _canonical(text: str) -> str:
+    """An id as rows have it: a UUID may be written in capital letters (RFC 9562)."""
+    return text.lower() if _UUID.fullmatch(text) else text
+
+
+#: Of a project or a job, in a path.
+Id = Annotated[str, AfterValidator(_canonical)]
 
 
 async def _client_urls(request: Request, services: AppServices) -> BlobUrls:

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.types import Receive, Scope, Send
 
@@ -215,6 +215,10 @@ class EventStream(StreamingResponse):
         Raises:
             TooManyAtOnce: before anything is sent.
         """
+        if scope["method"] == "HEAD":
+            await self._events.aclose()
+            await Response(headers=self.headers)(scope, receive, send)
+            return
         async with aclosing(self._events):
             with self._place:
                 await self._send(receive, send)

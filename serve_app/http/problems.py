@@ -6,7 +6,7 @@ It maps `pipeline.errors` to status codes, totally, and knows no route.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -87,6 +87,12 @@ class ForeignOrigin(Refusal):
     code = "foreign_origin"
 
 
+class RangeNotSatisfiable(Refusal):
+    """A `Range` that begins behind the end of the file."""
+
+    code = "range_not_satisfiable"
+
+
 class TooManyAtOnce(Refusal):
     """A budget of this process is used up (`serve_app.http.budgets`)."""
 
@@ -121,6 +127,7 @@ _ANSWERS: dict[type[GlimpseError], tuple[int, str]] = {
     BadRequest: (400, "The body cannot be read"),
     BadSignature: (403, "The link is not valid"),
     ForeignOrigin: (403, "Not for pages of other sites"),
+    RangeNotSatisfiable: (416, "The file has no such bytes"),
     UnknownHost: (421, "Not the name of this service"),
     BodyTooSlow: (408, "The body came too slowly"),
     TooLarge: (413, "The body is too large"),
@@ -255,7 +262,7 @@ async def _on_invalid_request(request: Request, error: Exception) -> JSONRespons
             "field": _shortened(
                 ".".join(str(part) for part in e["loc"][1:]) or str(e["loc"][0]), _MAX_FIELD
             ),
-            "fault": _shortened(e["msg"], _MAX_FAULT),
+            "fault": _shortened(_fault(e, request), _MAX_FAULT),
         }
         for e in found[:MAX_FAULTS]
     ]
@@ -265,6 +272,20 @@ async def _on_invalid_request(request: Request, error: Exception) -> JSONRespons
     return _problem(request, 422, errors.InvalidOption.code, title, detail, **more)
 
 
+def _fault(found: Mapping[str, Any], request: Request) -> str:
+    """One fault in words that say what to do, where the validator's do not."""
+    if "Expected UploadFile" in found["msg"]:
+        return "Send a file: a part that has a filename, as `curl -F file=@photo.jpg` makes one."
+    if found["loc"] == ("body",) and found["type"] in _NO_OBJECT:
+        if "json" not in request.headers.get("content-type", ""):
+            return "The body is read as JSON only with `Content-Type: application/json`."
+        return "The body must be a JSON object."
+    return str(found["msg"])
+
+
+#: What pydantic says of a body that is no object at all.
+_NO_OBJECT = ("model_attributes_type", "model_type", "dict_type")
+
 _HTTP_CODES = {404: errors.NotFound.code, 405: "method_not_allowed", 413: TooLarge.code}
 
 
@@ -272,6 +293,11 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
     """What Starlette and FastAPI raise: no such path or method, a body that cannot be read."""
     assert isinstance(error, HTTPException)
     status, detail = error.status_code, str(error.detail)
+    if status == 404 and (place := _without_slash(request)):
+        detail = f"This is at {place}, without a slash at the end."
+        moved = _problem(request, 307, "moved", "Without a slash at the end", detail)
+        moved.headers["Location"] = place
+        return moved
     code = _HTTP_CODES.get(status, BadRequest.code)
     answer = _problem(request, status, code, detail, detail)
     answer.headers.update(error.headers or {})
@@ -279,6 +305,17 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
         # Starlette names the methods of the first route with this path, and there may be more.
         answer.headers["Allow"] = ", ".join(_methods(request))
     return answer
+
+
+def _without_slash(request: Request) -> str:
+    """Path and query of what a request would have meant without slashes at its end, if anything."""
+    path = request.scope["path"].rstrip("/")
+    scope = {**request.scope, "path": path}
+    if not path or path == request.scope["path"]:
+        return ""
+    if all(route.matches(scope)[0] is Match.NONE for route in request.app.routes):
+        return ""
+    return str(request.url.replace(scheme="", netloc="", path=path))
 
 
 def _methods(request: Request) -> Iterator[str]:

@@ -13,7 +13,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from deployments.jobs.rows import EventKind
 from pipeline.errors import InvalidOption
-from serve_app.http.dependencies import AppServices, ClientWord
+from serve_app.http.dependencies import AppServices, ClientWord, Id
 from serve_app.http.event_stream import (
     JOB_EVENT_ID,
     PROJECT_EVENT_ID,
@@ -91,7 +91,7 @@ _ProjectEventId = Annotated[str, Field(json_schema_extra={"pattern": f"^({PROJEC
 async def stream_job_events(
     services: AppServices,
     client: ClientWord,
-    job_id: str,
+    job_id: Id,
     header: Annotated[_JobEventId | SkipJsonSchema[None], _HEADER] = None,
     query: Annotated[_JobEventId | SkipJsonSchema[None], _QUERY] = None,
 ) -> Response:
@@ -110,7 +110,7 @@ async def stream_job_events(
 async def stream_project_events(
     services: AppServices,
     client: ClientWord,
-    project_id: str,
+    project_id: Id,
     header: Annotated[_ProjectEventId | SkipJsonSchema[None], _HEADER] = None,
     query: Annotated[_ProjectEventId | SkipJsonSchema[None], _QUERY] = None,
 ) -> Response:

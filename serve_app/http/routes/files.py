@@ -15,8 +15,9 @@ from deployments.jobs.rows import Bucket
 from pipeline.errors import GlimpseError, NotFound, Unavailable
 from pipeline.file_types import FORMATS, media_type
 from serve_app.http.dependencies import AppServices
-from serve_app.http.openapi import Responses, headers, problems
-from serve_app.http.problems import BadSignature
+from serve_app.http.openapi import headers, problems
+from serve_app.http.problems import BadSignature, RangeNotSatisfiable
+from serve_app.http.stored_file import StoredFile
 from serve_app.stores.opened import SENT_ON_FOR_S
 
 router = APIRouter(prefix="/files", tags=["files"])
@@ -25,15 +26,6 @@ _BYTES = {"schema": {"type": "string", "format": "binary"}}
 _SUFFIXES = ("png", "mp4", "npy", *(known.suffix for known in FORMATS.values()))
 _CONTENT = {media_type(f"file.{suffix}"): _BYTES for suffix in _SUFFIXES}
 _HEADERS = headers("Cache-Control", "ETag", "Last-Modified", "Accept-Ranges", "Content-Disposition")
-# Starlette answers these two, in plain text.
-_RANGE_ERRORS: Responses = {
-    400: {"description": "`Range` cannot be read.", "content": {"text/plain": {}}},
-    416: {
-        "description": "The file has no such bytes.",
-        "content": {"text/plain": {}},
-        "headers": headers("Content-Range"),
-    },
-}
 
 
 @router.head("/{bucket}/{path:path}", include_in_schema=False)
@@ -48,12 +40,15 @@ _RANGE_ERRORS: Responses = {
             "content": {**_CONTENT, "multipart/byteranges": _BYTES},
             "headers": {**_HEADERS, **headers("Content-Range")},
         },
+        304: {
+            "description": "The client has it: `If-None-Match` or `If-Modified-Since` says so.",
+            "headers": headers("Cache-Control", "ETag"),
+        },
         307: {
             "description": "The file is at another URL, for a while.",
             "headers": headers("Location", "Cache-Control"),
         },
-        **_RANGE_ERRORS,
-        **problems(BadSignature, NotFound, Unavailable, GlimpseError),
+        **problems(BadSignature, NotFound, RangeNotSatisfiable, Unavailable, GlimpseError),
     },
 )
 async def get_file(
@@ -68,7 +63,7 @@ async def get_file(
     ] = None,
 ) -> Response:
     """A file of a project; the URL comes from an answer of the service."""
-    del range_header  # `FileResponse` reads it
+    del range_header  # `StoredFile` reads it
     if bucket not in list(Bucket):
         raise NotFound("No such file.")
     if not services.files.verify(bucket, path, expires, signature):
@@ -81,7 +76,7 @@ async def get_file(
         return RedirectResponse(located, headers=cache)
     # Names never change their contents, so a copy may be kept as long as the link is valid.
     cache = {"Cache-Control": "private, max-age=3600, immutable"}
-    return FileResponse(
+    return StoredFile(
         located,
         filename=path.rpartition("/")[2],
         media_type=media_type(path),

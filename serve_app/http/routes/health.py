@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Response
+from fastapi.responses import RedirectResponse
 
 from pipeline.errors import GlimpseError
-from serve_app.http.dependencies import AppServices
+from serve_app.http.dependencies import AppServices, ClientUrls
 from serve_app.http.openapi import problems
 from serve_app.http.schemas.service_answers import HealthAnswer, ReadyAnswer
 
 router = APIRouter(tags=["health"])
+
+
+@router.get("/", include_in_schema=False)
+async def root(urls: ClientUrls) -> RedirectResponse:
+    """Somebody looks by with a browser."""
+    return RedirectResponse(urls.of("/docs"))
 
 
 @router.get("/health", response_model=HealthAnswer)

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 
 from pipeline.errors import GlimpseError, InvalidOption, Unavailable
-from serve_app.http.dependencies import AppServices, ClientUrls, ClientWord
+from serve_app.http.dependencies import AppServices, ClientUrls, ClientWord, Id
 from serve_app.http.openapi import ID_ERRORS, headers, problems
 from serve_app.http.problems import TooManyAtOnce
 from serve_app.http.schemas.job_answers import JobAnswer, QueueAnswer
@@ -29,7 +29,7 @@ async def get_job(
     services: AppServices,
     urls: ClientUrls,
     client: ClientWord,
-    job_id: str,
+    job_id: Id,
     wait: Annotated[float, Query(ge=0, le=60)] = 0.0,
 ) -> JobAnswer:
     """The job; with `wait`, as soon as it has ended or after so many seconds."""
@@ -48,7 +48,7 @@ async def get_job(
     response_model=JobAnswer,
     responses={202: {"headers": headers("Location", "Retry-After")}, **problems(*ID_ERRORS)},
 )
-async def cancel_job(services: AppServices, urls: ClientUrls, job_id: str) -> JSONResponse:
+async def cancel_job(services: AppServices, urls: ClientUrls, job_id: Id) -> JSONResponse:
     """Ask a job to stop; harmless when it has ended."""
     return await accepted(services, urls, await services.store.records.cancel_job(job_id))
 

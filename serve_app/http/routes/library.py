@@ -17,7 +17,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 
 from pipeline.errors import GlimpseError, InvalidOption, NotFound, Unavailable
-from serve_app.http.dependencies import AppServices, ClientUrls, ClientWord
+from serve_app.http.dependencies import AppServices, ClientUrls, ClientWord, Id
 from serve_app.http.openapi import ID_ERRORS, Responses, problems
 from serve_app.http.problems import TooManyAtOnce
 from serve_app.http.removal import remove_project
@@ -75,7 +75,7 @@ async def list_projects(
 
 
 @router.get("/{project_id}", response_model=ProjectResource, responses=problems(*ID_ERRORS))
-async def get_project(services: AppServices, urls: ClientUrls, project_id: str) -> ProjectResource:
+async def get_project(services: AppServices, urls: ClientUrls, project_id: Id) -> ProjectResource:
     """How a project stands, and where the rest of it is told."""
     return ProjectResource.of(await services.store.records.get_project(project_id), urls)
 
@@ -88,7 +88,7 @@ _DELETED: Responses = {
 
 
 @router.delete("/{project_id}", status_code=204, response_class=Response, responses=_DELETED)
-async def delete_project(services: AppServices, client: ClientWord, project_id: str) -> Response:
+async def delete_project(services: AppServices, client: ClientWord, project_id: Id) -> Response:
     """Stop what runs, then remove the project with every row and every file."""
     records = services.store.records
     job = await records.delete_project(project_id)

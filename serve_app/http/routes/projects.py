@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from deployments.jobs.job_errors import IdempotencyMismatch
 from deployments.jobs.rows import JobKind
 from pipeline.errors import NotGeneratedYet
-from serve_app.http.dependencies import AppServices, ClientUrls
+from serve_app.http.dependencies import AppServices, ClientUrls, Id
 from serve_app.http.openapi import ID_ERRORS, JOB_ERRORS, problems
 from serve_app.http.problems import BadRequest, BodyTooSlow, TooLarge, TooManyAtOnce
 from serve_app.http.schemas.job_answers import ExportJobAnswer, GenerateJobAnswer, RefineJobAnswer
@@ -39,7 +39,7 @@ _POST_ERRORS = (*ID_ERRORS, *JOB_ERRORS, *_BODY_ERRORS, IdempotencyMismatch)
     responses={**accepted_as(GenerateJobAnswer), **problems(*_POST_ERRORS)},
 )
 async def generate(
-    caller: Posting, project_id: str, body: GenerateBody | None = None
+    caller: Posting, project_id: Id, body: GenerateBody | None = None
 ) -> ResultAnswer | JSONResponse:
     """Make 16 views, their depth and the first splat model."""
     return await caller.run(JobKind.GENERATE, project_id, body or GenerateBody())
@@ -51,7 +51,7 @@ async def generate(
     responses={**accepted_as(RefineJobAnswer), **problems(*_POST_ERRORS, NotGeneratedYet)},
 )
 async def refine(
-    caller: Posting, project_id: str, body: RefineBody | None = None
+    caller: Posting, project_id: Id, body: RefineBody | None = None
 ) -> ResultAnswer | JSONResponse:
     """Refine the newest model until the gain is below 1% or the iterations are used up."""
     return await caller.run(JobKind.REFINE, project_id, body or RefineBody())
@@ -66,7 +66,7 @@ async def refine(
     },
 )
 async def export(
-    caller: Asking, project_id: str, query: Annotated[ExportQuery, Query()]
+    caller: Asking, project_id: Id, query: Annotated[ExportQuery, Query()]
 ) -> ResultAnswer | JSONResponse:
     """Convert the newest model. Asking again answers with the stored file."""
     options = query.options().to_json()
@@ -82,7 +82,7 @@ async def export(
 
 
 @router.get("/status/{project_id}", response_model=StatusAnswer, responses=problems(*ID_ERRORS))
-async def get_status(services: AppServices, urls: ClientUrls, project_id: str) -> Response:
+async def get_status(services: AppServices, urls: ClientUrls, project_id: Id) -> Response:
     """Everything known about a project, read in one snapshot."""
 
     async def answer() -> bytes:

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 
 from pipeline.errors import InvalidOption
-from serve_app.http.dependencies import AppServices, ClientUrls
+from serve_app.http.dependencies import AppServices, ClientUrls, Id
 from serve_app.http.openapi import ID_ERRORS, headers, problems
 from serve_app.http.schemas.request_bodies import ReportQuery
 from serve_app.http.schemas.service_answers import ManifestAnswer
@@ -55,7 +55,7 @@ async def get_report(
     request: Request,
     services: AppServices,
     urls: ClientUrls,
-    project_id: str,
+    project_id: Id,
     query: Annotated[ReportQuery, Query()],
 ) -> Report | HTMLResponse:
     """Scores, iterations, timings and pictures of a project; as a page for people."""
@@ -68,6 +68,6 @@ async def get_report(
 
 
 @router.get("/{project_id}/manifest", response_model=ManifestAnswer, responses=problems(*ID_ERRORS))
-async def get_manifest(services: AppServices, project_id: str) -> dict[str, Any]:
+async def get_manifest(services: AppServices, project_id: Id) -> dict[str, Any]:
     """What made the models, and the hash of every file: input of `glimpse3d replay`."""
     return await manifest_document(services.store.records, services.store.blobs, project_id)
