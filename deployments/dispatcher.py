@@ -36,7 +36,8 @@ class DispatcherSettings:
     """How jobs are handed out.
 
     Attributes:
-        max_running_jobs: jobs under way at once over all drivers. Their heavy work queues in the
+        max_running_jobs: jobs under way at once over all drivers and dispatchers of the store,
+            which counts them. Their heavy work queues in the
             lanes; what it buys is that an export waits for no more than one engine's call, not
             for a whole generation.
         poll_s: how often the table is asked for work while there is none.

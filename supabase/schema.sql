@@ -202,9 +202,9 @@ begin
 end
 $$;
 
--- Name: claim_job_v1(text, double precision); Type: FUNCTION; Schema: public; Owner: -
+-- Name: claim_job_v1(text, double precision, integer); Type: FUNCTION; Schema: public; Owner: -
 
-CREATE FUNCTION public.claim_job_v1(p_worker text, p_lease_s double precision) RETURNS jsonb
+CREATE FUNCTION public.claim_job_v1(p_worker text, p_lease_s double precision, p_max_running integer DEFAULT NULL::integer) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
     AS $$
@@ -214,6 +214,13 @@ declare
     v_free boolean;
 begin
     perform check_lease_v1(p_lease_s);
+    if p_max_running < 1 then
+        raise exception using errcode = 'GL400',
+            message = format('max_running must be at least 1, not %s.', p_max_running);
+    elsif p_max_running is not null then
+        -- Two that count at once would both find room for one more.
+        perform pg_advisory_xact_lock(hashtextextended('glimpse3d claims', 0));
+    end if;
     loop
         select * into v_job from jobs
          where state = 'running' and lease_expires_at <= clock_timestamp()
@@ -244,6 +251,10 @@ begin
                     ' One before it had ended so: ' || (v_job.last_error ->> 'detail')),
                 'stage', v_job.stage,
                 'retryable', true));
+        elsif p_max_running <= (
+            select count(*) from jobs o
+             where o.state = 'running' and o.lease_expires_at > clock_timestamp()) then
+            return null;
         else
             update jobs
                set state = 'running',
@@ -291,7 +302,8 @@ begin
     returning * into v_hook;
     select * into v_job from jobs where id = v_hook.job_id;
     return jsonb_build_object(
-        'job', job_document_v1(v_job), 'url', v_hook.url, 'attempt', v_hook.attempts);
+        'job', job_document_v1(v_job), 'url', v_hook.url, 'attempt', v_hook.attempts,
+        'claimed_at', clock_timestamp());
 end
 $$;
 
@@ -732,9 +744,9 @@ begin
 end
 $$;
 
--- Name: finish_webhook_v1(text, text, double precision); Type: FUNCTION; Schema: public; Owner: -
+-- Name: finish_webhook_v1(text, integer, text, double precision); Type: FUNCTION; Schema: public; Owner: -
 
-CREATE FUNCTION public.finish_webhook_v1(p_job_id text, p_error text DEFAULT NULL::text, p_retry_in_s double precision DEFAULT NULL::double precision) RETURNS boolean
+CREATE FUNCTION public.finish_webhook_v1(p_job_id text, p_attempt integer, p_error text DEFAULT NULL::text, p_retry_in_s double precision DEFAULT NULL::double precision) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
     AS $$
@@ -748,7 +760,7 @@ begin
                when p_error is null or p_retry_in_s is null then next_at
                else ago_v1(-p_retry_in_s) end,
            last_error = p_error
-     where job_id = p_job_id and state = 'pending';
+     where job_id = p_job_id and state = 'pending' and attempts = p_attempt;
     return found;
 end
 $$;
@@ -1598,7 +1610,6 @@ CREATE FUNCTION public.stage_memory_v1(p_detail jsonb) RETURNS jsonb
     AS $$
     select coalesce(jsonb_object_agg(m.key, m.value), '{}')
       from jsonb_each(case
-               when jsonb_typeof(p_detail -> 'memory') = 'object' then p_detail -> 'memory'
                when jsonb_typeof(p_detail -> 'replica_peak_memory_bytes') = 'object'
                    then p_detail -> 'replica_peak_memory_bytes'
                         || jsonb_build_object('Driver', p_detail -> 'peak_memory_bytes')
@@ -2657,9 +2668,9 @@ REVOKE ALL ON FUNCTION public.check_lease_v1(p_lease_s double precision) FROM PU
 
 REVOKE ALL ON FUNCTION public.check_limit_v1(p_limit integer) FROM PUBLIC;
 
--- Name: FUNCTION claim_job_v1(p_worker text, p_lease_s double precision); Type: ACL; Schema: public; Owner: -
+-- Name: FUNCTION claim_job_v1(p_worker text, p_lease_s double precision, p_max_running integer); Type: ACL; Schema: public; Owner: -
 
-REVOKE ALL ON FUNCTION public.claim_job_v1(p_worker text, p_lease_s double precision) FROM PUBLIC;
+REVOKE ALL ON FUNCTION public.claim_job_v1(p_worker text, p_lease_s double precision, p_max_running integer) FROM PUBLIC;
 
 -- Name: FUNCTION claim_webhook_v1(p_lease_s double precision); Type: ACL; Schema: public; Owner: -
 
@@ -2721,9 +2732,9 @@ REVOKE ALL ON FUNCTION public.finish_job_v1(p_job_id text, p_fence bigint, p_sta
 
 REVOKE ALL ON FUNCTION public.finish_upload_v1(p_project_id text, p_idempotency_key text, p_fingerprint text, p_client text) FROM PUBLIC;
 
--- Name: FUNCTION finish_webhook_v1(p_job_id text, p_error text, p_retry_in_s double precision); Type: ACL; Schema: public; Owner: -
+-- Name: FUNCTION finish_webhook_v1(p_job_id text, p_attempt integer, p_error text, p_retry_in_s double precision); Type: ACL; Schema: public; Owner: -
 
-REVOKE ALL ON FUNCTION public.finish_webhook_v1(p_job_id text, p_error text, p_retry_in_s double precision) FROM PUBLIC;
+REVOKE ALL ON FUNCTION public.finish_webhook_v1(p_job_id text, p_attempt integer, p_error text, p_retry_in_s double precision) FROM PUBLIC;
 
 -- Name: FUNCTION forget_v1(p_age_s double precision, p_limit integer); Type: ACL; Schema: public; Owner: -
 

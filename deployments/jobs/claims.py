@@ -100,7 +100,8 @@ class Claims:
         if len(self._running) >= self.max_running_jobs or time.monotonic() < self._paused_until:
             return None
         try:
-            self._asked = asyncio.ensure_future(self.records.claim_job(self.worker, self.lease_s))
+            claim = self.records.claim_job(self.worker, self.lease_s, self.max_running_jobs)
+            self._asked = asyncio.ensure_future(claim)
             return await asyncio.shield(self._asked)
         except GlimpseError as error:
             log.warning("no job could be claimed: %s", error)

@@ -17,7 +17,7 @@ import math
 import random
 import ssl
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import httpcore
@@ -39,6 +39,9 @@ _JITTER = 0.2
 
 #: Messages under way at once: a receiver that does not answer must not hold up the others.
 _SENDERS = 3
+
+#: So many faults without a message between them are not of one message.
+_FAULTS_IN_A_ROW = 3
 
 #: The lease outlasts the try by the time that the records may take.
 _LEASE_MARGIN_S = 30.0
@@ -135,7 +138,7 @@ class WebhookSender:
         url = httpcore.URL(scheme=parts.scheme, host=host, port=port, target=target)
         try:
             async with asyncio.timeout(self.rules.timeout_s):
-                status = await self._post(url, parts.netloc, webhook.job)
+                status = await self._post(url, parts.netloc, webhook)
         except TimeoutError as error:
             raise Unavailable(
                 f"{host} did not answer within {self.rules.timeout_s:g} s."
@@ -149,9 +152,10 @@ class WebhookSender:
         if not 200 <= status < 300:
             raise Unavailable(f"{host} answered {status}.")
 
-    async def _post(self, url: httpcore.URL, netloc: str, job: Job) -> int:
+    async def _post(self, url: httpcore.URL, netloc: str, webhook: Webhook) -> int:
+        # Receivers refuse a signature that is five minutes off. The claim was seconds ago.
+        job, now = webhook.job, webhook.claimed_at
         body = json.dumps(_message(job), ensure_ascii=False)
-        now = datetime.now(UTC)
         signature = self._signer.sign(msg_id=job.id, timestamp=now, data=body)
         headers: dict[bytes | str, bytes | str] = {
             "host": netloc,  # httpcore would leave out the brackets of an IPv6 address
@@ -221,11 +225,11 @@ async def send_due(records: Records, sender: WebhookSender) -> bool:
         problem, retryable = f"The message could not be sent: {type(error).__name__}.", True
     else:
         log.info("webhook of job %s: delivered with try %d", job_id, webhook.attempt)
-        await records.finish_webhook(job_id)
+        await records.finish_webhook(job_id, webhook.attempt)
         return True
     retry_in_s = _pause_s(webhook.attempt) if retryable else None
     log.info("webhook of job %s, try %d: %s", job_id, webhook.attempt, problem)
-    await records.finish_webhook(job_id, error=problem, retry_in_s=retry_in_s)
+    await records.finish_webhook(job_id, webhook.attempt, error=problem, retry_in_s=retry_in_s)
     return True
 
 
@@ -245,12 +249,28 @@ class Outbox:
     pause_s: float
 
     async def run(self) -> None:
-        """Send for ever. A fault of one sender stops the others: their tries are left to leases."""
+        """Send for ever. What goes wrong with one message is left to its lease.
+
+        Raises what three claims in a row raised, if that was no error of ours: then it is no
+        matter of a message.
+        """
+        faults = 0
         async with WebhookSender(self.rules) as sender, asyncio.TaskGroup() as group:
 
             async def send_all() -> None:
-                while await send_due(self.records, sender):
-                    pass
+                nonlocal faults
+                try:
+                    while await send_due(self.records, sender):
+                        faults = 0
+                except GlimpseError:
+                    raise
+                except Exception:
+                    faults += 1
+                    if faults >= _FAULTS_IN_A_ROW:
+                        raise
+                    log.exception("a webhook is left to its lease")
+                else:
+                    faults = 0
 
             for _ in range(_SENDERS):
                 group.create_task(repeat(send_all, self.pause_s))

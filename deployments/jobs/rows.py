@@ -268,11 +268,13 @@ class Webhook:
 
     Attributes:
         attempt: 1 for the first try.
+        claimed_at: by the clock of the store, which is right where that of a node may be wrong.
     """
 
     job: Job
     url: str
     attempt: int
+    claimed_at: Moment
 
 
 @dataclass(frozen=True)

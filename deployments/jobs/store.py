@@ -178,8 +178,12 @@ class Records(Protocol):
     async def wait_for_job(self, job_id: str, timeout_s: float) -> Job:
         """Return the job when it has ended, or as it is after `timeout_s` seconds."""
 
-    async def claim_job(self, worker: str, lease_s: float) -> Lease | None:
+    async def claim_job(
+        self, worker: str, lease_s: float, max_running: int | None = None
+    ) -> Lease | None:
         """Take the next claimable job: queued, or running with an expired lease.
+
+        None also while `max_running` jobs hold leases, whoever claimed them.
 
         Jobs that were begun go first. The others are taken in fair order: first the client with
         the fewest running jobs, among equals the one that was served the longest time ago, and a
@@ -273,11 +277,16 @@ class Records(Protocol):
         """Take a message that is due; nobody else gets it for `lease_s` seconds."""
 
     async def finish_webhook(
-        self, job_id: str, *, error: str | None = None, retry_in_s: float | None = None
+        self,
+        job_id: str,
+        attempt: int,
+        *,
+        error: str | None = None,
+        retry_in_s: float | None = None,
     ) -> None:
         """Note how a try went: delivered without `error`; given up without `retry_in_s`.
 
-        Harmless when the job is gone.
+        Harmless when the job is gone, and when `attempt` is not the newest any more.
         """
 
 

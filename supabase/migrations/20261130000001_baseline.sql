@@ -679,12 +679,11 @@ language sql stable set search_path = public, pg_temp as $$
       from waiting w join clients c on c.client = w.client
 $$;
 
--- Peak memory by process, of a stage's detail: `memory`, or the driver's and the model deployments'.
+-- Peak memory by process, of a stage's detail: the driver's and the model deployments'.
 create or replace function public.stage_memory_v1(p_detail jsonb) returns jsonb
 language sql immutable parallel safe set search_path = public, pg_temp as $$
     select coalesce(jsonb_object_agg(m.key, m.value), '{}')
       from jsonb_each(case
-               when jsonb_typeof(p_detail -> 'memory') = 'object' then p_detail -> 'memory'
                when jsonb_typeof(p_detail -> 'replica_peak_memory_bytes') = 'object'
                    then p_detail -> 'replica_peak_memory_bytes'
                         || jsonb_build_object('Driver', p_detail -> 'peak_memory_bytes')
@@ -1490,8 +1489,10 @@ $$;
 -- jobs, from the driver
 
 -- queued -> running; running with an expired lease -> running | failed | cancelled
--- Returns null when there is nothing to do.
-create or replace function public.claim_job_v1(p_worker text, p_lease_s double precision)
+-- Returns null when there is nothing to do, or p_max_running jobs hold leases already.
+drop function if exists public.claim_job_v1(text, double precision);  -- before the first release
+create or replace function public.claim_job_v1(
+    p_worker text, p_lease_s double precision, p_max_running integer default null)
 returns jsonb
 language plpgsql set search_path = public, pg_temp as $$
 declare
@@ -1500,6 +1501,13 @@ declare
     v_free boolean;
 begin
     perform check_lease_v1(p_lease_s);
+    if p_max_running < 1 then
+        raise exception using errcode = 'GL400',
+            message = format('max_running must be at least 1, not %s.', p_max_running);
+    elsif p_max_running is not null then
+        -- Two that count at once would both find room for one more.
+        perform pg_advisory_xact_lock(hashtextextended('glimpse3d claims', 0));
+    end if;
     loop
         select * into v_job from jobs
          where state = 'running' and lease_expires_at <= clock_timestamp()
@@ -1530,6 +1538,10 @@ begin
                     ' One before it had ended so: ' || (v_job.last_error ->> 'detail')),
                 'stage', v_job.stage,
                 'retryable', true));
+        elsif p_max_running <= (
+            select count(*) from jobs o
+             where o.state = 'running' and o.lease_expires_at > clock_timestamp()) then
+            return null;
         else
             update jobs
                set state = 'running',
@@ -1960,7 +1972,7 @@ $$;
 -- ---------------------------------------------------------------------------------------------
 -- messages about ended jobs
 
--- {job, url, attempt} of one that is due, or null.
+-- {job, url, attempt, claimed_at} of one that is due, or null.
 create or replace function public.claim_webhook_v1(p_lease_s double precision) returns jsonb
 language plpgsql set search_path = public, pg_temp as $$
 declare
@@ -1980,13 +1992,18 @@ begin
     returning * into v_hook;
     select * into v_job from jobs where id = v_hook.job_id;
     return jsonb_build_object(
-        'job', job_document_v1(v_job), 'url', v_hook.url, 'attempt', v_hook.attempts);
+        'job', job_document_v1(v_job), 'url', v_hook.url, 'attempt', v_hook.attempts,
+        'claimed_at', clock_timestamp());
 end
 $$;
 
--- pending -> delivered | pending | given_up. Whether there was a message.
+-- pending -> delivered | pending | given_up. Whether the try was the newest: whoever wakes up after
+-- its lease changes nothing about a message that another sends.
+drop function if exists public.finish_webhook_v1(  -- before the first release
+    text, text, double precision);
 create or replace function public.finish_webhook_v1(
-    p_job_id text, p_error text default null, p_retry_in_s double precision default null)
+    p_job_id text, p_attempt integer, p_error text default null,
+    p_retry_in_s double precision default null)
 returns boolean
 language plpgsql set search_path = public, pg_temp as $$
 begin
@@ -1999,7 +2016,7 @@ begin
                when p_error is null or p_retry_in_s is null then next_at
                else ago_v1(-p_retry_in_s) end,
            last_error = p_error
-     where job_id = p_job_id and state = 'pending';
+     where job_id = p_job_id and state = 'pending' and attempts = p_attempt;
     return found;
 end
 $$;

@@ -133,6 +133,29 @@ async def begin(store: Store, lease: Lease) -> None:
     await store.records.heartbeat(lease.job.id, lease.fence, lease_s=5, stage="views", progress=0.1)
 
 
+async def test_two_dispatchers_together_run_no_more_than_one_may(
+    store: Store, store_settings: StoreSettings
+):
+    peak = running = 0
+
+    async def drive(lease: Lease) -> None:
+        nonlocal peak, running
+        running += 1
+        peak = max(peak, running)
+        await asyncio.sleep(0.02)
+        running -= 1
+        await store.records.finish_job(lease.job.id, lease.fence, state=JobState.SUCCEEDED)
+
+    jobs = [await submit(store, f"project-{i}") for i in range(12)]
+    async with (
+        working(store_settings, Drivers(drive)),
+        working(store_settings, Drivers(drive)),
+    ):
+        for job_id in jobs:
+            await until(store, job_id, JobState.SUCCEEDED)
+    assert peak == SETTINGS.max_running_jobs
+
+
 async def test_a_driver_that_dies_gives_its_job_back_and_costs_an_attempt(
     store: Store, store_settings: StoreSettings
 ):
@@ -305,8 +328,8 @@ async def test_a_claim_that_is_answered_after_the_stop_is_given_back(
     answered, let_go = asyncio.Event(), asyncio.Event()
     claim = type(store.records).claim_job
 
-    async def slowly(records: Records, worker: str, lease_s: float) -> Lease | None:
-        lease = await claim(records, worker, lease_s)
+    async def slowly(records: Records, *args: Any) -> Lease | None:
+        lease = await claim(records, *args)
         if lease is not None:
             answered.set()
             await let_go.wait()

@@ -111,7 +111,7 @@ def resolver(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> Iterator[l
 
 
 def to(url: str, job: Job = JOB) -> Webhook:
-    return Webhook(job, url, 1)
+    return Webhook(job, url, 1, datetime.now(UTC))
 
 
 async def deliver(url: str, rules: WebhookRules = LOOPBACK, tls=None, job: Job = JOB) -> None:

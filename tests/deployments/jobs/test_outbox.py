@@ -10,11 +10,14 @@ import ssl
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import standardwebhooks
 
 from deployments.jobs.outbox import RETRY_AFTER_S, WebhookRules, WebhookSender, send_due
+from deployments.jobs.outbox import Outbox as Service
 from deployments.jobs.rows import JobError, JobState, Webhook
 from pipeline.errors import InvalidOption, Unavailable
 from tests.deployments.jobs.receiver import (
@@ -42,9 +45,9 @@ class Outbox:
         self.leases.append(lease_s)
         return self.webhook
 
-    async def finish_webhook(self, job_id, *, error=None, retry_in_s=None) -> None:
+    async def finish_webhook(self, job_id, attempt, *, error=None, retry_in_s=None) -> None:
         assert self.webhook is not None
-        assert job_id == self.webhook.job.id
+        assert (job_id, attempt) == (self.webhook.job.id, self.webhook.attempt)
         self.notes.append((error, retry_in_s))
         again = replace(self.webhook, attempt=self.webhook.attempt + 1)
         self.webhook = None if retry_in_s is None else again
@@ -168,6 +171,37 @@ async def test_a_fault_of_ours_does_not_stop_the_others(monkeypatch):
     ((error, retry_in_s),) = outbox.notes
     assert error == "The message could not be sent: KeyError."
     assert retry_in_s is not None
+
+
+async def test_a_message_that_nobody_can_read_does_not_stop_the_others():
+    @dataclass
+    class OneUnreadable(Outbox):
+        async def claim_webhook(self, lease_s: float) -> Webhook | None:
+            await super().claim_webhook(lease_s)
+            if len(self.leases) == 1:
+                raise ValueError("a row of another release")
+            return self.webhook
+
+    async with receiving(204) as receiver:
+        records: Any = OneUnreadable(to(f"http://127.0.0.1:{receiver.port}/"))
+        service = asyncio.create_task(Service(records, LOOPBACK, 0.01).run())
+        async with asyncio.timeout(20):
+            while not records.notes:
+                await asyncio.sleep(0.01)
+        assert not service.done()
+        service.cancel()
+        await asyncio.gather(service, return_exceptions=True)
+    assert records.notes == [(None, None)]
+
+
+async def test_a_message_is_signed_with_the_clock_of_the_store():
+    store_time = datetime.now(UTC) - timedelta(seconds=200)
+    async with receiving(204) as receiver, WebhookSender(LOOPBACK) as sender:
+        webhook = to(f"http://127.0.0.1:{receiver.port}/")
+        await sender.deliver(replace(webhook, claimed_at=store_time))
+    ((_, headers, body),) = receiver.requests
+    assert headers["webhook-timestamp"] == str(int(store_time.timestamp()))
+    standardwebhooks.Webhook(SECRET).verify(body, headers)
 
 
 async def test_a_try_that_is_cancelled_is_left_to_the_lease():

@@ -144,9 +144,8 @@ async def test_a_job_tells_what_it_does_and_what_it_took(idle_service):
     )
     assert beat == Heartbeat(owned=True, cancel_requested=False)
     memory = {"Driver": 1000, "Views": 2000}
-    await records.commit_stage(
-        job["id"], lease.fence, StageCommit("views", 1.5, detail={"memory": memory})
-    )
+    detail = {"peak_memory_bytes": 1000, "replica_peak_memory_bytes": {"Views": 2000}}
+    await records.commit_stage(job["id"], lease.fence, StageCommit("views", 1.5, detail=detail))
     url = f"{API}/jobs/{job['id']}"
     job = (await idle_service.http.get(url)).json()
     assert (job["stage"], job["step"]) == ("views", "step 12 of 50")

@@ -84,9 +84,9 @@ async def test_messages_that_are_still_to_be_delivered_are_kept(store: Store) ->
         hook = await records.claim_webhook(HOUR_S)
         assert hook is not None
         hooks[hook.job.project_id] = hook
-    await records.finish_webhook(hooks["delivered"].job.id)
-    await records.finish_webhook(hooks["given-up"].job.id, error="no")
-    await records.finish_webhook(hooks["pending"].job.id, error="later", retry_in_s=0.0)
+    await records.finish_webhook(hooks["delivered"].job.id, 1)
+    await records.finish_webhook(hooks["given-up"].job.id, 1, error="no")
+    await records.finish_webhook(hooks["pending"].job.id, 1, error="later", retry_in_s=0.0)
     assert await records.forget(0.0) == 3 + 2
     again = await records.claim_webhook(HOUR_S)
     assert again is not None

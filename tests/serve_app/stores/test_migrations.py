@@ -38,6 +38,12 @@ create function finish_upload_v1(
 create or replace trigger projects_touch_updated_at before update on projects
     for each row execute function touch_updated_at();
 alter table jobs drop column false_starts;
+drop function claim_job_v1, finish_webhook_v1;
+create function claim_job_v1(p_worker text, p_lease_s double precision) returns jsonb
+    language sql as $$ select null::jsonb $$;
+create function finish_webhook_v1(
+    p_job_id text, p_error text default null, p_retry_in_s double precision default null)
+    returns boolean language sql as $$ select false $$;
 update glimpse3d_migrations set version = '20261129000001', sha256 = 'of another text';
 """
 

@@ -135,6 +135,24 @@ async def test_begun_jobs_go_first_and_abandoned_ones_before_them(store: Store) 
     assert order == [first.id, second.id, third.id]
 
 
+async def test_no_more_jobs_hold_leases_than_are_to_run(store: Store) -> None:
+    records = store.records
+    await queued(records, "ABCD")
+    taken = await asyncio.gather(*(records.claim_job(f"w{n}", LEASE_S, 2) for n in range(8)))
+    first, second = [lease for lease in taken if lease is not None]
+    assert await records.claim_job("w", LEASE_S, 2) is None
+    await expire(records, first)
+    again = await records.claim_job("w", LEASE_S, 2)
+    assert again is not None
+    assert again.job.id == first.job.id, "an expired lease leaves room, and goes first"
+    await finish(records, second)
+    assert await records.claim_job("w", LEASE_S, 2) is not None
+    assert await records.claim_job("w", LEASE_S, 2) is None
+    assert await records.claim_job("w", LEASE_S) is not None, "without a limit"
+    with pytest.raises(InvalidInput):
+        await records.claim_job("w", LEASE_S, 0)
+
+
 async def test_job_given_back_with_a_delay_waits_it_out(store: Store, clean_dsn: str) -> None:
     records = store.records
     first, second = await queued(records, "AA")
@@ -368,18 +386,16 @@ async def test_expected_seconds_are_those_of_similar_jobs(store: Store, clean_ds
 async def test_memory_is_shown_by_stage_and_process(store: Store) -> None:
     lease = await claimed(store.records, await project(store.records))
     details: dict[str, dict[str, Any]] = {
-        "new": {"memory": {"Driver": 10, "Depth": 20}, "peak_memory_bytes": 1},
-        "old": {"peak_memory_bytes": 5, "replica_peak_memory_bytes": {"Depth": 7}},
+        "models": {"peak_memory_bytes": 5, "replica_peak_memory_bytes": {"Depth": 7}},
         "alone": {"peak_memory_bytes": 6},
-        "odd": {"memory": {"Driver": "much"}, "replica_peak_memory_bytes": 3},
+        "odd": {"peak_memory_bytes": "much", "replica_peak_memory_bytes": 3},
         "none": {},
     }
     for stage, detail in details.items():
         commit = replace(StageCommit(stage, 1.0), detail=detail)
         await store.records.commit_stage(lease.job.id, lease.fence, commit)
     assert (await store.records.get_job(lease.job.id)).memory == {
-        "new": {"Driver": 10, "Depth": 20},
-        "old": {"Driver": 5, "Depth": 7},
+        "models": {"Driver": 5, "Depth": 7},
         "alone": {"Driver": 6},
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -184,8 +185,8 @@ async def test_end_of_a_job_is_told_once(store: Store) -> None:
     found = await asyncio.gather(*(records.claim_webhook(60.0) for _ in range(4)))
     (hook,) = [hook for hook in found if hook is not None]
     assert (hook.job, hook.url, hook.attempt) == (await records.get_job(job.id), HOOK, 1)
-    await records.finish_webhook(job.id)
-    await records.finish_webhook(job.id, error="late", retry_in_s=0.0)
+    await records.finish_webhook(job.id, 1)
+    await records.finish_webhook(job.id, 1, error="late", retry_in_s=0.0)
     assert await records.claim_webhook(60.0) is None
 
 
@@ -224,18 +225,38 @@ async def test_message_is_tried_again_until_it_is_given_up(store: Store, clean_d
     hook = await records.claim_webhook(60.0)
     assert hook is not None
     assert hook.attempt == 2
-    await records.finish_webhook(job.id, error="HTTP 500", retry_in_s=100.0)
+    await records.finish_webhook(job.id, 2, error="HTTP 500", retry_in_s=100.0)
     await later(clean_dsn, 90.0)
     assert await records.claim_webhook(60.0) is None
     await later(clean_dsn, 11.0)
     hook = await records.claim_webhook(60.0)
     assert hook is not None
     assert hook.attempt == 3
-    await records.finish_webhook(job.id, error="HTTP 410")
+    await records.finish_webhook(job.id, 3, error="HTTP 410")
     await later(clean_dsn, 1000.0)
     assert await records.claim_webhook(60.0) is None
     (row,) = await sql(clean_dsn, "select state, last_error from webhooks")
     assert tuple(row) == ("given_up", "HTTP 410")
+
+
+@pytest.mark.parametrize(
+    "late", [{}, {"error": "HTTP 500", "retry_in_s": 0.0}, {"error": "HTTP 410"}]
+)
+async def test_sender_that_wakes_up_after_its_lease_changes_nothing(
+    store: Store, clean_dsn: str, late: dict[str, Any]
+) -> None:
+    records = store.records
+    job = await submit(records, await project(records), webhook_url=HOOK)
+    await records.cancel_job(job.id)
+    assert await records.claim_webhook(60.0) is not None
+    await later(clean_dsn, 61.0)
+    newer = await records.claim_webhook(60.0)
+    assert newer is not None
+    await records.finish_webhook(job.id, 1, **late)
+    assert await records.claim_webhook(60.0) is None, "the newer one has it"
+    await records.finish_webhook(job.id, newer.attempt)
+    (row,) = await sql(clean_dsn, "select state, last_error from webhooks")
+    assert tuple(row) == ("delivered", None)
 
 
 async def test_messages_are_taken_by_one_each_in_order(store: Store) -> None:
@@ -259,4 +280,4 @@ async def test_message_goes_with_its_job(store: Store) -> None:
     await records.delete_project(job.project_id)
     await records.purge_project(job.project_id)
     assert await records.claim_webhook(60.0) is None
-    await records.finish_webhook(job.id, error="gone", retry_in_s=1.0)
+    await records.finish_webhook(job.id, 1, error="gone", retry_in_s=1.0)
