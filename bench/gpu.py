@@ -31,7 +31,8 @@ from pipeline.engines.registry import engine_specs
 from pipeline.engines.splats.gsplat_splats import GsplatSplats
 from pipeline.engines.views.syncdreamer.config import SyncDreamerConfig
 from pipeline.engines.views.syncdreamer.diffusion import sample_views
-from pipeline.engines.views.syncdreamer.sampler import SamplerSettings, seeded_noise
+from pipeline.engines.views.syncdreamer.sampler import seeded_noise
+from pipeline.engines.views.syncdreamer.sampler_settings import SamplerSettings
 from pipeline.engines.views.syncdreamer.syncdreamer_views import SyncDreamerViews
 from pipeline.geometry.cameras import rig_cameras
 from pipeline.requests import EnhanceSettings, FitRequest, RefineRequest, Renders, ViewRequest

@@ -5,11 +5,15 @@ It does not know JSON, HTTP or the command line; it raises `InvalidOption` namin
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from enum import StrEnum
-from typing import Any, Self
+from functools import cache
+from typing import Any, Self, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import InvalidOption
 from pipeline.file_types import find_format
@@ -62,6 +66,40 @@ def random_seed() -> int:
     return secrets.randbelow(SEED_LIMIT)
 
 
+#: By the code of pydantic's error, what a value must be.
+_WANTED = {
+    "bool_type": "true or false",
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "string_type": "a text",
+    "tuple_type": "a list of whole numbers",
+}
+
+
+@cache
+def _types_of(kind: Any) -> dict[str, TypeAdapter[Any]]:
+    return {name: TypeAdapter(declared) for name, declared in get_type_hints(kind).items()}
+
+
+def _check_types(options: _Options) -> None:
+    """Raises InvalidOption that names an option of another type than it is declared with: seed "7",
+    1.5 and true are no whole numbers, and nothing that is not finite is a number."""
+    kind: Any = type(options)
+    for name, adapter in _types_of(kind).items():
+        value = getattr(options, name)
+        try:
+            adapter.validate_python(value, strict=True)
+        except ValidationError as error:
+            codes = [fault["type"] for fault in error.errors()]
+            # Where items are wrong, what is wanted is a list of others.
+            codes += ["tuple_type"] if error.errors()[0]["loc"] else []
+            known = [_WANTED[code] for code in reversed(codes) if code in _WANTED]
+            wanted = known[0] if known else "of another type"
+            raise InvalidOption(f"{name} must be {wanted}, got {value!r}.") from None
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InvalidOption(f"{name} must be a number, got {value!r}.")
+
+
 def _check_range(name: str, value: float | None, low: float, high: float) -> None:
     if value is not None and not low <= value <= high:
         raise InvalidOption(f"{name} must be between {low:g} and {high:g}, got {value:g}.")
@@ -71,13 +109,24 @@ def _check_range(name: str, value: float | None, low: float, high: float) -> Non
 class _Options:
     """Shared by all option sets: they travel as JSON in the job row."""
 
+    def __post_init__(self) -> None:
+        _check_types(self)
+        self._check_values()
+
+    def _check_values(self) -> None:
+        """Raises InvalidOption for a value out of range."""
+
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Rebuild from `to_json`. Raises InvalidOption for unknown names."""
-        known = {f.name for f in fields(cls)}
-        unknown = sorted(set(values) - known)
+        """Rebuild from `to_json`. Raises InvalidOption for names that are unknown or missing, and
+        for values of another type or out of range."""
+        known = {f.name: f for f in fields(cls)}
+        unknown = sorted(set(values) - set(known))
         if unknown:
             raise InvalidOption(f"Unknown option {unknown[0]!r}; known are {sorted(known)}.")
+        for name, field in known.items():
+            if field.default is MISSING and name not in values:
+                raise InvalidOption(f"The option {name} is missing.")
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
     def to_json(self) -> dict[str, Any]:
@@ -111,7 +160,7 @@ class GenerateOptions(_Options):
     fit_steps: int | None = None
     candidates: int = 1
 
-    def __post_init__(self) -> None:
+    def _check_values(self) -> None:
         _check_range("seed", self.seed, 0, SEED_LIMIT - 1)
         if self.preset not in list(Preset):
             raise InvalidOption(f"preset must be one of {[p.value for p in Preset]}.")
@@ -161,7 +210,7 @@ class RefineOptions(_Options):
     negative_prompt: str | None = None
     steps_per_iteration: int = 120
 
-    def __post_init__(self) -> None:
+    def _check_values(self) -> None:
         _check_range("seed", self.seed, 0, SEED_LIMIT - 1)
         _check_range("num_iterations", self.num_iterations, 1, 100)
         _check_range("learning_rate", self.learning_rate, 1e-5, 1.0)
@@ -201,7 +250,7 @@ class ExportOptions(_Options):
     face_limit: int = 10_000
     texture_size: int = 1024
 
-    def __post_init__(self) -> None:
+    def _check_values(self) -> None:
         find_format(self.format)
         _check_range("face_limit", self.face_limit, *FACE_LIMITS)
         _check_range("texture_size", self.texture_size, *TEXTURE_SIZES)
@@ -211,3 +260,7 @@ class ExportOptions(_Options):
         if find_format(self.format).is_mesh:
             return self
         return ExportOptions(self.format, self.optimize)
+
+
+#: What a job is asked for, whichever kind it is.
+JobOptions = GenerateOptions | RefineOptions | ExportOptions

@@ -160,6 +160,7 @@ def compose(args: AppArgs, parts: Parts) -> Application:
             reach=args.reach(),
             client_header=args.client_header,
             webhooks=webhooks,
+            engines=choice,
         ),
     )
     return application

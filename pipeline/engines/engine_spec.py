@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.errors import InvalidOption
+from pipeline.options import JobOptions
 from pipeline.ports import PortName
 from pipeline.weights.catalogue import Weights
 
@@ -81,6 +82,20 @@ class Setup:
         return make(*args, **kwargs, **self.options)
 
 
+def fault_of(check: Callable[[], object]) -> tuple[str, ...]:
+    """What `check` refuses: the text of its InvalidOption, or nothing."""
+    try:
+        check()
+    except InvalidOption as error:
+        return (error.detail,)
+    return ()
+
+
+def _takes_all(_options: JobOptions) -> tuple[str, ...]:
+    """Of an engine whose limits are those of the options themselves."""
+    return ()
+
+
 @dataclass(frozen=True)
 class EngineSpec:
     """One engine of one port.
@@ -96,6 +111,8 @@ class EngineSpec:
         options: names of what users may choose of it (`engine_options`).
         weights: what it loads, or may load.
         packages: distributions whose version can change what it makes, for manifests.
+        check: sentences on what the engine cannot do of what a job asks for; none where it can do
+            all. It is asked before a job is accepted, where no engine is loaded.
     """
 
     port: PortName
@@ -107,6 +124,7 @@ class EngineSpec:
     options: tuple[str, ...] = ()
     weights: tuple[Weights, ...] = ()
     packages: tuple[str, ...] = ()
+    check: Callable[[JobOptions], tuple[str, ...]] = _takes_all
 
     @property
     def on_device(self) -> bool:

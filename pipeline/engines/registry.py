@@ -15,6 +15,7 @@ from typing import Any
 
 from pipeline.engines.engine_spec import EngineSpec
 from pipeline.errors import InvalidOption
+from pipeline.options import JobOptions
 from pipeline.ports import PortName
 from pipeline.weights.catalogue import Carried, Catalogue
 
@@ -124,6 +125,12 @@ class EngineChoice:
     def spec(self, port: PortName) -> EngineSpec:
         """What is known of the engine of a port."""
         return spec_of(port, self.engine(port))
+
+    def check(self, options: JobOptions) -> None:
+        """Raises InvalidOption that says what the chosen engines cannot do of `options`."""
+        faults = [fault for port in PortName for fault in self.spec(port).check(options)]
+        if faults:
+            raise InvalidOption(" ".join(faults))
 
     @classmethod
     def preset(cls, name: str) -> EngineChoice:

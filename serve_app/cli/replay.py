@@ -84,6 +84,8 @@ async def replay_manifest(
     options = [_options(step) for step in expected.steps]
     here = Environment().engine_choice()
     choices = _choices(expected.steps, here)
+    for choice, asked in zip(choices, options, strict=True):
+        choice.check(asked)
 
     with ExitStack() as stack:
         bars = stack.enter_context(stage_bars(console))
@@ -122,12 +124,12 @@ def _read_photo(expected: Manifest, path: Path) -> bytes:
 
 
 def _options(step: Step) -> _StepOptions:
-    """Raises InvalidOption for unknown names and values out of range, InvalidInput for others."""
+    """Raises InvalidInput that says which option is damaged, and how."""
     kind = GenerateOptions if step.kind is StepKind.GENERATE else RefineOptions
     try:
         return kind.from_json(step.options)
-    except TypeError as error:  # missing, or text where a number belongs
-        raise InvalidInput(f"The manifest's {step.kind.value} options are damaged: {error}.") from (
+    except InvalidOption as error:
+        raise InvalidInput(f"The manifest's {step.kind.value} options are damaged: {error}") from (
             error
         )
 

@@ -115,6 +115,9 @@ async def run_in_process(
     # Checked before anything is loaded or written.
     refine_options = RefineOptions(options.seed, iterations) if iterations else None
     choice = Environment().engine_choice()
+    for asked in (options, refine_options):
+        if asked is not None:
+            choice.check(asked)
     local = await asyncio.to_thread(build_ports, choice)
     ports = local.complete()
     with stage_bars(console) as bars:

@@ -18,6 +18,7 @@ from pydantic import AfterValidator
 from deployments.jobs.outbox import WebhookRules
 from deployments.jobs.rows import Bucket
 from deployments.jobs.store import Blobs, Store
+from pipeline.engines.registry import EngineChoice
 from pipeline.imaging.decoding import MAX_BYTES
 from pipeline.ports import BackgroundRemover
 from serve_app.http.budgets import Budget, client_of
@@ -110,6 +111,7 @@ class Services:
         webhooks: what a webhook's URL may be; None: webhooks are not configured.
         client_header: header that says who asks, set by a proxy in front of us; None, or a
             request without it: the address that the request came from (`ClientWord`).
+        engines: what the models are; what they cannot do is refused before there is a job.
     """
 
     store: Store
@@ -122,6 +124,7 @@ class Services:
     reach: Reach = field(default_factory=Reach)
     webhooks: WebhookRules | None = None
     client_header: str | None = None
+    engines: EngineChoice = field(default_factory=EngineChoice)
 
     @cached_property
     def budgets(self) -> Budgets:

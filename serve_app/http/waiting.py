@@ -113,9 +113,11 @@ class Caller:
         """Submit a job; its result, or 202 when it is not waited for any longer.
 
         Raises:
+            InvalidOption: the engines cannot do what is asked for; there is no job.
             JobFailed: the job failed or was cancelled while the client waited.
         """
-        options, limits = asked.options().to_json(), self.services.limits
+        options, limits = asked.options(), self.services.limits
+        self.services.engines.check(options)
         check_webhook(self.services, asked.webhook_url)
         records = self.services.store.records
         submitted = await records.submit_job(
@@ -123,7 +125,7 @@ class Caller:
                 project_id=project_id,
                 kind=kind,
                 # With a seed where none was asked for; the fingerprint is of the request alone.
-                options=options,
+                options=options.to_json(),
                 fingerprint=fingerprint(kind, project_id, asked.model_dump()),
                 idempotency_key=checked_key(self.idempotency_key),
                 max_queued=limits.max_queued_jobs,

@@ -84,3 +84,44 @@ def test_options_that_make_the_same_file_are_canonically_equal(name):
     assert ExportOptions.from_json(odd.to_json()) == odd
     # Jobs that an earlier release queued have but these two.
     assert ExportOptions.from_json({"format": name, "optimize": True}) == plain
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "told"),
+    [
+        (GenerateOptions, {"seed": "7"}, "seed must be a whole number, got '7'"),
+        (GenerateOptions, {"seed": 1.5}, "seed must be a whole number, got 1.5"),
+        (GenerateOptions, {"seed": True}, "seed must be a whole number, got True"),
+        (GenerateOptions, {"seed": None}, "seed must be a whole number, got None"),
+        (GenerateOptions, {}, "The option seed is missing"),
+        (GenerateOptions, {"seed": 1, "steps": 2.0}, "steps must be a whole number, got 2.0"),
+        (GenerateOptions, {"seed": 1, "steps": [2]}, "steps must be a whole number"),
+        (GenerateOptions, {"seed": 1, "elevation_deg": "30"}, "elevation_deg must be a number"),
+        (GenerateOptions, {"seed": 1, "elevation_deg": False}, "elevation_deg must be a number"),
+        (GenerateOptions, {"seed": 1, "preset": 3}, "preset must be a text, got 3"),
+        (RefineOptions, {"seed": 1, "strength": float("inf")}, "strength must be a number"),
+        (RefineOptions, {"seed": 1, "prompt": 7}, "prompt must be a text, got 7"),
+        (
+            RefineOptions,
+            {"seed": 1, "views_to_refine": [1, "2"]},
+            r"views_to_refine must be a list of whole numbers, got \(1, '2'\)",
+        ),
+        (RefineOptions, {"seed": 1, "views_to_refine": 5}, "views_to_refine must be a list"),
+        (ExportOptions, {"format": 3}, "format must be a text, got 3"),
+        (ExportOptions, {"format": "ply", "optimize": "no"}, "optimize must be true or false"),
+        (
+            ExportOptions,
+            {"format": "ply", "face_limit": 500.0},
+            "face_limit must be a whole number",
+        ),
+    ],
+)
+def test_a_value_of_another_type_is_named_with_what_it_must_be(kind, values, told):
+    with pytest.raises(InvalidOption, match=told):
+        kind.from_json(values)
+
+
+def test_a_whole_number_is_a_number():
+    assert GenerateOptions(seed=1, elevation_deg=30, guidance_scale=2) == GenerateOptions(
+        seed=1, elevation_deg=30.0, guidance_scale=2.0
+    )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline.engines.engine_spec import Demand, EngineSpec, Setup
+from pipeline.engines.engine_spec import Demand, EngineSpec, Setup, fault_of
+from pipeline.engines.enhance.sdxl_limits import refuse_negative_prompt, steps_for
 from pipeline.errors import InvalidOption
+from pipeline.options import JobOptions, RefineOptions
 from pipeline.ports import EnhancerEngine, PortName
 from pipeline.weights.catalogue import Hub, WeightFile, Weights
 from pipeline.weights.folders import find_all
@@ -125,6 +127,17 @@ def _sdxl(setup: Setup) -> EnhancerEngine:
     return SdxlEnhancer.load(folders, setup.device, options)
 
 
+def _check(options: JobOptions) -> tuple[str, ...]:
+    """What the engine would refuse in the first round; later ones are never weaker than one step
+    where the first one was not."""
+    if not isinstance(options, RefineOptions):
+        return ()
+    return (
+        *fault_of(lambda: steps_for(options.strength)),
+        *fault_of(lambda: refuse_negative_prompt(options.negative_prompt)),
+    )
+
+
 SDXL = EngineSpec(
     PortName.ENHANCER,
     "sdxl",
@@ -144,4 +157,5 @@ SDXL = EngineSpec(
     ),
     weights=(_BASE, _LIGHTNING, _CONTROLNET, _OTHER_CONTROLNET, _VAE),
     packages=("accelerate", "diffusers", "safetensors", "transformers"),
+    check=_check,
 )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline.engines.engine_spec import Demand, EngineSpec, Setup
+from pipeline.engines.engine_spec import Demand, EngineSpec, Setup, fault_of
+from pipeline.engines.views.syncdreamer.sampler_settings import SamplerSettings
+from pipeline.options import GenerateOptions, JobOptions
 from pipeline.ports import PortName, ViewEngine
 from pipeline.weights.catalogue import Hub, WeightFile, Weights
 from pipeline.weights.folders import find
@@ -28,6 +30,13 @@ def _convert(source: Path, folder: Path, **options: Any) -> None:
     from pipeline.engines.views.syncdreamer.checkpoint import convert_checkpoint
 
     convert_checkpoint(source, folder, **options)
+
+
+def _check_syncdreamer(options: JobOptions) -> tuple[str, ...]:
+    if not isinstance(options, GenerateOptions):
+        return ()
+    asked = (options.sampler, options.steps, options.guidance_scale)
+    return fault_of(lambda: SamplerSettings.choose(*asked))
 
 
 _SYNCDREAMER_WEIGHTS = Weights(
@@ -64,4 +73,5 @@ SYNCDREAMER = EngineSpec(
     options=("views_at_once", "channels_last", "compile"),
     weights=(_SYNCDREAMER_WEIGHTS,),
     packages=("diffusers", "safetensors", "transformers"),
+    check=_check_syncdreamer,
 )

@@ -11,6 +11,7 @@ from pipeline.engines.engine_spec import Setup
 from pipeline.engines.registry import PRESETS, EngineChoice, engine_names, engine_specs
 from pipeline.errors import InvalidOption, Unavailable
 from pipeline.flow.local import build_ports
+from pipeline.options import ExportOptions, GenerateOptions, RefineOptions
 from pipeline.ports import PortName
 from tests.pipeline.engines.loading import load
 from tests.tiny.model_dir import TINY_OPTIONS, write_tiny_bundle, write_tiny_models
@@ -105,6 +106,45 @@ def test_options_reach_the_engine_and_unknown_ones_are_listed(tmp_path):
     assert engine.views_at_once == 4
     with pytest.raises(InvalidOption, match=r"no option 'views'; it has .*'views_at_once'"):
         load(PortName.VIEWS, "syncdreamer", tmp_path, views=4)
+
+
+SDXL = EngineChoice(enhancer="sdxl")
+SYNCDREAMER = EngineChoice(views="syncdreamer")
+
+
+@pytest.mark.parametrize(
+    ("choice", "options", "told"),
+    [
+        (SDXL, RefineOptions(seed=0, strength=0), ["strength of the sdxl enhancer"]),
+        (SDXL, RefineOptions(seed=0, strength=0.12), ["must be within 0.125..1"]),
+        (SDXL, RefineOptions(seed=0, negative_prompt=""), ["negative_prompt has no effect"]),
+        (
+            SDXL,
+            RefineOptions(seed=0, strength=0.1, negative_prompt="blur"),
+            ["strength of the sdxl enhancer", "negative_prompt has no effect"],
+        ),
+        (SYNCDREAMER, GenerateOptions(seed=0, steps=30), ["steps of the ddim sampler"]),
+        (SYNCDREAMER, GenerateOptions(seed=0, steps=1, sampler="dpm++"), ["dpm++ sampler"]),
+    ],
+)
+def test_what_an_engine_cannot_do_is_known_before_it_is_loaded(choice, options, told):
+    with pytest.raises(InvalidOption) as caught:
+        choice.check(options)
+    assert all(words in caught.value.detail for words in told)
+    EngineChoice().check(options)
+
+
+def test_what_an_engine_can_do_is_not_refused():
+    for options in (
+        GenerateOptions(seed=0),
+        GenerateOptions(seed=0, steps=30, sampler="dpm++"),
+        GenerateOptions(seed=0, steps=100, guidance_scale=0),
+        RefineOptions(seed=0),
+        RefineOptions(seed=0, strength=0.125, prompt="a mug"),
+        ExportOptions("glb"),
+    ):
+        for choice in (SDXL, SYNCDREAMER, EngineChoice.preset("gpu"), EngineChoice()):
+            choice.check(options)
 
 
 def test_a_spec_names_the_options_that_its_engine_takes(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from deployments.jobs.rows import Bucket, JobKind, NewJob
+from pipeline.engines.registry import EngineChoice
 from pipeline.errors import InvalidInput, ModelFailed, Unavailable
 from pipeline.file_types import FORMATS
 from tests.serve_app.http.test_contract import API, photo, upload
@@ -219,6 +220,23 @@ async def test_a_bad_option_is_422_and_named(service, path, body, field):
     problem = answer.json()
     assert (answer.status_code, problem["code"]) == (422, "invalid_option"), problem
     assert field in problem["detail"]
+
+
+async def test_what_the_engines_cannot_do_is_422_and_no_job(service):
+    engines = EngineChoice(enhancer="sdxl", views="syncdreamer")
+    project_id = await upload(service)
+    await service.http.post(f"{API}/generate/{project_id}")
+    service.app.state.services = replace(service.services, engines=engines)
+    before = await service.store.records.project_jobs(project_id)
+    for path, body, told in (
+        ("refine", {"strength": 0}, "strength of the sdxl enhancer"),
+        ("refine", {"negative_prompt": "blur"}, "negative_prompt has no effect"),
+        ("generate", {"steps": 30}, "steps of the ddim sampler"),
+    ):
+        answer = await service.http.post(f"{API}/{path}/{project_id}", json=body)
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_option")
+        assert told in answer.json()["detail"]
+    assert await service.store.records.project_jobs(project_id) == before
 
 
 async def test_a_whole_number_may_be_written_with_a_point(service):

@@ -17,7 +17,7 @@ from pipeline.device import Device, retry_with_half_batch
 from pipeline.engines.enhance.sdxl.cross_view_attention import join_views
 from pipeline.engines.enhance.sdxl.sdxl_memory import VIEWS_PER_GRID, MemoryPlan, memory_plan
 from pipeline.engines.enhance.sdxl.sdxl_networks import Networks, load_networks
-from pipeline.engines.enhance.sdxl.sdxl_options import STEPS, SdxlFolders, SdxlOptions, steps_for
+from pipeline.engines.enhance.sdxl.sdxl_options import SdxlFolders, SdxlOptions
 from pipeline.engines.enhance.sdxl.sdxl_pictures import (
     depth_pictures,
     keep_detail,
@@ -27,6 +27,7 @@ from pipeline.engines.enhance.sdxl.sdxl_pictures import (
     work_size,
 )
 from pipeline.engines.enhance.sdxl.sdxl_text import Embedding, Prompts, TextEncoders
+from pipeline.engines.enhance.sdxl_limits import STEPS, refuse_negative_prompt, steps_for
 from pipeline.errors import InvalidInput, InvalidOption, ModelFailed
 from pipeline.requests import EnhancedImages, EnhanceSettings, Renders
 from pipeline.types import FloatArray
@@ -137,11 +138,7 @@ class SdxlEnhancer:
             Unavailable: the prompt is new and the text encoders' folder is gone.
         """
         steps = steps_for(settings.strength)
-        if settings.negative_prompt is not None:
-            raise InvalidOption(
-                "negative_prompt has no effect on the sdxl enhancer, whose distilled UNet runs "
-                "without guidance: leave it out"
-            )
+        refuse_negative_prompt(settings.negative_prompt)
         _check(renders)
         prompt = self._options.prompt if settings.prompt is None else settings.prompt
         if len(renders.images) == 0:

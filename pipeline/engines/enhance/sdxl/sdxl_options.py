@@ -11,11 +11,6 @@ from pathlib import Path
 
 from pipeline.errors import InvalidOption
 
-#: Of the distilled UNet; every step is 1/8 of the strength.
-STEPS = 8
-#: Less noise than this is less than one step.
-MIN_STRENGTH = 1 / STEPS
-
 DEFAULT_PROMPT = "a sharp, detailed studio photograph of one object on a white background"
 
 
@@ -88,17 +83,3 @@ class SdxlOptions:
             raise InvalidOption(
                 f"low_frequency_sigma must be above 0, got {self.low_frequency_sigma}"
             )
-
-
-def steps_for(strength: float) -> int:
-    """Denoising steps that are run, 1..8: the strength rounded to the nearest eighth, times 8.
-
-    Raises:
-        InvalidOption: strength is below 1/8, above 1 or not a number.
-    """
-    if not MIN_STRENGTH <= strength <= 1.0:
-        raise InvalidOption(
-            f"strength of the sdxl enhancer must be within {MIN_STRENGTH}..1 (it runs one to "
-            f"{STEPS} steps), got {strength}"
-        )
-    return math.floor(STEPS * strength + 0.5)

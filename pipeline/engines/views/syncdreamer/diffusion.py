@@ -11,7 +11,8 @@ from torch import Tensor
 from pipeline.control import Control
 from pipeline.engines.views.syncdreamer.config import LATENT_CHANNELS, LATENT_SIZE
 from pipeline.engines.views.syncdreamer.network import SyncDreamerNetwork
-from pipeline.engines.views.syncdreamer.sampler import Noise, SamplerSettings, sample
+from pipeline.engines.views.syncdreamer.sampler import Noise, sample
+from pipeline.engines.views.syncdreamer.sampler_settings import SamplerSettings
 
 
 @torch.inference_mode()

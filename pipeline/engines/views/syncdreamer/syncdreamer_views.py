@@ -26,12 +26,12 @@ from pipeline.engines.views.syncdreamer.config import (
     SyncDreamerConfig,
 )
 from pipeline.engines.views.syncdreamer.matte import mattes
-from pipeline.engines.views.syncdreamer.sampler import (
+from pipeline.engines.views.syncdreamer.sampler import seeded_noise
+from pipeline.engines.views.syncdreamer.sampler_settings import (
     DEFAULT_GUIDANCE,
     DEFAULT_STEPS,
     Sampler,
     SamplerSettings,
-    seeded_noise,
 )
 from pipeline.errors import ModelFailed, Unavailable
 from pipeline.geometry.cameras import rig_cameras

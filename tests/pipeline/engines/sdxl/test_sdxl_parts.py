@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.engines.enhance.sdxl.sdxl_memory import MemoryPlan, memory_plan
-from pipeline.engines.enhance.sdxl.sdxl_options import MIN_STRENGTH, SdxlOptions, steps_for
+from pipeline.engines.enhance.sdxl.sdxl_options import SdxlOptions
 from pipeline.engines.enhance.sdxl.sdxl_pictures import (
     depth_pictures,
     keep_detail,
@@ -17,6 +17,7 @@ from pipeline.engines.enhance.sdxl.sdxl_pictures import (
     unpack_grids,
     work_size,
 )
+from pipeline.engines.enhance.sdxl_limits import MIN_STRENGTH, steps_for
 from pipeline.errors import InvalidOption
 from pipeline.types import FloatArray, UInt8Array
 

@@ -8,7 +8,7 @@ import torch
 from pipeline.control import Control
 from pipeline.engines.views.syncdreamer.diffusion import decode_views, sample_views
 from pipeline.engines.views.syncdreamer.network import SyncDreamerNetwork
-from pipeline.engines.views.syncdreamer.sampler import SamplerSettings
+from pipeline.engines.views.syncdreamer.sampler_settings import SamplerSettings
 
 from . import reference
 

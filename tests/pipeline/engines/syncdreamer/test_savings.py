@@ -10,7 +10,8 @@ from pipeline.control import Control
 from pipeline.engines.views.syncdreamer.depth_attention import DepthTransformer
 from pipeline.engines.views.syncdreamer.diffusion import decode_views, sample_views
 from pipeline.engines.views.syncdreamer.network import SyncDreamerNetwork
-from pipeline.engines.views.syncdreamer.sampler import SamplerSettings, seeded_noise
+from pipeline.engines.views.syncdreamer.sampler import seeded_noise
+from pipeline.engines.views.syncdreamer.sampler_settings import SamplerSettings
 from tests.oracles.plain_syncdreamer import (
     PlainSyncDreamer,
     plain_depth_transformer,
