@@ -17,7 +17,11 @@ from pipeline.errors import GlimpseError, InvalidInput
 
 #: Least length of a signing key.
 KEY_BYTES = 32
-_LONGEST_COMPONENT_BYTES = 255
+#: Of a part between two slashes: a name in a file system.
+LONGEST_PART_BYTES = 255
+#: Of a whole path: S3's limit of 1024, less what Supabase Storage puts around it (project, bucket,
+#: version). Far from a file system's 4096.
+LONGEST_PATH_BYTES = 900
 
 
 def check_path(path: str) -> None:
@@ -37,8 +41,10 @@ def check_path(path: str) -> None:
             raise InvalidInput(
                 f"A blob's path is relative and without empty parts, . and ..: {path!r}."
             )
-        if len(component.encode()) > _LONGEST_COMPONENT_BYTES:
+        if len(component.encode()) > LONGEST_PART_BYTES:
             raise InvalidInput(f"A part of a blob's path is too long: {path!r}.")
+    if len(encoded) > LONGEST_PATH_BYTES:
+        raise InvalidInput(f"A blob's path is too long: {path!r}.")
 
 
 class LinkSigner:

@@ -24,7 +24,12 @@ from supabase import AsyncClient
 
 from deployments.jobs.rows import Bucket
 from pipeline.errors import GlimpseError, InvalidInput, NotFound, Unavailable
-from serve_app.stores.links import LinkSigner, check_path
+from serve_app.stores.links import (
+    LONGEST_PART_BYTES,
+    LONGEST_PATH_BYTES,
+    LinkSigner,
+    check_path,
+)
 from serve_app.stores.opened import SENT_ON_FOR_S
 from serve_app.stores.supabase.resumable import PART_BYTES, Resumable
 from serve_app.stores.supabase.supabase_errors import translated
@@ -37,10 +42,6 @@ _AT_ONCE = 12
 _PAGE = 1000
 #: For who reads a file straight from Storage: names never change their contents.
 _CACHE_S = 3600
-#: Of a name's part: one of a file where Storage keeps them in folders, as one's own does.
-_LONGEST_PART = 255
-#: Of a whole name: S3's limit of 1024, less what Storage puts around it (project, bucket, version).
-_LONGEST_NAME = 900
 #: Signed URLs that are remembered.
 _REMEMBERED = 4096
 
@@ -54,11 +55,12 @@ def object_name(path: str) -> str:
     """
     check_path(path)
     name = quote(path).replace("~", "=7E").replace("%", "=")
-    if len(name) > _LONGEST_NAME or any(len(part) > _LONGEST_PART for part in name.split("/")):
+    longest = max(map(len, name.split("/")))
+    if len(name) > LONGEST_PATH_BYTES or longest > LONGEST_PART_BYTES:
         raise InvalidInput(
-            f"A file's name is too long for Storage: at most {_LONGEST_NAME} characters, and "
-            f"{_LONGEST_PART} between two slashes, where one that is not ASCII counts as six to "
-            f"twelve: {path!r}."
+            f"A file's name is too long for Storage: at most {LONGEST_PATH_BYTES} characters, and "
+            f"{LONGEST_PART_BYTES} between two slashes, where one that is not ASCII counts as six "
+            f"to twelve: {path!r}."
         )
     return name
 

@@ -236,8 +236,8 @@ def test_variables_exist() -> None:
     known = {name.upper() for name in Environment.model_fields}
     read_by = {
         "SUPABASE_TEST_": ROOT / "tests/serve_app/stores/fixtures.py",
-        "HTTP": ROOT / "serve_app/stores/supabase/__init__.py",
-        "NO_PROXY": ROOT / "serve_app/stores/supabase/__init__.py",
+        "HTTP": ROOT / "serve_app/proxies.py",
+        "NO_PROXY": ROOT / "serve_app/proxies.py",
     }
     for name in named - known:
         (path,) = (path for start, path in read_by.items() if name.startswith(start))

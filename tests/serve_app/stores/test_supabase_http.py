@@ -375,6 +375,12 @@ def test_every_error_of_the_client_is_ours(raised: Exception, kind: type[Glimpse
     assert type(caught.value) is kind
 
 
+def test_a_refusal_without_a_file_or_a_bucket_says_what_was_asked_for():
+    refused = StorageApiError("signature verification failed", "Unauthorized", 403)
+    with pytest.raises(Unavailable, match="the key for the list of buckets"), translated():
+        raise refused
+
+
 def test_mistakes_of_ours_are_not_hidden():
     with pytest.raises(ZeroDivisionError), translated():
         raise ZeroDivisionError
