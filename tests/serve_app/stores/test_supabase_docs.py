@@ -237,6 +237,7 @@ def test_variables_exist() -> None:
     read_by = {
         "SUPABASE_TEST_": ROOT / "tests/serve_app/stores/fixtures.py",
         "HTTP": ROOT / "serve_app/proxies.py",
+        "ALL_PROXY": ROOT / "serve_app/proxies.py",
         "NO_PROXY": ROOT / "serve_app/proxies.py",
     }
     for name in named - known:
