@@ -13,7 +13,7 @@ from pathlib import Path
 
 import asyncpg
 
-from pipeline.errors import GlimpseError
+from pipeline.errors import GlimpseError, Unavailable
 
 #: `supabase/` of a checkout, and where a wheel puts the same files (pyproject.toml, data-files).
 _FOLDERS = (
@@ -23,6 +23,9 @@ _FOLDERS = (
 
 #: Any constant will do, as long as every release uses the same.
 _ADVISORY_LOCK = 0x611D_53D0
+
+#: Longest that a migration waits for a table; as in `supabase/setup/opening.sql`.
+LOCK_TIMEOUT_S = 10.0
 
 _BOOKKEEPING = """
 create table if not exists public.glimpse3d_migrations (
@@ -100,7 +103,21 @@ async def apply_migrations(
 
     Raises:
         GlimpseError: a file was edited after this database had it.
+        Unavailable: another transaction holds a table for longer than `LOCK_TIMEOUT_S`.
     """
+    try:
+        return await _apply(connection, migrations)
+    except asyncpg.LockNotAvailableError as error:
+        raise Unavailable(
+            f"A migration waited {LOCK_TIMEOUT_S:g} s for a table that another transaction holds; "
+            "nothing was changed. Try again when long transactions (dumps, sessions in an editor) "
+            "have ended."
+        ) from error
+
+
+async def _apply(
+    connection: asyncpg.Connection, migrations: tuple[Migration, ...] | None
+) -> tuple[str, ...]:
     if migrations is None:
         migrations = migration_files()
     applied = []
@@ -108,6 +125,9 @@ async def apply_migrations(
         # Of the transaction, not of the session: it works behind a transaction pooler too.
         await connection.execute("select pg_advisory_xact_lock($1)", _ADVISORY_LOCK)
         await connection.execute("set local client_min_messages = warning")
+        # What waits for a table keeps everybody waiting who comes after it. Not for the lock above:
+        # who holds that one migrates.
+        await connection.execute(f"set local lock_timeout = {LOCK_TIMEOUT_S * 1000:.0f}")
         await connection.execute(_BOOKKEEPING)
         rows = await connection.fetch("select version, sha256 from public.glimpse3d_migrations")
         known = {row["version"]: row["sha256"] for row in rows}

@@ -18,7 +18,9 @@ from serve_app.http.event_stream import (
     JOB_EVENT_ID,
     PROJECT_EVENT_ID,
     EventStream,
+    Feed,
     JobFeed,
+    Position,
     ProjectFeed,
 )
 from serve_app.http.openapi import ID_ERRORS, headers, problems
@@ -80,6 +82,12 @@ _JobEventId = Annotated[str, Field(json_schema_extra={"pattern": f"^({JOB_EVENT_
 _ProjectEventId = Annotated[str, Field(json_schema_extra={"pattern": f"^({PROJECT_EVENT_ID})?$"})]
 
 
+def _position(feed: Feed, header: str | None, query: str | None) -> Position:
+    """Both are checked, whichever counts."""
+    in_query, in_header = feed.position(query), feed.position(header)
+    return in_header if header else in_query
+
+
 @router.get(
     "/jobs/{job_id}/events",
     status_code=200,
@@ -99,7 +107,7 @@ async def stream_job_events(
     records = services.store.records
     job = await records.get_job(job_id)
     feed = JobFeed(records, services.reads, job)
-    after = feed.position(header or query)
+    after = _position(feed, header, query)
     if job.state.ended and not await feed.read(after):
         # The standard's way to tell an EventSource not to connect again.
         return Response(status_code=204)
@@ -118,4 +126,4 @@ async def stream_project_events(
     records = services.store.records
     await records.get_project(project_id)
     feed = ProjectFeed(records, services.reads, project_id)
-    return EventStream(feed, feed.position(header or query), services, client)
+    return EventStream(feed, _position(feed, header, query), services, client)

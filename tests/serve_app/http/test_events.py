@@ -147,6 +147,19 @@ async def test_a_malformed_id_of_a_project_event_is_422(idle_service, bad):
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_option")
 
 
+async def test_a_malformed_id_is_422_beside_a_good_one(idle_service):
+    project_id = await upload(idle_service)
+    job_id = await submitted(idle_service, project_id)
+    for path, good in ((f"jobs/{job_id}", "1"), (f"status/{project_id}", "1-1")):
+        for query, header in (("bad", good), (good, "bad")):
+            answer = await idle_service.http.get(
+                f"{API}/{path}/events",
+                params={"last_event_id": query},
+                headers={"Last-Event-ID": header},
+            )
+            assert (answer.status_code, answer.json()["code"]) == (422, "invalid_option")
+
+
 @pytest.mark.parametrize("path", ["jobs/nobody/events", "status/nobody/events"])
 async def test_an_unknown_id_is_a_problem_before_the_stream(service, path):
     answer = await service.http.get(f"{API}/{path}")

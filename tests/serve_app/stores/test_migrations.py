@@ -7,12 +7,13 @@ import re
 import tomllib
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from bench.schema import FILE, schema_file
-from pipeline.errors import InvalidOption
+from pipeline.errors import InvalidOption, Unavailable
 from serve_app.cli.doctor.schema_checks import promised
-from serve_app.stores import migrate
+from serve_app.stores import migrate, migrations
 from serve_app.stores.migrations import demo_policies, migration_files, sql_file
 
 from .fixtures import on_server
@@ -63,6 +64,29 @@ def test_a_database_of_an_unreleased_checkout_is_taken_over(fresh_dsn: str) -> N
     # Not the file: roles of other tests, which are the server's, have rights in this database.
     new = migrated_after("delete from glimpse3d_migrations")
     assert migrated_after(_BEFORE_THE_RELEASE) == new
+
+
+async def test_a_migration_does_not_wait_for_ever_for_a_table(
+    fresh_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "LOCK_TIMEOUT_S", 0.1)
+    reader = await asyncpg.connect(fresh_dsn)
+    try:
+        await reader.execute("delete from glimpse3d_migrations")
+        async with reader.transaction():
+            await reader.fetch("select * from jobs")
+            async with asyncio.timeout(20):
+                with pytest.raises(Unavailable, match="nothing was changed"):
+                    await migrate(fresh_dsn)
+        assert await reader.fetch("select * from glimpse3d_migrations") == []
+        # Who migrates is waited for, however long it takes.
+        async with reader.transaction():
+            await reader.execute("select pg_advisory_xact_lock($1)", migrations._ADVISORY_LOCK)
+            second = asyncio.create_task(migrate(fresh_dsn))
+            await asyncio.sleep(0.3)
+        assert await second == tuple(file.version for file in migration_files())
+    finally:
+        await reader.close()
 
 
 def test_no_migration_defines_a_function_twice() -> None:
