@@ -119,11 +119,19 @@ class Renders:
         alphas: uint8 [V, H, W].
         depth: float32 [V, H, W], z-depth in world units, 0 where there is nothing; None unless
             asked for.
+        views: what each picture is called, by which an enhancer draws its noise: an index in the
+            rig. None: 0, 1, ...
     """
 
     images: UInt8Array
     alphas: UInt8Array
     depth: FloatArray | None = None
+    views: tuple[int, ...] | None = None
+
+    @property
+    def names(self) -> tuple[int, ...]:
+        """`views`, or what stands for it."""
+        return tuple(range(len(self.images))) if self.views is None else self.views
 
     def select(self, indices: list[int]) -> Renders:
         """The pictures at `indices`, in that order."""
@@ -132,6 +140,7 @@ class Renders:
             self.images[indices],
             self.alphas[indices],
             None if depth is None else depth[indices],
+            tuple(self.names[i] for i in indices),
         )
 
 
@@ -141,7 +150,8 @@ class EnhanceSettings:
 
     Attributes:
         strength: above 0 and at most 1; engines say how they round it.
-        seed: of an engine that draws noise; the same for every view of a round.
+        seed: of a round; an engine that draws noise draws another one for each view, from this
+            and the view's name.
         prompt, negative_prompt: for an engine that reads text.
     """
 

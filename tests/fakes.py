@@ -108,6 +108,7 @@ class FakeModels:
         hold_at: name of the call that waits until `release` is set; `cancelled` lists the calls
             that were cancelled while they waited.
         fits, refinements, strengths, exports: the requests as they came.
+        noises: seed and views of every enhancement.
     """
 
     qualities: Sequence[float] = (0.5,)
@@ -122,6 +123,7 @@ class FakeModels:
     fits: list[FitRequest] = field(default_factory=list)
     refinements: list[RefineRequest] = field(default_factory=list)
     strengths: list[float] = field(default_factory=list)
+    noises: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
     exports: list[ExportOptions] = field(default_factory=list)
     evaluations: int = 0
 
@@ -217,6 +219,7 @@ class FakeModels:
         await self._called("enhance", report)
         assert renders.depth is not None, "an enhancer may want to see the depth"
         self.strengths.append(settings.strength)
+        self.noises.append((settings.seed, renders.names))
         notes = () if settings.prompt is None else ("The fake has no use for prompt.",)
         return EnhancedImages(renders.images, "fake-enhancer", notes)
 

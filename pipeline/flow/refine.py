@@ -19,7 +19,7 @@ from pipeline.control import ignore_progress
 from pipeline.errors import DeviceLost, ModelFailed, OutOfMemory, ReplicaDied
 from pipeline.flow.references import held_out_references
 from pipeline.journals import IterationOutcome, RefineJournal
-from pipeline.options import RefineOptions
+from pipeline.options import RefineOptions, derived_seed
 from pipeline.ports import Ports
 from pipeline.requests import EnhancedImages, EnhanceSettings, References, RefineRequest, Renders
 from pipeline.rig import HELD_OUT_VIEWS, VIEW_COUNT
@@ -260,8 +260,13 @@ async def _iteration(
 
     await setting.enter("enhance", k)
     wanted = _chosen(outcomes, options.views_to_refine)
-    renders = await ports.splats.render(model, views.cameras.select(wanted), with_depth=True)
-    done, enhanced, failures = await _enhance(renders, strength, wanted, setting)
+    drawn = await ports.splats.render(model, views.cameras.select(wanted), with_depth=True)
+    renders = replace(drawn, views=tuple(wanted))
+    # Other noise in every round: what an engine invents at a pixel does not come again there.
+    settings = EnhanceSettings(
+        strength, derived_seed(options.seed, k), options.prompt, options.negative_prompt
+    )
+    done, enhanced, failures = await _enhance(renders, settings, setting)
     before = renders.images[[wanted.index(i) for i in done]]
 
     await setting.enter("refine", k)
@@ -307,7 +312,7 @@ def _rounded(weights: FloatArray) -> tuple[float, ...]:
 
 
 async def _enhance(
-    renders: Renders, strength: float, views: list[int], setting: _Setting
+    renders: Renders, settings: EnhanceSettings, setting: _Setting
 ) -> tuple[list[int], EnhancedImages, list[str]]:
     """Enhanced renders, of which views, and a sentence for each view that failed.
 
@@ -316,7 +321,7 @@ async def _enhance(
     Raises:
         ModelFailed: no view could be enhanced.
     """
-    call = _enhancement(strength, setting)
+    call, views = _enhancement(settings, setting), list(renders.names)
     try:
         enhanced = await call(renders)
         return views, enhanced, []
@@ -351,11 +356,8 @@ async def _enhance(
 
 
 def _enhancement(
-    strength: float, setting: _Setting
+    settings: EnhanceSettings, setting: _Setting
 ) -> Callable[[Renders], Awaitable[EnhancedImages]]:
-    options = setting.options
-    settings = EnhanceSettings(strength, options.seed, options.prompt, options.negative_prompt)
-
     async def call(renders: Renders) -> EnhancedImages:
         report = setting.journal.report if len(renders.images) > 1 else ignore_progress
         enhanced = await setting.ports.enhancer.enhance(renders, settings, report)

@@ -23,7 +23,7 @@ from pipeline.errors import (
 )
 from pipeline.flow.refine import RefineResult, StopReason, refine
 from pipeline.geometry.cameras import rig_cameras
-from pipeline.options import RefineOptions
+from pipeline.options import SEED_LIMIT, RefineOptions
 from pipeline.requests import (
     EnhancedImages,
     EnhanceSettings,
@@ -105,6 +105,14 @@ async def test_the_same_quality_is_no_progress():
 async def test_every_iteration_draws_differently_and_repeatably():
     _, models, _ = await run([0.5, 0.6, 0.7, 0.8], num_iterations=3, seed=40)
     assert [request.seed for request in models.refinements] == [41, 42, 43]
+    seeds = [seed for seed, _ in models.noises]
+    assert len(set(seeds)) == 3
+    assert all(0 <= seed < SEED_LIMIT for seed in seeds)
+    assert {views for _, views in models.noises} == {SHOWN}
+    _, again, _ = await run([0.5, 0.6, 0.7, 0.8], num_iterations=3, seed=40)
+    _, other, _ = await run([0.5, 0.6, 0.7, 0.8], num_iterations=3, seed=41)
+    assert again.noises == models.noises
+    assert not {seed for seed, _ in other.noises} & set(seeds)
 
 
 async def test_what_the_enhancer_has_to_say_is_in_the_iteration():
@@ -275,6 +283,9 @@ async def test_views_that_cannot_be_enhanced_are_left_out_and_named(wrong_shape)
     assert newest.enhanced_views == tuple(i for i in SHOWN if i not in (4, 9))
     assert "View 4 was left out" in newest.note and "View 9 was left out" in newest.note
     assert models.batches == [14] + [1] * 14
+    # One by one, each view has the noise that it would have had among the others.
+    assert {seed for seed, _ in models.noises} == {models.noises[0][0]}
+    assert [views for _, views in models.noises[-2:]] == [(14,), (15,)]
     request = models.refinements[0]
     assert [SHOWN[i] for i in request.enhanced_views] == list(newest.enhanced_views)
     assert request.enhanced[:, 0, 0, 0].tolist() == list(newest.enhanced_views)
@@ -334,6 +345,7 @@ async def test_a_resumed_run_decides_like_an_uninterrupted_one(kept_iterations):
     resumed = await refine(options(), rest.ports(), second)
     assert resumed.stop_reason is whole.stop_reason is StopReason.CONVERGED
     assert rest.strengths == models.strengths[kept_iterations - 1 :]
+    assert rest.noises == models.noises[kept_iterations - 1 :]
     for a, b in zip(whole.outcomes, resumed.outcomes, strict=True):
         assert (a.accepted, a.enhanced_views, a.strength) == (
             b.accepted,

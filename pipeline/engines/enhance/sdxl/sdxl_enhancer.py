@@ -7,6 +7,7 @@ and the white ground stay those of the renders.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from pipeline.engines.enhance.sdxl.sdxl_pictures import (
 from pipeline.engines.enhance.sdxl.sdxl_text import Embedding, Prompts, TextEncoders
 from pipeline.engines.enhance.sdxl_limits import STEPS, refuse_negative_prompt, steps_for
 from pipeline.errors import InvalidInput, InvalidOption, ModelFailed
+from pipeline.options import derived_seed
 from pipeline.requests import EnhancedImages, EnhanceSettings, Renders
 from pipeline.types import FloatArray
 
@@ -120,7 +122,8 @@ class SdxlEnhancer:
         Args:
             renders: V views of one object with depth, in the order of the ring.
             settings: `strength` is rounded to the nearest eighth; the notes say so. The seed
-                draws one noise for all views; on one machine it gives the same bits again.
+                and a view's name (`Renders.views`) draw its noise, whichever views it comes with;
+                on one machine they give the same bits again.
             control: asked for a stop, and given progress, between the steps.
 
         Returns:
@@ -166,13 +169,14 @@ class SdxlEnhancer:
         control.step(0.0, "reading the prompt")
         embedding = self._prompts.embed(prompt)
 
+        seeds = [derived_seed(seed, view) for view in renders.names]
         views, plan = len(shown), self._plan(len(shown), size)
         self._arrange_attention(slicing=plan.attention_slicing)
         self._arrange_tiles(size, tiling=plan.vae_tiling)
         per_picture = VIEWS_PER_GRID if self._options.grid else 1
 
         def draw(pictures_at_once: int) -> FloatArray:
-            return self._draw(shown, depth, embedding, steps, seed, pictures_at_once, control)
+            return self._draw(shown, depth, embedding, steps, seeds, pictures_at_once, control)
 
         what = f"Enhancing {views} views of {size[1]} x {size[0]} pixels"
         if self._options.cross_view:
@@ -228,17 +232,18 @@ class SdxlEnhancer:
         depth: FloatArray,
         embedding: Embedding,
         steps: int,
-        seed: int,
+        seeds: Sequence[int],
         pictures_at_once: int,
         control: Control,
     ) -> FloatArray:
         """Through the networks: float32 [V, h, w, 3] in 0..255 -> the same.
 
-        `depth`: float32 [V, h, w, 3] within 0..1. `pictures_at_once`: views, or grids of four.
+        `depth`: float32 [V, h, w, 3] within 0..1. `seeds`: V, of the views' noise.
+        `pictures_at_once`: views, or grids of four.
         """
         begin, end = _STEPS_SPAN
         latents = self._encode(shown, control.part(0.0, begin))
-        noisy = latents + self._noise(latents, steps, seed)
+        noisy = latents + self._noise(latents, steps, seeds)
         controls = torch.from_numpy(depth).permute(0, 3, 1, 2)
         if self._options.grid:
             noisy, controls = pack_grids(noisy), pack_grids(controls)
@@ -255,15 +260,17 @@ class SdxlEnhancer:
             drawn = unpack_grids(drawn, len(shown))
         return self._decode(drawn, control.part(end, 1.0))
 
-    def _noise(self, latents: torch.Tensor, steps: int, seed: int) -> torch.Tensor:
-        """Noise [1, 4, h, w] at the level where the last `steps` steps begin; one for all views.
+    def _noise(self, latents: torch.Tensor, steps: int, seeds: Sequence[int]) -> torch.Tensor:
+        """Noise [V, 4, h, w] at the level where the last `steps` steps begin, of a seed for each
+        view.
 
         Drawn on the CPU: the same on every device.
         """
         scheduler = self._pipe.scheduler
         scheduler.set_timesteps(STEPS)
-        drawn = torch.randn((1, *latents.shape[1:]), generator=torch.Generator().manual_seed(seed))
-        return (drawn * float(scheduler.sigmas[STEPS - steps])).to(latents)
+        shape = latents.shape[1:]
+        drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
+        return (torch.stack(drawn) * float(scheduler.sigmas[STEPS - steps])).to(latents)
 
     def _denoise(
         self,

@@ -55,7 +55,7 @@ def test_views_that_are_not_square(single: SdxlEnhancer) -> None:
 
 
 @pytest.mark.parametrize("options", [GRID, SINGLE, CROSS])
-def test_every_view_gets_the_same_noise(
+def test_every_view_has_noise_of_its_own_whichever_views_it_comes_with(
     folders: SdxlFolders, options: SdxlOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = SdxlEnhancer.load(folders, CPU, options)
@@ -66,13 +66,19 @@ def test_every_view_gets_the_same_noise(
         return noisy
 
     monkeypatch.setattr(engine, "_denoise", seen)
-    drawn = draw(engine, alike(4))
-    noisy = torch.cat(given)
-    if options.grid:
-        noisy = unpack_grids(noisy, 4)
-    assert noisy.shape[0] == 4
-    assert (noisy == noisy[:1]).all()
-    assert (drawn == drawn[:1]).all()
+
+    def noises(views: tuple[int, ...]) -> dict[int, torch.Tensor]:
+        given.clear()
+        engine.enhance(replace(alike(len(views)), views=views), HALF, Control())
+        noisy = torch.cat(given)
+        if options.grid:
+            noisy = unpack_grids(noisy, len(views))
+        return dict(zip(views, noisy, strict=True))
+
+    together = noises((0, 3, 4, 15))
+    assert len({tuple(noisy.flatten().tolist()) for noisy in together.values()}) == 4
+    for view, noisy in (noises((4,)) | noises((15, 0))).items():
+        torch.testing.assert_close(noisy, together[view], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("grid", "counts"), [(False, (1, 3, 6)), (True, (4, 8))])
@@ -165,7 +171,7 @@ def test_the_steps_are_those_of_the_pipeline_of_diffusers(
     shown = (255.0 * rng.random((2, side, side, 3))).astype(np.float32)
     depth = rng.random((2, side, side, 3)).astype(np.float32)
     embedding = single._prompts.embed("a red chair")
-    ours = single._draw(shown, depth, embedding, 3, 11, 2, Control())
+    ours = single._draw(shown, depth, embedding, 3, [11, 12], 2, Control())
     with torch.no_grad():
         pixels = torch.from_numpy(shown).permute(0, 3, 1, 2) / 127.5 - 1.0
         latents = single._vae.encode(pixels).latent_dist.mode() * 0.13025
@@ -177,7 +183,7 @@ def test_the_steps_are_those_of_the_pipeline_of_diffusers(
         num_inference_steps=8,
         guidance_scale=0.0,
         controlnet_conditioning_scale=0.6,
-        generator=[torch.Generator().manual_seed(11) for _ in range(2)],
+        generator=[torch.Generator().manual_seed(seed) for seed in (11, 12)],
         original_size=(1024, 1024),
         target_size=(1024, 1024),
         output_type="np",
