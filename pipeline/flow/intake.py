@@ -14,6 +14,7 @@ from scipy import ndimage
 from pipeline.errors import InvalidImage
 from pipeline.imaging.decoding import Photo, decode_photo, decode_png, encode_png
 from pipeline.imaging.framing import GIVEN_ALPHA, frame_object
+from pipeline.imaging.object_notes import notes_on_object
 from pipeline.ports import BackgroundRemover
 from pipeline.types import Cutout, UInt8Array
 
@@ -33,7 +34,7 @@ class Upload:
         original_png: the photo, upright, sRGB, scaled down where it was huge.
         processed_png: RGBA; alpha is the object.
         engine: who found the object: a background remover, "given" or "none".
-        notes: sentences a user should read, of `pipeline.imaging.decoding.Photo`.
+        notes: sentences a user should read, of the photo and of the object in it.
     """
 
     original_png: bytes
@@ -71,7 +72,8 @@ def _encode(photo: Photo, alpha: UInt8Array, engine: str) -> Upload:
     _check_object(photo.rgb, alpha, engine)
     original = photo.rgb if photo.alpha is None else np.dstack([photo.rgb, photo.alpha])
     processed = encode_png(np.dstack([photo.rgb, alpha]))
-    return Upload(encode_png(original), processed, engine, photo.notes)
+    about = notes_on_object(alpha, given=engine == GIVEN_ALPHA) if engine != WHOLE_PHOTO else ()
+    return Upload(encode_png(original), processed, engine, photo.notes + about)
 
 
 def _check_object(rgb: UInt8Array, alpha: UInt8Array, engine: str) -> None:

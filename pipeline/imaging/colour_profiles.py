@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps
 
 from pipeline.errors import InvalidImage
@@ -84,14 +85,14 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
 
 
-def opaque_share(image: Image.Image) -> float | None:
-    """Share of pixels with alpha >= 128, 0..1; None where the picture has no alpha."""
+def alpha_histogram(image: Image.Image) -> npt.NDArray[np.int64] | None:
+    """How many pixels have each alpha, int64 [256]; None where the picture has no alpha."""
     if _is_deep(image) or not image.has_transparency_data:
         return None
-    opaque = sum(
-        sum(strip.convert("RGBA").getchannel("A").histogram()[128:]) for _, strip in _strips(image)
-    )
-    return opaque / (image.width * image.height)
+    counts = np.zeros(256, np.int64)
+    for _, strip in _strips(image):
+        counts += strip.convert("RGBA").getchannel("A").histogram()
+    return counts
 
 
 def upright(small: Image.Image, photo: Image.Image) -> tuple[Image.Image, list[str]]:

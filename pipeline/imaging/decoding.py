@@ -9,32 +9,47 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError
+import numpy.typing as npt
+from PIL import Image, ImageFile, UnidentifiedImageError, features
 
 from pipeline.errors import InvalidImage, ModelFailed
-from pipeline.imaging.colour_profiles import opaque_share, shrink, to_srgb, upright
+from pipeline.imaging.colour_profiles import alpha_histogram, shrink, to_srgb, upright
+from pipeline.imaging.photo_files import (
+    PNG_END,
+    avif_notes,
+    foreign_kind,
+    jpeg_with_its_end,
+    mended_png,
+)
+from pipeline.imaging.rounding import to_bytes
 from pipeline.types import UInt8Array
 
 MAX_BYTES = 20 * 1024 * 1024
 #: Admits the 50-megapixel sensors of telephones. Pillow decodes them to 4 bytes a pixel, 256 MB.
 MAX_PIXELS = 64_000_000
 #: WebP's decoder holds several such copies at once: these pixels peak at 370 MB, 64 million at over
-#: 1 GB, whatever is done with them afterwards.
+#: 1 GB, whatever is done with them afterwards. AVIF's does, too.
 MAX_WEBP_PIXELS = 20_000_000
 MIN_SIDE = 32
 #: Longest side kept. The background remover looks at 320 px and the texture at 512 px.
 WORK_SIDE = 2048
 
 #: Only these decoders run on a stranger's bytes: no vector formats, no icons, no raw dumps.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+#: Wheels of Pillow decode AVIF, one that a distribution built may not.
+FORMATS = (
+    *("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"),
+    *(("AVIF",) if features.check("avif") else ()),
+)
 
 #: An object smaller than this share of the photo cannot be told from dirt on the lens.
 MIN_OBJECT_SHARE = 0.002
+#: Pixels with more alpha than this belong to the object.
+BOX_ALPHA = 8
+#: An object of which so large a share has an alpha below this is made of glass, all of it. One with
+#: solid parts is not: its faint ones may be its shadow.
+_SOLID_SHARE, _GLASS_ALPHA = 0.98, 160
 #: Less see-through area than this is a rounded screenshot corner, not a cut-out.
 MIN_TRANSPARENT_SHARE = 0.01
-
-#: The last chunk of every PNG, with its checksum.
-_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
 @dataclass(frozen=True)
@@ -78,11 +93,13 @@ def decode_photo(
         raise InvalidImage(
             f"The file has {len(data) / 2**20:.1f} MB; at most {max_bytes / 2**20:.0f} MB are read."
         )
+    data, mended = mended_png(data)
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise InvalidImage(
-            f"The file is not an image that can be read ({', '.join(FORMATS)})."
+            foreign_kind(data)
+            or f"The file is not an image that can be read ({', '.join(FORMATS)})."
         ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InvalidImage(f"The image has more than {max_pixels:,} pixels.") from None
@@ -95,23 +112,27 @@ def decode_photo(
         source_format = "JPEG" if image.format == "MPO" else str(image.format)
         try:
             pixels, notes = _load(image, data)
+            if image.format == "AVIF":
+                notes = (*avif_notes(data), *notes)
         except InvalidImage:
             raise
         except MemoryError:
             raise InvalidImage("The image needs too much memory to decode.") from None
         except Exception as error:  # truncated files: OSError, SyntaxError, struct.error, ...
             raise InvalidImage(f"The image is damaged or truncated: {error}") from error
+    notes = (*mended, *notes)
     array = np.ascontiguousarray(np.asarray(pixels))
     if pixels.mode == "RGB":
         return Photo(array, None, source_format, size, notes)
     rgb, alpha = np.ascontiguousarray(array[..., :3]), array[..., 3].copy()
-    return Photo(rgb, alpha, source_format, size, notes)
+    alpha, lifted = _solid(alpha)
+    return Photo(rgb, alpha, source_format, size, (*notes, *lifted))
 
 
 def _check_header(image: ImageFile.ImageFile, *, max_pixels: int, min_side: int) -> None:
     """Refuse by what the header says. Costs no decoding."""
     width, height = image.size
-    if image.format == "WEBP":
+    if image.format in ("WEBP", "AVIF"):
         max_pixels = min(max_pixels, MAX_WEBP_PIXELS)
     if width * height > max_pixels:
         raise InvalidImage(
@@ -149,7 +170,10 @@ def _load(image: ImageFile.ImageFile, data: bytes) -> tuple[Image.Image, tuple[s
             copy.verify()
     if image.format in ("JPEG", "MPO"):
         image.draft("", _fitted(image.size))  # decodes at 1/2, 1/4, 1/8 where that suffices
-    image.load()
+    try:
+        image.load()
+    except OSError:
+        image = _without_end_mark(image, data)
     keep_alpha = _has_meaningful_alpha(image)
     small = shrink(image, _fitted(image.size), keep_alpha=keep_alpha)
     turned, unturned = upright(small, image)
@@ -163,18 +187,70 @@ def _fitted(size: tuple[int, int]) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
+def _without_end_mark(image: ImageFile.ImageFile, data: bytes) -> ImageFile.ImageFile:
+    """The decoded photo where only the mark at the end of a JPEG is missing.
+
+    Raises:
+        OSError: it is no JPEG, or pixels are missing.
+    """
+
+    def opened(candidate: bytes) -> ImageFile.ImageFile:
+        again = Image.open(io.BytesIO(candidate), formats=("JPEG",))
+        again.draft("", _fitted(again.size))
+        again.load()
+        return again
+
+    whole = None
+    if image.format == "JPEG":
+        whole = jpeg_with_its_end(data, lambda candidate: opened(candidate).tobytes())
+    if whole is None:
+        raise OSError("the file ends before its last pixel")
+    return opened(whole)
+
+
 def _has_meaningful_alpha(image: Image.Image) -> bool:
     """Whether an alpha separates an object from a ground; False if it is opaque or absent.
 
     Raises:
         InvalidImage: everything is transparent.
     """
-    share = opaque_share(image)
-    if share is None:
+    counts = alpha_histogram(image)
+    if counts is None:
         return False
-    if share < MIN_OBJECT_SHARE:
+    total = counts.sum()
+    opaque = counts[128:].sum() / total
+    if _glass_alpha(counts) is not None:
+        opaque = counts[BOX_ALPHA + 1 :].sum() / total
+    if opaque < MIN_OBJECT_SHARE:
         raise InvalidImage("The image has no foreground: it is transparent everywhere.")
-    return 1.0 - share >= MIN_TRANSPARENT_SHARE
+    return bool(1.0 - opaque >= MIN_TRANSPARENT_SHARE)
+
+
+def _glass_alpha(counts: npt.NDArray[np.int64]) -> int | None:
+    """The alpha that stands for solid where nearly all of an object is see-through, else None.
+
+    Args:
+        counts: how many pixels have each alpha, int64 [256].
+    """
+    visible = counts.copy()
+    visible[: BOX_ALPHA + 1] = 0
+    if visible.sum() < MIN_OBJECT_SHARE * counts.sum():
+        return None
+    upto = np.cumsum(visible)
+    most = int(np.searchsorted(upto, _SOLID_SHARE * upto[-1]))
+    return most if most < _GLASS_ALPHA else None
+
+
+def _solid(alpha: UInt8Array) -> tuple[UInt8Array, tuple[str, ...]]:
+    """An object of glass becomes solid, as what comes after knows only solid ones; and a note."""
+    most = _glass_alpha(np.bincount(alpha.ravel(), minlength=256))
+    if most is None:
+        return alpha, ()
+    lifted = to_bytes(alpha.astype(np.float32) * np.float32(255 / most))
+    return lifted, (
+        f"The object in the photo is see-through (its alpha is {most} of 255 or less); it is made "
+        "solid, in the colours that the photo gives it.",
+    )
 
 
 def encode_png(array: UInt8Array) -> bytes:
@@ -194,7 +270,7 @@ def decode_png(data: bytes) -> UInt8Array:
             whoever asks has sent no picture.
     """
     try:
-        if not data.endswith(_PNG_END):
+        if not data.endswith(PNG_END):
             raise ValueError("its end is missing")
         # Loading alone accepts wrong checksums.
         with Image.open(io.BytesIO(data), formats=("PNG",)) as copy:

@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import ndimage
 
 from pipeline.errors import InvalidImage
-from pipeline.imaging.decoding import MIN_OBJECT_SHARE
+from pipeline.imaging.decoding import BOX_ALPHA, MIN_OBJECT_SHARE
 from pipeline.imaging.nearest import nearest_known
 from pipeline.imaging.rounding import to_bytes
 from pipeline.types import Cutout, UInt8Array
@@ -24,8 +24,6 @@ GIVEN_ALPHA = "given"
 CUTOUT_SIZE = 512
 #: The object's longest side is 200 of 256 pixels (SyncDreamer's preparation).
 OBJECT_SHARE = 200 / 256
-#: Pixels with more alpha than this belong to the bounding box.
-BOX_ALPHA = 8
 MIN_OBJECT_SIDE = 8
 
 #: A pixel at least this opaque shows the object's own colour, once the rim is eroded.
