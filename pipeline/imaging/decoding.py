@@ -28,7 +28,7 @@ MAX_BYTES = 20 * 1024 * 1024
 #: Admits the 50-megapixel sensors of telephones. Pillow decodes them to 4 bytes a pixel, 256 MB.
 MAX_PIXELS = 64_000_000
 #: WebP's decoder holds several such copies at once: these pixels peak at 370 MB, 64 million at over
-#: 1 GB, whatever is done with them afterwards. AVIF's does, too.
+#: 1 GB, whatever is done with them afterwards. AVIF's peaks at 240 MB.
 MAX_WEBP_PIXELS = 20_000_000
 MIN_SIDE = 32
 #: Longest side kept. The background remover looks at 320 px and the texture at 512 px.
