@@ -24,7 +24,7 @@ _MAX_ANSWER = 65536
 
 
 class QueuedWork:
-    """Asks for one replica for so many jobs that wait or run.
+    """Asks for one replica for so many jobs that wait or run, as far as they may run at once.
 
     Serve's own policy sees the calls that a deployment has now. A job that waits for the stage
     before has none yet, and loading weights takes longer than that stage: this policy begins with
@@ -133,9 +133,12 @@ class _Poll(threading.Thread):
         with self._opener.open(self._url, timeout=self._timeout_s) as response:
             answer = json.loads(response.read(_MAX_ANSWER))
         if self._kinds is None:
-            return _count(answer, "queued") + _count(answer, "running")
-        by_kind = [_part(answer, "queued_by_kind"), _part(answer, "running_by_kind")]
-        return sum(_count(part, kind, 0) for part in by_kind for kind in self._kinds)
+            jobs = _count(answer, "queued") + _count(answer, "running")
+        else:
+            by_kind = [_part(answer, "queued_by_kind"), _part(answer, "running_by_kind")]
+            jobs = sum(_count(part, kind, 0) for part in by_kind for kind in self._kinds)
+        # The others wait for these, not for replicas.
+        return min(jobs, _count(answer, "max_running_jobs", jobs))
 
 
 def _part(answer: Any, key: str) -> Any:

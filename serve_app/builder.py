@@ -76,6 +76,7 @@ def limits_of(args: AppArgs) -> Limits:
     """What requests may cost, by these arguments."""
     return Limits(
         max_wait_s=args.max_wait_s,
+        max_running_jobs=args.max_running_jobs,
         max_queued_jobs=args.max_queued_jobs,
         max_stream_s=args.max_stream_s,
         max_waiting=args.max_waiting,

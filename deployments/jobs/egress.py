@@ -48,6 +48,19 @@ _NOT_GLOBAL: tuple[_Network, ...] = (
 )
 
 
+#: Public by the tables, but a cloud answers there from within: it knows its guests by where they
+#: ask from, not by a key. Addresses of other clouds are link-local, of carriers (100.64.0.0/10) or
+#: among the above.
+_OF_A_PLATFORM: tuple[_Network, ...] = (
+    ipaddress.IPv4Network("168.63.129.16/32"),  # Azure: agent, DNS, health of a machine
+    ipaddress.IPv4Network("161.26.0.0/16"),  # IBM Cloud: services of the private network
+    ipaddress.IPv4Network("166.8.0.0/14"),  # IBM Cloud: endpoints of the private network
+    ipaddress.IPv4Network("192.80.8.124/32"),  # Equinix Metal: metadata
+    ipaddress.IPv4Network("199.36.153.4/30"),  # Google Cloud: APIs, by VPC Service Controls
+    ipaddress.IPv4Network("199.36.153.8/30"),  # Google Cloud: APIs, without a public address
+)
+
+
 @dataclass(frozen=True)
 class Egress:
     """Where requests may go.
@@ -181,7 +194,9 @@ def _is_global(address: _Address) -> bool:
             return False
         if address not in _GLOBAL_V6:
             return False
-    if address.is_multicast or any(address in network for network in _NOT_GLOBAL):
+    if address.is_multicast:
+        return False
+    if any(address in network for network in (*_NOT_GLOBAL, *_OF_A_PLATFORM)):
         return False
     return address.is_global
 

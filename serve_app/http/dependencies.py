@@ -45,6 +45,7 @@ class Limits:
         body_timeout_s: longest that a body which is no photo may take to arrive.
         max_arriving: such bodies that may be on their way at once.
         max_wait_s: longest a request waits for its job before it is answered with 202.
+        max_running_jobs: so many are worked on at once; it is only told.
         max_queued_jobs: above it new jobs are refused with 503.
         upload_timeout_s: longest an upload waits for its turn and for background removal.
         keep_alive_s: a stream of events says something at least so often.
@@ -64,6 +65,7 @@ class Limits:
     body_timeout_s: float = 20.0
     max_arriving: int = 32
     max_wait_s: float = 600.0
+    max_running_jobs: int = 4
     max_queued_jobs: int = 100
     upload_timeout_s: float = 120.0
     keep_alive_s: float = 15.0

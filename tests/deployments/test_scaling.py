@@ -144,6 +144,14 @@ def test_jobs_that_wait_and_run_ask_for_replicas(endpoint, kinds, jobs_per_repli
     assert policy(context()) == (wanted, {})
 
 
+@pytest.mark.parametrize(("kinds", "wanted"), [(None, 4), (["generate"], 4), (["export"], 1)])
+def test_jobs_that_may_not_run_ask_for_no_replicas(endpoint, kinds, wanted):
+    endpoint.body = json.dumps(FIVE | {"max_running_jobs": 4}).encode()
+    policy = asking(endpoint.url, kinds=kinds)
+    known(policy, endpoint)
+    assert policy(context())[0] == wanted
+
+
 def test_it_never_asks_for_less_than_the_calls_need(endpoint):
     policy = asking(endpoint.url, kinds=["refine"])
     known(policy, endpoint)

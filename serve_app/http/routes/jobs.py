@@ -56,4 +56,5 @@ async def cancel_job(services: AppServices, urls: ClientUrls, job_id: Id) -> JSO
 @router.get("/queue", response_model=QueueAnswer, responses=problems(Unavailable, GlimpseError))
 async def get_queue(services: AppServices) -> QueueAnswer:
     """How many jobs wait and run."""
-    return QueueAnswer.of(await services.store.records.queue())
+    queue = await services.store.records.queue()
+    return QueueAnswer.of(queue, services.limits.max_running_jobs)

@@ -98,19 +98,21 @@ def job_answer_of(job: Job, url: Url, *, queue: Queue | None = None) -> JobAnswe
 
 
 class QueueAnswer(BaseModel):
-    """How many jobs wait and run, in all and by kind."""
+    """How many jobs wait and run, in all and by kind, and how many may run at once."""
 
     queued: int
     running: int
+    max_running_jobs: int
     queued_by_kind: dict[JobKind, int]
     running_by_kind: dict[JobKind, int]
 
     @classmethod
-    def of(cls, queue: Queue) -> Self:
+    def of(cls, queue: Queue, max_running_jobs: int) -> Self:
         """Every kind has its number, be it 0."""
         return cls(
             queued=sum(queue.queued.values()),
             running=sum(queue.running.values()),
+            max_running_jobs=max_running_jobs,
             queued_by_kind={kind: queue.queued.get(kind, 0) for kind in JobKind},
             running_by_kind={kind: queue.running.get(kind, 0) for kind in JobKind},
         )

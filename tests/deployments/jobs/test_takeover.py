@@ -2,11 +2,12 @@
 
 import asyncio
 import dataclasses
+import random
 from typing import Any
 
 import pytest
 
-from deployments.jobs import fenced_commit, runner
+from deployments.jobs import fenced_commit, peak_memory, runner
 from deployments.jobs.peak_memory import PeakMemory
 from deployments.jobs.rows import Bucket, Heartbeat, JobKind, JobState
 from deployments.jobs.runner import JobRunner
@@ -277,6 +278,27 @@ async def test_the_memory_of_a_span_forgets_what_was_before(monkeypatch):
     assert memory.peaks(0.01) == {"": 100}
     memory.mark()
     assert memory.peaks(60) == {"": 900}
+
+
+def test_marks_without_end_are_few_and_say_the_same(monkeypatch):
+    now, generator = 0.0, random.Random(1)
+    monkeypatch.setattr(peak_memory.time, "monotonic", lambda: now)
+    newest = 0
+    memory = PeakMemory({"": lambda: newest})
+    plain: list[tuple[float, int]] = []
+    for step in range(50_000):
+        now, newest = float(step), generator.randrange(10**9)
+        memory.mark()
+        plain.append((now, newest))
+    for span_s in (0.0, 1.0, 10.0, 1000.0, 30_000.0, 80_000.0):
+        newest = 0
+        expected = max(peak for at, peak in plain if at >= now - span_s)
+        assert memory.peaks(span_s)[""] == expected
+    assert len(memory) < 100
+    for step in range(50_000, 60_000):
+        now, newest = float(step), 2 * 10**9 - step
+        memory.mark()
+    assert len(memory) <= peak_memory._MOST_MARKS
 
 
 def test_the_kernels_mark_starts_anew_with_every_reading():

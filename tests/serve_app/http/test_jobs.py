@@ -199,7 +199,13 @@ async def test_a_job_like_others_says_how_long_it_will_take(idle_service, monkey
 async def test_the_queue_is_told_by_kind(service):
     url = f"{API}/queue"
     empty = {"generate": 0, "refine": 0, "export": 0}
-    told = {"queued": 0, "running": 0, "queued_by_kind": empty, "running_by_kind": empty}
+    told = {
+        "queued": 0,
+        "running": 0,
+        "max_running_jobs": 4,
+        "queued_by_kind": empty,
+        "running_by_kind": empty,
+    }
     assert (await service.http.get(url)).json() == told
     service.models.hold_at = "views"
     for _ in range(3):
@@ -211,6 +217,7 @@ async def test_the_queue_is_told_by_kind(service):
     assert (await service.http.get(url)).json() == {
         "queued": 2,
         "running": 1,
+        "max_running_jobs": 4,
         "queued_by_kind": {**empty, "generate": 2},
         "running_by_kind": {**empty, "generate": 1},
     }
