@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
+import math
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, fields
 from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
@@ -39,11 +42,16 @@ from pipeline.ports import (
     ViewSynthesizer,
 )
 
+log = logging.getLogger("ray.serve")
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
 #: Longest wait for a replica's memory or device: the answer is worth no more, and commits wait.
 _METER_LIMIT_S = 2.0
+
+#: A deployment is taken for awake, or asleep, for so long.
+_AWAKE_FOR_S = 1.0
 
 #: A model whose queue is full is asked again after so long: at first, and at most. Nothing is lost
 #: by waiting here, and a job must not fail for it.
@@ -225,16 +233,58 @@ class HandlePorts:
 
     async def devices(self) -> dict[str, str]:
         """What the engine of each port computes on, from one replica of each deployment that
-        answers; never raises."""
+        is awake and answers; never raises."""
+        awake = await awake_deployments()
         handles = {port.name: getattr(self, port.name) for port in fields(self)}
+        handles = {name: h for name, h in handles.items() if h.deployment_name in awake}
         answers = await asyncio.gather(*(_devices_of(h) for h in handles.values()))
         pairs = zip(handles, answers, strict=True)
         return {name: there[name] for name, there in pairs if name in there}
 
     def meters(self) -> dict[str, Callable[[float], Awaitable[dict[str, int]]]]:
-        """Asks each model deployment, by its name, for `ModelHost.peak_memory_bytes`."""
+        """Asks each model deployment, by its name, for `ModelHost.peak_memory_bytes`; nothing
+        comes from one that sleeps."""
         handles = [getattr(self, port.name) for port in fields(self)]
-        return {h.deployment_name: partial(_peak_memory, h) for h in handles}
+        awake = _Awake()
+        return {h.deployment_name: partial(_peak_memory, h, awake) for h in handles}
+
+
+async def awake_deployments() -> frozenset[str]:
+    """Deployments of this replica's application that have a running replica; never raises.
+
+    A call to another one waits for a replica, and Serve starts one for it: what only wants to know
+    how a deployment is must not do that to one that was scaled to zero.
+    """
+    try:
+        app_name = serve.get_replica_context().app_name
+        async with asyncio.timeout(_METER_LIMIT_S):
+            status = await asyncio.to_thread(serve.status)
+    except (TimeoutError, ray.exceptions.RayError, serve_exceptions.RayServeException) as error:
+        log.warning("Serve does not say which deployments run: %r", error)
+        return frozenset()
+    application = status.applications.get(app_name)
+    deployments = {} if application is None else application.deployments
+    return frozenset(name for name, one in deployments.items() if _runs(one.replica_states))
+
+
+def _runs(replicas: Mapping[Any, int]) -> bool:
+    return any(count > 0 for state, count in replicas.items() if state == "RUNNING")
+
+
+class _Awake:
+    """`awake_deployments`, asked once by meters that are read together."""
+
+    def __init__(self) -> None:
+        self._asking = asyncio.Lock()
+        self._asked_at = -math.inf
+        self._names: frozenset[str] = frozenset()
+
+    async def __call__(self) -> frozenset[str]:
+        async with self._asking:
+            if time.monotonic() - self._asked_at > _AWAKE_FOR_S:
+                self._names = await awake_deployments()
+                self._asked_at = time.monotonic()
+            return self._names
 
 
 async def _within(limit_s: float, handle: DeploymentHandle[Any], method: str, *args: Any) -> Any:
@@ -269,7 +319,11 @@ async def _devices_of(handle: DeploymentHandle[Any]) -> dict[str, str]:
         return {}
 
 
-async def _peak_memory(handle: DeploymentHandle[Any], span_s: float) -> dict[str, int]:
+async def _peak_memory(
+    handle: DeploymentHandle[Any], awake: _Awake, span_s: float
+) -> dict[str, int]:
+    if handle.deployment_name not in await awake():
+        return {}
     try:
         answer = await _within(_METER_LIMIT_S, handle, "peak_memory_bytes", span_s)
     except TimeoutError as error:

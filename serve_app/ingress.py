@@ -18,7 +18,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus
 
-from deployments.handles import HandlePort, readiness_of
+from deployments.handles import HandlePort, awake_deployments, readiness_of
 from deployments.jobs.store import Store
 from pipeline.errors import GlimpseError, Unavailable
 from serve_app.http.app import create_app
@@ -82,7 +82,13 @@ class Ingress:
     async def _checks(self) -> dict[str, GlimpseError | None]:
         """Every part of the service by name, and what it lacks."""
         states = await _deployment_states(serve.get_replica_context().app_name)
-        hosts = {name: h for name, h in self._hosts.items() if states.get(name, self) is None}
+        # One that was scaled to zero lacks nothing: a call would start a replica.
+        awake = await awake_deployments()
+        hosts = {
+            name: host
+            for name, host in self._hosts.items()
+            if states.get(name, self) is None and name in awake
+        }
         answers = await asyncio.gather(*(readiness_of(host) for host in hosts.values()))
         assert self._store is not None, "the application is built before it is asked"
         return {

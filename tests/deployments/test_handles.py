@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+from types import SimpleNamespace
 
 import pytest
 import ray.exceptions
@@ -149,3 +150,39 @@ async def test_a_caller_that_is_cancelled_takes_its_call_back():
     with pytest.raises(asyncio.CancelledError):
         await task
     assert response.taken_back
+
+
+async def test_a_deployment_that_was_scaled_to_zero_is_not_woken_by_who_looks(monkeypatch):
+    called, looks = [], 0
+
+    class Handle:
+        def __init__(self, name):
+            self.deployment_name = name
+
+        def __getattr__(self, method):
+            async def answer(*_args):
+                called.append((self.deployment_name, method))
+                return {"": 7} if method == "peak_memory_bytes" else {"views": "cpu"}
+
+            return SimpleNamespace(remote=answer)
+
+    def status():
+        nonlocal looks
+        looks += 1
+        states = {"Awake": {"RUNNING": 1}, "Asleep": {}, "Starting": {"STARTING": 1}}
+        found = {name: SimpleNamespace(replica_states=s) for name, s in states.items()}
+        return SimpleNamespace(applications={"app": SimpleNamespace(deployments=found)})
+
+    context = SimpleNamespace(app_name="app")
+    monkeypatch.setattr(handles.serve, "get_replica_context", lambda: context)
+    monkeypatch.setattr(handles.serve, "status", status)
+    awake, asleep, starting = (Handle(name) for name in ("Awake", "Asleep", "Starting"))
+    ports = handles.HandlePorts(asleep, awake, starting, awake, asleep, asleep)
+    meters = ports.meters()
+    answers = await asyncio.gather(*(meter(1.0) for meter in meters.values()))
+    assert dict(zip(meters, answers, strict=True)) == {
+        "Asleep": {}, "Awake": {"": 7}, "Starting": {}
+    }  # fmt: skip
+    assert looks == 1
+    assert await ports.devices() == {"views": "cpu"}
+    assert {name for name, _ in called} == {"Awake"}

@@ -180,6 +180,11 @@ async def test_ready_names_states_and_the_log_has_the_reasons(log, monkeypatch):
         return Unavailable(WORDS, public="The database cannot be reached.")
 
     monkeypatch.setattr(ingress, "_deployment_states", states)
+
+    async def awake():
+        return frozenset({"Splats"})
+
+    monkeypatch.setattr(ingress, "awake_deployments", awake)
     monkeypatch.setattr(ingress, "readiness_of", lacks)
     monkeypatch.setattr(ingress, "store_state", store)
     context = SimpleNamespace(app_name="")
