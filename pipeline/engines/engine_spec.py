@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -64,6 +64,14 @@ class Setup:
     device: Device
     threads: int
     options: Mapping[str, Any] = field(default_factory=dict)
+    #: Options that were taken out of `options`; they are the engine's all the same.
+    taken: tuple[str, ...] = ()
+
+    def take(self, name: str, default: Any) -> tuple[Any, Setup]:
+        """An option that decides what is made, or its default; and the setup without it."""
+        rest = dict(self.options)
+        value = rest.pop(name, default)
+        return value, replace(self, options=rest, taken=(*self.taken, name))
 
     def with_options(self, make: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """`make(*args, **kwargs, **options)`.
@@ -76,8 +84,9 @@ class Setup:
         free = [p.name for p in parameters if p.name not in kwargs][len(args) :]
         unknown = sorted(set(self.options) - set(free))
         if unknown:
+            known = sorted({*free, *self.taken})
             raise InvalidOption(
-                f"The {self.engine} engine has no option {unknown[0]!r}; it has {sorted(free)}."
+                f"The {self.engine} engine has no option {unknown[0]!r}; it has {known}."
             )
         return make(*args, **kwargs, **self.options)
 

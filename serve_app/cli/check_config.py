@@ -73,6 +73,9 @@ def config_faults(
         gpus: cards of the cluster; None does not compare the shares with them.
         memory_gib: of one card; None does not compare the shares with what engines need.
     """
+    # Serve's own validators take it for granted.
+    if wrong := [*_no_mappings(config)]:
+        return wrong
     faults = [*_unknown_keys(config)]
     # Serve imports policies while it validates, and fails with the error of the import.
     if wrong := [*_absent_policies(config)] or _refusals(ServeDeploySchema, config, ""):
@@ -85,7 +88,9 @@ def config_faults(
     if wrong := _refusals(AppArgs, given, "args."):
         return faults + wrong
     args = AppArgs.model_validate(given)
-    deployments = {d["name"]: d for d in application.get("deployments") or []}
+    # With the numbers that Serve makes of texts such as "0.5".
+    (parsed,) = ServeDeploySchema.model_validate(config).applications
+    deployments = {d.name: d.model_dump(exclude_unset=True) for d in parsed.deployments}
     # Values that Serve's schema lets through: where they are wrong, it takes a plain mapping.
     for name, deployment in deployments.items():
         scaling = deployment.get("autoscaling_config") or {}
@@ -133,6 +138,23 @@ def _unknown_keys(config: Mapping[str, Any]) -> Iterator[str]:
                 yield from unknown(deployment.get(key), model, f"{name}.{key}.")
             policy = f"{name}.autoscaling_config.policy."
             yield from unknown(_policy(deployment), AutoscalingPolicy, policy)
+
+
+def _no_mappings(config: Mapping[str, Any]) -> Iterator[str]:
+    """Entries of the lists of applications and deployments that hold no keys."""
+    applications = config.get("applications")
+    yield from _without_keys(applications, "applications")
+    for i, application in enumerate(applications if isinstance(applications, list) else ()):
+        if isinstance(application, Mapping):
+            yield from _without_keys(
+                application.get("deployments"), f"applications.{i}.deployments"
+            )
+
+
+def _without_keys(found: object, place: str) -> Iterator[str]:
+    for i, one in enumerate(found if isinstance(found, list) else ()):
+        if not isinstance(one, Mapping):
+            yield f"{place}.{i}: must have keys, as `name: ...`, and is {one!r:.50}."
 
 
 def _mappings(found: object) -> list[Mapping[str, Any]]:
@@ -285,7 +307,7 @@ def _shares(
     for name, ports in args.hosts.items():
         deployment = deployments.get(name, {})
         actor = deployment.get("ray_actor_options") or {}
-        share = actor.get("num_gpus", args.gpu_shares.get(name, 0))
+        share = actor.get("num_gpus", args.gpu_shares.get(name, 0)) or 0
         total += share * _most_replicas(deployment)
         specs = [choice.spec(port) for port in ports]
         engines = [spec.name for spec in specs if spec.on_device]

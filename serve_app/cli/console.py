@@ -97,6 +97,14 @@ def stage_bars(console: Console) -> Iterator[StageBars]:
         yield StageBars(progress)
 
 
+def print_notes(console: Console, notes: Iterable[str], of: str = "") -> None:
+    """What else there is to know, a line each: `of` a file, where that is not plain."""
+    for note in notes:
+        said = f"{of}: {note}" if of else note
+        # It may quote a client or a file, and what they say may look like markup.
+        console.print(f"[yellow]Note:[/] {escape(said)}", soft_wrap=True)
+
+
 def summary_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """A plain table; numbers are right-aligned by their header's trailing colon."""
     table = Table(title=title, title_justify="left", header_style="bold")

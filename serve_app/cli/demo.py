@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rich.console import Console
-from rich.markup import escape
 
 from deployments.jobs.model_pictures import PIPELINE_END, PREVIEW_SPANS
 from deployments.jobs.rows import JobKind
@@ -21,7 +20,13 @@ from pipeline.file_types import FORMATS
 from pipeline.flow.generate import STAGE_SPANS
 from pipeline.flow.refine import ITERATION_SPANS
 from serve_app.cli.client import Client
-from serve_app.cli.console import StageBars, iterations_table, stage_bars, summary_table
+from serve_app.cli.console import (
+    StageBars,
+    iterations_table,
+    print_notes,
+    stage_bars,
+    summary_table,
+)
 from serve_app.server import running_service
 from serve_app.settings import AppArgs
 
@@ -67,9 +72,7 @@ def run_demo(photo: Path, out: Path, console: Console, *, seed: int, iterations:
                 bars.finish()
     _print_tables(console, status, (generated, refined), upload_s, saved)
     for export in exports:
-        for note in export["notes"]:
-            name = escape(export["file_name"])
-            console.print(f"[yellow]Note:[/] {name}: {escape(note)}")
+        print_notes(console, export["notes"], of=export["file_name"])
 
 
 def _run_job(client: Client, bars: StageBars, kind: str, project_id: str, body: Json) -> Json:
@@ -152,7 +155,6 @@ def _print_tables(
     console.print(summary_table("Stages", ("stage", "seconds:", "engine"), rows))
     names = ("iteration_number", "psnr", "ssim", "overall_quality", "accepted")
     console.print(iterations_table(tuple(m[name] for name in names) for m in status["iterations"]))
-    for note in generated["result"]["notes"]:
-        console.print(f"[yellow]Note:[/] {escape(note)}")
+    print_notes(console, generated["result"]["notes"])
     rows_of_files = [(str(p), f"{p.stat().st_size / 1e6:.2f}") for p in saved]
     console.print(summary_table("Files", ("file", "MB:"), rows_of_files))

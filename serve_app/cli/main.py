@@ -278,8 +278,9 @@ def export(
 
 
 def _print_notes(notes: Iterable[str]) -> None:
-    for note in notes:
-        console.print(f"[yellow]Note:[/] {escape(note)}", soft_wrap=True)
+    from serve_app.cli.console import print_notes
+
+    print_notes(console, notes)
 
 
 def _listed(numbers: Mapping[str, int]) -> str:

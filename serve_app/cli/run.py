@@ -43,6 +43,7 @@ from pipeline.types import SplatModel
 from serve_app.cli.console import (
     StageBars,
     iterations_table,
+    print_notes,
     scores_table,
     stage_bars,
     summary_table,
@@ -179,8 +180,7 @@ async def run_in_process(
         console.print(
             iterations_table((i, s.psnr, s.ssim, s.overall_quality, kept) for i, kept, s in scores)
         )
-    for note in notes:
-        console.print(f"[yellow]Note:[/] {escape(note)}")
+    print_notes(console, notes)
     console.print(f"{len(model)} splats, seed {options.seed}. Files under {escape(str(out))}.")
 
 

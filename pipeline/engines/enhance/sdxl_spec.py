@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from pipeline.engines.engine_spec import Demand, EngineSpec, Setup, fault_of
 from pipeline.engines.enhance.sdxl_limits import refuse_negative_prompt, steps_for
 from pipeline.errors import InvalidOption
@@ -115,11 +113,10 @@ _CONTROLNETS = {weights.name: weights for weights in (_CONTROLNET, _OTHER_CONTRO
 def _sdxl(setup: Setup) -> EnhancerEngine:
     from pipeline.engines.enhance.sdxl import SdxlEnhancer, SdxlFolders, SdxlOptions
 
-    rest = dict(setup.options)
-    net = rest.pop("controlnet", _CONTROLNET.name)
+    net, rest = setup.take("controlnet", _CONTROLNET.name)
     if net not in _CONTROLNETS:
         raise InvalidOption(f"controlnet must be one of {list(_CONTROLNETS)}, got {net!r}")
-    options = replace(setup, options=rest).with_options(SdxlOptions)
+    options = rest.with_options(SdxlOptions)
     unet, base, controlnet, vae = find_all(
         (_LIGHTNING, _BASE, _CONTROLNETS[net], _VAE), setup.model_dir
     )

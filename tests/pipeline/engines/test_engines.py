@@ -106,6 +106,8 @@ def test_options_reach_the_engine_and_unknown_ones_are_listed(tmp_path):
     assert engine.views_at_once == 4
     with pytest.raises(InvalidOption, match=r"no option 'views'; it has .*'views_at_once'"):
         load(PortName.VIEWS, "syncdreamer", tmp_path, views=4)
+    with pytest.raises(InvalidOption, match=r"no option 'net'; it has \['controlnet', 'contr"):
+        load(PortName.ENHANCER, "sdxl", tmp_path, net="x", controlnet="controlnet-depth-sdxl")
 
 
 SDXL = EngineChoice(enhancer="sdxl")

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from imageio_ffmpeg import count_frames_and_secs
 from PIL import Image
+from rich.console import Console
 from typer.testing import CliRunner
 
 from pipeline.file_types import FORMATS
 from pipeline.formats.ply import read_ply
 from pipeline.formats.splat import read_splat
+from serve_app.cli.console import print_notes, summary_table
 from serve_app.cli.demo import default_photo
 from serve_app.cli.main import app
 
@@ -33,6 +35,15 @@ def test_run_leaves_models_views_depth_and_a_contact_sheet(finished_run):
     sheet = np.asarray(Image.open(out / "contact_sheet.png"))
     assert sheet.shape[1] > 1000
     assert sheet.std() > 20, "not an empty picture"
+
+
+def test_names_and_notes_that_look_like_markup_are_printed_as_they_are():
+    console = Console(record=True, width=100)
+    print_notes(console, ["a [red]note[/] [/]"], of="[b].ply")
+    console.print(summary_table("Files", ("file", "MB:"), [("out [/bold]/[red].ply", "1")]))
+    said = console.export_text()
+    assert "Note: [b].ply: a [red]note[/] [/]" in said
+    assert "out [/bold]/[red].ply" in said
 
 
 def test_a_bad_photo_is_one_sentence_and_an_exit_code_and_leaves_nothing(tmp_path):

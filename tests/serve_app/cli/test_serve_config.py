@@ -1,5 +1,6 @@
 """`serve_config.yaml` says what the code understands: Serve itself ignores unknown keys."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,36 @@ def test_what_is_wrong_is_said(changes, expected):
     assert config_faults(changed({}), gpus=1, memory_gib=MEMORY_GIB) == []
     faults = config_faults(changed(changes), gpus=1, memory_gib=MEMORY_GIB)
     assert any(expected in fault for fault in faults), faults
+
+
+def places(found, above=()):
+    """Every place of a file, as the keys that lead there."""
+    if above:
+        yield above
+    if isinstance(found, dict | list):
+        for key, part in found.items() if isinstance(found, dict) else enumerate(found):
+            yield from places(part, (*above, key))
+
+
+@pytest.mark.parametrize("odd", [3, "0", [3], {}, None, [[]], True], ids=repr)
+def test_whatever_stands_somewhere_it_is_faults_and_no_exception(odd):
+    sound = changed({})
+    for *above, key in places(sound):
+        config = deepcopy(sound)
+        holder = config
+        for step in above:
+            holder = holder[step]
+        holder[key] = odd
+        faults = config_faults(config, gpus=1, memory_gib=MEMORY_GIB)
+        assert all(isinstance(fault, str) for fault in faults)
+
+
+def test_entries_without_keys_are_named():
+    config = changed({})
+    config["applications"][0]["deployments"] = [3]
+    assert config_faults(config) == [
+        "applications.0.deployments.0: must have keys, as `name: ...`, and is 3."
+    ]
 
 
 URL = "http://127.0.0.1:8000/api/v1/queue"
