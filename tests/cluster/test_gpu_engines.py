@@ -17,6 +17,7 @@ from ray import serve
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
+from deployments.handles import reasons_of
 from pipeline.formats.ply import read_ply
 from pipeline.formats.splat import read_splat
 from serve_app.cli.demo import default_photo
@@ -96,6 +97,10 @@ def test_a_missing_weight_is_told_by_ready_and_found_without_a_restart(gpu, mode
     assert {name for name, told in checks.items() if told != "ok"} == {"Depth"}
     assert "midas-large" in checks["Depth"]
     assert "glimpse3d weights fetch midas-large" in checks["Depth"]
+    assert str(models) not in checks["Depth"]
+    reasons = reasons_of(NAME, 30)
+    assert set(reasons) == {"Depth"}
+    assert str(models) in reasons["Depth"], "who runs the service reads where it was sought"
 
     (models / "elsewhere").rename(models / "midas-large")
     deadline = time.monotonic() + 120

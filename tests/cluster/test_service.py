@@ -184,6 +184,22 @@ def test_the_service_is_ready_and_documents_itself(http):
     assert "/api/v1/generate/{project_id}" in http.get("/openapi.json").json()["paths"]
 
 
+def test_names_pages_and_heads_are_judged_behind_serves_proxy(http):
+    assert http.get("/health", headers={"Host": "evil.example"}).status_code == 421
+    assert http.get("/health", headers={"Host": "localhost"}).status_code == 200
+    for path in ("/-/healthz", "/-/routes"):  # Serve's own
+        assert http.get(path).status_code == 200
+    page = {"Origin": "https://evil.example"}
+    assert http.post(f"{API}/jobs/x/cancel", headers=page).status_code == 403
+    assert http.post(f"{API}/jobs/x/cancel").status_code == 404
+    for path in ("/health", "/docs", f"{API}/queue"):
+        head = http.head(path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert int(head.headers["content-length"]) > 0
+    said = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.9"}
+    assert http.get("/", headers=said).headers["location"].startswith("http://127.0.0.1:")
+
+
 def test_the_service_listens_on_loopback_only(http):
     open_to_all = []
     for process in psutil.Process().children(recursive=True):

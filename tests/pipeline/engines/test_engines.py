@@ -157,7 +157,7 @@ def test_a_spec_names_the_options_that_its_engine_takes(tmp_path):
             with pytest.raises(InvalidOption) as caught:
                 load(spec.port, spec.name, tmp_path, nonsense=1)
             taken = re.findall(r"'(\w+)'", str(caught.value).split("it has")[1])
-            assert set(taken) == set(spec.options) - {"controlnet"}, spec.name
+            assert set(taken) == set(spec.options), spec.name
 
 
 def test_what_the_caller_decides_is_no_option():

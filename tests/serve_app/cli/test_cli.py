@@ -85,14 +85,13 @@ def test_a_wrong_variable_of_the_environment_is_named(monkeypatch):
 def test_what_looks_like_markup_is_printed_as_it_stands(tmp_path, command):
     model = tmp_path / "model[bold].ply"
     model.write_bytes(
-        b"ply\nformat binary_little_endian 1.0\nelement vertex 1\n"
-        b"property double [/red]\nend_header\n"
+        b"ply\nformat binary_little_endian 1.0\nelement vertex 1\nproperty [/red] x\nend_header\n"
     )
     name, *option = command
     result = RUNNER.invoke(app, [name, str(model), *option, str(tmp_path / "o.ply")])
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit)
-    assert "'property double [/red]'" in result.output
+    assert "'property [/red] x'" in result.output
     (tmp_path / "model[bold].ply").unlink()
     result = RUNNER.invoke(app, [name, str(model), *option, str(tmp_path / "o.ply")])
     assert result.exit_code == 1
