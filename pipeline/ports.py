@@ -3,7 +3,8 @@
 Engines behind a lane (`pipeline.flow.local.Laned`), an adapter of a Ray Serve handle
 (`deployments.handles`) and a test fake are three implementations of each port. The ports do not
 know which of them they are. Cancelling the awaiting task stops the work behind the port within a
-step: an engine gets a `Control` and checks it.
+step: an engine gets a `Control` and checks it. A step is as long as the call of a library that
+cannot be stopped: one pass of a network, one setting of the simplification of a mesh.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from PIL import Image
 
 from pipeline.file_types import FORMATS
 from pipeline.formats.ply import read_ply
+from pipeline.ports import PortName
 from serve_app.cli.demo import default_photo
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -106,6 +107,7 @@ def test_a_project_reports_on_itself_and_its_manifest_has_the_hashes_of_its_file
     assert all(stage["peak_memory_bytes"] > 50e6 for stage in stages)
     measured = {name for stage in stages for name in stage["replica_peak_memory_bytes"]}
     assert measured == {"Vision", "Splats"}
+    assert report["jobs"][0]["environment"]["devices"] == dict.fromkeys(PortName, "cpu")
     assert report["models"][-1]["scores"]["silhouette_iou"] > 0.5
     (refinement,) = report["refinements"]
     assert refinement["stop_reason"] == refined["stop_reason"]
