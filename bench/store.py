@@ -191,9 +191,10 @@ async def _claims(project: Project) -> float:
 
 
 async def _submit(records: Records, project_id: str, client: str) -> None:
-    await records.create_project(
+    await records.begin_upload(
         project_id, original_path="o", processed_path="p", background_engine="none"
     )
+    await records.finish_upload(project_id)
     await records.submit_job(
         NewJob(project_id, JobKind.GENERATE, {}, "f", client=client, max_attempts=1)
     )

@@ -99,31 +99,6 @@ begin
 end
 $$;
 
--- Name: add_project_v1(text, text, text, text, text); Type: FUNCTION; Schema: public; Owner: -
-
-CREATE FUNCTION public.add_project_v1(p_project_id text, p_original_path text, p_processed_path text, p_background_engine text, p_status text) RETURNS jsonb
-    LANGUAGE plpgsql
-    SET search_path TO 'public', 'pg_temp'
-    AS $$
-declare
-    v_project projects;
-begin
-    perform lock_project_v1(p_project_id);
-    -- The files of a project of this name are still to be deleted.
-    if not is_marked_v1(p_project_id) then
-        insert into projects (id, original_path, processed_path, background_engine, status)
-        values (p_project_id, p_original_path, p_processed_path, p_background_engine, p_status)
-        on conflict (id) do nothing
-        returning * into v_project;
-    end if;
-    if v_project.id is null then
-        raise exception using errcode = 'GL409',
-            message = format('There is a project %s already.', p_project_id);
-    end if;
-    return project_document_v1(v_project);
-end
-$$;
-
 -- Name: ago_v1(double precision); Type: FUNCTION; Schema: public; Owner: -
 
 CREATE FUNCTION public.ago_v1(p_seconds double precision) RETURNS timestamp with time zone
@@ -142,11 +117,27 @@ $$;
 -- Name: begin_upload_v1(text, text, text, text); Type: FUNCTION; Schema: public; Owner: -
 
 CREATE FUNCTION public.begin_upload_v1(p_project_id text, p_original_path text, p_processed_path text, p_background_engine text) RETURNS jsonb
-    LANGUAGE sql SECURITY DEFINER
+    LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
     AS $$
-    select add_project_v1(
-        p_project_id, p_original_path, p_processed_path, p_background_engine, 'uploading')
+declare
+    v_project projects;
+begin
+    perform lock_project_v1(p_project_id);
+    -- The files of a project of this name are still to be deleted.
+    if not is_marked_v1(p_project_id) then
+        insert into projects (id, original_path, processed_path, background_engine, status)
+        values (
+            p_project_id, p_original_path, p_processed_path, p_background_engine, 'uploading')
+        on conflict (id) do nothing
+        returning * into v_project;
+    end if;
+    if v_project.id is null then
+        raise exception using errcode = 'GL409',
+            message = format('There is a project %s already.', p_project_id);
+    end if;
+    return project_document_v1(v_project);
+end
 $$;
 
 -- Name: cancel_job_v1(text); Type: FUNCTION; Schema: public; Owner: -
@@ -458,16 +449,6 @@ begin
             ) order by s.ordinal), '[]')
           from job_stages s where s.job_id = p_job_id);
 end
-$$;
-
--- Name: create_project_v1(text, text, text, text); Type: FUNCTION; Schema: public; Owner: -
-
-CREATE FUNCTION public.create_project_v1(p_project_id text, p_original_path text, p_processed_path text, p_background_engine text) RETURNS jsonb
-    LANGUAGE sql SECURITY DEFINER
-    SET search_path TO 'public', 'pg_temp'
-    AS $$
-    select add_project_v1(
-        p_project_id, p_original_path, p_processed_path, p_background_engine, 'ready')
 $$;
 
 -- Name: delete_project_v1(text); Type: FUNCTION; Schema: public; Owner: -
@@ -2644,10 +2625,6 @@ REVOKE ALL ON FUNCTION public.add_job_event_v1(p_job_id text, p_kind text, p_dat
 
 REVOKE ALL ON FUNCTION public.add_job_state_event_v1(p_job public.jobs) FROM PUBLIC;
 
--- Name: FUNCTION add_project_v1(p_project_id text, p_original_path text, p_processed_path text, p_background_engine text, p_status text); Type: ACL; Schema: public; Owner: -
-
-REVOKE ALL ON FUNCTION public.add_project_v1(p_project_id text, p_original_path text, p_processed_path text, p_background_engine text, p_status text) FROM PUBLIC;
-
 -- Name: FUNCTION ago_v1(p_seconds double precision); Type: ACL; Schema: public; Owner: -
 
 REVOKE ALL ON FUNCTION public.ago_v1(p_seconds double precision) FROM PUBLIC;
@@ -2683,10 +2660,6 @@ REVOKE ALL ON FUNCTION public.commit_stage_v1(p_job_id text, p_fence bigint, p_c
 -- Name: FUNCTION committed_v1(p_job_id text); Type: ACL; Schema: public; Owner: -
 
 REVOKE ALL ON FUNCTION public.committed_v1(p_job_id text) FROM PUBLIC;
-
--- Name: FUNCTION create_project_v1(p_project_id text, p_original_path text, p_processed_path text, p_background_engine text); Type: ACL; Schema: public; Owner: -
-
-REVOKE ALL ON FUNCTION public.create_project_v1(p_project_id text, p_original_path text, p_processed_path text, p_background_engine text) FROM PUBLIC;
 
 -- Name: FUNCTION delete_project_v1(p_project_id text); Type: ACL; Schema: public; Owner: -
 

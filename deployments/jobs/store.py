@@ -51,11 +51,6 @@ class Records(Protocol):
     async def ping(self) -> None:
         """Return if the store answers and its migrations are current, else `Unavailable`."""
 
-    async def create_project(
-        self, project_id: str, *, original_path: str, processed_path: str, background_engine: str
-    ) -> Project:
-        """Insert a project with status READY. Raises Conflict when the id is taken."""
-
     async def begin_upload(
         self, project_id: str, *, original_path: str, processed_path: str, background_engine: str
     ) -> None:

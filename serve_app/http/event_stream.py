@@ -90,7 +90,7 @@ class JobFeed:
         )
 
     def is_over(self, page: tuple[JobEvent, ...]) -> bool:
-        # The state counts, too: a job of an older release may have ended without an event.
+        # The state counts, too: what follows the last event, by its id, is an empty page.
         return self.job.state.ended or any(_ends_job(event) for event in page)
 
     def ids(self, event: JobEvent | None) -> dict[str, Any]:

@@ -215,7 +215,6 @@ class CallRecords(ABC):
 
     # --- methods that are one function -----------------------------------------------------------
 
-    create_project = _step(Records.create_project, "create_project_v1")
     begin_upload = _step(Records.begin_upload, "begin_upload_v1")
     find_upload = _step(Records.find_upload, "find_upload_v1", Repeat.ALWAYS)
     get_project = _step(Records.get_project, "get_project_v1", Repeat.ALWAYS)

@@ -40,10 +40,9 @@ begin
         union
         select 'function ' || proname from pg_proc
          where pronamespace = 'public'::regnamespace and proname = any (array[
-            'add_job_event_v1', 'add_job_state_event_v1', 'add_project_v1', 'ago_v1',
+            'add_job_event_v1', 'add_job_state_event_v1', 'ago_v1',
             'begin_upload_v1', 'cancel_job_v1', 'check_lease_v1', 'check_limit_v1', 'claim_job_v1',
-            'claim_webhook_v1', 'commit_stage_v1', 'committed_v1', 'create_project_v1',
-            'delete_project_v1', 'due_deletions_v1', 'end_deletion_v1', 'end_job_v1',
+            'claim_webhook_v1', 'commit_stage_v1', 'committed_v1', 'delete_project_v1', 'due_deletions_v1', 'end_deletion_v1', 'end_job_v1',
             'ended_jobs_v1', 'expected_seconds_v1', 'expire_projects_v1', 'expire_uploads_v1',
             'find_upload_v1', 'finish_job_v1', 'finish_upload_v1', 'finish_webhook_v1', 'forget_v1',
             'get_job_v1', 'get_project_v1', 'guard_functions_v1', 'guard_tables_v1', 'heartbeat_v1',
@@ -956,9 +955,16 @@ begin
 end
 $$;
 
-create or replace function public.add_project_v1(
-    p_project_id text, p_original_path text, p_processed_path text, p_background_engine text,
-    p_status text)
+-- ---------------------------------------------------------------------------------------------
+-- projects
+
+-- Of databases made before the first release.
+drop function if exists public.create_project_v1(text, text, text, text);
+drop function if exists public.add_project_v1(text, text, text, text, text);
+
+-- -> uploading
+create or replace function public.begin_upload_v1(
+    p_project_id text, p_original_path text, p_processed_path text, p_background_engine text)
 returns jsonb
 language plpgsql set search_path = public, pg_temp as $$
 declare
@@ -968,7 +974,8 @@ begin
     -- The files of a project of this name are still to be deleted.
     if not is_marked_v1(p_project_id) then
         insert into projects (id, original_path, processed_path, background_engine, status)
-        values (p_project_id, p_original_path, p_processed_path, p_background_engine, p_status)
+        values (
+            p_project_id, p_original_path, p_processed_path, p_background_engine, 'uploading')
         on conflict (id) do nothing
         returning * into v_project;
     end if;
@@ -978,27 +985,6 @@ begin
     end if;
     return project_document_v1(v_project);
 end
-$$;
-
--- ---------------------------------------------------------------------------------------------
--- projects
-
--- -> ready
-create or replace function public.create_project_v1(
-    p_project_id text, p_original_path text, p_processed_path text, p_background_engine text)
-returns jsonb
-language sql set search_path = public, pg_temp as $$
-    select add_project_v1(
-        p_project_id, p_original_path, p_processed_path, p_background_engine, 'ready')
-$$;
-
--- -> uploading
-create or replace function public.begin_upload_v1(
-    p_project_id text, p_original_path text, p_processed_path text, p_background_engine text)
-returns jsonb
-language sql set search_path = public, pg_temp as $$
-    select add_project_v1(
-        p_project_id, p_original_path, p_processed_path, p_background_engine, 'uploading')
 $$;
 
 -- uploading -> ready; an upload that did not hear the answer may ask again. When the key is taken,
@@ -2182,7 +2168,7 @@ comment on function public.inspect_v1() is 'What `glimpse3d doctor` looks at.';
 select public.guard_functions_v1(
     p_steps => array[
         'begin_upload_v1', 'cancel_job_v1', 'claim_job_v1', 'claim_webhook_v1', 'commit_stage_v1',
-        'committed_v1', 'create_project_v1', 'delete_project_v1', 'due_deletions_v1',
+        'committed_v1', 'delete_project_v1', 'due_deletions_v1',
         'end_deletion_v1', 'ended_jobs_v1', 'expire_projects_v1', 'expire_uploads_v1',
         'find_upload_v1', 'finish_job_v1', 'finish_upload_v1', 'finish_webhook_v1', 'forget_v1',
         'get_job_v1', 'get_project_v1', 'heartbeat_v1', 'inspect_v1', 'job_events_v1',
@@ -2190,7 +2176,7 @@ select public.guard_functions_v1(
         'project_events_v1', 'project_jobs_v1', 'purge_project_v1', 'queue_v1',
         'referenced_paths_v1', 'release_job_v1', 'schema_version_v1', 'submit_job_v1'],
     p_parts => array[
-        'add_job_event_v1', 'add_job_state_event_v1', 'add_project_v1', 'ago_v1',
+        'add_job_event_v1', 'add_job_state_event_v1', 'ago_v1',
         'check_lease_v1', 'check_limit_v1', 'end_job_v1', 'expected_seconds_v1',
         'guard_functions_v1', 'guard_tables_v1', 'is_false_start_v1', 'is_forgotten_v1',
         'is_marked_v1',

@@ -25,6 +25,7 @@ from deployments.jobs.supervision import ServiceState
 from pipeline.errors import Unavailable
 from serve_app.stores import StoreSettings
 from tests.deployments.jobs.receiver import SECRET, receiving
+from tests.serve_app.stores.rows import add_project
 
 ENDED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
 SETTINGS = DispatcherSettings(max_running_jobs=2, poll_s=0.01, lease_s=5)
@@ -93,8 +94,8 @@ async def working(
 
 
 async def submit(store: Store, name: str, webhook_url: str | None = None) -> str:
-    await store.records.create_project(
-        name, original_path="o", processed_path="p", background_engine="none"
+    await add_project(
+        store.records, name, original_path="o", processed_path="p", background_engine="none"
     )
     job = NewJob(name, JobKind.GENERATE, {}, fingerprint=name, webhook_url=webhook_url)
     return (await store.records.submit_job(job)).job.id

@@ -5,6 +5,7 @@ from deployments.jobs.runner import JobRunner, RunnerSettings
 from deployments.jobs.store import Store
 from pipeline.imaging.decoding import encode_png
 from tests.fakes import FakeModels, some_cutout
+from tests.serve_app.stores.rows import add_project
 
 SETTINGS = RunnerSettings(lease_s=30, heartbeat_s=0.05)
 PROJECT = "project-1"
@@ -14,8 +15,12 @@ async def new_project(store: Store) -> None:
     path = f"{PROJECT}/processed.png"
     for bucket in (Bucket.UPLOADS, Bucket.PROCESSED):
         await store.blobs.put(bucket, path, encode_png(some_cutout().rgba), "image/png")
-    await store.records.create_project(
-        PROJECT, original_path=path, processed_path=path, background_engine="fake-background"
+    await add_project(
+        store.records,
+        PROJECT,
+        original_path=path,
+        processed_path=path,
+        background_engine="fake-background",
     )
 
 

@@ -11,6 +11,7 @@ from pipeline.errors import NotFound, Unavailable
 from tests.deployments.jobs.attempts import PROJECT, generated, lease_of, new_project, run
 from tests.fakes import FakeModels
 from tests.serve_app.stores.fixtures import on_server
+from tests.serve_app.stores.rows import add_project
 
 pytestmark = pytest.mark.usefixtures("small_pictures")
 
@@ -156,8 +157,12 @@ async def test_an_upload_that_broke_off_goes_after_a_while(store: Store, clean_d
 async def marked(store: Store, *names: str) -> None:
     """Projects with a file each that are to be deleted."""
     for name in names:
-        await store.records.create_project(
-            name, original_path=f"{name}/o", processed_path=f"{name}/p", background_engine="none"
+        await add_project(
+            store.records,
+            name,
+            original_path=f"{name}/o",
+            processed_path=f"{name}/p",
+            background_engine="none",
         )
         await store.blobs.put(Bucket.UPLOADS, f"{name}/o", b"photo", "image/png")
         await store.records.delete_project(name)
@@ -246,8 +251,12 @@ async def test_a_chore_that_fails_stops_no_other(store: Store, monkeypatch):
 
 async def test_files_that_cannot_be_listed_stop_no_other_sweep(store: Store, monkeypatch):
     for name in ("bad", "good"):
-        await store.records.create_project(
-            name, original_path=f"{name}/o", processed_path=f"{name}/p", background_engine="none"
+        await add_project(
+            store.records,
+            name,
+            original_path=f"{name}/o",
+            processed_path=f"{name}/p",
+            background_engine="none",
         )
         await store.records.submit_job(NewJob(name, JobKind.GENERATE, {}, fingerprint=name))
         lease = await store.records.claim_job("test", 30)

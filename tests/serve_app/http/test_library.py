@@ -12,6 +12,7 @@ from deployments.jobs.rows import JobKind, NewJob
 from pipeline.errors import InvalidOption, Unavailable
 from serve_app.http.routes.library import read_cursor, write_cursor
 from tests.serve_app.http.test_contract import API, upload
+from tests.serve_app.stores.rows import add_project
 
 
 async def rows(service) -> dict[str, int]:
@@ -46,8 +47,12 @@ async def made(service, count: int) -> list[str]:
     """Projects without files, the newest first."""
     ids = [f"project-{i}" for i in range(count)]
     for name in ids:
-        await service.store.records.create_project(
-            name, original_path=f"{name}/o", processed_path=f"{name}/p", background_engine="none"
+        await add_project(
+            service.store.records,
+            name,
+            original_path=f"{name}/o",
+            processed_path=f"{name}/p",
+            background_engine="none",
         )
     return ids[::-1]
 

@@ -18,7 +18,7 @@ from deployments.jobs.commits import (
     StageCommit,
     ViewRow,
 )
-from deployments.jobs.rows import Job, JobKind, JobState, Lease, NewJob
+from deployments.jobs.rows import Job, JobKind, JobState, Lease, NewJob, Project
 from deployments.jobs.store import Records
 
 LEASE_S = 600.0
@@ -110,8 +110,27 @@ PREVIEWS = StageCommit("previews-v0", 6.0, previews=(preview(0),))
 SHEET = StageCommit("contact-sheet", 1.5, sheets=(sheet(0),))
 
 
+async def add_project(
+    records: Records,
+    project_id: str,
+    *,
+    original_path: str,
+    processed_path: str,
+    background_engine: str,
+) -> Project:
+    """One that is uploaded, whether there are files or not."""
+    await records.begin_upload(
+        project_id,
+        original_path=original_path,
+        processed_path=processed_path,
+        background_engine=background_engine,
+    )
+    return (await records.finish_upload(project_id)).project
+
+
 async def project(records: Records, project_id: str = "project-1") -> str:
-    await records.create_project(
+    await add_project(
+        records,
         project_id,
         original_path=f"{project_id}/original.png",
         processed_path=f"{project_id}/processed.png",

@@ -30,7 +30,11 @@ alter table jobs drop column forgotten_at;
 alter table jobs add constraint jobs_idempotency_key_is_unique unique (idempotency_key);
 alter table projects drop column client;
 alter table projects add constraint projects_idempotency_key_is_unique unique (idempotency_key);
-drop function forget_v1, finish_upload_v1, find_upload_v1;
+drop function forget_v1, ended_jobs_v1, finish_upload_v1, find_upload_v1;
+create function add_project_v1(text, text, text, text, text) returns jsonb
+    language sql as $$ select null::jsonb $$;
+create function create_project_v1(text, text, text, text) returns jsonb
+    language sql as $$ select null::jsonb $$;
 create function find_upload_v1(p_idempotency_key text, p_fingerprint text) returns jsonb
     language sql as $$ select null::jsonb $$;
 create function finish_upload_v1(

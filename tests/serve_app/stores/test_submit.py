@@ -11,12 +11,16 @@ from deployments.jobs.rows import JobKind, JobState, NewJob, ProjectStatus
 from deployments.jobs.store import Store
 from pipeline.errors import Conflict, InvalidInput, NotGeneratedYet
 
-from .rows import project, submit
+from .rows import add_project, project, submit
 
 
 async def test_project_starts_ready(store: Store) -> None:
-    made = await store.records.create_project(
-        "abc", original_path="abc/original.png", processed_path="abc/p.png", background_engine="x"
+    made = await add_project(
+        store.records,
+        "abc",
+        original_path="abc/original.png",
+        processed_path="abc/p.png",
+        background_engine="x",
     )
     assert made == await store.records.get_project("abc")
     assert made.status is ProjectStatus.READY

@@ -111,7 +111,6 @@ ONCE = {
     "begin_upload_v1",
     "claim_job_v1",
     "claim_webhook_v1",
-    "create_project_v1",
 }
 #: A second call of these changes nothing more, or reads.
 AGAIN = {
