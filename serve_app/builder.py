@@ -82,6 +82,8 @@ def limits_of(args: AppArgs) -> Limits:
         max_waiting=args.max_waiting,
         max_streams=args.max_streams,
         max_uploads=args.max_uploads,
+        max_downloads=args.max_downloads,
+        max_download_bytes=args.max_download_bytes,
         client_share=args.client_share,
     )
 

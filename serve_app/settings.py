@@ -121,15 +121,12 @@ class AppArgs(BaseModel):
     #: said by `num_gpus` in a deployment's `ray_actor_options`.
     gpu_shares: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(default_factory=dict)
     #: Model deployments by name, and the ports each hosts. Few processes on a small machine, one
-    #: per model on a cluster. Every port appears exactly once.
+    #: per model on a cluster. Every port appears exactly once. Background removal has one of its
+    #: own: a client waits for its upload, and a round of the enhancer takes many seconds.
     hosts: dict[str, tuple[PortName, ...]] = Field(
         default_factory=lambda: {
-            "Vision": (
-                PortName.BACKGROUND,
-                PortName.VIEWS,
-                PortName.DEPTH,
-                PortName.ENHANCER,
-            ),
+            "Background": (PortName.BACKGROUND,),
+            "Vision": (PortName.VIEWS, PortName.DEPTH, PortName.ENHANCER),
             "Splats": (PortName.SPLATS, PortName.EXPORTER),
         }
     )
@@ -149,7 +146,11 @@ class AppArgs(BaseModel):
     #: Photos in one ingress, from their first byte until they are kept, above which further ones
     #: are refused with 503.
     max_uploads: int = Field(default=32, ge=1)
-    #: Share of each of these three that one client may have, told apart as by `client_header`.
+    #: Files on their way from one ingress to clients, above which further ones are refused with
+    #: 503, and bytes of them: what a slow client has not taken lies in the memory of a proxy.
+    max_downloads: int = Field(default=64, ge=1)
+    max_download_bytes: int = Field(default=256 * 1024 * 1024, ge=1)
+    #: Share of each of these that one client may have, told apart as by `client_header`.
     client_share: float = Field(default=0.5, gt=0, le=1)
     #: A job whose driver is silent for so long is claimed by another, seconds.
     lease_s: float = Field(default=15.0, ge=1)

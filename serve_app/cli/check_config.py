@@ -203,7 +203,7 @@ def _ingress(deployments: Mapping[str, Any], args: AppArgs) -> Iterator[str]:
     held = limits_of(args).held_for_long
     if held >= ongoing:
         yield (
-            f"Ingress: max_waiting, max_streams and max_uploads let {held} requests stay, and "
+            f"Ingress: the budgets (max_waiting, max_streams...) let {held} requests stay, and "
             f"max_ongoing_requests {ongoing} leaves no room for others."
         )
 

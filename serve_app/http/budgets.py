@@ -6,18 +6,22 @@ of them keeps a quick request out. It does not know what is held, or routes.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from starlette.requests import HTTPConnection
 
 from serve_app.http.problems import TooManyAtOnce
 
+#: How often somebody who waits looks for room.
+_LOOK_S = 0.1
+
 
 class Budget:
-    """So much at once of one thing. Nobody waits for it: what does not fit is refused.
+    """So much at once of one thing. What does not fit is refused; `taken_soon` tries for a while.
 
     Attributes:
         total: in this process.
@@ -53,6 +57,26 @@ class Budget:
             self._by_client[client] -= amount
             if not self._by_client[client]:
                 del self._by_client[client]
+
+
+async def taken_soon(budget: Budget, client: str, amount: int, patience_s: float) -> ExitStack:
+    """What `Budget.taken` holds, tried for a while: where others give back within seconds.
+
+    Raises:
+        TooManyAtOnce: there was no room for so long.
+    """
+    clock = asyncio.get_running_loop().time
+    end = clock() + patience_s
+    while True:
+        held = ExitStack()
+        try:
+            held.enter_context(budget.taken(client, amount))
+        except TooManyAtOnce:
+            if clock() >= end:
+                raise
+            await asyncio.sleep(_LOOK_S)
+        else:
+            return held
 
 
 def client_of(connection: HTTPConnection, header: str | None) -> str:

@@ -24,6 +24,8 @@ from pipeline.ports import BackgroundRemover
 from serve_app.http.budgets import Budget, client_of
 from serve_app.http.reach import Reach
 from serve_app.http.single_flight import SingleFlight
+from serve_app.report.pictures import SmallPictures
+from serve_app.report.project_manifest import PhotoHashes
 from serve_app.stores.opened import FileSource
 
 _UUID = re.compile("[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
@@ -54,6 +56,10 @@ class Limits:
         max_uploads: photos that are read, wait or are worked on at once.
         max_waiting: requests that wait for a job at once.
         max_streams: streams of events that are open at once.
+        max_downloads: files that are on their way to clients at once.
+        max_download_bytes: of these files, and of pages of reports.
+        max_pages: pages of reports that are made at once.
+        download_wait_s: longest a file waits for others to arrive.
         client_share: of everything that is limited by number, for one client.
     """
 
@@ -74,12 +80,17 @@ class Limits:
     max_uploads: int = 32
     max_waiting: int = 160
     max_streams: int = 160
+    max_downloads: int = 64
+    max_download_bytes: int = 256 * 1024 * 1024
+    download_wait_s: float = 10.0
+    max_pages: int = 4
     client_share: float = 0.5
 
     @property
     def held_for_long(self) -> int:
         """Most requests that are held longer than an answer takes, at once in this process."""
-        return self.max_arriving + self.max_uploads + self.max_waiting + self.max_streams
+        once = self.max_arriving + self.max_uploads + self.max_downloads
+        return once + self.max_waiting + self.max_streams
 
 
 class Budgets:
@@ -90,6 +101,8 @@ class Budgets:
         uploads: photos from their first byte until they are kept.
         waiting: requests that wait for a job.
         streams: streams of events.
+        pages: of reports, while they are made.
+        downloads, download_bytes: files until their clients have them.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -98,6 +111,9 @@ class Budgets:
         self.uploads = Budget("uploads", limits.max_uploads, share)
         self.waiting = Budget("requests that wait for a job", limits.max_waiting, share)
         self.streams = Budget("streams of events", limits.max_streams, share)
+        self.pages = Budget("pages that are made", limits.max_pages, share)
+        self.downloads = Budget("downloads", limits.max_downloads, share)
+        self.download_bytes = Budget("bytes on their way", limits.max_download_bytes, share)
 
 
 @dataclass(frozen=True)
@@ -108,6 +124,7 @@ class Services:
         files: what is behind the service's own URLs of blobs.
         decoding: uploads that are decoded at once: a photo of 64 megapixels costs hundreds of
             megabytes while it is decoded, and this process serves everybody.
+        pictures, photo_hashes: what reports and manifests need of files, made lately.
         reads: reads that many clients ask for at the same time.
         reach: by which addresses clients come.
         webhooks: what a webhook's URL may be; None: webhooks are not configured.
@@ -122,6 +139,8 @@ class Services:
     files: FileSource
     limits: Limits = field(default_factory=Limits)
     decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    pictures: SmallPictures = field(default_factory=SmallPictures)
+    photo_hashes: PhotoHashes = field(default_factory=PhotoHashes)
     reads: SingleFlight = field(default_factory=SingleFlight)
     reach: Reach = field(default_factory=Reach)
     webhooks: WebhookRules | None = None

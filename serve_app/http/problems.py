@@ -236,10 +236,11 @@ def error_response(request: Request, error: GlimpseError) -> JSONResponse:
 async def _on_glimpse_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, GlimpseError)
     answer = error_response(request, error)
-    # Who is refused for their number is not written down once more for each.
-    if answer.status_code >= 500 and not isinstance(error, TooManyAtOnce):
+    if answer.status_code >= 500:
         request_id = getattr(request.state, "request_id", "")
-        log.error("%s %s [%s]: %s", request.method, request.url.path, request_id, error)
+        # That somebody asks for too much is no fault of ours.
+        level = logging.WARNING if isinstance(error, TooManyAtOnce) else logging.ERROR
+        log.log(level, "%s %s [%s]: %s", request.method, request.url.path, request_id, error)
     return answer
 
 

@@ -15,31 +15,59 @@ from PIL import Image
 from deployments.jobs.store import Blobs
 from pipeline.errors import NotFound
 from serve_app.report.assemble import Picture
+from serve_app.report.lately import Lately
 
-#: Pictures read and made smaller at once.
+#: Pictures read and made smaller at once, by one process, whoever asks: it serves everybody.
 _AT_ONCE = 4
+
+#: Of data URIs that are kept, a few hundred pages' worth of single pictures.
+_KEPT_CHARS = 32 * 1024 * 1024
 
 _JPEG_QUALITY = 85
 
 
-async def data_uris(blobs: Blobs, sizes: Mapping[Picture, int]) -> dict[Picture, str]:
-    """JPEG on white of every picture that is there.
+class SmallPictures:
+    """Pictures for pages of one process; what was made lately is not made again."""
 
-    Args:
-        sizes: longest side in pixels.
-    """
-    gate = asyncio.Semaphore(_AT_ONCE)
+    def __init__(self) -> None:
+        self._gate = asyncio.Semaphore(_AT_ONCE)
+        self._made = Lately(_KEPT_CHARS)
+        self._making: dict[tuple[Picture, int], asyncio.Task[str | None]] = {}
 
-    async def load(picture: Picture, size: int) -> str | None:
-        async with gate:
-            try:
-                data = await blobs.get(picture.bucket, picture.path)
-            except NotFound:
-                return None
-            return await asyncio.to_thread(_data_uri, data, size)
+    async def data_uris(self, blobs: Blobs, sizes: Mapping[Picture, int]) -> dict[Picture, str]:
+        """JPEG on white of every picture that is there.
 
-    uris = await asyncio.gather(*(load(picture, size) for picture, size in sizes.items()))
-    return {picture: uri for picture, uri in zip(sizes, uris, strict=True) if uri is not None}
+        Args:
+            sizes: longest side in pixels.
+        """
+        uris = await asyncio.gather(
+            *(self._one(blobs, picture, size) for picture, size in sizes.items())
+        )
+        return {picture: uri for picture, uri in zip(sizes, uris, strict=True) if uri is not None}
+
+    async def _one(self, blobs: Blobs, picture: Picture, size: int) -> str | None:
+        key = (picture, size)
+        if (uri := self._made.get(key)) is not None:
+            return uri
+        task = self._making.get(key)
+        if task is None:
+            task = self._making[key] = asyncio.create_task(self._make(blobs, picture, size))
+        # Whoever waits for the same picture gets it, though the first one goes away.
+        return await asyncio.shield(task)
+
+    async def _make(self, blobs: Blobs, picture: Picture, size: int) -> str | None:
+        key = (picture, size)
+        try:
+            async with self._gate:
+                try:
+                    data = await blobs.get(picture.bucket, picture.path)
+                except NotFound:
+                    return None
+                uri = await asyncio.to_thread(_data_uri, data, size)
+            self._made.keep(key, uri)
+            return uri
+        finally:
+            del self._making[key]
 
 
 def _data_uri(data: bytes, size: int) -> str:

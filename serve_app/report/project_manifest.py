@@ -19,16 +19,44 @@ from pipeline.flow.manifest import (
     StepKind,
     content_hash,
 )
+from serve_app.report.lately import Lately
 
 _KINDS = {JobKind.GENERATE: StepKind.GENERATE, JobKind.REFINE: StepKind.REFINE}
+
+#: Of hashes that are kept: some thousands.
+_KEPT_CHARS = 512 * 1024
 
 #: Stages of generate and refine that make models; the others draw pictures of them, which a
 #: replay leaves out.
 _STAGES = ("candidates", "views", "depth", "splats", "iteration-")
 
 
-async def manifest_document(records: Records, blobs: Blobs, project_id: str) -> dict[str, Any]:
+class PhotoHashes:
+    """Hashes of stored photos, each read once: a path never gets another content."""
+
+    def __init__(self) -> None:
+        self._gate = asyncio.Lock()
+        self._known = Lately(_KEPT_CHARS)
+
+    async def of(self, blobs: Blobs, bucket: Bucket, path: str) -> str:
+        """See `content_hash`. Raises NotFound, Unavailable."""
+        if (known := self._known.get((bucket, path))) is not None:
+            return known
+        async with self._gate:
+            if (known := self._known.get((bucket, path))) is not None:
+                return known
+            found = await asyncio.to_thread(content_hash, await blobs.get(bucket, path))
+            self._known.keep((bucket, path), found)
+            return found
+
+
+async def manifest_document(
+    records: Records, blobs: Blobs, project_id: str, hashes: PhotoHashes
+) -> dict[str, Any]:
     """The manifest as JSON, and `notes`: why a replay may make something else.
+
+    Args:
+        hashes: of photos, as far as they are known.
 
     Raises:
         NotFound: no such project.
@@ -36,8 +64,8 @@ async def manifest_document(records: Records, blobs: Blobs, project_id: str) -> 
     project = await records.get_project(project_id)
     jobs = await records.project_jobs(project_id)
     original, processed = await asyncio.gather(
-        blobs.get(Bucket.UPLOADS, project.original_path),
-        blobs.get(Bucket.PROCESSED, project.processed_path),
+        hashes.of(blobs, Bucket.UPLOADS, project.original_path),
+        hashes.of(blobs, Bucket.PROCESSED, project.processed_path),
     )
     done = [one for one in jobs if one.job.kind in _KINDS and one.job.state is JobState.SUCCEEDED]
     environments = [where for one in done if (where := newest_environment(one))]
@@ -47,8 +75,8 @@ async def manifest_document(records: Records, blobs: Blobs, project_id: str) -> 
         created_at=max(finished, default=project.created_at).isoformat(),
         photo=PhotoRecord(
             file=ORIGINAL_FILE,
-            sha256=await asyncio.to_thread(content_hash, original),
-            processed_sha256=await asyncio.to_thread(content_hash, processed),
+            sha256=original,
+            processed_sha256=processed,
             remove_background=project.background_engine != WHOLE_PHOTO,
         ),
         environment=environments[-1] if environments else {},

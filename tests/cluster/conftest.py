@@ -28,10 +28,16 @@ def _arguments(directory: Path) -> AppArgs:
 
 
 @pytest.fixture(scope="session")
-def service() -> Iterator[RunningService]:
+def directory() -> Iterator[Path]:
+    """Where the service keeps everything."""
+    with server_directory() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def service(directory: Path) -> Iterator[RunningService]:
     with (
         pytest.MonkeyPatch.context() as environment,
-        server_directory() as directory,
         _somebody_elses_cluster(environment),
         running_service(_arguments(directory)) as up,
     ):

@@ -27,6 +27,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from deployments.jobs.rows import Bucket, JobState, ProjectDetail
 from deployments.jobs.store import Store
+from pipeline.ports import PortName
 from serve_app.cli.demo import default_photo
 from serve_app.server import RunningService
 from serve_app.settings import AppArgs
@@ -197,7 +198,7 @@ def application(service: RunningService) -> Iterator[Faults]:
             call_limit_s=5,
             max_running_jobs=8,
             max_stream_s=8,
-            hosts={"Models": tuple(AppArgs().hosts["Vision"] + AppArgs().hosts["Splats"])},
+            hosts={"Models": tuple(PortName)},
         )
         with httpx.Client(base_url=f"{service.url}{PREFIX}", timeout=60) as http:
             faults = Faults(service.url, http, folder, args, server)

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from ray import serve
 
+from pipeline.ports import PortName
 from serve_app.cli.supabase_command import setup_sql
 from serve_app.server import RunningService
 from serve_app.settings import AppArgs
@@ -38,7 +39,7 @@ def app(service: RunningService, project: Gateway, tmp_path_factory) -> Iterator
         supabase_key=project.keys.secret,
         model_dir=folder,
         lease_s=LEASE_S,
-        hosts={"Models": tuple(AppArgs().hosts["Vision"] + AppArgs().hosts["Splats"])},
+        hosts={"Models": tuple(PortName)},
     )
     with httpx.Client(base_url=f"{service.url}{PREFIX}", timeout=60, follow_redirects=True) as http:
         app = Faults(service.url, http, folder, args, None, name=NAME, prefix=PREFIX)

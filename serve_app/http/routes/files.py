@@ -14,10 +14,10 @@ from pydantic.json_schema import SkipJsonSchema
 from deployments.jobs.rows import Bucket
 from pipeline.errors import GlimpseError, NotFound, Unavailable
 from pipeline.file_types import FORMATS, media_type
-from serve_app.http.dependencies import AppServices
+from serve_app.http.dependencies import AppServices, ClientWord
+from serve_app.http.downloads import CountedFile
 from serve_app.http.openapi import headers, problems
-from serve_app.http.problems import BadSignature, RangeNotSatisfiable
-from serve_app.http.stored_file import StoredFile
+from serve_app.http.problems import BadSignature, RangeNotSatisfiable, TooManyAtOnce
 from serve_app.stores.opened import SENT_ON_FOR_S
 
 router = APIRouter(prefix="/files", tags=["files"])
@@ -48,11 +48,14 @@ _HEADERS = headers("Cache-Control", "ETag", "Last-Modified", "Accept-Ranges", "C
             "description": "The file is at another URL, for a while.",
             "headers": headers("Location", "Cache-Control"),
         },
-        **problems(BadSignature, NotFound, RangeNotSatisfiable, Unavailable, GlimpseError),
+        **problems(
+            BadSignature, NotFound, RangeNotSatisfiable, Unavailable, TooManyAtOnce, GlimpseError
+        ),
     },
 )
 async def get_file(
     services: AppServices,
+    client: ClientWord,
     bucket: Annotated[str, Path(json_schema_extra={"enum": [*Bucket]})],
     path: str,
     expires: Annotated[str, Query()] = "",
@@ -63,7 +66,7 @@ async def get_file(
     ] = None,
 ) -> Response:
     """A file of a project; the URL comes from an answer of the service."""
-    del range_header  # `StoredFile` reads it
+    del range_header  # `CountedFile` reads it
     if bucket not in list(Bucket):
         raise NotFound("No such file.")
     if not services.files.verify(bucket, path, expires, signature):
@@ -76,8 +79,10 @@ async def get_file(
         return RedirectResponse(located, headers=cache)
     # Names never change their contents, so a copy may be kept as long as the link is valid.
     cache = {"Cache-Control": "private, max-age=3600, immutable"}
-    return StoredFile(
+    return CountedFile(
         located,
+        services,
+        client,
         filename=path.rpartition("/")[2],
         media_type=media_type(path),
         content_disposition_type="inline",

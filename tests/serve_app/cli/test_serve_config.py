@@ -69,6 +69,14 @@ def test_requests_that_are_held_for_long_leave_room_and_what_waits_has_a_limit(p
     assert ingress["backpressure_config"] == {"status_code": 503, "retry_after_s": 2}
 
 
+def test_an_upload_waits_for_no_other_model(path):
+    """A replica takes one call after the other, and a refinement's take many seconds."""
+    written = application_of(read(path))["args"].get("hosts")
+    for args in (AppArgs(), AppArgs.model_validate({"hosts": written})):
+        (host,) = [ports for ports in args.hosts.values() if PortName.BACKGROUND in ports]
+        assert host == (PortName.BACKGROUND,)
+
+
 def test_every_port_may_have_a_host_of_its_own():
     apart = AppArgs.model_validate({"hosts": {port.title(): [port] for port in PortName}})
     assert apart.hosts["Exporter"] == (PortName.EXPORTER,)
@@ -196,7 +204,7 @@ DRIVER = f"{APP}/deployments/Driver"
         ({f"{APP}/args/max_running_jobs": 9}, "never run max_running_jobs 9"),
         ({f"{APP}/args/max_running_jobs": 9}, "Driver: 2 replicas with max_ongoing_requests 4"),
         ({f"{DRIVER}/max_ongoing_requests": 1}, "2 replicas with max_ongoing_requests 1 never"),
-        ({f"{APP}/args/max_streams": 400}, "Ingress: max_waiting, max_streams and max_uploads let"),
+        ({f"{APP}/args/max_streams": 400}, "Ingress: the budgets (max_waiting"),
         ({"http_options/request_timeout_s": 30}, "cut off a request that waits"),
         ({"http_options/request_timeout_s": 600}, "cut off a request that waits"),
         ({"http_options/request_timeout_s": 299}, "cut off an event stream (max_stream_s 300)"),

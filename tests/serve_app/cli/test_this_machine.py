@@ -52,7 +52,7 @@ def test_a_driver_that_does_not_work_is_no_missing_gpu(driver):
 
 def test_embedded_engines_need_no_gpu_and_few_processes(no_driver):
     args = app_args(environment())
-    assert len(args.hosts) == 2
+    assert len(args.hosts) == 3
     assert args.gpu_shares == {}
     assert args.engine_choice().views == "relief"
 

@@ -12,7 +12,7 @@ from starlette.datastructures import UploadFile
 from serve_app.http.budgets import Budget
 from serve_app.http.problems import TooManyAtOnce
 from tests.serve_app.http.conftest import Service
-from tests.serve_app.http.streams import streaming
+from tests.serve_app.http.streams import Stream, streaming
 from tests.serve_app.http.test_contract import API, photo, upload
 from tests.serve_app.http.test_request_limits import FORM, Sent, part
 
@@ -143,3 +143,69 @@ async def test_one_client_has_a_share_of_the_streams(idle_service):
 
         assert [await opened("greedy") for _ in range(81)] == [200] * 80 + [503]
         assert await opened("modest") == 200
+
+
+@asynccontextmanager
+async def reading(service: Service, url: str, reader: str = "slow") -> AsyncIterator[Stream]:
+    """A download whose client has not taken the answer until the context is left."""
+    path = url.removeprefix("http://test")
+    async with streaming(service.app, path, client=reader) as stream:
+        yield stream
+
+
+async def test_a_file_counts_until_its_client_has_it(idle_service, monkeypatch):
+    service = idle_service
+    answer = await service.http.post(f"{API}/upload", files={"file": ("p", photo((200, 200)))})
+    url = answer.json()["original_url"]
+    whole = await service.http.get(url)
+    size = len(whole.content)
+    small = replace(
+        service.services,
+        limits=replace(
+            service.limits, max_downloads=8, max_download_bytes=4 * size, download_wait_s=0.05
+        ),
+    )
+    monkeypatch.setattr(service.app.state, "services", small)
+    budgets = small.budgets
+    async with AsyncExitStack() as readers:
+        for reader in ("a", "a", "b", "b"):
+            stream = await readers.enter_async_context(reading(service, url, reader))
+            assert stream.status == 200
+        assert (budgets.downloads.held, budgets.download_bytes.held) == (4, 4 * size)
+        refused = await service.http.get(url)
+        assert (refused.status_code, refused.json()["code"]) == (503, "too_many_at_once")
+        assert refused.headers["retry-after"]
+        assert (await service.http.head(url)).status_code == 200, "it has no body"
+        assert (await service.http.get("/health")).status_code == 200
+    assert (budgets.downloads.held, budgets.download_bytes.held) == (0, 0)
+    part_of_it = await service.http.get(url, headers={"Range": "bytes=0-99"})
+    assert (part_of_it.status_code, len(part_of_it.content)) == (206, 100)
+    assert (await service.http.get(url)).content == whole.content
+    assert (budgets.downloads.held, budgets.download_bytes.held) == (0, 0)
+
+
+async def test_a_file_waits_a_moment_for_others_to_arrive(idle_service, monkeypatch):
+    service = idle_service
+    url = (await service.http.post(f"{API}/upload", files={"file": ("p", photo())})).json()[
+        "original_url"
+    ]
+    one = replace(service.services, limits=replace(service.limits, max_download_bytes=1))
+    monkeypatch.setattr(service.app.state, "services", one)
+    async with reading(service, url):
+        second = asyncio.create_task(service.http.get(url))
+        async with asyncio.timeout(10):
+            while one.budgets.downloads.held < 2:
+                await asyncio.sleep(0.01)
+        assert not second.done()
+    assert (await second).status_code == 200
+
+
+async def test_a_file_behind_a_real_server_is_given_back(service, serving):
+    answer = await service.http.post(f"{API}/upload", files={"file": ("p", photo((400, 400)))})
+    path = answer.json()["original_url"].removeprefix("http://test")
+    async with httpx.AsyncClient(base_url=serving) as http:
+        for _ in range(3):
+            assert (await http.get(path)).status_code == 200
+    async with asyncio.timeout(10):
+        while service.services.budgets.downloads.held:
+            await asyncio.sleep(0.01)

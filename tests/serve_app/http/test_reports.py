@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import jsonschema
@@ -11,6 +12,7 @@ from pipeline.control import ignore_progress
 from pipeline.errors import ModelFailed
 from pipeline.flow.manifest import Manifest, State, compare, is_identical
 from serve_app.http.routes.reports import prefers_html
+from serve_app.report.lately import Lately
 from tests.fakes import FakeModels
 from tests.serve_app.http.test_contract import API, upload
 
@@ -304,3 +306,73 @@ async def test_a_project_without_jobs_has_a_manifest_of_its_photo(idle_service):
     assert (manifest.steps, manifest.photo.remove_background) == ((), False)
     unknown = await idle_service.http.get(f"{API}/projects/nobody/manifest")
     assert unknown.status_code == 404
+
+
+@pytest.fixture
+def reads(service, monkeypatch) -> list[str]:
+    """Paths of files that were read from the store, in order."""
+    paths: list[str] = []
+    get = type(service.store.blobs).get
+
+    async def counted(self, bucket, path):
+        paths.append(path)
+        return await get(self, bucket, path)
+
+    monkeypatch.setattr(type(service.store.blobs), "get", counted)
+    return paths
+
+
+async def test_pictures_of_a_page_are_read_once(service, reads):
+    project_id = await made(service, num_iterations=2)
+    reads.clear()
+    first, *others = await asyncio.gather(*(page(service, project_id) for _ in range(2)))
+    assert len(reads) == len(set(reads)) > 40
+    assert others == [first]
+    await page(service, project_id)
+    assert len(reads) == len(set(reads)), "what was made lately is not made again"
+
+
+async def test_only_so_many_pages_are_made_at_once(service, monkeypatch):
+    project_id = await made(service)
+    impatient = replace(service.limits, download_wait_s=0.05)
+    monkeypatch.setattr(service.app.state, "services", replace(service.services, limits=impatient))
+    go, making, get = asyncio.Event(), 0, type(service.store.blobs).get
+
+    async def slow(self, *args):
+        nonlocal making
+        making += 1
+        await go.wait()
+        making -= 1
+        return await get(self, *args)
+
+    monkeypatch.setattr(type(service.store.blobs), "get", slow)
+    pages = [asyncio.create_task(page(service, project_id)) for _ in range(2)]
+    async with asyncio.timeout(10):
+        while service.services.budgets.pages.held < 2 or not making:
+            await asyncio.sleep(0.01)
+    refused = await service.http.get(
+        f"{API}/projects/{project_id}/report", params={"format": "html"}
+    )
+    assert (refused.status_code, refused.json()["code"]) == (503, "too_many_at_once")
+    assert (await report(service, project_id))["version"] == 1, "as JSON it is a few rows"
+    go.set()
+    await asyncio.gather(*pages)
+    assert service.services.budgets.pages.held == 0
+
+
+async def test_a_photo_is_hashed_once_for_all_manifests(service, reads):
+    project_id = await upload(service)
+    url = f"{API}/projects/{project_id}/manifest"
+    answers = await asyncio.gather(*(service.http.get(url) for _ in range(5)))
+    assert len({answer.text for answer in answers}) == 1
+    assert len(reads) == 2, "the photo and the cut-out"
+
+
+def test_what_is_kept_has_a_limit():
+    kept = Lately(10)
+    for key in "abc":
+        kept.keep(key, "1234")
+        kept.get("a")
+    assert [kept.get(key) for key in "abc"] == ["1234", None, "1234"]
+    kept.keep("a", "12345678901")
+    assert kept.get("a") is None, "larger than all that is kept"
