@@ -161,7 +161,7 @@ class SupabaseRound(Round):
             answer.code
             or ("message" in (body or {}) and status != 404)
             # A key that only one of the services refuses is the next question, too.
-            or (status == 401 and (await self._storage()).is_success)
+            or (status == 401 and isinstance((await self._storage()).body, list))
         ):
             return failed(f"{self._url} answers, and is no Supabase (HTTP {status})", _SET_URL)
         return await cycles.check_latency(self._url, partial(self._rpc, "schema_version_v1"))
@@ -177,14 +177,13 @@ class SupabaseRound(Round):
             return ok("accepted, role service_role")
         if answer.code == _NO_FUNCTION:
             return ok("accepted")
-        others = {
-            "Storage accepts it": await self._storage(),
-            "the Data API accepts it without the header Authorization": await self._rpc(
-                "inspect_v1", alone=True
-            ),
-        }
-        accepted = "".join(f"; {words}" for words, other in others.items() if other.is_success)
-        return failed(f"refused: {answer.message}{accepted}", _SET_KEY)
+        found = f"refused: {answer.message}"
+        with suppress(Unavailable):  # the refusal is what is wrong
+            if (await self._storage()).is_success:
+                found += "; Storage accepts it"
+            if (await self._rpc("inspect_v1", alone=True)).is_success:
+                found += "; the Data API accepts it without the header Authorization"
+        return failed(found, _SET_KEY)
 
     async def _headers(self) -> Finding:
         """Storage and the gateway, too, take the key where the service's requests have it."""

@@ -46,6 +46,7 @@ async def test_a_project_is_emptied_whatever_was_left_in_it(quiet_gateway: Gatew
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(1200)
 def test_the_contract_runs_on_a_project_again_and_again(gateway: Gateway, tmp_path: Path) -> None:
     """As docs/supabase.md says, with nothing but a URL and a key; the second run has a database."""
     variables = {"SUPABASE_TEST_URL": gateway.url, "SUPABASE_TEST_KEY": gateway.keys.secret}
@@ -62,7 +63,7 @@ def test_the_contract_runs_on_a_project_again_and_again(gateway: Gateway, tmp_pa
             env=os.environ | variables | more,
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=550,
         )
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
         counts.append(int(re.findall(r"(\d+) passed", done.stdout)[-1]))

@@ -190,6 +190,18 @@ def test_a_push_does_all_and_a_second_one_nothing(project: Project) -> None:
     project.cli("db", "advisors", "--level", "warn", "--fail-on", "warn")
 
 
+def test_a_project_that_an_earlier_checkout_pushed_is_repaired_and_pushed(project: Project) -> None:
+    project.push()
+    pushed = project.schema()
+    older = "update supabase_migrations.schema_migrations set version = '20261129000001'"
+    on_server(project.dsn, lambda connection: connection.execute(older))
+    told = project.cli("db", "push", "--yes", fails=True)
+    assert "supabase migration repair --status reverted 20261129000001" in told
+    project.cli("migration", "repair", "--status", "reverted", "20261129000001")
+    assert newest_version() in project.push()
+    assert project.schema() == pushed
+
+
 def test_push_and_paste_make_the_same_in_any_order(new_project: Callable[[], Project]) -> None:
     one, other = new_project(), new_project()
     shown = [{"schema_version": newest_version()}]

@@ -155,6 +155,8 @@ def test_a_key_that_one_of_the_services_refuses(project: Gateway, examine: Exami
     project.faults.fail(status=401, body={"": ""}, path="/rest/v1/rpc/inspect_v1", times=9)
     found = examine().cross("key")
     assert "refused: no reason; Storage accepts it" in found
+    project.faults.drop(path="/storage/v1/bucket", times=9)
+    assert examine().cross("key").startswith("refused: no reason | ")
     project.faults.clear()
     project.faults.fail(status=401, body={"": ""}, path="/rest/v1/", times=99)
     assert "refused: no reason; Storage accepts it" in examine().cross("key")
