@@ -40,13 +40,14 @@ begin
         union
         select 'function ' || proname from pg_proc
          where pronamespace = 'public'::regnamespace and proname = any (array[
-            'add_job_event_v1', 'add_job_state_event_v1', 'ago_v1',
-            'begin_upload_v1', 'cancel_job_v1', 'check_lease_v1', 'check_limit_v1', 'claim_job_v1',
-            'claim_webhook_v1', 'commit_stage_v1', 'committed_v1', 'delete_project_v1', 'due_deletions_v1', 'end_deletion_v1', 'end_job_v1',
-            'ended_jobs_v1', 'expected_seconds_v1', 'expire_projects_v1', 'expire_uploads_v1',
-            'find_upload_v1', 'finish_job_v1', 'finish_upload_v1', 'finish_webhook_v1', 'forget_v1',
-            'get_job_v1', 'get_project_v1', 'guard_functions_v1', 'guard_tables_v1', 'heartbeat_v1',
-            'inspect_v1', 'is_false_start_v1', 'is_forgotten_v1', 'is_marked_v1', 'job_document_v1',
+            'add_job_event_v1', 'add_job_state_event_v1', 'ago_v1', 'begin_upload_v1',
+            'cancel_job_v1', 'check_lease_v1', 'check_limit_v1', 'claim_job_v1', 'claim_webhook_v1',
+            'commit_stage_v1', 'committed_v1', 'delete_project_v1', 'due_deletions_v1',
+            'end_deletion_v1', 'end_job_v1', 'ended_jobs_v1', 'expected_seconds_v1',
+            'expire_projects_v1', 'expire_uploads_v1', 'find_upload_v1', 'finish_job_v1',
+            'finish_upload_v1', 'finish_webhook_v1', 'forget_v1', 'get_job_v1', 'get_project_v1',
+            'guard_functions_v1', 'guard_tables_v1', 'heartbeat_v1', 'inspect_v1',
+            'is_false_start_v1', 'is_forgotten_v1', 'is_marked_v1', 'job_document_v1',
             'job_events_v1', 'jobs_to_sweep_v1', 'list_projects_v1', 'lock_attempt_v1',
             'lock_project_v1', 'mark_project_v1', 'mark_swept_v1', 'project_detail_v1',
             'project_document_v1', 'project_events_v1', 'project_jobs_v1', 'project_name_key_v1',
