@@ -24,6 +24,7 @@ import hashlib
 import logging
 import os
 import pwd
+import re
 import shlex
 import shutil
 import socket
@@ -297,7 +298,7 @@ class EmbeddedPostgres:
         )
         began_s = time.monotonic()
         # pg_ctl detaches the server from our session and our terminal.
-        self._run("pg_ctl", "start", "--wait", "--silent", "--log", str(self._log_file),
+        self._run("pg_ctl", "start", "--wait", "--silent", "--log", _shell_words(self._log_file),
                   "--options", options)  # fmt: skip
         _log.info("database started in %s, %.1f s", self._pgdata, time.monotonic() - began_s)
 
@@ -311,8 +312,10 @@ class EmbeddedPostgres:
 
     def _run(self, program: str, *arguments: str, in_pgdata: bool = True) -> str:
         command = [str(_binaries() / program), *arguments]
+        environment = {"LC_ALL": "C", "PATH": os.environ.get("PATH", os.defpath)}
         if in_pgdata:
-            command += ["--pgdata", str(self._pgdata)]
+            # Not as an argument, which pg_ctl would hand on to a shell.
+            environment["PGDATA"] = str(self._pgdata)
         account = _server_account()
         user: dict[str, Any] = {}
         if account is not None:
@@ -328,7 +331,7 @@ class EmbeddedPostgres:
                     stderr=subprocess.STDOUT,
                     timeout=_COMMAND_TIMEOUT_S,
                     cwd="/",
-                    env={"LC_ALL": "C", "PATH": os.environ.get("PATH", os.defpath)},
+                    env=environment,
                     **user,
                 )
             except (OSError, subprocess.SubprocessError) as error:
@@ -344,6 +347,11 @@ class EmbeddedPostgres:
         with contextlib.suppress(OSError):
             return "\n".join(self._log_file.read_text(errors="replace").splitlines()[-10:])
         return ""
+
+
+def _shell_words(path: Path) -> str:
+    """For pg_ctl, which puts a path between double quotes into a shell's command."""
+    return re.sub(r'([\\"$`])', r"\\\1", str(path))
 
 
 def _binaries() -> Path:

@@ -201,6 +201,13 @@ def test_long_paths_put_the_socket_elsewhere(embedded_dir: Path) -> None:
         assert on_server(server.dsn, lambda c: c.fetchval("select 1")) == 1
 
 
+def test_names_that_a_shell_would_change_are_taken_as_they_are(embedded_dir: Path) -> None:
+    with EmbeddedPostgres(embedded_dir / "a $HOME `b` \"c\" 'd' \\e") as server:
+        assert on_server(server.dsn, lambda c: c.fetchval("select 1")) == 1
+        assert (server.directory / "server.log").stat().st_size > 0
+    assert not server.running
+
+
 def test_database_of_another_version_is_refused(embedded_dir: Path) -> None:
     pgdata = embedded_dir / "server" / "pgdata"
     pgdata.mkdir(parents=True)
