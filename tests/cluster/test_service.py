@@ -106,7 +106,7 @@ def test_a_project_reports_on_itself_and_its_manifest_has_the_hashes_of_its_file
     stages = [stage for job in report["jobs"] for stage in job["stages"]]
     assert all(stage["peak_memory_bytes"] > 50e6 for stage in stages)
     measured = {name for stage in stages for name in stage["replica_peak_memory_bytes"]}
-    assert measured == {"Vision", "Splats"}
+    assert measured == {"Background", "Vision", "Splats"}
     assert report["jobs"][0]["environment"]["devices"] == dict.fromkeys(PortName, "cpu")
     assert report["models"][-1]["scores"]["silhouette_iou"] > 0.5
     (refinement,) = report["refinements"]
