@@ -138,11 +138,15 @@ async def test_two_dispatchers_together_run_no_more_than_one_may(
     store: Store, store_settings: StoreSettings
 ):
     peak = running = 0
+    full = asyncio.Event()
 
     async def drive(lease: Lease) -> None:
         nonlocal peak, running
         running += 1
         peak = max(peak, running)
+        if running == SETTINGS.max_running_jobs:
+            full.set()
+        await full.wait()
         await asyncio.sleep(0.02)
         running -= 1
         await store.records.finish_job(lease.job.id, lease.fence, state=JobState.SUCCEEDED)
