@@ -7,6 +7,7 @@ models run, not where results are kept.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -27,6 +28,8 @@ from pipeline.ports import Ports
 from pipeline.requests import FitRequest, ViewRequest
 from pipeline.rig import HELD_OUT_VIEWS
 from pipeline.types import Cutout, DepthMaps, Scores, SplatModel, UInt8Array, ViewSet
+
+log = logging.getLogger(__name__)
 
 #: Where each stage begins and ends in the progress of the whole job; from stage seconds measured
 #: on two cores with the embedded engines. What is left is for the previews, which others make.
@@ -290,6 +293,8 @@ class _Contest:
         self._report(replace(progress, fraction=sum(self._fractions) / count, message=message))
 
     def failed(self, index: int, error: GlimpseError) -> None:
+        # The ranking shows what clients may read of it.
+        log.warning("candidate with seed %d failed: %s", self.seed(index), error)
         self._errors[index] = error
         self._advance(index, Progress(1.0, "failed"))
 

@@ -174,7 +174,9 @@ class SomeFail(FakeModels):
 
 
 async def test_a_candidate_that_fails_is_left_out_and_named():
-    models = SomeFail({9: OutOfMemory("too small"), 7: ModelFailed("boom")})
+    models = SomeFail(
+        {9: OutOfMemory.openly("too small"), 7: ModelFailed("/srv/boom", public="boom")}
+    )
     models.qualities_by_seed = QUALITIES
     result = await generate(some_cutout(), BEST_OF_4, models.ports(), MemoryJournal())
     assert [(c.seed, c.overall_quality, c.note) for c in result.ranking] == [
