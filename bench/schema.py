@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -17,6 +16,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from serve_app.stores import StoreSettings
+from serve_app.stores.server_programs import passable_folder
 
 FILE = Path(__file__).resolve().parents[1] / "supabase" / "schema.sql"
 
@@ -36,8 +36,8 @@ _UNSTABLE = re.compile(
 @contextmanager
 def new_database() -> Iterator[str]:
     """URL of an embedded database that has had the migrations and nothing else."""
-    with tempfile.TemporaryDirectory() as folder:
-        prepared = StoreSettings(data_dir=Path(folder)).prepare()
+    with passable_folder("glimpse3d-schema-") as folder:
+        prepared = StoreSettings(data_dir=folder).prepare()
         try:
             assert prepared.database_url is not None
             yield prepared.database_url

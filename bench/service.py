@@ -6,13 +6,11 @@ Real engines, real HTTP, the embedded database; the budgets are those of docs/op
 from __future__ import annotations
 
 import statistics
-import tempfile
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -24,6 +22,7 @@ from pipeline.file_types import FORMATS
 from serve_app.cli.demo import default_photo
 from serve_app.server import running_service
 from serve_app.settings import AppArgs
+from serve_app.stores.server_programs import passable_folder
 
 T = TypeVar("T")
 
@@ -39,8 +38,8 @@ def run(*, repeats: int = 3, jobs: int = 50) -> list[Row]:
     """
     rows: list[Row] = []
     with (
-        tempfile.TemporaryDirectory(prefix="glimpse3d-bench-") as assets,
-        running_service(AppArgs(asset_dir=Path(assets))) as service,
+        passable_folder("glimpse3d-bench-") as assets,
+        running_service(AppArgs(asset_dir=assets)) as service,
         httpx.Client(base_url=f"{service.url}/api/v1/", timeout=600, trust_env=False) as http,
     ):
         rows.append(Row("cold start", service.started_in_s, "s", 30))

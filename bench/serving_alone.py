@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections import defaultdict
 from itertools import pairwise
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -17,6 +15,7 @@ from bench.table import Row
 from serve_app.cli.demo import default_photo
 from serve_app.server import running_service
 from serve_app.settings import AppArgs
+from serve_app.stores.server_programs import passable_folder
 
 __all__ = ["NAPS", "cancel", "one_job", "overhead"]
 
@@ -104,13 +103,13 @@ def _cancelled_in(app: App, project: str, *, preset: str = "standard") -> float:
 
 
 def _cancel_embedded(repeats: int) -> list[float]:
-    with tempfile.TemporaryDirectory(prefix="glimpse3d-bench-") as assets:
-        args = AppArgs(asset_dir=Path(assets))
+    with passable_folder("glimpse3d-bench-") as assets:
+        args = AppArgs(asset_dir=assets)
         with (
             running_service(args) as service,
             httpx.Client(base_url=service.url, trust_env=False) as http,
         ):
             http.timeout = httpx.Timeout(600.0)
-            app = App(service.url, http, args, Path(assets))
+            app = App(service.url, http, args, assets)
             project = app.upload(default_photo().read_bytes())
             return [_cancelled_in(app, project, preset="high") for _ in range(repeats)]

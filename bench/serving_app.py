@@ -7,13 +7,14 @@ import io
 import json
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+
+from serve_app.stores.server_programs import passable_folder
 
 # First: it sets what Ray reads when it is imported, so that the cluster listens on loopback only.
 from serve_app.server import APP_NAME, free_port  # isort: skip
@@ -168,8 +169,8 @@ def sleeping_app(
         ray_cluster: a context in which this process is connected to a cluster.
         args: of `AppArgs`.
     """
-    with tempfile.TemporaryDirectory(prefix="glimpse3d-bench-") as folder:
-        engines, assets = Path(folder) / "engines", Path(folder) / "assets"
+    with passable_folder("glimpse3d-bench-") as folder:
+        engines, assets = folder / "engines", folder / "assets"
         engines.mkdir()
         app_args = AppArgs(asset_dir=assets, model_dir=engines, **args)
         parts = Parts(host=host, driver=dict(driver or {}), options=dict(options or {}))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,6 +13,7 @@ from bench.table import Row
 from serve_app.cli.demo import default_photo
 from serve_app.server import running_service
 from serve_app.settings import AppArgs
+from serve_app.stores.server_programs import passable_folder
 
 __all__ = ["growth", "growth_rows", "memory_by_process", "slope"]
 
@@ -27,8 +26,8 @@ _WARM_UP_JOBS = 10
 def growth(*, quick: bool) -> list[Row]:
     """Small generations in a row on the service that `glimpse3d serve` starts."""
     with (
-        tempfile.TemporaryDirectory(prefix="glimpse3d-bench-") as assets,
-        running_service(AppArgs(asset_dir=Path(assets))) as service,
+        passable_folder("glimpse3d-bench-") as assets,
+        running_service(AppArgs(asset_dir=assets)) as service,
         httpx.Client(base_url=f"{service.url}/api/v1/", timeout=600) as http,
     ):
         return growth_rows(http, 4, warm_up=1) if quick else growth_rows(http, 50)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from deployments.jobs.rows import JobKind, NewJob
 from deployments.jobs.store import Records
 from serve_app.cli.demo import default_photo
 from serve_app.stores import EmbeddedPostgres, SupabaseSettings, migrate
+from serve_app.stores.server_programs import passable_folder
 from tests.gateway import Gateway, prepare
 
 __all__ = ["run"]
@@ -55,12 +55,12 @@ def _project() -> Iterator[Project]:
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     with (
-        tempfile.TemporaryDirectory(prefix="glimpse3d-bench-") as folder,
-        EmbeddedPostgres(Path(folder) / "server") as server,
+        passable_folder("glimpse3d-bench-") as folder,
+        EmbeddedPostgres(folder / "server") as server,
     ):
         asyncio.run(_set_up(server.dsn))
         process = context.Process(
-            target=_serve, args=(server.dsn, Path(folder) / "buckets", there), daemon=True
+            target=_serve, args=(server.dsn, folder / "buckets", there), daemon=True
         )
         process.start()
         url, key = here.recv()

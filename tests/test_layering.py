@@ -48,7 +48,7 @@ def test_only_these_modules_touch_the_environment():
     assert sorted(readers) == [
         "pipeline/native/compile.py",  # build settings: compiler and cache folder
         "serve_app/server.py",  # what Ray and OpenMP must find set before they start
-        "serve_app/stores/embedded.py",  # hands PATH and the like on to the server it starts
+        "serve_app/stores/server_programs.py",  # hands PATH and the like on to the server it starts
     ]
 
 

@@ -5,7 +5,6 @@ It uses the service as any client would and knows nothing of what is behind its 
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +28,7 @@ from serve_app.cli.console import (
 )
 from serve_app.server import running_service
 from serve_app.settings import AppArgs
+from serve_app.stores.server_programs import passable_folder
 
 Json = Mapping[str, Any]
 
@@ -47,9 +47,9 @@ def run_demo(photo: Path, out: Path, console: Console, *, seed: int, iterations:
         GlimpseError: whatever went wrong, in one sentence. Nothing is left running.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="glimpse3d-demo-") as assets:
+    with passable_folder("glimpse3d-demo-") as assets:
         console.print("Starting the service on this machine ...")
-        with running_service(AppArgs(asset_dir=Path(assets))) as service:
+        with running_service(AppArgs(asset_dir=assets)) as service:
             console.print(f"Ready at {service.url} after {service.started_in_s:.1f} s.")
             client = Client.of(service.url)
             with stage_bars(console) as bars:

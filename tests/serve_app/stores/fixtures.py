@@ -79,6 +79,7 @@ def server_directory() -> Iterator[Path]:
     that starts, in another terminal, closes the folder of pytest's temporary directories again.
     """
     directory = Path(tempfile.mkdtemp(prefix="glimpse3d-test-"))
+    directory.chmod(0o711)
     try:
         yield directory
     finally:

@@ -8,7 +8,10 @@ import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -91,6 +94,12 @@ def postmaster(server: EmbeddedPostgres) -> int:
     return int((server.directory / "pgdata" / "postmaster.pid").read_text().split()[0])
 
 
+def kill_postmaster(server: EmbeddedPostgres) -> None:
+    os.kill(postmaster(server), signal.SIGKILL)
+    while server.running:
+        pass
+
+
 def test_start_is_idempotent_and_close_stops(server: EmbeddedPostgres) -> None:
     assert not server.running
     assert server.start() == server.start() == server.dsn
@@ -163,7 +172,7 @@ def test_kept_server_outlives_its_users_until_it_is_stopped(server: EmbeddedPost
 
 def test_killed_server_is_started_again(server: EmbeddedPostgres) -> None:
     server.start()
-    os.kill(postmaster(server), signal.SIGKILL)
+    kill_postmaster(server)
     server.start()
     assert kept_value(server) == 1
 
@@ -174,7 +183,7 @@ def test_pid_file_that_names_another_process_is_no_server(server: EmbeddedPostgr
     owner = pid_file.stat()
     content = pid_file.read_text()
     dead = str(postmaster(server))
-    server.stop()
+    kill_postmaster(server)
     # Of the server's own user, as after a container's restart: PostgreSQL alone would give up.
     with subprocess.Popen(["sleep", "1000"], user=owner.st_uid) as other:
         try:
@@ -250,7 +259,7 @@ async def test_settings_prepare_a_store_that_any_process_can_open(embedded_dir: 
     assert not EmbeddedPostgres(embedded_dir / "data" / "postgres").running
 
 
-async def test_open_store_holds_the_server_that_another_process_prepared(
+async def test_open_store_holds_the_server_and_only_the_keeper_starts_it(
     embedded_dir: Path,
 ) -> None:
     settings = await asyncio.to_thread(StoreSettings(embedded_dir / "data").prepare)
@@ -259,9 +268,74 @@ async def test_open_store_holds_the_server_that_another_process_prepared(
         await store.records.ping()
     server = EmbeddedPostgres(embedded_dir / "data" / "postgres")
     assert not server.running
-    async with settings.open() as store:
-        await store.records.ping()
+    async with settings.open() as early:
+        with pytest.raises(Unavailable, match="database cannot be reached"):
+            await early.records.ping()
+        async with settings.for_keeper().open() as store:
+            await store.records.ping()
+            await early.records.ping()
+            await early.blobs.ping()
+        assert server.running, "somebody uses it"
     assert not server.running
+
+
+async def test_the_keeper_starts_a_server_again_that_was_killed(
+    embedded_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve_app.stores._LOOK_S", 0.05)
+    settings = await asyncio.to_thread(StoreSettings(embedded_dir / "data").prepare)
+    server = EmbeddedPostgres(embedded_dir / "data" / "postgres")
+    try:
+        async with settings.for_keeper().open() as store:
+            await project(store.records)
+            kill_postmaster(server)
+            found = None
+            while found is None:
+                with suppress(Unavailable):
+                    found = await store.records.list_projects()
+                await asyncio.sleep(0.02)
+            assert len(found.projects) == 1
+    finally:
+        settings.stop()
+
+
+async def test_a_node_without_the_database_makes_none(embedded_dir: Path) -> None:
+    settings = await asyncio.to_thread(StoreSettings(embedded_dir / "data").prepare)
+    settings.stop()
+    elsewhere = replace(settings, data_dir=embedded_dir / "elsewhere")
+    for opened in (elsewhere, elsewhere.for_keeper()):
+        with pytest.raises(Unavailable, match="There is no database"):
+            async with opened.open():
+                pass
+    assert not (embedded_dir / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("name", ["$HOME and `id`", "a, b", "quo\"ted' one"])
+def test_no_shell_reads_the_names_of_directories(embedded_dir: Path, name: str) -> None:
+    with EmbeddedPostgres(embedded_dir / name / "server") as server:
+        assert on_server(server.dsn, lambda c: c.fetchval("select 1")) == 1
+
+
+def test_a_long_or_odd_tmpdir_is_passed_over(
+    embedded_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = embedded_dir / ("a, $x " * 15)
+    odd.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(odd))
+    with EmbeddedPostgres(embedded_dir / ("long " * 20) / "server") as server:
+        assert on_server(server.dsn, lambda c: c.fetchval("select 1")) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as somebody else")
+def test_folders_of_others_are_not_opened_for_the_servers_user(embedded_dir: Path) -> None:
+    closed = embedded_dir / "closed"
+    closed.mkdir(mode=0o700)
+    with pytest.raises(Unavailable, match=f"chmod o\\+x {closed}"):
+        EmbeddedPostgres(closed / "data" / "server").start()
+    assert oct(closed.stat().st_mode & 0o777) == "0o700"
+    closed.chmod(0o711)
+    with EmbeddedPostgres(closed / "data" / "server") as server:
+        assert server.running
 
 
 def test_settings_hide_the_password() -> None:
