@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import ray
 from ray import serve
 from ray.serve import Application
 
@@ -19,6 +20,7 @@ from deployments.handles import HandlePorts
 from deployments.jobs.janitor import JanitorSettings
 from deployments.jobs.runner import RunnerSettings
 from deployments.model_host import ModelHost
+from pipeline.errors import InvalidOption
 from pipeline.ports import PortName
 from serve_app.http.dependencies import Limits, Services
 from serve_app.ingress import Ingress
@@ -89,8 +91,15 @@ def limits_of(args: AppArgs) -> Limits:
 
 
 def compose(args: AppArgs, parts: Parts) -> Application:
-    """The application, made of these parts."""
-    stores = parts.stores(args).prepare()
+    """The application, made of these parts.
+
+    Raises:
+        InvalidOption: the cluster has several nodes, and the database would be one node's own.
+    """
+    stores = parts.stores(args)
+    if stores.is_of_one_node:
+        _require_one_node()
+    stores = stores.prepare()
     choice = args.engine_choice()
     webhooks = args.webhook_rules()
 
@@ -131,7 +140,8 @@ def compose(args: AppArgs, parts: Parts) -> Application:
         health_check_period_s=2,
         ray_actor_options=_NO_RESERVATION,
     )(Dispatcher).bind(
-        stores,
+        # The one deployment with one replica: whatever else opens the store only uses its server.
+        stores.for_keeper(),
         driver,
         DispatcherSettings(
             max_running_jobs=args.max_running_jobs,
@@ -167,3 +177,20 @@ def compose(args: AppArgs, parts: Parts) -> Application:
         ),
     )
     return application
+
+
+def _require_one_node() -> None:
+    names = sorted(node["NodeManagerHostname"] for node in _living_nodes())
+    if len(names) > 1:
+        raise InvalidOption(
+            f"The cluster has {len(names)} nodes ({', '.join(names)}), and without database_url "
+            "PostgreSQL runs on one of them, where the others do not reach it. Name a server for "
+            "all in database_url (DATABASE_URL), with an asset_dir that all nodes see, or a "
+            "project in supabase_url."
+        )
+
+
+def _living_nodes() -> list[dict[str, Any]]:
+    """Of the cluster that this process is connected to."""
+    nodes = ray.nodes() if ray.is_initialized() else []  # type: ignore[no-untyped-call]
+    return [node for node in nodes if node["Alive"]]

@@ -628,6 +628,21 @@ begin
 end
 $$;
 
+-- Name: file_store_v1(); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.file_store_v1() RETURNS jsonb
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    select jsonb_build_object(
+        'id', (select id from file_store),
+        'originals', (
+            select coalesce(jsonb_agg(n.original_path), '[]')
+              from (select p.original_path from projects p
+                     where p.status <> 'uploading' and not is_marked_v1(p.id)
+                     order by p.created_at desc, p.id limit 20) n))
+$$;
+
 -- Name: find_upload_v1(text, text, text); Type: FUNCTION; Schema: public; Owner: -
 
 CREATE FUNCTION public.find_upload_v1(p_idempotency_key text, p_fingerprint text, p_client text DEFAULT ''::text) RETURNS jsonb
@@ -1221,6 +1236,21 @@ CREATE FUNCTION public.mark_swept_v1(p_job_id text) RETURNS boolean
 begin
     update jobs set swept_at = clock_timestamp() where id = p_job_id and finished_at is not null;
     return found;
+end
+$$;
+
+-- Name: name_file_store_v1(text); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.name_file_store_v1(p_id text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+    if coalesce(p_id, '') = '' then
+        raise exception using errcode = 'GL400', message = 'A folder needs an id.';
+    end if;
+    insert into file_store (id) values (p_id) on conflict do nothing;
+    return (select id from file_store);
 end
 $$;
 
@@ -1884,6 +1914,19 @@ ALTER TABLE public.export_history ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTI
     CACHE 1
 );
 
+-- Name: file_store; Type: TABLE; Schema: public; Owner: -
+
+CREATE TABLE public.file_store (
+    is_only boolean DEFAULT true NOT NULL,
+    id text NOT NULL,
+    CONSTRAINT file_store_id_is_set CHECK ((id <> ''::text)),
+    CONSTRAINT file_store_is_one_row CHECK (is_only)
+);
+
+-- Name: TABLE file_store; Type: COMMENT; Schema: public; Owner: -
+
+COMMENT ON TABLE public.file_store IS 'The folder whose files the rows name, where files are in a folder.';
+
 -- Name: gaussian_splat_models; Type: TABLE; Schema: public; Owner: -
 
 CREATE TABLE public.gaussian_splat_models (
@@ -2221,6 +2264,11 @@ ALTER TABLE ONLY public.enhancement_iterations
 
 ALTER TABLE ONLY public.export_history
     ADD CONSTRAINT export_history_pkey PRIMARY KEY (id);
+
+-- Name: file_store file_store_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.file_store
+    ADD CONSTRAINT file_store_pkey PRIMARY KEY (is_only);
 
 -- Name: gaussian_splat_models gaussian_splat_models_one_row_per_version; Type: CONSTRAINT; Schema: public; Owner: -
 
@@ -2577,6 +2625,10 @@ ALTER TABLE public.enhancement_iterations ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.export_history ENABLE ROW LEVEL SECURITY;
 
+-- Name: file_store; Type: ROW SECURITY; Schema: public; Owner: -
+
+ALTER TABLE public.file_store ENABLE ROW LEVEL SECURITY;
+
 -- Name: gaussian_splat_models; Type: ROW SECURITY; Schema: public; Owner: -
 
 ALTER TABLE public.gaussian_splat_models ENABLE ROW LEVEL SECURITY;
@@ -2693,6 +2745,10 @@ REVOKE ALL ON FUNCTION public.expire_projects_v1(p_ttl_s double precision, p_lim
 
 REVOKE ALL ON FUNCTION public.expire_uploads_v1(p_age_s double precision, p_limit integer) FROM PUBLIC;
 
+-- Name: FUNCTION file_store_v1(); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.file_store_v1() FROM PUBLIC;
+
 -- Name: FUNCTION find_upload_v1(p_idempotency_key text, p_fingerprint text, p_client text); Type: ACL; Schema: public; Owner: -
 
 REVOKE ALL ON FUNCTION public.find_upload_v1(p_idempotency_key text, p_fingerprint text, p_client text) FROM PUBLIC;
@@ -2780,6 +2836,10 @@ REVOKE ALL ON FUNCTION public.mark_project_v1(p_project_id text) FROM PUBLIC;
 -- Name: FUNCTION mark_swept_v1(p_job_id text); Type: ACL; Schema: public; Owner: -
 
 REVOKE ALL ON FUNCTION public.mark_swept_v1(p_job_id text) FROM PUBLIC;
+
+-- Name: FUNCTION name_file_store_v1(p_id text); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.name_file_store_v1(p_id text) FROM PUBLIC;
 
 -- Name: FUNCTION project_detail_v1(p_project_id text); Type: ACL; Schema: public; Owner: -
 

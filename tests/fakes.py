@@ -27,7 +27,7 @@ from deployments.jobs.commits import StageCommit
 from deployments.jobs.store import Records
 from deployments.model_host import ModelHost
 from pipeline.control import Control, Progress, Report, ignore_progress
-from pipeline.errors import Cancelled, DeviceLost, InvalidImage, OutOfMemory
+from pipeline.errors import Cancelled, DeviceLost, InvalidImage, OutOfMemory, Unavailable
 from pipeline.flow.local import LocalPorts
 from pipeline.geometry.cameras import rig_cameras
 from pipeline.journals import Candidate, IterationOutcome
@@ -58,6 +58,7 @@ from pipeline.types import (
     ViewSet,
 )
 from serve_app.stores import ServedStore, StoreSettings
+from serve_app.stores.opened import Pace
 
 SIZE = 32
 
@@ -380,6 +381,30 @@ class SleepingHost(ModelHost):
         lane = Lane("sleeping", limit_s=self._call_limit_s)
         ports: Any = SleepingPorts(lane=lane, folder=folder)
         return LocalPorts(lane, ports, ports, ports, ports, ports, ports)
+
+
+@dataclass(frozen=True)
+class FakeStores:
+    """Settings of a store that is never opened; `calls` has what was asked of them."""
+
+    calls: list[str]
+    is_of_one_node: bool = True
+    is_keeper: bool = False
+
+    pace = Pace(poll_s=0.05, tidy_s=2.0)
+
+    def prepare(self) -> FakeStores:
+        self.calls.append("prepared")
+        return self
+
+    def for_keeper(self) -> FakeStores:
+        return replace(self, is_keeper=True)
+
+    def stop(self) -> None:
+        self.calls.append("stopped")
+
+    def open(self) -> Any:
+        raise Unavailable("There is no store.")
 
 
 @dataclass(frozen=True)

@@ -65,13 +65,18 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def config_faults(
-    config: Mapping[str, Any], *, gpus: int | None = None, memory_gib: float | None = None
+    config: Mapping[str, Any],
+    *,
+    gpus: int | None = None,
+    memory_gib: float | None = None,
+    nodes: int | None = None,
 ) -> list[str]:
     """Everything that is wrong; empty for a file that can be deployed.
 
     Args:
         gpus: cards of the cluster; None does not compare the shares with them.
         memory_gib: of one card; None does not compare the shares with what engines need.
+        nodes: of the cluster; None does not ask whether all of them reach the database.
     """
     # Serve's own validators take it for granted.
     if wrong := [*_no_mappings(config)]:
@@ -105,6 +110,7 @@ def config_faults(
     faults += _durations(deployments)
     faults += _timeouts(config, args)
     faults += _webhooks(args)
+    faults += _database(args, nodes)
     faults += _shares(deployments, args, gpus, memory_gib)
     return faults
 
@@ -297,6 +303,14 @@ def _webhooks(args: AppArgs) -> Iterator[str]:
         WebhookRules(args.webhook_secret, args.webhook_networks)
     except InvalidOption as error:
         yield f"args.webhook_secret, args.webhook_networks: {error}"
+
+
+def _database(args: AppArgs, nodes: int | None) -> Iterator[str]:
+    if nodes is not None and nodes > 1 and args.stores().is_of_one_node:
+        yield (
+            f"args.database_url: {nodes} nodes need a server that all of them reach; null is "
+            "PostgreSQL on one node. With it, asset_dir must be a folder that all nodes see."
+        )
 
 
 def _shares(

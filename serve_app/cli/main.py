@@ -192,6 +192,9 @@ def check_config(
     memory: Annotated[
         float | None, typer.Option(help="Compare them with GPUs of so many GiB.")
     ] = None,
+    nodes: Annotated[
+        int | None, typer.Option(help="Whether a cluster of so many nodes reaches the database.")
+    ] = None,
 ) -> None:
     """Say what is wrong with a serve_config.yaml: Ray Serve takes misspelt keys in silence.
 
@@ -200,7 +203,7 @@ def check_config(
     from serve_app.cli.check_config import config_faults, read_config
 
     with errors_as_sentences(console):
-        faults = config_faults(read_config(config), gpus=gpus, memory_gib=memory)
+        faults = config_faults(read_config(config), gpus=gpus, memory_gib=memory, nodes=nodes)
     for fault in faults:
         console.print(f"[red]✗[/] {escape(fault)}", soft_wrap=True)
     if faults:

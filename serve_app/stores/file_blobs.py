@@ -14,12 +14,13 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from deployments.jobs.rows import Bucket
 from pipeline.errors import GlimpseError, InvalidInput, NotFound, Unavailable
+from serve_app.stores.durable import make_folder, make_once, sync_folders
 from serve_app.stores.links import KEY_BYTES, LinkSigner, check_path
 
 _INCOMING = ".incoming"
@@ -36,26 +37,18 @@ def load_signing_key(path: Path) -> bytes:
 
     Raises:
         GlimpseError: the file is too short to be a key.
+        Unavailable: it can be neither read nor made.
     """
-    with contextlib.suppress(FileNotFoundError):
-        return _read_key(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # mode 0600
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_hex(KEY_BYTES).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            # A link, unlike a rename, leaves the key that another process put there first.
-            os.link(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-    return _read_key(path)
-
-
-def _read_key(path: Path) -> bytes:
-    key = path.read_bytes().strip()
+        if not path.exists():
+            make_once(path, secrets.token_hex(KEY_BYTES).encode())
+        key = path.read_bytes().strip()
+    except OSError as error:
+        raise Unavailable(
+            f"The signing key {path} can be neither read nor made: {error.strerror}. ASSET_DIR "
+            "must be a directory that the service may write to.",
+            public=_AWAY,
+        ) from error
     if len(key) < KEY_BYTES:
         raise GlimpseError(f"{path} holds no signing key: delete it, and a new one is made.")
     return key
@@ -69,6 +62,8 @@ class FileBlobs:
         signing_key: at least 32 bytes; who has it can read every blob.
         base_url: prefix of the URLs, without a slash at its end.
         url_lifetime_s: how long a URL works at most; at least half of it.
+        confirm: raises Unavailable when this is not the folder that all replicas see. Asked before
+            anything is written or deleted, and before a file is said not to be there.
     """
 
     def __init__(
@@ -78,11 +73,13 @@ class FileBlobs:
         base_url: str = "/files",
         *,
         url_lifetime_s: float = 3600.0,
+        confirm: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         links = LinkSigner(signing_key, base_url, lifetime_s=url_lifetime_s)
         self.url, self.verify = links.url, links.verify
+        self._confirm = confirm or _nothing
         try:
-            root.mkdir(parents=True, exist_ok=True)
+            make_folder(root)
         except OSError as error:
             raise Unavailable(f"{root} cannot be made: {error.strerror}.", public=_AWAY) from error
         self._root = root.resolve()
@@ -90,8 +87,9 @@ class FileBlobs:
     async def put(self, bucket: Bucket, path: str, data: bytes, content_type: str) -> None:
         """The suffix keeps the content type; `content_type` is not stored."""
         del content_type
-        target = self._locate(bucket, path)
-        await asyncio.to_thread(self._write, target, data)
+        check_path(path)
+        await self._confirm()
+        await asyncio.to_thread(self._write, bucket, path, data)
 
     async def get(self, bucket: Bucket, path: str) -> bytes:
         def read() -> bytes:
@@ -99,16 +97,17 @@ class FileBlobs:
                 return self.open_path(bucket, path).read_bytes()
             except FileNotFoundError as error:
                 raise NotFound(f"There is no {path} in {bucket}.") from error
-            except OSError as error:
-                said = f"{path} in {bucket} cannot be read: {error}"
-                raise Unavailable(said, public=_AWAY) from error
 
-        return await asyncio.to_thread(read)
+        return await self._found(read)
 
     async def delete_prefix(self, bucket: Bucket, prefix: str) -> int:
-        target = self._locate(bucket, prefix.removesuffix("/"))
         home = self._root / Bucket(bucket)
-        return await asyncio.to_thread(_on_disk, _delete_folder, target, home)
+
+        def delete() -> int:
+            return _delete_folder(self._locate(bucket, prefix.removesuffix("/")), home)
+
+        await self._confirm()
+        return await asyncio.to_thread(_on_disk, delete)
 
     async def delete(self, bucket: Bucket, paths: Sequence[str]) -> int:
         """Folders that are empty then go too."""
@@ -116,9 +115,10 @@ class FileBlobs:
 
         def delete() -> int:
             targets = [self._locate(bucket, path) for path in paths]  # all, or nothing is deleted
-            return _on_disk(lambda: sum(_delete_file(target, home) for target in targets))
+            return sum(_delete_file(target, home) for target in targets)
 
-        return await asyncio.to_thread(delete)
+        await self._confirm()
+        return await asyncio.to_thread(_on_disk, delete)
 
     async def list_prefix(self, bucket: Bucket, prefix: str) -> tuple[str, ...]:
         home = self._root / Bucket(bucket)
@@ -128,6 +128,7 @@ class FileBlobs:
             found = [target] if target.is_file() else _files(target)
             return tuple(sorted(path.relative_to(home).as_posix() for path in found))
 
+        await self._confirm()
         return await asyncio.to_thread(_on_disk, find)
 
     async def tidy(self, older_than_s: float) -> int:
@@ -152,16 +153,25 @@ class FileBlobs:
         return await asyncio.to_thread(_on_disk, tidy)
 
     async def ping(self) -> None:
-        """The directory is there and can be written to."""
+        """The directory is there, is the right one and can be written to."""
+        await self._confirm()
         if not await asyncio.to_thread(os.access, self._root, os.W_OK):
             said = f"{self._root} is not there, or cannot be written to."
             raise Unavailable(said, public=_AWAY)
 
     async def locate(self, bucket: Bucket, path: str) -> Path:
-        return self.open_path(bucket, path)
+        return await self._found(lambda: self.open_path(bucket, path))
+
+    async def _found(self, look: Callable[[], T]) -> T:
+        """What is found, in a thread. In the wrong folder nothing is missing: it is elsewhere."""
+        try:
+            return await asyncio.to_thread(_on_disk, look)
+        except NotFound:
+            await self._confirm()
+            raise
 
     def open_path(self, bucket: Bucket, path: str) -> Path:
-        """Where the file is, for a route to serve.
+        """Where the file is, for a route to serve. Asks the file system, which may be slow.
 
         Raises:
             NotFound: there is no such file.
@@ -181,7 +191,8 @@ class FileBlobs:
             raise InvalidInput(f"The path leaves the bucket {bucket}: {path!r}.")
         return target
 
-    def _write(self, target: Path, data: bytes) -> None:
+    def _write(self, bucket: Bucket, path: str, data: bytes) -> None:
+        target = self._locate(bucket, path)
         incoming = self._root / _INCOMING
         try:
             incoming.mkdir(exist_ok=True)
@@ -194,10 +205,11 @@ class FileBlobs:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
                 file.flush()
-                # A committed row must never name a file that a power cut emptied.
+                # A committed row must never name a file that a power cut emptied, or took away.
                 os.fsync(file.fileno())
             temporary.chmod(0o644)
             _move(temporary, target)
+            sync_folders(target.parent, self._root)
         except OSError as error:
             said = f"{target.name} cannot be written: {error}"
             raise Unavailable(said, public=_AWAY) from error
@@ -205,13 +217,17 @@ class FileBlobs:
             temporary.unlink(missing_ok=True)
 
 
-def _on_disk(work: Callable[..., T], *arguments: Path) -> T:
+def _on_disk(work: Callable[[], T]) -> T:
     """What the file system refuses is `Unavailable`."""
     try:
-        return work(*arguments)
+        return work()
     except OSError as error:
         said = f"The files cannot be read or deleted: {error}"
         raise Unavailable(said, public=_AWAY) from error
+
+
+async def _nothing() -> None:
+    """Nobody asked whether the folder is the right one."""
 
 
 def _move(temporary: Path, target: Path) -> None:

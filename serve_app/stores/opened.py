@@ -53,6 +53,13 @@ class Stores(Protocol):
     def prepare(self) -> Stores:
         """Start and migrate what needs it; settings that `open` takes, in any process. Blocks."""
 
+    def for_keeper(self) -> Stores:
+        """For the one process that starts again what `prepare` started and what ended since."""
+
+    @property
+    def is_of_one_node(self) -> bool:
+        """Other machines cannot reach the rows."""
+
     def stop(self) -> None:
         """Give up what `prepare` started; harmless when it started nothing."""
 

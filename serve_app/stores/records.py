@@ -109,7 +109,9 @@ class Repeat(Enum):
 #: By function, filled by the table below; a function that is not listed is never repeated.
 _REPEATS: dict[str, Repeat] = {
     "ended_jobs_v1": Repeat.ALWAYS,
+    "file_store_v1": Repeat.ALWAYS,
     "inspect_v1": Repeat.ALWAYS,
+    "name_file_store_v1": Repeat.ALWAYS,
     "schema_version_v1": Repeat.ALWAYS,
     # An upload that the first call gave up, for its key was taken, is gone for the second one;
     # who asks again with the key gets the project.

@@ -34,8 +34,8 @@ begin
           from pg_class
          where relnamespace = 'public'::regnamespace and relname = any (array[
             'contact_sheets', 'deletions', 'depth_maps', 'enhanced_views', 'enhancement_iterations',
-            'export_history', 'gaussian_splat_models', 'job_events', 'job_stages', 'jobs',
-            'model_previews', 'multiview_generation', 'project_summary', 'projects',
+            'export_history', 'file_store', 'gaussian_splat_models', 'job_events', 'job_stages',
+            'jobs', 'model_previews', 'multiview_generation', 'project_summary', 'projects',
             'refinement_metrics', 'refinement_progress', 'webhooks'])
         union
         select 'function ' || proname from pg_proc
@@ -44,13 +44,14 @@ begin
             'cancel_job_v1', 'check_lease_v1', 'check_limit_v1', 'claim_job_v1', 'claim_webhook_v1',
             'commit_stage_v1', 'committed_v1', 'delete_project_v1', 'due_deletions_v1',
             'end_deletion_v1', 'end_job_v1', 'ended_jobs_v1', 'expected_seconds_v1',
-            'expire_projects_v1', 'expire_uploads_v1', 'find_upload_v1', 'finish_job_v1',
+            'expire_projects_v1', 'expire_uploads_v1', 'file_store_v1', 'find_upload_v1',
+            'finish_job_v1',
             'finish_upload_v1', 'finish_webhook_v1', 'forget_v1', 'get_job_v1', 'get_project_v1',
             'guard_functions_v1', 'guard_tables_v1', 'heartbeat_v1', 'inspect_v1',
             'is_false_start_v1', 'is_forgotten_v1', 'is_marked_v1', 'job_document_v1',
             'job_events_v1', 'jobs_to_sweep_v1', 'list_projects_v1', 'lock_attempt_v1',
-            'lock_project_v1', 'mark_project_v1', 'mark_swept_v1', 'project_detail_v1',
-            'project_document_v1', 'project_events_v1', 'project_jobs_v1', 'project_name_key_v1',
+            'lock_project_v1', 'mark_project_v1', 'mark_swept_v1', 'name_file_store_v1',
+            'project_detail_v1', 'project_document_v1', 'project_events_v1', 'project_jobs_v1', 'project_name_key_v1',
             'purge_project_v1', 'queue_order_v1', 'queue_v1', 'referenced_paths_v1',
             'release_job_v1', 'schema_version_v1', 'show_job_on_project_v1', 'stage_memory_v1',
             'stage_status_v1', 'submit_job_v1', 'touch_updated_at'])
@@ -534,6 +535,16 @@ create index if not exists webhooks_to_forget on public.webhooks (created_at)
     where state <> 'pending';
 
 -- ---------------------------------------------------------------------------------------------
+-- the folder of the files
+
+-- The id in the marker file of the folder whose files the rows name, where files are in a folder:
+-- one row, or none before the first start.
+create table if not exists public.file_store (
+    is_only boolean primary key default true constraint file_store_is_one_row check (is_only),
+    id text not null constraint file_store_id_is_set check (id <> '')
+);
+
+-- ---------------------------------------------------------------------------------------------
 -- updated_at
 create or replace function public.touch_updated_at() returns trigger
 language plpgsql set search_path = public, pg_temp as $$
@@ -628,6 +639,8 @@ comment on table public.contact_sheets is
     'Pictures of whole projects with renders of one model version.';
 comment on table public.deletions is 'Projects that are to go, and when their rows went.';
 comment on table public.webhooks is 'Messages about ended jobs: who is told, and how it went.';
+comment on table public.file_store is
+    'The folder whose files the rows name, where files are in a folder.';
 comment on view public.project_summary is 'Projects with counts and their newest model.';
 comment on view public.refinement_progress is
     'Refinement iterations with their scores and the gain over the iteration before.';
@@ -1957,6 +1970,33 @@ end
 $$;
 
 -- ---------------------------------------------------------------------------------------------
+-- the folder of the files
+
+-- {id, originals}: the folder's id or null, and the newest photos that must be in it.
+create or replace function public.file_store_v1() returns jsonb
+language sql stable set search_path = public, pg_temp as $$
+    select jsonb_build_object(
+        'id', (select id from file_store),
+        'originals', (
+            select coalesce(jsonb_agg(n.original_path), '[]')
+              from (select p.original_path from projects p
+                     where p.status <> 'uploading' and not is_marked_v1(p.id)
+                     order by p.created_at desc, p.id limit 20) n))
+$$;
+
+-- The id that counts: the first one that was given.
+create or replace function public.name_file_store_v1(p_id text) returns text
+language plpgsql set search_path = public, pg_temp as $$
+begin
+    if coalesce(p_id, '') = '' then
+        raise exception using errcode = 'GL400', message = 'A folder needs an id.';
+    end if;
+    insert into file_store (id) values (p_id) on conflict do nothing;
+    return (select id from file_store);
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
 -- messages about ended jobs
 
 -- {job, url, attempt, claimed_at} of one that is due, or null.
@@ -2171,11 +2211,12 @@ select public.guard_functions_v1(
         'begin_upload_v1', 'cancel_job_v1', 'claim_job_v1', 'claim_webhook_v1', 'commit_stage_v1',
         'committed_v1', 'delete_project_v1', 'due_deletions_v1',
         'end_deletion_v1', 'ended_jobs_v1', 'expire_projects_v1', 'expire_uploads_v1',
-        'find_upload_v1', 'finish_job_v1', 'finish_upload_v1', 'finish_webhook_v1', 'forget_v1',
-        'get_job_v1', 'get_project_v1', 'heartbeat_v1', 'inspect_v1', 'job_events_v1',
-        'jobs_to_sweep_v1', 'list_projects_v1', 'mark_swept_v1', 'project_detail_v1',
-        'project_events_v1', 'project_jobs_v1', 'purge_project_v1', 'queue_v1',
-        'referenced_paths_v1', 'release_job_v1', 'schema_version_v1', 'submit_job_v1'],
+        'file_store_v1', 'find_upload_v1', 'finish_job_v1', 'finish_upload_v1',
+        'finish_webhook_v1', 'forget_v1', 'get_job_v1', 'get_project_v1', 'heartbeat_v1',
+        'inspect_v1', 'job_events_v1', 'jobs_to_sweep_v1', 'list_projects_v1', 'mark_swept_v1',
+        'name_file_store_v1', 'project_detail_v1', 'project_events_v1', 'project_jobs_v1',
+        'purge_project_v1', 'queue_v1', 'referenced_paths_v1', 'release_job_v1',
+        'schema_version_v1', 'submit_job_v1'],
     p_parts => array[
         'add_job_event_v1', 'add_job_state_event_v1', 'ago_v1',
         'check_lease_v1', 'check_limit_v1', 'end_job_v1', 'expected_seconds_v1',
@@ -2189,7 +2230,7 @@ select public.guard_tables_v1(array[
     'projects', 'jobs', 'job_events', 'job_stages', 'multiview_generation', 'depth_maps',
     'gaussian_splat_models', 'enhancement_iterations', 'refinement_metrics', 'enhanced_views',
     'export_history', 'model_previews', 'contact_sheets', 'deletions', 'webhooks',
-    'project_summary', 'refinement_progress']);
+    'file_store', 'project_summary', 'refinement_progress']);
 
 -- =============================================================================================
 -- BUCKETS

@@ -566,6 +566,28 @@ def test_a_full_disk_fails_the_job_and_leaves_no_half(faults: Faults):
     settled(faults, faults.start(other), "succeeded", attempt=1)
 
 
+def test_a_full_disk_fails_an_export_and_leaves_no_half(faults: Faults):
+    project = faults.upload()
+    settled(faults, faults.start(project), "succeeded")
+    before = {path for path in (faults.data / "files").rglob("*") if path.is_file()}
+
+    def export() -> str:
+        answer = faults.http.get(
+            f"{API}/export/{project}",
+            params={"format": "splat"},
+            headers={"Prefer": "respond-async"},
+        )
+        assert answer.status_code == 202, answer.text
+        return answer.json()["id"]
+
+    (faults.data / "disk-full").touch()
+    job = settled(faults, export(), "failed")
+    assert job["error"]["code"] == "unavailable"
+    assert {path for path in (faults.data / "files").rglob("*") if path.is_file()} == before
+    (faults.data / "disk-full").unlink()
+    settled(faults, export(), "succeeded", attempt=1)
+
+
 def test_a_database_that_is_restarted_costs_a_pause(faults: Faults):
     faults.naps(splats=1.5)
     job_id = faults.start(faults.upload())

@@ -78,6 +78,15 @@ class SupabaseSettings:
             raise InvalidOption("SUPABASE_SERVICE_ROLE_KEY holds characters that no key has.")
         return replace(self, url=url, key=self.key.strip())
 
+    def for_keeper(self) -> SupabaseSettings:
+        """Nothing of ours has to be kept."""
+        return self
+
+    @property
+    def is_of_one_node(self) -> bool:
+        """Everybody reaches the project."""
+        return False
+
     def stop(self) -> None:
         """Nothing of ours runs."""
 

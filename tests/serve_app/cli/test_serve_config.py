@@ -1,6 +1,7 @@
 """`serve_config.yaml` says what the code understands: Serve itself ignores unknown keys."""
 
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from pipeline.engines.registry import PRESETS, spec_of
+from pipeline.errors import InvalidOption
 from pipeline.ports import PortName
-from serve_app.builder import build, limits_of
+from serve_app.builder import Parts, build, compose, limits_of
 from serve_app.cli.check_config import config_faults, read_config
 from serve_app.cli.main import app
 from serve_app.cli.plan import HOSTS, make_plan, scaling
 from serve_app.settings import AppArgs
+from tests.fakes import FakeStores
 
 ROOT = Path(__file__).parents[3]
 FILES = [ROOT / "serve_config.yaml", *sorted((ROOT / "deploy").glob("serve_config.*.yaml"))]
@@ -53,6 +56,51 @@ def test_it_can_be_deployed(path):
     gpus = GPUS.get(path.name, 0)
     assert config_faults(read_config(path), gpus=gpus, memory_gib=MEMORY_GIB) == []
     assert build.__annotations__["args"] is AppArgs, "Serve validates only against a class"
+
+
+def test_nodes_that_do_not_reach_the_database_are_told(tmp_path):
+    config = read(CPU)
+    for nodes in (None, 1):
+        assert config_faults(config, nodes=nodes) == []
+    (fault,) = config_faults(config, nodes=3)
+    assert fault.startswith("args.database_url: 3 nodes need")
+    for store in ({"database_url": "postgresql://u@h/d"}, {"supabase_url": "https://a.b"}):
+        args = application_of(config)["args"] | {"database_url": None} | store
+        application_of(config)["args"] = args | {"supabase_key": "k"}
+        assert config_faults(config, nodes=3) == []
+        application_of(config)["args"] = {k: v for k, v in args.items() if k not in store}
+    told = CliRunner().invoke(app, ["check-config", str(CPU), "--nodes", "2"])
+    assert told.exit_code == 3
+    assert "database_url" in told.output
+    del tmp_path
+
+
+@pytest.mark.parametrize(("alive", "is_refused"), [(1, False), (2, True), (3, True)])
+def test_a_database_of_one_node_is_refused_on_several(
+    alive: int, is_refused: bool, monkeypatch, tmp_path
+):
+    nodes = [{"NodeManagerHostname": f"host-{n}", "Alive": n < alive} for n in range(4)]
+    prepared: list[str] = []
+    stores = FakeStores(prepared)
+    monkeypatch.setattr("ray.is_initialized", lambda: True)
+    monkeypatch.setattr("ray.nodes", lambda: nodes)
+    parts = Parts(stores=lambda args: replace(stores, is_of_one_node=args.database_url is None))
+    compose(AppArgs(asset_dir=tmp_path, database_url="postgresql://u@h/d"), parts)
+    assert prepared.pop() == "prepared"
+    if is_refused:
+        with pytest.raises(InvalidOption, match=r"host-0, host-1.*database_url"):
+            compose(AppArgs(asset_dir=tmp_path), parts)
+        assert prepared == [], "nothing was started"
+    else:
+        compose(AppArgs(asset_dir=tmp_path), parts)
+
+
+def test_one_deployment_with_one_replica_starts_the_database(tmp_path):
+    application = compose(AppArgs(asset_dir=tmp_path), Parts(stores=lambda args: FakeStores([])))
+    ingress = application._bound_deployment
+    driver, dispatcher = (bound._bound_deployment for bound in ingress.init_args[3:5])
+    keepers = {d.name: d.init_args[0].is_keeper for d in (ingress, driver, dispatcher)}
+    assert keepers == {"Dispatcher": True, "Ingress": False, "Driver": False}
 
 
 def test_a_driver_admits_as_many_jobs_as_the_dispatcher_hands_out(path):

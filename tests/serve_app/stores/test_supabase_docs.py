@@ -198,7 +198,9 @@ def test_rows_and_files_move_by_way_of_a_backup(
 
     async def before() -> Any:
         async with old.open() as store:
-            return await everything(store, await fill(store))
+            name = await fill(store)
+            await store.blobs.put(Bucket.UPLOADS, f"{name}/original.png", b"photo", "image/png")
+            return await everything(store, name)
 
     async def after(settings: SupabaseSettings | StoreSettings) -> Any:
         async with settings.open() as store:
@@ -211,7 +213,7 @@ def test_rows_and_files_move_by_way_of_a_backup(
             return moved
 
     detail, files = asyncio.run(before())
-    assert len(files) == 7
+    assert len(files) == 8
     rows, folder = tmp_path / "rows.sql", tmp_path / "backup"
     (dump,) = (text for text in blocks("sh") if text.startswith("pg_dump"))
     run_tool(dump.replace("rows.sql", str(rows)), CONNECTION_STRING=quiet_gateway.dsn)
