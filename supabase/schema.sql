@@ -203,6 +203,7 @@ declare
     v_id text;
     v_job jobs;
     v_free boolean;
+    v_full boolean := false;
 begin
     perform check_lease_v1(p_lease_s);
     if p_max_running < 1 then
@@ -211,14 +212,20 @@ begin
     elsif p_max_running is not null then
         -- Two that count at once would both find room for one more.
         perform pg_advisory_xact_lock(hashtextextended('glimpse3d claims', 0));
+        v_full := p_max_running <= (
+            select count(*) from jobs
+             where state = 'running' and lease_expires_at > clock_timestamp());
     end if;
     loop
-        select * into v_job from jobs
+        -- Without room those that only have to be ended, and the queue is not even read.
+        select * into v_job from jobs j
          where state = 'running' and lease_expires_at <= clock_timestamp()
+           and (not v_full or cancel_requested
+                or (attempt >= max_attempts and not is_false_start_v1(j)))
          order by queue_number
          for update skip locked
          limit 1;
-        if v_job.id is null then
+        if v_job.id is null and not v_full then
             -- The order is of a moment ago: another claimer may have taken the first ones since.
             for v_id in select o.job_id from queue_order_v1() o order by o.place loop
                 select * into v_job from jobs
@@ -242,10 +249,6 @@ begin
                     ' One before it had ended so: ' || (v_job.last_error ->> 'detail')),
                 'stage', v_job.stage,
                 'retryable', true));
-        elsif p_max_running <= (
-            select count(*) from jobs o
-             where o.state = 'running' and o.lease_expires_at > clock_timestamp()) then
-            return null;
         else
             update jobs
                set state = 'running',
@@ -1039,7 +1042,8 @@ CREATE FUNCTION public.is_false_start_v1(p_job public.jobs) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path TO 'public', 'pg_temp'
     AS $$
-    -- 20 of them take a quarter of an hour: then each is an attempt like any other.
+    -- 20 releases take a quarter of an hour, 20 leases as long as they are: then each is an attempt
+    -- like any other.
     select p_job.stage in ('', 'start') and p_job.false_starts < 20
 $$;
 

@@ -152,8 +152,8 @@ create index if not exists projects_by_status_and_time on public.projects (statu
 -- goes (forget_v1).
 --
 -- A false start is a claim that ends before the attempt's first stage, by a release with an error
--- or by expiry: the driver was the fault, not the job. It costs no attempt, but a pause that grows,
--- unless there were too many in a row.
+-- or by expiry: the driver was the fault, not the job. It costs no attempt, but a pause that grows
+-- (or the lease that had to expire), unless there were too many in a row.
 create table if not exists public.jobs (
     id text primary key default gen_random_uuid()::text,
     queue_number bigint generated always as identity
@@ -945,7 +945,8 @@ $$;
 -- Whether the claim that a running job has is a false start, if it ends now.
 create or replace function public.is_false_start_v1(p_job public.jobs) returns boolean
 language sql immutable parallel safe set search_path = public, pg_temp as $$
-    -- 20 of them take a quarter of an hour: then each is an attempt like any other.
+    -- 20 releases take a quarter of an hour, 20 leases as long as they are: then each is an attempt
+    -- like any other.
     select p_job.stage in ('', 'start') and p_job.false_starts < 20
 $$;
 
@@ -1499,6 +1500,7 @@ declare
     v_id text;
     v_job jobs;
     v_free boolean;
+    v_full boolean := false;
 begin
     perform check_lease_v1(p_lease_s);
     if p_max_running < 1 then
@@ -1507,14 +1509,20 @@ begin
     elsif p_max_running is not null then
         -- Two that count at once would both find room for one more.
         perform pg_advisory_xact_lock(hashtextextended('glimpse3d claims', 0));
+        v_full := p_max_running <= (
+            select count(*) from jobs
+             where state = 'running' and lease_expires_at > clock_timestamp());
     end if;
     loop
-        select * into v_job from jobs
+        -- Without room those that only have to be ended, and the queue is not even read.
+        select * into v_job from jobs j
          where state = 'running' and lease_expires_at <= clock_timestamp()
+           and (not v_full or cancel_requested
+                or (attempt >= max_attempts and not is_false_start_v1(j)))
          order by queue_number
          for update skip locked
          limit 1;
-        if v_job.id is null then
+        if v_job.id is null and not v_full then
             -- The order is of a moment ago: another claimer may have taken the first ones since.
             for v_id in select o.job_id from queue_order_v1() o order by o.place loop
                 select * into v_job from jobs
@@ -1538,10 +1546,6 @@ begin
                     ' One before it had ended so: ' || (v_job.last_error ->> 'detail')),
                 'stage', v_job.stage,
                 'retryable', true));
-        elsif p_max_running <= (
-            select count(*) from jobs o
-             where o.state = 'running' and o.lease_expires_at > clock_timestamp()) then
-            return null;
         else
             update jobs
                set state = 'running',

@@ -94,7 +94,7 @@ async def test_claims_walk_through_no_table(
     for n in range(3):
         await submit(records, await project(records, f"p{n}"), client=f"client-{n}")
     async with session.acquire() as connection, connection.transaction():
-        claim = "select claim_job_v1('w', $1)"
+        claim = "select claim_job_v1('w', $1, 4)"
         for lease_s in (LEASE_S, 0.001):
             assert await connection.fetchval(claim, lease_s) is not None
         await connection.execute("select pg_sleep(0.01)")

@@ -153,6 +153,26 @@ async def test_no_more_jobs_hold_leases_than_are_to_run(store: Store) -> None:
         await records.claim_job("w", LEASE_S, 0)
 
 
+async def test_jobs_that_only_have_to_end_wait_for_no_room(store: Store) -> None:
+    records = store.records
+    leases = []
+    for name, attempts in [("again", 3), ("cancelled", 3), ("hopeless", 1), ("runs", 3)]:
+        await submit(records, await project(records, name), max_attempts=attempts)
+        leases.append(await claim(records))
+    await queued(records, "A")
+    await records.cancel_job(leases[1].job.id)
+    for lease in leases[:3]:
+        await expire(records, lease)
+    assert await records.claim_job("w", LEASE_S, 1) is None
+    found = [await records.get_job(lease.job.id) for lease in leases]
+    states = [job.state for job in found]
+    running = JobState.RUNNING
+    assert states == [running, JobState.CANCELLED, JobState.FAILED, running]
+    room = await records.claim_job("w", LEASE_S, 2)
+    assert room is not None
+    assert room.job.id == leases[0].job.id
+
+
 async def test_job_given_back_with_a_delay_waits_it_out(store: Store, clean_dsn: str) -> None:
     records = store.records
     first, second = await queued(records, "AA")
