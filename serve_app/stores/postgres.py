@@ -261,7 +261,10 @@ class _Changes:
                         await connection.remove_listener(channel, self._notice)
 
     async def _hears(self) -> bool:
-        """Whether a notice from another connection comes to the one that listens."""
+        """Whether a notice from another connection comes to the one that listens.
+
+        Raises Unavailable where that could not be tried and is not known from before.
+        """
         word = uuid4().hex
         with self.watch(_PROBE, word) as heard:
             try:
@@ -269,7 +272,10 @@ class _Changes:
                 async with self._pool.acquire(timeout=_CONNECT_TIMEOUT_S) as other:
                     await other.execute("select pg_notify($1, $2)", _PROBE, word)
             except TimeoutError:
-                return self.listening  # all are at work: nothing was tried
+                if self.listening:
+                    return True  # all are at work: nothing was tried
+                # Ours is let go too, and taken again in a moment.
+                raise Unavailable.openly("No second connection was free to try it.") from None
             try:
                 async with asyncio.timeout(self.probe_s):
                     await heard.wait()

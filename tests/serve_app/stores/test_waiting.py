@@ -14,7 +14,7 @@ from deployments.jobs.store import Store
 from pipeline.errors import NotFound, Unavailable
 from serve_app.http.dependencies import BlobUrls, Services
 from serve_app.http.waiting import job_answer
-from serve_app.stores import PostgresRecords
+from serve_app.stores import PostgresRecords, postgres
 from serve_app.stores.migrations import newest_version
 from serve_app.stores.postgres import _Changes, open_pool
 from tests.fakes import Pooler
@@ -181,6 +181,22 @@ async def test_a_listener_that_goes_deaf_is_noticed(
             assert (await waiter).state is JobState.SUCCEEDED
         pooler.deaf = False
         await come_to_rest(records)
+
+
+async def test_a_busy_pool_is_not_taken_for_a_pooler(
+    clean_dsn: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(postgres, "_CONNECT_TIMEOUT_S", 0.2)
+    async with open_pool(clean_dsn, size=2) as pool:
+        async with pool.acquire(), PostgresRecords(pool) as records:
+            async with asyncio.timeout(LIMIT_S):
+                while "polls until the listener is back" not in caplog.text:
+                    await asyncio.sleep(0.01)
+                await records.ping()  # the listener does not keep the connection to itself
+            assert not records._changes.listening
+        async with PostgresRecords(pool) as records:
+            await come_to_rest(records)
+    assert "pooler" not in caplog.text
 
 
 # --- answers -------------------------------------------------------------------------------------
