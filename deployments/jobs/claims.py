@@ -137,7 +137,9 @@ class Claims:
         failure = self.explain(error)
         reason = JobError(failure.code, failure.public, lease.job.stage, failure.retryable)
         job = await self._release(lease, reason)
-        if job is not None and job.state is JobState.QUEUED and job.attempt < lease.job.attempt:
+        if job is None or job.state is not JobState.QUEUED or job.stage not in ("", "start"):
+            return  # also a driver that was stopped in a stage, and had given the job back itself
+        if job.attempt < lease.job.attempt:
             # It cost no attempt: no driver had begun. The next job would fare no better.
             first_s, longest_s = _NO_DRIVER_S
             pause_s = min(first_s * 2.0 ** min(self._false_starts, 30), longest_s)

@@ -222,6 +222,26 @@ async def test_claims_pause_as_a_whole_while_there_is_no_driver(
     assert causes == {"unavailable"}
 
 
+async def test_claims_do_not_pause_for_a_driver_that_is_stopped_in_a_stage(
+    store: Store, store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(claims, "_NO_DRIVER_S", (1000.0, 1000.0))
+    stopped: list[str] = []
+
+    async def drive(lease: Lease) -> None:
+        await begin(store, lease)
+        if not stopped:
+            stopped.append(lease.job.id)
+            await store.records.release_job(lease.job.id, lease.fence, delay_s=0.3)
+            raise ray.exceptions.TaskCancelledError
+        await store.records.finish_job(lease.job.id, lease.fence, state=JobState.SUCCEEDED)
+
+    job_id = await submit(store, "project")
+    async with working(store_settings, Drivers(drive)):
+        await until(store, job_id, JobState.SUCCEEDED)
+    assert (await store.records.get_job(job_id)).attempt == 1
+
+
 async def test_a_driver_that_cannot_even_be_called_gives_its_job_back(
     store: Store, store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
 ):
