@@ -137,7 +137,7 @@ class _StatusWatcher:
         self._thread.join()
 
     def _watch(self) -> None:
-        with httpx.Client() as http:
+        with httpx.Client(trust_env=False) as http:
             while not self._stop.wait(0.1):
                 seconds, _ = _timed(lambda: http.get(self._url))
                 self.seconds.append(seconds)

@@ -185,7 +185,7 @@ def sleeping_app(
 
 
 def _client(url: str) -> httpx.Client:
-    return httpx.Client(base_url=url, timeout=None)
+    return httpx.Client(base_url=url, timeout=None, trust_env=False)
 
 
 @contextmanager

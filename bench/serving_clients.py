@@ -89,7 +89,9 @@ async def _run(load: Load) -> Seen:
     seen = Seen()
     end = time.monotonic() + load.seconds
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    async with httpx.AsyncClient(base_url=load.url, limits=limits, timeout=60) as http:
+    async with httpx.AsyncClient(
+        base_url=load.url, limits=limits, timeout=60, trust_env=False
+    ) as http:
         projects = load.projects
         tasks = [
             asyncio.create_task(_poll(http, projects[i % len(projects)], load, end, seen))
