@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from pipeline.geometry.cameras import surround_cameras
-from pipeline.mesh.texture import _colors_from_views, _Layout, _texels
+from pipeline.mesh.texture import _colors_from_views, _texels
+from pipeline.mesh.unwrap import Layout
 from pipeline.mesh.volume import SurfaceViews, VoxelGrid, carve_hull, fuse_depth
 from pipeline.native import default_threads, set_threads
 from pipeline.types import Cameras, FloatArray
@@ -101,7 +102,7 @@ def test_wrong_shapes_are_refused() -> None:
 
 def test_texels_are_those_whose_centre_lies_in_the_face() -> None:
     uvs = np.array([[0.1, 0.1], [0.9, 0.2], [0.4, 0.85], [0.95, 0.95]], np.float32)
-    layout = _Layout(np.arange(4, dtype=np.int32), np.array([[0, 1, 2], [1, 3, 2]], np.int32), uvs)
+    layout = Layout(np.arange(4, dtype=np.int32), np.array([[0, 1, 2], [1, 3, 2]], np.int32), uvs)
     size = 32
     face, weights = _texels(layout, size)
     assert set(np.unique(face)) == {-1, 0, 1}
