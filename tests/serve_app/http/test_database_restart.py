@@ -12,6 +12,7 @@ from deployments.jobs.janitor import Janitor, JanitorSettings
 from pipeline.errors import Unavailable
 from serve_app.http.dependencies import Limits
 from serve_app.stores import EmbeddedPostgres, StoreSettings
+from serve_app.stores.shared_folder import MARKER
 from tests.fakes import FakeModels
 from tests.serve_app.http.conftest import Service, running
 from tests.serve_app.http.test_contract import API, photo
@@ -88,7 +89,7 @@ async def test_a_database_that_is_restarted_under_uploads_leaves_whole_projects(
             files = sorted(
                 path.relative_to(service.files_dir).as_posix()
                 for path in service.files_dir.rglob("*")
-                if path.is_file()
+                if path.is_file() and path.name != MARKER
             )
             named = [(project.original_path, project.processed_path) for project in page.projects]
             assert files == sorted(

@@ -11,6 +11,7 @@ from deployments.jobs.janitor import Janitor, JanitorSettings
 from deployments.jobs.rows import JobKind, NewJob
 from pipeline.errors import InvalidOption, Unavailable
 from serve_app.http.routes.library import read_cursor, write_cursor
+from serve_app.stores.shared_folder import MARKER
 from tests.serve_app.http.test_contract import API, upload
 from tests.serve_app.stores.rows import add_project
 
@@ -25,7 +26,7 @@ async def rows(service) -> dict[str, int]:
         counts = {
             name: await connection.fetchval(f'select count(*) from public."{name}"')
             for (name,) in names
-            if name != "deletions" and "migration" not in name
+            if name not in ("deletions", "file_store") and "migration" not in name
         }
     return {name: count for name, count in counts.items() if count}
 
@@ -34,7 +35,7 @@ def files(service) -> list[str]:
     return sorted(
         str(path.relative_to(service.files_dir))
         for path in service.files_dir.rglob("*")
-        if path.is_file()
+        if path.is_file() and path.name != MARKER
     )
 
 
