@@ -26,7 +26,9 @@ class ForeignFolder(Unavailable):
     def __init__(self, folder: Path) -> None:
         super().__init__(
             f"{folder} on {socket.gethostname()} is not the folder in which the database's files "
-            "lie: mount the shared folder there, or correct ASSET_DIR (asset_dir).",
+            "lie: mount the shared folder there, or correct ASSET_DIR (asset_dir). If the files "
+            "are lost for good, write what `select id from file_store` answers into "
+            f"{MARKER} there.",
             public="The files of a node are not the database's: its ASSET_DIR is another folder.",
         )
 
@@ -34,8 +36,8 @@ class ForeignFolder(Unavailable):
 class SharedFolder:
     """The agreement between a folder and a database, made once, by whoever opens them first.
 
-    A marker or a row that is missing is made where the database names no files yet, or where one
-    of its newest is there: so was a folder that is older than markers.
+    Where one of the two is missing, one of the newest files of the database must be there: so was a
+    folder that is older than markers. Without a row and without files any folder is good.
 
     Args:
         folder: where the buckets are.
@@ -64,7 +66,10 @@ class SharedFolder:
         if marker is None or named is None:
             uploads = self._folder / Bucket.UPLOADS
             originals = [uploads / path for path in known["originals"]]
-            if originals and not await asyncio.to_thread(_is_any_there, originals):
+            # With a row there was a marker: a folder without both files and marker is another one,
+            # as of a node whose mount is missing while nobody has uploaded anything yet.
+            is_first = named is None and not originals
+            if not is_first and not await asyncio.to_thread(_is_any_there, originals):
                 raise ForeignFolder(self._folder)
             if marker is None:
                 marker = await asyncio.to_thread(self._mark, named or uuid.uuid4().hex)

@@ -238,6 +238,7 @@ async def _empty(connection: asyncpg.Connection) -> None:
         "where datname = current_database() and pid <> pg_backend_pid()"
     )
     await connection.execute("delete from projects; delete from deletions")
+    await connection.execute("delete from file_store")
     if await connection.fetchval("select to_regclass('storage.objects')"):
         # Nobody may delete there, as on the platform.
         await connection.execute("truncate storage.objects")

@@ -80,6 +80,17 @@ async def test_an_empty_folder_beside_a_database_with_files_is_refused(
         assert await store.blobs.get(Bucket.UPLOADS, PHOTO) == b"photo"
 
 
+async def test_an_empty_folder_beside_a_database_without_files_is_refused(
+    here: StoreSettings, elsewhere: StoreSettings
+) -> None:
+    async with here.open():
+        pass
+    with pytest.raises(ForeignFolder):
+        async with elsewhere.open():
+            pass
+    assert not elsewhere.data_dir.exists(), "no folder, no key"
+
+
 async def test_the_folder_of_another_database_is_refused(
     here: StoreSettings, elsewhere: StoreSettings
 ) -> None:
