@@ -6,7 +6,10 @@ It asks a port for the foreground and does not know HTTP or where the results ar
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 from scipy import ndimage
@@ -24,6 +27,9 @@ WHOLE_PHOTO = "none"
 #: An outline that covers less of the frame disappears in some view. Random specks at 1.1% left one
 #: of 16 views empty, in parts of one or two pixels; a bar of 400 x 8 pixels has 1.1%, in one part.
 MIN_OUTLINE_SHARE = 0.01
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,12 +52,12 @@ class Upload:
 async def prepare_upload(
     data: bytes, background: BackgroundRemover, *, remove_background: bool
 ) -> Upload:
-    """Decode, find the object, encode.
+    """Decode, find the object, encode. Cancelled, it ends when nothing of it runs any more.
 
     Raises:
         InvalidImage: the file is no usable photo, or holds no object; the text says why.
     """
-    photo = await asyncio.to_thread(decode_photo, data)
+    photo = await _in_thread(decode_photo, data)
     if photo.alpha is not None:
         alpha, engine = photo.alpha, GIVEN_ALPHA
     elif remove_background:
@@ -59,7 +65,19 @@ async def prepare_upload(
         alpha, engine = found.alpha, found.engine
     else:
         alpha, engine = np.full(photo.rgb.shape[:2], 255, np.uint8), WHOLE_PHOTO
-    return await asyncio.to_thread(_encode, photo, alpha, engine)
+    return await _in_thread(_encode, photo, alpha, engine)
+
+
+async def _in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What `work` returns or raises. A thread cannot be cancelled, and a caller that is waits for
+    it: whoever limits how many photos are in memory would else let the next one in too early."""
+    running = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    try:
+        return await asyncio.shield(running)
+    finally:
+        while not running.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({running})
 
 
 def stored_cutout(processed_png: bytes, engine: str) -> Cutout:

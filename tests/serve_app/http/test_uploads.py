@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import threading
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 
 from deployments.jobs.rows import ProjectStatus
 from pipeline.errors import NotFound, Unavailable
+from pipeline.flow import intake
 from tests.serve_app.http.test_bad_input import left_behind
 from tests.serve_app.http.test_contract import API, photo
 from tests.serve_app.http.test_library import rows
@@ -115,6 +117,37 @@ async def test_two_photos_with_one_key_at_once_are_one_project_and_a_422(idle_se
     assert sorted(answer.status_code for answer in answers) == [200, 422]
     projects, files = await left_behind(idle_service)
     assert (projects, len(files)) == (1, 2)
+
+
+async def test_clients_that_go_away_leave_no_more_photos_decoded_at_once(idle_service, monkeypatch):
+    decode, at_once, most, go_on = intake.decode_photo, 0, 0, threading.Event()
+
+    def held(data: bytes):
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        go_on.wait(20)
+        at_once -= 1
+        return decode(data)
+
+    monkeypatch.setattr(intake, "decode_photo", held)
+    gone = [asyncio.create_task(sent(idle_service, photo(), None)) for _ in range(6)]
+    async with asyncio.timeout(20):
+        while at_once < 2:
+            await asyncio.sleep(0.01)
+    for client in gone:
+        client.cancel()
+    staying = asyncio.create_task(sent(idle_service, photo(), None))
+    async with asyncio.timeout(20):
+        # Photos that wait for their turn go at once, those in a thread with it.
+        while idle_service.services.budgets.uploads.held > 3:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    go_on.set()
+    assert (await staying).status_code == 200
+    assert most == 2
+    await asyncio.gather(*gone, return_exceptions=True)
+    assert idle_service.services.budgets.uploads.held == 0
 
 
 async def test_a_project_that_was_deleted_does_not_keep_its_key(idle_service):
