@@ -45,7 +45,7 @@ class Limits:
         max_header_bytes: of all headers of a request.
         max_headers: of a request.
         body_timeout_s: longest that a body which is no photo may take to arrive.
-        max_arriving: such bodies that may be on their way at once.
+        max_arriving: such bodies, of those that do not come at once, that are waited for.
         max_wait_s: longest a request waits for its job before it is answered with 202.
         max_running_jobs: so many are worked on at once; it is only told.
         max_queued_jobs: above it new jobs are refused with 503.
@@ -97,7 +97,7 @@ class Budgets:
     """What requests may hold at once in this process.
 
     Attributes:
-        arriving: bodies, without photos, that have not come whole.
+        arriving: bodies, without photos, that are slow to come.
         uploads: photos from their first byte until they are kept.
         waiting: requests that wait for a job.
         streams: streams of events.

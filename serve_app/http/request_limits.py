@@ -7,7 +7,7 @@ than is allowed. It knows which paths take photos and no route beyond that.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import ExitStack, suppress
 
 from starlette.datastructures import Headers
@@ -28,6 +28,10 @@ from serve_app.http.problems import (
 #: Boundaries and headers of a multipart body around the file.
 OVERHEAD_BYTES = 16 * 1024
 
+#: A body that comes whole within so long was on its way when its headers came, and counts for
+#: nothing: else a burst of small requests, all quick, would be refused.
+_AT_ONCE_S = 0.25
+
 
 class RequestLimits:
     """Refuses URLs (414), headers (431) and bodies (413, 408, 503) beyond the limits of `services`.
@@ -46,7 +50,8 @@ class RequestLimits:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        # A slash too many is told by the routes, however large the photo is.
+        path = scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
         body = _Body(self._limits, is_upload=path in self._upload_paths)
         try:
             self._check_head(scope)
@@ -54,29 +59,30 @@ class RequestLimits:
         except GlimpseError as error:
             await _refuse(scope, receive, send, error)
             return
+        has_begun = False
         with ExitStack() as arriving:
-            if body.is_declared and not body.is_upload:
+
+            def hold() -> None:
                 client = client_of(Request(scope), self._services.client_header)
-                try:
-                    arriving.enter_context(self._services.budgets.arriving.taken(client))
-                except GlimpseError as error:
-                    await _refuse(scope, receive, send, error)
-                    return
+                arriving.enter_context(self._services.budgets.arriving.taken(client))
 
             async def limited_receive() -> Message:
-                message = await body.receive(receive)
+                message = await body.receive(receive, hold)
                 if body.has_arrived:
                     arriving.close()
                 return message
 
             async def send_unless_refused(message: Message) -> None:
+                nonlocal has_begun
                 # What the application says about a body that was cut off is not the reason.
                 if body.refused is None:
+                    has_begun = True
                     await send(message)
 
             with suppress(_CutOff):
                 await self._app(scope, limited_receive, send_unless_refused)
-        if body.refused is not None:
+        # An answer that did not need the body, such as a stream, is only cut off.
+        if body.refused is not None and not has_begun:
             await _refuse(scope, receive, send, body.refused)
 
     def _check_head(self, scope: Scope) -> None:
@@ -97,16 +103,16 @@ class _Body:
     """The body of one request as it arrives.
 
     Attributes:
-        is_declared: the headers say that there is one.
         has_arrived: whole.
         refused: why nothing more of it is read.
     """
 
     def __init__(self, limits: Limits, *, is_upload: bool) -> None:
-        self.is_upload = is_upload
-        self.is_declared = self.has_arrived = False
+        self.has_arrived = False
         self.refused: GlimpseError | None = None
         self._received = 0
+        # Photos have a budget of their own.
+        self._is_counted = not is_upload
         if is_upload:
             self._max_bytes = limits.max_upload_bytes + OVERHEAD_BYTES
             self._too_large = TooLarge(limits.max_upload_bytes)
@@ -115,31 +121,51 @@ class _Body:
             self._max_bytes = limits.max_json_bytes
             self._too_large = TooLarge(limits.max_json_bytes, "body")
             self._timeout_s = limits.body_timeout_s
-        self._end = asyncio.get_running_loop().time() + self._timeout_s
+        self._began = asyncio.get_running_loop().time()
 
     def check_declared(self, headers: Headers) -> None:
         """Raises TooLarge for a length beyond the limit."""
         length = headers.get("content-length", "0")
-        self.is_declared = length != "0" or "transfer-encoding" in headers
+        if length == "0" and "transfer-encoding" not in headers:
+            self._is_counted = False
         if length.isdecimal() and (len(length) > 15 or int(length) > self._max_bytes):
             raise self._too_large
 
-    async def receive(self, receive: Receive) -> Message:
-        """The next message; what comes behind the body is waited for without a limit."""
+    async def receive(self, receive: Receive, hold: Callable[[], None]) -> Message:
+        """The next message; what comes behind the body is waited for without a limit.
+
+        Args:
+            hold: called once, when the body does not come at once; raises TooManyAtOnce.
+        """
         if self.has_arrived:
             return await receive()
+        coming = asyncio.ensure_future(receive())
         try:
-            async with asyncio.timeout_at(self._end):
-                message = await receive()
-        except TimeoutError:
-            self.refused = BodyTooSlow(f"The body was not there after {self._timeout_s:.0f} s.")
+            if self._is_counted:
+                await self._wait(coming, min(_AT_ONCE_S, self._timeout_s))
+                if not coming.done():
+                    self._is_counted = False
+                    hold()
+            await self._wait(coming, self._timeout_s)
+            if not coming.done():
+                raise BodyTooSlow(f"The body was not there after {self._timeout_s:.0f} s.")
+        except GlimpseError as error:
+            self.refused = error
             raise _CutOff from None
+        finally:
+            coming.cancel()
+        message = coming.result()
         self._received += len(message.get("body", b""))
         if self._received > self._max_bytes:
             self.refused = self._too_large
             raise _CutOff
         self.has_arrived = not message.get("more_body", False)
         return message
+
+    async def _wait(self, coming: asyncio.Future[Message], limit_s: float) -> None:
+        """For a message, until so long after the request began."""
+        left_s = self._began + limit_s - asyncio.get_running_loop().time()
+        await asyncio.wait({coming}, timeout=max(0.0, left_s))
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, error: GlimpseError) -> None:

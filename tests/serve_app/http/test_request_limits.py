@@ -11,8 +11,10 @@ from typing import Any, cast
 import httpx
 import pytest
 
+from serve_app.http import request_limits
 from serve_app.http.app import create_app
-from serve_app.http.dependencies import Limits, Services
+from serve_app.http.dependencies import Budgets, Limits, Services
+from serve_app.http.request_limits import RequestLimits
 from tests.serve_app.http.test_contract import API, photo
 
 MIB = 1024 * 1024
@@ -161,12 +163,57 @@ async def test_a_body_that_does_not_come_is_given_up():
             assert (answer.status_code, answer.json()["code"]) == (408, "body_too_slow")
 
 
+async def test_a_burst_of_small_requests_is_taken(monkeypatch):
+    monkeypatch.setattr(request_limits, "_AT_ONCE_S", 20.0)
+    came = 0
+
+    async def soon():
+        # As behind Serve, where every body comes a moment after its headers.
+        nonlocal came
+        came += 1
+        while came < 50:
+            await asyncio.sleep(0)
+        yield b'{"preset": "none"}'
+
+    async with answering(max_arriving=8) as http:
+        answers = await asyncio.gather(
+            *(http.post(f"{API}/generate/x", content=soon(), headers=JSON) for _ in range(50))
+        )
+    assert [answer.status_code for answer in answers] == [422] * 50
+
+
+async def test_an_answer_that_needs_no_body_is_not_followed_by_another():
+    sent = []
+
+    async def stream(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await receive()
+
+    async def never():
+        await asyncio.Event().wait()
+
+    async def send(message):
+        sent.append(message)
+
+    services = cast(Any, SimpleNamespace(limits=Limits(body_timeout_s=0.05)))
+    services.budgets, services.client_header = Budgets(services.limits), None
+    headers = [(b"content-length", b"1")]
+    scope = {"type": "http", "path": "/", "headers": headers, "client": None}
+    await RequestLimits(stream, services, ())(scope, never, send)
+    assert [message["type"] for message in sent] == ["http.response.start"]
+    assert services.budgets.arriving.held == 0
+
+
+async def test_a_large_photo_with_a_slash_too_many_is_told_where_to_go(http):
+    files = {"file": ("p", b"\0" * MIB)}
+    answer = await http.post(f"{API}/upload/", files=files)
+    assert (answer.status_code, answer.headers["location"]) == (307, f"{API}/upload")
+
+
 async def test_many_bodies_that_do_not_come_keep_nobody_out():
-    opened, end = 0, asyncio.Event()
+    end = asyncio.Event()
 
     async def slow():
-        nonlocal opened
-        opened += 1
         yield b"{"
         await end.wait()
 
@@ -176,9 +223,10 @@ async def test_many_bodies_that_do_not_come_keep_nobody_out():
             for _ in range(600)
         ]
         async with asyncio.timeout(20):
-            while opened < 4 or sum(task.done() for task in waiting) < 596:
+            while sum(task.done() for task in waiting) < 596:
                 await asyncio.sleep(0.01)
-        assert opened == 4, "of one client only its share is read"
+        await asyncio.sleep(0.3)
+        assert sum(not task.done() for task in waiting) == 4, "a client's share is waited for"
         refused = next(task.result() for task in waiting if task.done())
         assert (refused.status_code, refused.json()["code"]) == (503, "too_many_at_once")
         assert refused.headers["retry-after"]
