@@ -26,6 +26,9 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _NETLOC = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+){1,16}")
 
+#: Nearly every path of the service begins so, and no address of it is likely to end so.
+_OWN = "/api/v1/"
+
 
 class FrontDoor:
     """Lets requests in that are meant for this service, with the address that their client saw:
@@ -75,8 +78,9 @@ class FrontDoor:
         """Let the application see itself below `root`, whether or not the proxy cut that off."""
         route, old = seen["path"], seen.get("root_path", "").rstrip("/")
         for above in dict.fromkeys((root, old)):
-            if above and route.startswith(f"{above}/"):
-                route = route.removeprefix(above)
+            # A prefix that is cut off already may be one that our own paths begin with.
+            if above and f"{route}/".startswith(f"{above}/") and not route.startswith(_OWN):
+                route = route.removeprefix(above) or "/"
                 break
         seen["root_path"], seen["path"] = root, root + route
 

@@ -1,6 +1,7 @@
 """Who is let in by which name, and that every link begins where its client can follow it."""
 
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import httpx
@@ -30,7 +31,8 @@ async def door(reach: Reach = REACH, client=("198.51.100.7", 1234)):
     async def readiness():
         return {}
 
-    app = create_app(Services(None, None, readiness, None, reach=reach))
+    store = SimpleNamespace(blobs=None)
+    app = create_app(Services(store, None, readiness, None, reach=reach))
 
     transport = httpx.ASGITransport(app=app, client=client, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as http:
@@ -153,6 +155,22 @@ async def test_every_link_begins_with_the_public_address(
         assert (await http.get("/base/static-offline-docs/swagger-ui.css")).status_code == 200
         document = (await http.get("/base/openapi.json")).json()
         assert document["servers"] == [{"url": "https://splats.example/base"}]
+
+
+@pytest.mark.parametrize("prefix", ["/api", "/base"])
+async def test_a_prefix_is_cut_off_or_not(prefix):
+    async with door(Reach(f"https://splats.example{prefix}")) as http:
+        for path, status in (
+            (f"{API}/upload", 405),  # found
+            ("/health", 200),
+            ("/openapi.json", 200),
+            ("/", 307),
+        ):
+            assert (await http.get(path)).status_code == status, path
+            assert (await http.get(prefix + path)).status_code == status, path
+        assert (await http.get(prefix)).headers[
+            "location"
+        ] == f"https://splats.example{prefix}/docs"
 
 
 async def test_a_trusted_proxy_says_what_its_client_sees(
