@@ -21,6 +21,7 @@ from serve_app.stores import StoreSettings
 from tests.deployments.jobs.node import LINKED
 from tests.deployments.jobs.receiver import SECRET, receiving
 from tests.fakes import some_cutout
+from tests.serve_app.stores.rows import add_project
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -74,8 +75,8 @@ async def submit(store: Store, name: str, url: str) -> str:
     png = encode_png(some_cutout().rgba)
     for bucket in (Bucket.UPLOADS, Bucket.PROCESSED):
         await store.blobs.put(bucket, path, png, "image/png")
-    await store.records.create_project(
-        name, original_path=path, processed_path=path, background_engine="none"
+    await add_project(
+        store.records, name, original_path=path, processed_path=path, background_engine="none"
     )
     job = NewJob(name, JobKind.GENERATE, {"seed": 1}, fingerprint=name, webhook_url=url)
     return (await store.records.submit_job(job)).job.id
