@@ -45,6 +45,10 @@ _PAUSES_S: tuple[tuple[type[GlimpseError], float], ...] = (
     (Unavailable, 3.0),
 )
 
+#: So long a driver that could not begin keeps its call, after the job was given back: calls go to
+#: the driver that has the fewest, which would be this one whatever came.
+_NOT_NEXT_S = 3.0
+
 #: Of the machine the driver runs on: models may have another one on a cluster.
 _environment = cache(environment)
 
@@ -144,6 +148,8 @@ class JobRunner:
             await _stop(*tasks)
             if attempt is not None:
                 await attempt.files.discard()
+        if attempt is None:
+            await asyncio.sleep(_NOT_NEXT_S)
 
     async def _where(self) -> dict[str, Any]:
         """What an attempt runs on."""

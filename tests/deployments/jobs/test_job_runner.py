@@ -296,6 +296,29 @@ async def test_a_store_that_is_away_for_a_moment_costs_nothing(store: Store, mon
     assert (await store.records.get_job(lease.job.id)).state is JobState.SUCCEEDED
 
 
+async def test_a_driver_that_cannot_begin_is_not_the_idle_one_that_is_called_next(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    async def unmounted(_self: object) -> None:
+        raise Unavailable("the folder is gone")
+
+    monkeypatch.setattr(type(store.blobs), "ping", unmounted)
+    monkeypatch.setattr(runner, "_NOT_NEXT_S", 60.0)
+    await new_project(store)
+    lease = await lease_of(store, JobKind.GENERATE)
+    call = asyncio.create_task(run(store, FakeModels(), lease))
+    async with asyncio.timeout(20):
+        while (await store.records.get_job(lease.job.id)).state is not JobState.QUEUED:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    assert not call.done()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    job = await store.records.get_job(lease.job.id)
+    assert (job.state, job.attempt) == (JobState.QUEUED, 0)
+
+
 async def test_a_stopped_driver_hands_its_job_over_at_once(store: Store):
     await new_project(store)
     models = FakeModels(hold_at="views")

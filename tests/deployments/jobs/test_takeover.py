@@ -186,6 +186,7 @@ async def test_files_that_cannot_be_stored_here_cost_no_attempt(store: Store, mo
     models = FakeModels()
     with monkeypatch.context() as broken:
         broken.setattr(type(store.blobs), "ping", unmounted)
+        broken.setattr(runner, "_NOT_NEXT_S", 0.0)
         await run(store, models, lease)
     job = await store.records.get_job(lease.job.id)
     assert job.last_error is not None
