@@ -22,6 +22,8 @@ from pipeline.types import SH_C0, FloatArray, SplatModel
 #: A file of 2D Gaussians has no third scale. The third axis is so much thinner than the thinner
 #: one of the others, as a logarithm: a thousand times.
 _FLATTER = 6.9
+#: Colours as shares of white may lie a little above 1, where they were fitted.
+_BRIGHTEST_SHARE = 2.0
 _COLORS = (("red", "green", "blue"), ("diffuse_red", "diffuse_green", "diffuse_blue"))
 #: Rows of a block that stays in the processor's cache while its columns are read one by one.
 _ROWS_AT_ONCE = 4096
@@ -184,13 +186,22 @@ def _model_of(table: Table, vertex: Element) -> tuple[SplatModel, tuple[str, ...
 
 
 def _zeroth_harmonic(columns: Callable[..., FloatArray], types: dict[str, str]) -> FloatArray:
-    """float32 [N, 3], from f_dc or else from colours, which integers hold as shares of their
-    largest value.
-    """
+    """float32 [N, 3], from f_dc or else from colours."""
     if "f_dc_0" not in types:
         for names in _COLORS:
             if all(name in types for name in names):
-                kind = np.dtype(types[names[0]])
-                white = float(np.iinfo(kind).max) if kind.kind in "iu" else 1.0
-                return ((columns(*names) / white - 0.5) / SH_C0).astype(np.float32)
+                colors = columns(*names)
+                with np.errstate(invalid="ignore"):  # `finish` judges what is not finite
+                    return (colors / _white(colors, types[names[0]]) - 0.5) / np.float32(SH_C0)
     return columns("f_dc_0", "f_dc_1", "f_dc_2")
+
+
+def _white(colors: FloatArray, kind: str) -> np.float32:
+    """What stands for full light: 1 or 255 in floats, 255 or their largest value in integers. Which
+    one, the brightest colour tells: nothing is everywhere darker than 1/250 of white.
+    """
+    brightest = colors.max(initial=0.0, where=np.isfinite(colors))
+    whole = np.dtype(kind).kind in "iu"
+    if (whole or brightest > _BRIGHTEST_SHARE) and brightest <= 255:
+        return np.float32(255)
+    return np.float32(np.iinfo(kind).max if whole else 1)

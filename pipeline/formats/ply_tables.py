@@ -141,14 +141,20 @@ def _read_ascii(
         )
     width = len(element.properties)
     text = data[at:end]
-    # numpy stops at the first word that is no number; its warning is our error.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        numbers = np.fromstring(text, np.float64, sep=" ")
+    try:
+        with warnings.catch_warnings():
+            # What numpy before 2.3 says where later ones raise.
+            warnings.simplefilter("error", DeprecationWarning)
+            numbers = np.fromstring(text, np.float64, sep=" ")
+    except (ValueError, DeprecationWarning) as error:
+        raise InvalidModelFile(
+            f"The .ply has a damaged line: a word among its {element.count:,} lines of numbers is "
+            "no number."
+        ) from error
     if len(numbers) != element.count * width:
         raise InvalidModelFile(
             f"The .ply has a damaged line: {element.count:,} lines of {width} numbers expected, "
-            f"{len(numbers):,} numbers found before a word that is none or the end."
+            f"{len(numbers):,} numbers found."
         )
     rows = numbers.reshape(element.count, width)
     return {p.name: rows[:, i] for i, p in enumerate(element.properties)}, end

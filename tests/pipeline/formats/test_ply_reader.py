@@ -93,6 +93,14 @@ def test_ascii_with_blank_lines_words_for_no_number_and_no_last_line_end() -> No
     assert "2 damaged of 40" in read.notes[0]
 
 
+@pytest.mark.parametrize("word", [b"1,5", b"-1.#IND", b"#", b"0x1p3", b"two", b"\xff"])
+def test_ascii_with_a_word_that_is_no_number_is_refused(word: bytes) -> None:
+    lines = text_of(COLUMNS).splitlines()
+    lines[3] = word + b" " + lines[3].split(maxsplit=1)[1]
+    with pytest.raises(InvalidModelFile, match="damaged line"):
+        load_ply(header_of(COLUMNS, "ascii") + b"\n".join(lines))
+
+
 @pytest.mark.parametrize("kind", ["f8", "f2"])
 def test_numbers_of_other_types_are_converted(kind: str) -> None:
     other = {name: column.astype(kind) for name, column in COLUMNS.items()}
@@ -192,7 +200,10 @@ def test_a_file_of_damaged_splats_only_is_refused() -> None:
         read_ply(write_ply(model))
 
 
-@pytest.mark.parametrize(("kind", "white"), [("u1", 255), ("u2", 65535), ("f4", 1.0)])
+@pytest.mark.parametrize(
+    ("kind", "white"),
+    [("u1", 255), ("u2", 65535), ("u2", 255), ("i4", 255), ("f4", 1.0), ("f4", 255), ("f8", 255)],
+)
 def test_colours_are_taken_where_harmonics_are_missing(kind: str, white: float) -> None:
     model = some_model(40)
     columns = columns_of(model)
