@@ -6,6 +6,7 @@ meanwhile. This module does not know what is painted on the layout.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import tempfile
@@ -78,6 +79,8 @@ def _run(command: list[str], control: Control) -> None:
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
+        # A Ctrl-C in the terminal reaches this process only, and this process decides.
+        start_new_session=True,
     )
     try:
         while True:
@@ -91,8 +94,16 @@ def _run(command: list[str], control: Control) -> None:
         if process.poll() is None:
             process.kill()
             process.communicate()
-    if process.returncode < 0 or "MemoryError" in said or "bad_alloc" in said:
+    killed = process.returncode == -signal.SIGKILL
+    if killed or "MemoryError" in said or "bad_alloc" in said:
         raise OutOfMemory("There was too little memory to lay the surface out.")
     if process.returncode != 0:
-        last = (said.strip().splitlines() or [f"status {process.returncode}"])[-1]
+        last = (said.strip().splitlines() or [_ending(process.returncode)])[-1]
         raise ModelFailed(f"The surface could not be laid out: {last}")
+
+
+def _ending(returncode: int) -> str:
+    """How a process ended that said nothing."""
+    if returncode < 0:
+        return f"xatlas was ended by {signal.Signals(-returncode).name}"
+    return f"status {returncode}"

@@ -74,6 +74,7 @@ def test_a_stop_ends_xatlas_in_the_middle(started: list[subprocess.Popen[str]]) 
         ),
         ("raise MemoryError", OutOfMemory, "too little memory"),
         ("import os; os.kill(os.getpid(), 9)", OutOfMemory, "too little memory"),
+        ("import os; os.kill(os.getpid(), 11)", ModelFailed, "was ended by SIGSEGV"),
     ],
 )
 def test_how_xatlas_ends_is_told(
@@ -83,6 +84,18 @@ def test_how_xatlas_ends_is_told(
     monkeypatch.setattr(unwrap_module, "_SCRIPT", tmp_path / "script.py")
     with pytest.raises(error, match=told):
         unwrap(ball(), 50.0, Control())
+
+
+def test_a_ctrl_c_in_the_terminal_reaches_this_process_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a terminal interrupts is the group of the process in front."""
+    script = "import os, sys; sys.exit(str(os.getpgid(0)))"
+    (tmp_path / "script.py").write_text(script)
+    monkeypatch.setattr(unwrap_module, "_SCRIPT", tmp_path / "script.py")
+    with pytest.raises(ModelFailed) as failed:
+        unwrap(ball(), 50.0, Control())
+    assert int(str(failed.value).rpartition(": ")[2]) != os.getpgid(0)
 
 
 def test_xatlas_sees_as_many_cores_as_it_may_use(
