@@ -23,6 +23,13 @@ _VIEWS, _VIEW_SIZE = 16, 192
 #: renders of fitted models by 60 dB; one step of 255 in every pixel would be 48 dB.
 _UNSEEN = 0.1
 
+#: A splat with a smaller standard deviation, in pixels of such a view, cannot be judged by it: it
+#: is drawn larger than it is, over its neighbours. Of 20,000 fitted splats one is so small and
+#: adds less than `_UNSEEN`; of an object beside another one a hundred radii away, most are.
+_FINE = 0.25
+#: From this share of the splats on, those that are too small are told of.
+_MANY_FINE = 0.01
+
 #: No rasteriser draws what is fainter.
 _NEVER_DRAWN = 1 / 255
 
@@ -50,8 +57,8 @@ def prune_invisible(model: SplatModel, control: Control | None = None) -> Pruned
     """Without the splats that nobody sees from outside: too faint, or behind others from all sides.
 
     A few strays far away go, too. Splats that the views around the object cannot judge, because
-    they lie outside of them or are larger than the object, stay unless they are too faint to be
-    drawn. A model of which nothing would be left stays as it is.
+    they lie outside of them, are larger than the object or tiny beside the whole model, stay unless
+    they are too faint to be drawn. A model of which nothing would be left stays as it is.
 
     Raises:
         Cancelled: a stop was asked for.
@@ -66,6 +73,8 @@ def prune_invisible(model: SplatModel, control: Control | None = None) -> Pruned
     seen = drawn & ~judged
     contributions = peak_contributions(unit.select(judged), control or Control())
     seen[judged] = contributions >= _UNSEEN
+    fine = drawn & judged & ~seen & (unit.log_scales.max(axis=1) < np.log(_FINE * _pixel()))
+    seen |= fine
     strays = away > _FAR
     weights = visible_weights(model)
     if weights[strays].sum() <= _MOST_STRAYS * weights.sum():
@@ -85,7 +94,18 @@ def prune_invisible(model: SplatModel, control: Control | None = None) -> Pruned
             f"Kept without knowing whether anybody sees them: {unjudged:,} of {len(model):,} "
             "splats, which lie around the object or are larger than it."
         )
+    if (unresolved := int((seen & fine).sum())) > _MANY_FINE * len(model):
+        notes.append(
+            f"Kept without knowing whether anybody sees them: {unresolved:,} of {len(model):,} "
+            "splats, which are tiny beside the whole model."
+        )
     return Pruned(model.select(seen), tuple(notes))
+
+
+def _pixel() -> float:
+    """Width of a pixel at the object's centre, in units of `UnitFrame`."""
+    focal = surround_cameras(_VIEWS, size=_VIEW_SIZE, radius=CAMERA_RADIUS).intrinsics[0, 0, 0]
+    return CAMERA_RADIUS / float(focal)
 
 
 def peak_contributions(unit: SplatModel, control: Control) -> FloatArray:

@@ -187,6 +187,26 @@ def test_strays_do_not_cost_the_object(kind: str, scale: float, offset: float) -
         assert f"{strays_left:,} of {len(model):,} splats" in pruned.notes[0]
 
 
+@pytest.mark.parametrize("kind", ["two far apart", "under a dome"])
+def test_an_object_that_is_tiny_beside_the_whole_stays(kind: str) -> None:
+    """Two thousand splats on two pixels: which of them are seen, such views cannot tell."""
+    model = shell("sphere", 2000)
+    other = model.select(np.arange(800 if kind == "under a dome" else 2000))
+    far = np.float32(100) * other.means
+    if kind == "two far apart":
+        far = other.means + np.float32([100, 0, 0])
+    else:
+        other = replace(other, log_scales=other.log_scales + np.float32(np.log(100)))
+    other = replace(other, means=far)
+    both = SplatModel(
+        *(np.concatenate([getattr(model, n), getattr(other, n)]) for n in vars(model))
+    )
+    pruned = prune_invisible(both)
+    near = np.linalg.norm(pruned.model.means, axis=1) < 1
+    assert near.sum() >= 0.99 * len(model)
+    assert any("tiny beside the whole model" in note for note in pruned.notes)
+
+
 def test_scenery_far_away_stays() -> None:
     """One splat in five stands 100 radii away: no strays, whatever is done with them."""
     model = shell("sphere", 2000)
