@@ -83,7 +83,7 @@ def _chunks(data: bytes) -> Iterator[_Chunk]:
 def mended_png(data: bytes) -> tuple[bytes, tuple[str, ...]]:
     """A PNG without the chunks that are damaged and that pictures can do without; and notes.
 
-    A PNG that ends behind its pixels, without the chunk that says so, gets it.
+    A PNG that ends behind its pixels, without the chunk that says so or within it, gets it.
     """
     if not data.startswith(_PNG):
         return data, ()
@@ -101,10 +101,11 @@ def mended_png(data: bytes) -> tuple[bytes, tuple[str, ...]]:
         notes.append("The colour profile of the photo is damaged: its colours are taken as sRGB.")
     if any(chunk.kind == b"tRNS" for chunk in damaged):
         notes.append("The transparency of the photo is damaged and is not used.")
+    # Whether the pixels are all there, the decoder finds out.
+    if last is not None and last.kind != b"IEND" and PNG_END.startswith(data[last.end :]):
+        data = data[: last.end] + PNG_END
     for chunk in reversed(damaged):
         data = data[: chunk.start] + data[chunk.end :]
-    if last is not None and last.kind == b"IDAT" and last.is_whole and not damaged:
-        data = data[: last.end] + PNG_END if last.end == len(data) else data
     return data, tuple(notes)
 
 

@@ -49,8 +49,20 @@ def test_a_png_with_a_damaged_chunk_that_no_pixel_needs_is_read(kind: bytes, pla
     assert ("profile" in "".join(photo.notes)) == (kind == b"iCCP")
 
 
-def test_a_png_that_only_lacks_its_last_chunk_is_read() -> None:
-    assert np.array_equal(decode_photo(PNG[:-12]).rgb, scene())
+@pytest.mark.parametrize("missing", range(1, 13))
+@pytest.mark.parametrize("last", [b"", chunk(b"tEXt", b"a"), chunk(b"tEXt", b"a", is_whole=False)])
+def test_a_png_that_only_lacks_its_last_chunk_is_read(missing: int, last: bytes) -> None:
+    data = PNG[:-12] + last + PNG[-12:]
+    assert np.array_equal(decode_photo(data[:-missing]).rgb, scene())
+
+
+def test_a_png_that_ends_between_two_chunks_of_its_pixels_is_refused() -> None:
+    rows = PNG[HEADER_END + 8 : -16]
+    half = len(rows) // 2
+    first, second = chunk(b"IDAT", rows[:half]), chunk(b"IDAT", rows[half:])
+    assert np.array_equal(decode_photo(PNG[:HEADER_END] + first + second).rgb, scene())
+    with pytest.raises(InvalidImage, match="truncated"):
+        decode_photo(PNG[:HEADER_END] + first)
 
 
 @pytest.mark.parametrize("place", [20, HEADER_END + 20, len(PNG) // 2])
