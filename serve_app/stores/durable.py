@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 #: What file systems answer that cannot synchronise a folder, most of them network ones: names are
@@ -42,18 +43,31 @@ def make_once(path: Path, data: bytes) -> None:
 
     Whoever reads it finds all bytes of one of those who raced for it, also after a power cut.
     """
+    # A link, unlike a rename, leaves what another process put there first.
+    with _written(path, data) as temporary, contextlib.suppress(FileExistsError):
+        os.link(temporary, path)
+
+
+def replace(path: Path, data: bytes) -> None:
+    """The same in place of what is there: at every moment there is one or the other."""
+    with _written(path, data) as temporary:
+        temporary.replace(path)
+
+
+@contextlib.contextmanager
+def _written(path: Path, data: bytes) -> Iterator[Path]:
+    """A private file beside `path`, for the block to give it its name; durable after it."""
     make_folder(path.parent)
-    descriptor, temporary = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # mode 0600
+    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # mode 0600
+    temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            # A link, unlike a rename, leaves what another process put there first.
-            os.link(temporary, path)
+        yield temporary
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     _sync(path.parent)
 
 

@@ -16,11 +16,12 @@ import fcntl
 import json
 import os
 import socket
+import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.errors import Unavailable
-from serve_app.stores.durable import make_once
+from serve_app.stores.durable import make_once, replace
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _MACHINE = Path("/etc/machine-id")
@@ -33,7 +34,8 @@ class Host:
 
     Attributes:
         name: the host's, or the container's.
-        machine: of its installation; empty in most containers.
+        machine: of its installation; empty in most containers. Its network card's where the
+            kernel does not say `boot`, as on macOS.
         boot: another one after each start of the kernel; empty where it cannot be known.
         processes: the name space of process ids; one kernel has as many as containers.
     """
@@ -49,11 +51,17 @@ class Host:
         processes = ""
         with contextlib.suppress(OSError):
             processes = str(_PROCESSES.readlink())
-        return cls(socket.gethostname(), _text(_MACHINE), _text(_BOOT), processes)
+        machine, boot = _text(_MACHINE), _text(_BOOT)
+        if not boot:
+            machine = machine or _network_card()
+        return cls(socket.gethostname(), machine, boot, processes)
 
     def shares_kernel(self, other: Host) -> bool:
         """Locks of one are seen by the other."""
-        return bool(self.boot) and self.boot == other.boot
+        if not self.boot:
+            # A start of the kernel cannot be told from another, and need not: none kept a lock.
+            return bool(self.machine) and self == other
+        return self.boot == other.boot
 
     def was_restarted_as(self, other: Host) -> bool:
         """The other is this one after a new start: nothing that ran here runs any more."""
@@ -133,9 +141,12 @@ class ServerOwner:
                     f"A server in {self._directory} was not stopped, and nothing says where it "
                     "runs. When it runs on no host, delete postmaster.pid in pgdata there."
                 )
-            # Ours, of a server that died: the lock says so.
-            self.leave()
-            make_once(self._file, json.dumps(here).encode())
+            if self.host() is None:
+                make_once(self._file, json.dumps(here).encode())
+            else:
+                # Ours, of a server that died: the lock says so. Without a moment in which the file
+                # is gone: with what that server left, nobody could take it up any more.
+                replace(self._file, json.dumps(here).encode())
             if self.host() == Host.here():
                 return
         raise Unavailable(f"Another host starts a server in {self._directory} now.")
@@ -149,6 +160,12 @@ class ServerOwner:
             os.close(lock)
             raise
         return lock
+
+
+def _network_card() -> str:
+    """Its address; empty where there is none, for which Python makes one up each time."""
+    node = uuid.getnode()
+    return "" if node >> 40 & 1 else f"{node:012x}"
 
 
 def _text(path: Path) -> str:

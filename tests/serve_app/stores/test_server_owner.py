@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import Unavailable
-from serve_app.stores import EmbeddedPostgres
+from serve_app.stores import EmbeddedPostgres, server_owner
 from serve_app.stores.server_owner import Host
 
 from .fixtures import on_server, server_directory
@@ -153,6 +153,44 @@ def test_a_host_that_was_started_again_recovers_its_server(server: EmbeddedPostg
     server.start()
     assert kept_value(server) == 1
     assert owner(server)["boot"] == Host.here().boot
+
+
+def test_a_system_without_proc_recovers_its_own_server(
+    server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("_BOOT", "_MACHINE", "_PROCESSES"):
+        monkeypatch.setattr(server_owner, name, tmp_path / "none")
+    monkeypatch.setattr("uuid.getnode", lambda: 0x02_00_00_00_00_01)
+    die(server)
+    assert owner(server)["boot"] == ""
+    server.start()
+    assert kept_value(server) == 1
+    server.stop()
+    monkeypatch.setattr("uuid.getnode", lambda: 0x02_00_00_00_00_02)
+    own(server, machine="020000000001")
+    with pytest.raises(Unavailable, match="One host at a time"):
+        server.start()
+
+
+@pytest.mark.parametrize("boot", [None, "the one before"])
+def test_a_start_that_is_killed_while_it_takes_a_dead_server_up_can_be_repeated(
+    server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch, boot: str | None
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    die(server)
+    own(server, **({} if boot is None else {"boot": boot}))
+    with monkeypatch.context() as patch:
+        for step in ("link", "rename", "replace"):
+            patch.setattr(os, step, killed)
+        with pytest.raises(Killed):
+            server.start()
+    server.start()
+    assert kept_value(server) == 1
 
 
 def test_a_server_that_nobody_can_name_is_not_recovered(server: EmbeddedPostgres) -> None:
