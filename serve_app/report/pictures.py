@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+from collections import Counter
 from collections.abc import Mapping
 
 from PIL import Image
 
+from deployments.jobs.rows import Bucket
 from deployments.jobs.store import Blobs
 from pipeline.errors import NotFound
 from serve_app.report.assemble import Picture
@@ -26,13 +28,22 @@ _KEPT_CHARS = 32 * 1024 * 1024
 _JPEG_QUALITY = 85
 
 
+#: Bucket, path and size: the URL of a picture is another one for each client, and by the hour.
+_Key = tuple[Bucket, str, int]
+
+
+def _key(picture: Picture, size: int) -> _Key:
+    return picture.bucket, picture.path, size
+
+
 class SmallPictures:
     """Pictures for pages of one process; what was made lately is not made again."""
 
     def __init__(self) -> None:
         self._gate = asyncio.Semaphore(_AT_ONCE)
         self._made = Lately(_KEPT_CHARS)
-        self._making: dict[tuple[Picture, int], asyncio.Task[str | None]] = {}
+        self._making: dict[_Key, asyncio.Task[str | None]] = {}
+        self._waiting: Counter[_Key] = Counter()
 
     async def data_uris(self, blobs: Blobs, sizes: Mapping[Picture, int]) -> dict[Picture, str]:
         """JPEG on white of every picture that is there.
@@ -46,19 +57,27 @@ class SmallPictures:
         return {picture: uri for picture, uri in zip(sizes, uris, strict=True) if uri is not None}
 
     async def _one(self, blobs: Blobs, picture: Picture, size: int) -> str | None:
-        key = (picture, size)
+        key = _key(picture, size)
         if (uri := self._made.get(key)) is not None:
             return uri
         task = self._making.get(key)
         if task is None:
             task = self._making[key] = asyncio.create_task(self._make(blobs, picture, size))
-        # Whoever waits for the same picture gets it, though the first one goes away.
-        return await asyncio.shield(task)
+        self._waiting[key] += 1
+        try:
+            # Whoever waits for the same picture gets it, though the first one goes away.
+            return await asyncio.shield(task)
+        finally:
+            self._waiting[key] -= 1
+            if not self._waiting[key]:
+                del self._waiting[key]
 
     async def _make(self, blobs: Blobs, picture: Picture, size: int) -> str | None:
-        key = (picture, size)
+        key = _key(picture, size)
         try:
             async with self._gate:
+                if key not in self._waiting:
+                    return None  # all have gone away: others shall not wait behind it
                 try:
                     data = await blobs.get(picture.bucket, picture.path)
                 except NotFound:

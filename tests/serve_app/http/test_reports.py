@@ -8,11 +8,14 @@ from html.parser import HTMLParser
 import jsonschema
 import pytest
 
+from deployments.jobs.rows import Bucket
 from pipeline.control import ignore_progress
-from pipeline.errors import ModelFailed
+from pipeline.errors import ModelFailed, NotFound
 from pipeline.flow.manifest import Manifest, State, compare, is_identical
 from serve_app.http.routes.reports import prefers_html
+from serve_app.report.assemble import Picture
 from serve_app.report.lately import Lately
+from serve_app.report.pictures import SmallPictures
 from tests.fakes import FakeModels
 from tests.serve_app.http.test_contract import API, upload
 
@@ -329,6 +332,8 @@ async def test_pictures_of_a_page_are_read_once(service, reads):
     assert len(reads) == len(set(reads)) > 40
     assert others == [first]
     await page(service, project_id)
+    service.http.base_url = "http://127.0.0.1"  # its links are others
+    await page(service, project_id)
     assert len(reads) == len(set(reads)), "what was made lately is not made again"
 
 
@@ -358,6 +363,28 @@ async def test_only_so_many_pages_are_made_at_once(service, monkeypatch):
     go.set()
     await asyncio.gather(*pages)
     assert service.services.budgets.pages.held == 0
+
+
+async def test_pictures_that_nobody_waits_for_any_more_are_not_made():
+    reading, go_on = [], asyncio.Event()
+
+    class Held:
+        async def get(self, bucket: Bucket, path: str) -> bytes:
+            reading.append(path)
+            await go_on.wait()
+            raise NotFound("No such file.")
+
+    pictures = SmallPictures()
+    wanted = {Picture(Bucket.VIEWS, f"{i}.png", ""): 64 for i in range(100)}
+    gone = asyncio.create_task(pictures.data_uris(Held(), wanted))
+    while len(reading) < 4:
+        await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    go_on.set()
+    other = Picture(Bucket.VIEWS, "other.png", "")
+    assert await pictures.data_uris(Held(), {other: 64}) == {}
+    assert reading[4:] == ["other.png"]
 
 
 async def test_a_photo_is_hashed_once_for_all_manifests(service, reads):
