@@ -9,7 +9,6 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -139,9 +138,12 @@ class Caller:
             preference = replace(preference, wait_s=min(preference.wait_s, limits.max_wait_s))
         if not preference.respond_async:
             wait_s = limits.max_wait_s if preference.wait_s is None else preference.wait_s
-            # With too many that wait the answer is what it would be after a longer wait: 202.
-            with suppress(TooManyAtOnce), self.services.budgets.waiting.taken(self.client):
-                job = await records.wait_for_job(job.id, wait_s)
+            try:
+                with self.services.budgets.waiting.taken(self.client):
+                    job = await records.wait_for_job(job.id, wait_s)
+            except TooManyAtOnce:
+                # The answer is what it would be after a longer wait: 202. None was honoured.
+                preference = Preference()
         if not job.state.ended:
             return await accepted(self.services, self.urls, job, preference)
         if job.state is not JobState.SUCCEEDED:

@@ -127,8 +127,10 @@ async def test_600_open_streams_and_waits_keep_nobody_out(idle_service, monkeypa
         for path in ("/health", "/ready", f"{API}/status/{first}", f"{API}/jobs/{job}"):
             assert (await service.http.get(path)).status_code == 200, path
         # A call that would wait for its job is answered at once, as after a longer wait.
-        answer = await service.http.post(f"{API}/generate/{second}")
+        patient = {"Prefer": "wait=60"}
+        answer = await service.http.post(f"{API}/generate/{second}", headers=patient)
         assert answer.status_code == 202
+        assert "preference-applied" not in answer.headers, "nobody waited"
         assert answer.headers["location"].endswith(f"/api/v1/jobs/{answer.json()['id']}")
     assert (budgets.streams.held, budgets.waiting.held) == (0, 0)
 
