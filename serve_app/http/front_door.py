@@ -96,12 +96,14 @@ class FrontDoor:
             address = ip_address(host)
         except ValueError:
             return False
-        return any(address in network for network in self._networks)
+        # A server that listens on `::` sees IPv4 clients so.
+        seen = getattr(address, "ipv4_mapped", None) or address
+        return any(seen in network for network in self._networks)
 
     def _farthest(self, addresses: list[str]) -> str:
         """The last address that is no proxy's: all before it are the client's own words."""
         for text in reversed(addresses):
-            host = text.strip()
+            host = _without_port(text.strip())
             if not self._is_proxy(host):
                 return host if _is_address(host) else ""
         return ""
@@ -170,6 +172,13 @@ def _port(url: SplitResult) -> int | None:
 def _hostname(host: str) -> str:
     """Of a `Host` header: without its port, in small letters."""
     return (split_url(f"//{host}").hostname or "").rstrip(".")
+
+
+def _without_port(address: str) -> str:
+    """Some proxies name the port of a client, too."""
+    if address.startswith("[") or address.count(":") == 1:
+        return split_url(f"//{address}").hostname or ""
+    return address
 
 
 def _is_address(name: str) -> bool:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from pipeline.errors import InvalidOption
 from serve_app.http.app import create_app
 from serve_app.http.dependencies import Services
+from serve_app.http.front_door import FrontDoor
 from serve_app.http.reach import Reach
 from serve_app.settings import AppArgs
 from tests.serve_app.http.conftest import running
@@ -237,6 +238,37 @@ async def test_what_a_proxy_says_must_make_sense(said):
         answer = await http.get("/docs", headers=said)
         assert answer.status_code == 200
         assert "'/openapi.json'" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("proxy", "addresses", "client"),
+    [
+        ("10.9.0.7", "203.0.113.5, 198.51.100.7, 10.9.0.1", "198.51.100.7"),
+        ("::ffff:10.9.0.7", "198.51.100.7, ::ffff:10.9.0.1", "198.51.100.7"),
+        ("10.9.0.7", "198.51.100.7:4711", "198.51.100.7"),
+        ("10.9.0.7", "198.51.100.7, 10.9.0.1:4711", "198.51.100.7"),
+        ("10.9.0.7", "[2001:db8::5]:4711", "2001:db8::5"),
+        ("10.9.0.7", "2001:db8::5", "2001:db8::5"),
+        ("10.9.0.7", "unknown", "10.9.0.7"),
+        ("10.9.0.7", "[", "10.9.0.7"),
+        ("198.51.100.9", "203.0.113.5", "198.51.100.9"),
+    ],
+)
+async def test_a_trusted_proxy_names_the_client(proxy, addresses, client):
+    seen = {}
+
+    async def app(scope, receive, send):
+        seen.update(scope)
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/health",
+        "client": (proxy, 4711),
+        "headers": [(b"x-forwarded-for", addresses.encode())],
+    }
+    await FrontDoor(app, Reach(trusted_proxies=("10.9.0.0/16",)))(scope, None, None)
+    assert seen["client"][0] == client
 
 
 def test_settings_that_make_no_sense_are_refused():
