@@ -1,4 +1,5 @@
-"""Lays a surface out flat, in a process of its own that a stop ends at once.
+"""Lays a surface out flat, in a process of its own that a stop ends at once, and on Linux the end
+of the process that asked.
 
 xatlas neither reports nor stops, takes seconds and lets no other thread of its process run
 meanwhile. This module does not know what is painted on the layout.
@@ -6,6 +7,7 @@ meanwhile. This module does not know what is painted on the layout.
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -62,7 +64,7 @@ def unwrap(surface: TriangleMesh, texels_per_unit: float, control: Control) -> L
         # -P: modules beside the script are none of its own.
         command = [sys.executable, "-P", str(_SCRIPT), str(mesh), str(layout)]
         numbers = [str(_PADDING), repr(texels_per_unit), str(worker_threads())]
-        _run([*command, *numbers], control)
+        _run([*command, *numbers, str(os.getpid())], control)
         with np.load(layout) as found:
             return Layout(
                 found["source"].astype(np.int32),

@@ -6,12 +6,17 @@ interpreter's lock for as long as xatlas works, which is why it has an interpret
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
+import signal
 import sys
 
 import numpy as np
 import xatlas
+
+#: linux/prctl.h.
+_PR_SET_PDEATHSIG = 1
 
 
 def main(source: str, target: str, padding: int, texels_per_unit: float, threads: int) -> None:
@@ -35,5 +40,15 @@ def main(source: str, target: str, padding: int, texels_per_unit: float, threads
     np.savez(target, source=vertices, faces=faces, uvs=uvs)
 
 
+def _end_with(parent: int) -> None:
+    """Lets the kernel end this process with the one that started it, however that one ends."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it ended before the kernel knew
+        sys.exit("the process that asked has ended")
+
+
 if __name__ == "__main__":
+    _end_with(int(sys.argv[6]))
     main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), int(sys.argv[5]))

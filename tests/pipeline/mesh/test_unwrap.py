@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +100,61 @@ def test_a_ctrl_c_in_the_terminal_reaches_this_process_only(
     with pytest.raises(ModelFailed) as failed:
         unwrap(ball(), 50.0, Control())
     assert int(str(failed.value).rpartition(": ")[2]) != os.getpgid(0)
+
+
+_SLEEPING_XATLAS = """
+import fcntl, pathlib, runpy, sys, time, types
+lock = open(LOCK, "w")
+def sleep():
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    pathlib.Path(LOCK + ".held").touch()
+    time.sleep(600)
+sys.modules["xatlas"] = types.SimpleNamespace(PackOptions=sleep)
+runpy.run_path(REAL, run_name="__main__")
+"""
+_UNWRAPS = """
+import pathlib, sys
+import numpy as np
+from pipeline.control import Control
+from pipeline.mesh import unwrap
+from pipeline.mesh.mesh_types import TriangleMesh
+unwrap._SCRIPT = pathlib.Path(sys.argv[1])
+triangle = TriangleMesh(np.eye(3, dtype=np.float32), np.array([[0, 1, 2]], np.int32))
+unwrap.unwrap(triangle, 50.0, Control())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+def test_xatlas_ends_with_the_process_that_asked_however_that_ends(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    text = f"LOCK, REAL = {str(lock)!r}, {xatlas_process.__file__!r}\n" + _SLEEPING_XATLAS
+    (tmp_path / "script.py").write_text(text)
+    asks = [sys.executable, "-c", _UNWRAPS, str(tmp_path / "script.py")]
+    parent = subprocess.Popen(asks, env=os.environ | {"TMPDIR": str(tmp_path)})
+    try:
+        assert wait_until((tmp_path / "lock.held").exists)
+    finally:
+        parent.kill()
+        parent.wait()
+
+    def is_free() -> bool:
+        with lock.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
+
+    assert wait_until(is_free), "the process that held it goes on"
+
+
+def wait_until(holds: Callable[[], bool]) -> bool:
+    """Whether it holds within a minute."""
+    for _ in range(1200):
+        if holds():
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def test_xatlas_sees_as_many_cores_as_it_may_use(
