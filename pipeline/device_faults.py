@@ -14,9 +14,10 @@ import torch
 from pipeline.errors import DeviceLost, GlimpseError, OutOfMemory
 
 #: In the text of an error that says that the host is full: torch's allocator on the CPU (Linux,
-#: Windows), C++'s own, ONNX Runtime's and OpenCV's.
+#: Windows), the kernel's word for a mapped file, C++'s own, ONNX Runtime's and OpenCV's.
 _FULL_HOST = (
     "can't allocate memory",
+    "cannot allocate memory",
     "not enough memory",
     "std::bad_alloc",
     "bad allocation",

@@ -113,7 +113,9 @@ def _check_types(options: _Options) -> None:
 
 def _check_range(name: str, value: float | None, low: float, high: float) -> None:
     if value is not None and not low <= value <= high:
-        raise InvalidOption(f"{name} must be between {low:g} and {high:g}, got {value:g}.")
+        # A whole number may be too large for a float.
+        shown = f"{value:g}" if isinstance(value, float) else str(value)
+        raise InvalidOption(f"{name} must be between {low:g} and {high:g}, got {shown}.")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def groups(folder: Path, monkeypatch: pytest.MonkeyPatch, own: str, files: dict[
     monkeypatch.setattr(cores, "_CGROUPS", folder / "cgroup")
     monkeypatch.setattr(cores, "_OWN_CGROUP", folder / "own")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(64)))
-    (folder / "own").write_text(own)
+    (folder / "own").write_bytes(os.fsencode(own))
     for name, text in files.items():
         path = folder / "cgroup" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,6 +60,12 @@ def groups(folder: Path, monkeypatch: pytest.MonkeyPatch, own: str, files: dict[
             2,
         ),
         ("0::/\n", {"cpu.max": "damaged"}, 64),
+        ("0::/\n", {"cpu.max": ""}, 64),
+        ("0::/\n", {"cpu.max": "200000"}, 64),
+        ("0::/\n", {"cpu.max": "0 100000"}, 64),
+        ("0::/../../pod\n", {"cpu.max": "200000 100000"}, 2),
+        ("no colons\n\n", {"cpu.max": "200000 100000"}, 2),
+        ("0::/a\udcff\n", {"a\udcff/cpu.max": "200000 100000"}, 2),
     ],
 )
 def test_cores_are_what_affinity_and_every_quota_leave(tmp_path, monkeypatch, own, files, expected):

@@ -43,6 +43,9 @@ FULL = {
     "numpy": raised(lambda: np.empty(TOO_MUCH)),
     "Python": MemoryError(),
     "the kernel": OSError(errno.ENOMEM, "Cannot allocate memory"),
+    "a mapped file": RuntimeError(
+        "unable to mmap 8 bytes from file <weights>: Cannot allocate memory (12)"
+    ),
     "C++": RuntimeError("std::bad_alloc"),
     "the CUDA runtime": torch.AcceleratorError("CUDA error: out of memory"),
     "the CUDA driver": RuntimeError("CUDA driver error: out of memory"),

@@ -9,6 +9,7 @@ from pipeline.options import ExportOptions, GenerateOptions, RefineOptions
     ("changes", "told"),
     [
         ({"seed": -1}, "seed"),
+        ({"seed": 10**400}, "seed"),
         ({"preset": "ultra"}, "preset"),
         ({"elevation_deg": 41}, "elevation_deg"),
         ({"elevation_deg": float("nan")}, "elevation_deg"),
