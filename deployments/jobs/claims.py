@@ -63,8 +63,8 @@ class Claims:
     poll_s: float
     lease_s: float
     _running: set[asyncio.Task[None]] = field(default_factory=set)
-    #: Claimed, and no driver has begun.
-    _waiting: dict[str, Lease] = field(default_factory=dict)
+    #: Claimed, and no driver has begun, by job and fence: an older call may not have ended yet.
+    _waiting: dict[tuple[str, int], Lease] = field(default_factory=dict)
     #: A claim whose answer nobody has taken: it may be a job's, also when its asker is cancelled.
     _asked: asyncio.Future[Lease | None] | None = None
     #: Jobs in a row that came back without that a driver had begun, and when claims go on.
@@ -79,7 +79,7 @@ class Claims:
             if lease is None:
                 await asyncio.sleep(self.poll_s)
                 continue
-            self._waiting[lease.job.id], self._asked = lease, None
+            self._waiting[_key(lease)], self._asked = lease, None
             task = asyncio.create_task(self._drive(lease))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
@@ -92,7 +92,7 @@ class Claims:
             with suppress(GlimpseError):
                 lease = await self._asked
                 if lease is not None:
-                    self._waiting[lease.job.id] = lease
+                    self._waiting[_key(lease)] = lease
         for lease in [*self._waiting.values()]:
             await self._release(lease, None)
 
@@ -125,7 +125,7 @@ class Claims:
         finally:
             if holder is not None:
                 holder.cancel()
-            self._waiting.pop(lease.job.id, None)
+            self._waiting.pop(_key(lease), None)
 
     async def _take_back(self, lease: Lease, error: BaseException) -> None:
         """Release a job for its driver, which died or never had it.
@@ -164,12 +164,14 @@ class Claims:
                 )
                 if beat.cancel_requested and beat.owned:
                     await self.records.finish_job(job_id, fence, state=JobState.CANCELLED)
+                if not beat.owned and (await self.records.get_job(job_id)).state is JobState.QUEUED:
+                    break  # a driver gave it back, and ends its call itself
                 if beat.cancel_requested or not beat.owned:
                     cancel_call()
                     break
             except GlimpseError as error:
                 log.warning("lease of job %s: %s", job_id, error)
-        self._waiting.pop(job_id, None)
+        self._waiting.pop(_key(lease), None)
 
     async def _release(self, lease: Lease, error: JobError | None) -> Job | None:
         """The job as it is then; None where it could not be, or needed not to be, released.
@@ -185,3 +187,7 @@ class Claims:
         except GlimpseError as problem:
             log.info("job %s was not released: %s", lease.job.id, problem)
             return None
+
+
+def _key(lease: Lease) -> tuple[str, int]:
+    return lease.job.id, lease.fence

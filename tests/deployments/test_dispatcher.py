@@ -18,7 +18,7 @@ from deployments.driver import Driver
 from deployments.jobs import claims, fenced_commit, supervision
 from deployments.jobs.janitor import Janitor
 from deployments.jobs.outbox import WebhookRules
-from deployments.jobs.rows import JobKind, JobState, Lease, NewJob
+from deployments.jobs.rows import JobError, JobKind, JobState, Lease, NewJob
 from deployments.jobs.runner import RunnerSettings
 from deployments.jobs.store import Records, Store
 from deployments.jobs.supervision import ServiceState
@@ -242,6 +242,29 @@ async def test_claims_do_not_pause_for_a_driver_that_is_stopped_in_a_stage(
     assert (await store.records.get_job(job_id)).attempt == 1
 
 
+async def test_a_driver_that_gave_its_job_back_ends_its_call_itself(
+    store: Store, store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(claims, "_HOLD_S", 0.02)
+    ends: list[bool] = []
+
+    async def drive(lease: Lease) -> None:
+        if not ends:
+            ends.append(False)
+            error = JobError("unavailable", "The folder is not there.", "start", True)
+            await store.records.release_job(lease.job.id, lease.fence, error, delay_s=2.0)
+            await asyncio.sleep(0.2)
+            ends.append(True)
+            return
+        await begin(store, lease)
+        await store.records.finish_job(lease.job.id, lease.fence, state=JobState.SUCCEEDED)
+
+    job_id = await submit(store, "project")
+    async with working(store_settings, Drivers(drive)):
+        await until(store, job_id, JobState.SUCCEEDED)
+    assert ends == [False, True], "the call was not taken back"
+
+
 async def test_a_driver_that_cannot_even_be_called_gives_its_job_back(
     store: Store, store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
 ):
@@ -345,6 +368,27 @@ async def test_a_dispatcher_that_is_stopped_gives_back_what_no_driver_has_begun(
         await until(store, job_id, JobState.RUNNING)
     job = await store.records.get_job(job_id)
     assert (job.state, job.attempt) == (JobState.QUEUED, 0)
+
+
+async def test_the_end_of_an_old_call_does_not_hide_a_new_claim_from_the_stop(
+    store: Store, store_settings: StoreSettings
+):
+    async def drive(lease: Lease) -> None:
+        if lease.fence == 1:
+            await store.records.release_job(lease.job.id, lease.fence)
+            while len(drivers.calls) < 2:
+                await asyncio.sleep(0.01)
+        else:
+            await asyncio.sleep(60)  # no driver has room
+
+    job_id = await submit(store, "project")
+    drivers = Drivers(drive)
+    async with working(store_settings, drivers):
+        async with asyncio.timeout(20):
+            while not drivers.calls or not drivers.calls[0].task.done():
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+    assert (await store.records.get_job(job_id)).state is JobState.QUEUED
 
 
 async def test_a_claim_that_is_answered_after_the_stop_is_given_back(
