@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from deployments.jobs.rows import Bucket
 from pipeline.errors import GlimpseError, InvalidInput, NotFound, Unavailable
-from serve_app.stores.durable import make_folder, make_once, sync_folders
+from serve_app.stores.durable import DurableNames, make_folder, make_once
 from serve_app.stores.links import KEY_BYTES, LinkSigner, check_path
 
 _INCOMING = ".incoming"
@@ -83,6 +83,7 @@ class FileBlobs:
         except OSError as error:
             raise Unavailable(f"{root} cannot be made: {error.strerror}.", public=_AWAY) from error
         self._root = root.resolve()
+        self._names = DurableNames(self._root)
 
     async def put(self, bucket: Bucket, path: str, data: bytes, content_type: str) -> None:
         """The suffix keeps the content type; `content_type` is not stored."""
@@ -209,7 +210,7 @@ class FileBlobs:
                 os.fsync(file.fileno())
             temporary.chmod(0o644)
             _move(temporary, target)
-            sync_folders(target.parent, self._root)
+            self._names.sync(target.parent)
         except OSError as error:
             said = f"{target.name} cannot be written: {error}"
             raise Unavailable(said, public=_AWAY) from error

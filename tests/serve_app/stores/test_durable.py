@@ -99,6 +99,29 @@ async def test_a_folder_that_another_writer_made_is_synchronised_too(
     assert {home / "p", home, tmp_path / "files"} <= set(synced)
 
 
+async def test_folders_that_did_not_change_are_not_synchronised_again(
+    tmp_path: Path, calls: list[tuple[str, Path]]
+) -> None:
+    files = tmp_path / "files"
+    blobs, home = FileBlobs(files, KEY), files / Bucket.VIEWS
+    above = [home / "p", home, files]
+
+    async def synced(path: str) -> list[Path]:
+        calls.clear()
+        await blobs.put(Bucket.VIEWS, path, b"view", "image/png")
+        return [to for call, to in calls if call == "fsync" and ".incoming" not in to.parts]
+
+    await blobs.put(Bucket.VIEWS, "p/a/1.png", b"view", "image/png")
+    assert await synced("p/a/2.png") == [home / "p" / "a", *above], "they changed just now"
+    for folder in above:
+        os.utime(folder, (1e9, 1e9))  # long ago
+    assert await synced("p/a/3.png") == [home / "p" / "a", *above], "somebody else may have"
+    assert await synced("p/a/4.png") == [home / "p" / "a"]
+    (home / "p" / "b").mkdir()  # by another process
+    assert await synced("p/b/1.png") == [home / "p" / "b", home / "p"]
+    assert await synced("q/1.png") == [home / "q", home]
+
+
 def test_folders_and_keys_are_durable(tmp_path: Path, calls: list[tuple[str, Path]]) -> None:
     make_folder(tmp_path / "a" / "b")
     assert is_durable(calls, tmp_path / "a" / "b", tmp_path)
