@@ -37,6 +37,14 @@ class Reach:
         url = split_url(self.public_url) if self.public_url else None
         if url is not None and (url.scheme not in PORTS or not url.hostname or url.query):
             raise InvalidOption(f"public_url must be like https://host/path, not {self.public_url}")
+        for name in self.allowed_hosts:
+            # It would never match, without a word. An IPv6 address has more than one colon.
+            wild = name != "*" and "*" in name.removeprefix("*.")
+            if wild or "/" in name or name.count(":") == 1:
+                raise InvalidOption(
+                    "allowed_hosts are names without scheme and port, such as a.example or "
+                    f"*.b.example, not {name}"
+                )
         _ = self.networks
 
     @property

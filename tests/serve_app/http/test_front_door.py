@@ -271,6 +271,15 @@ async def test_a_trusted_proxy_names_the_client(proxy, addresses, client):
     assert seen["client"][0] == client
 
 
+@pytest.mark.parametrize(
+    "name", ["https://a.example", "a.example:8000", "a.example/base", "*a.example", "a.*.example"]
+)
+def test_names_that_would_never_match_are_refused(name):
+    with pytest.raises(InvalidOption, match="without scheme and port"):
+        Reach(allowed_hosts=(name,))
+    Reach(allowed_hosts=("*", "*.a.example", "a.example.", "::1", "0.0.0.0"))
+
+
 def test_settings_that_make_no_sense_are_refused():
     with pytest.raises(InvalidOption, match="public_url"):
         Reach("splats.example")
