@@ -25,6 +25,8 @@ _COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 _JSON, _BIN = 0x4E4F534A, 0x004E4942
 _MOST_DEGREE = 3
+#: glTF 2.0, section 5.11: no row takes more bytes.
+_MOST_STRIDE = 252
 
 
 def load_glb_splat(data: bytes) -> ReadModel:
@@ -40,7 +42,7 @@ def load_glb_splat(data: bytes) -> ReadModel:
         parts = list(_parts(document, binary))
     except InvalidModelFile:
         raise
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InvalidModelFile(f"The .glb is damaged: {error!r}.") from error
     if not parts:
         raise InvalidModelFile(
@@ -174,6 +176,8 @@ def _accessor(document: dict[str, Any], binary: bytes, index: int, width: int) -
     start = int(view.get("byteOffset", 0)) + int(accessor.get("byteOffset", 0))
     stride = int(view.get("byteStride", width * kind.itemsize))
     end = start + (count - 1) * stride + width * kind.itemsize
+    if stride > _MOST_STRIDE:
+        raise InvalidModelFile(f"The .glb is damaged: it has rows of {stride:,} bytes.")
     if count and not (start >= 0 and width * kind.itemsize <= stride and end <= len(binary)):
         raise InvalidModelFile("The .glb is truncated: an attribute ends behind the file.")
     row = np.dtype({"names": ["v"], "formats": [(kind, (width,))], "itemsize": stride})

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 import struct
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gsply
 import numpy as np
@@ -163,10 +165,19 @@ def test_glb_splat_round_trip(sh_degree: int, compact: bool) -> None:
 
 def with_node(data: bytes, **changes: object) -> bytes:
     """A .glb with another node."""
+
+    def change(document: dict[str, Any]) -> None:
+        document["nodes"] = [{"mesh": 0, **changes}, {"children": [0]}]
+        document["scenes"][0]["nodes"] = [1]
+
+    return with_document(data, change)
+
+
+def with_document(data: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
+    """A .glb whose JSON was changed."""
     (length,) = struct.unpack_from("<I", data, 12)
     document = json.loads(data[20 : 20 + length])
-    document["nodes"] = [{"mesh": 0, **changes}, {"children": [0]}]
-    document["scenes"][0]["nodes"] = [1]
+    change(document)
     text = json.dumps(document).encode()
     text += b" " * (-len(text) % 4)
     rest = data[20 + length :]
@@ -202,6 +213,31 @@ def test_a_glb_of_a_mesh_or_a_truncated_one_is_refused() -> None:
         load_glb_splat(data[:-8])
     with pytest.raises(InvalidModelFile, match="no JSON"):
         load_glb_splat(data[:12])
+
+
+@pytest.mark.parametrize(
+    ("table", "values"),
+    [
+        ("accessors", {"count": float("inf")}),
+        ("accessors", {"count": float("nan")}),
+        ("accessors", {"count": 10**30}),
+        ("accessors", {"count": -1}),
+        ("accessors", {"bufferView": -7}),
+        ("accessors", {"componentType": []}),
+        ("bufferViews", {"byteOffset": -8}),
+        ("bufferViews", {"byteOffset": float("inf")}),
+        ("bufferViews", {"byteStride": 0}),
+        # One row of two gigabytes fits, if only its first numbers are looked for.
+        ("bufferViews", {"byteStride": 2 * 10**9}),
+    ],
+)
+def test_a_glb_with_numbers_that_cannot_be_is_refused(table: str, values: dict[str, Any]) -> None:
+    def change(document: dict[str, Any]) -> None:
+        for row in document[table]:
+            row.update(values)
+
+    with pytest.raises(InvalidModelFile, match=r"The .*\.glb"):
+        load_glb_splat(with_document(write_glb_splat(some_model(1)), change))
 
 
 FILES = {
