@@ -28,7 +28,7 @@ from serve_app.cli.console import StageBars
 
 _BY_MAGIC: dict[bytes, Callable[[bytes], ReadModel]] = {
     b"ply": load_ply,
-    b"\x1f\x8b": load_spz,
+    b"\x1f\x8b\x08": load_spz,
     b"glTF": load_glb_splat,
 }
 

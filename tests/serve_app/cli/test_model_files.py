@@ -21,6 +21,7 @@ from pipeline.formats.ply import read_ply, write_ply
 from pipeline.formats.splat import read_splat, write_splat
 from pipeline.types import SplatModel
 from serve_app.cli.main import app
+from serve_app.cli.model_files import read_model
 from tests.fakes import some_model
 from tests.oracles.shells import shell
 
@@ -149,6 +150,15 @@ def test_every_file_of_splats_that_is_written_is_read_again(
     assert len(read) == len(torus)
     np.testing.assert_allclose(read.means.mean(0), torus.means[order].mean(0), atol=1e-4)
     np.testing.assert_allclose(read.scales.mean(0), torus.scales.mean(0), rtol=0.04)
+
+
+def test_a_splat_file_that_begins_like_another_kind_is_read(
+    tmp_path: Path, torus: SplatModel
+) -> None:
+    """Its first bytes are a coordinate, which may be any number."""
+    data = write_splat(torus)
+    (tmp_path / "a.splat").write_bytes(b"\x1f\x8b" + data[2:])
+    assert len(read_model(tmp_path / "a.splat").model) == len(torus)
 
 
 @pytest.mark.parametrize("command", ["export", "render"])
