@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import GlimpseError, ModelFailed
+from pipeline.errors import GlimpseError, ModelFailed, OutOfMemory
 from pipeline.imaging.decoding import decode_png, encode_png
 from pipeline.imaging.heat_map import heat_map
 from pipeline.types import Cameras, DepthMaps, UInt8Array, ViewSet
@@ -177,9 +177,14 @@ def _load_npz(files: Mapping[str, bytes], name: str) -> dict[str, npt.NDArray[An
 @contextmanager
 def _reading(name: str) -> Iterator[None]:
     """Whatever a damaged file makes of its readers (BadZipFile, zlib.error, KeyError, ValueError,
-    ...) leaves the block as ModelFailed that names it."""
+    ...) leaves the block as ModelFailed that names it; a full machine, which says nothing about the
+    file, as OutOfMemory."""
     try:
         yield
+    except (OutOfMemory, MemoryError) as error:
+        raise OutOfMemory.openly(
+            f"The stored {name} did not fit into this machine's memory."
+        ) from (error)
     except Exception as error:
         said = error.detail if isinstance(error, GlimpseError) else str(error)
         damaged = f"The stored {name} is damaged"

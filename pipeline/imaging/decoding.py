@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile, UnidentifiedImageError, features
 
-from pipeline.errors import InvalidImage, ModelFailed
+from pipeline.errors import InvalidImage, ModelFailed, OutOfMemory
 from pipeline.imaging.colour_profiles import alpha_histogram, shrink, to_srgb, upright
 from pipeline.imaging.photo_files import (
     PNG_END,
@@ -268,6 +268,7 @@ def decode_png(data: bytes) -> UInt8Array:
     Raises:
         ModelFailed: the bytes are not a complete PNG, or a checksum is wrong. Not InvalidImage:
             whoever asks has sent no picture.
+        OutOfMemory: there is too little for its pixels.
     """
     try:
         if not data.endswith(PNG_END):
@@ -278,6 +279,8 @@ def decode_png(data: bytes) -> UInt8Array:
         with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             image.load()
             return np.array(image, np.uint8)
+    except MemoryError as error:
+        raise OutOfMemory.openly("A stored PNG did not fit into this machine's memory.") from error
     except Exception as error:
         damaged = "The stored PNG is damaged"
         raise ModelFailed(f"{damaged}: {error}", public=f"{damaged}.") from error

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.errors import ModelFailed
+from pipeline.errors import ModelFailed, OutOfMemory
 from pipeline.file_types import media_type
 from pipeline.flow.artifacts import (
     decode_depths,
@@ -108,6 +108,20 @@ def test_a_damaged_file_is_an_error_of_the_store_and_named(decode, files, name, 
         pytest.skip("a .npy has no checksum")
     with pytest.raises(ModelFailed, match=f"stored {name} is damaged"):
         decode(files | {name: damaged})
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [("numpy.load", "geometry.npz"), ("PIL.PngImagePlugin.PngImageFile.load", "00.png")],
+)
+def test_a_full_machine_says_nothing_about_a_file(monkeypatch, place, name):
+    def full(*_args, **_kwargs):
+        raise MemoryError
+
+    files = encode_views(some_views())
+    monkeypatch.setattr(place, full)
+    with pytest.raises(OutOfMemory, match=f"stored {name} did not fit"):
+        decode_views(files)
 
 
 def test_files_that_do_not_belong_together_are_an_error_of_the_store():
