@@ -25,7 +25,7 @@ _UNSEEN = 0.1
 
 #: A splat with a smaller standard deviation, in pixels of such a view, cannot be judged by it: it
 #: is drawn larger than it is, over its neighbours. Of 20,000 fitted splats one is so small and
-#: adds less than `_UNSEEN`; of an object beside another one a hundred radii away, most are.
+#: adds less than `_UNSEEN`; of an object beside another one 230 radii away, most are.
 _FINE = 0.25
 #: From this share of the splats on, those that are too small are told of.
 _MANY_FINE = 0.01
