@@ -19,7 +19,7 @@ test: $(READY) $(TOOLS)
 	$(BIN)/pytest -m "not faults and not configurations"
 
 # What jobs survive: processes that are really killed and stores that are away, on a real cluster;
-# and whole configurations deployed. Some nine minutes.
+# and whole configurations deployed. Some ten minutes.
 test-faults: $(READY) $(TOOLS)
 	$(BIN)/pytest -m "faults or configurations"
 
