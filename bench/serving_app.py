@@ -119,7 +119,7 @@ class App:
 
         async def opened() -> T:
             # Joins the embedded server that the application started.
-            settings = StoreSettings(data_dir=self.args.asset_dir).prepare()
+            settings = self.args.stores().prepare()
             async with settings.open() as store:
                 return await work(store)
 

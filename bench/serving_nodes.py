@@ -28,6 +28,8 @@ from bench.table import Row
 from deployments.jobs.rows import EventKind, JobEvent, JobState
 from deployments.jobs.store import Store
 from serve_app.server import APP_NAME
+from serve_app.stores import EmbeddedPostgres
+from serve_app.stores.server_programs import passable_folder
 
 __all__ = ["nodes"]
 
@@ -87,8 +89,13 @@ class _Nodes:
 def nodes(*, quick: bool) -> list[Row]:
     """A job on every GPU, then a node with half of the GPUs and of the drivers dies."""
     naps = {name: s / 4 for name, s in _NAPS.items()} if quick else _NAPS
-    # A folder of its own: there Ray also notes which cluster runs on this machine.
-    with tempfile.TemporaryDirectory(prefix="g3d-ray-") as folder:
+    with (
+        # A folder of its own: there Ray also notes which cluster runs on this machine.
+        tempfile.TemporaryDirectory(prefix="g3d-ray-") as folder,
+        # Several nodes have a database that all of them reach; that of one node would be refused.
+        passable_folder("glimpse3d-bench-") as database,
+        EmbeddedPostgres(database) as server,
+    ):
         os.environ["RAY_TMPDIR"] = folder
         cluster = _Nodes()
         with sleeping_app(
@@ -101,6 +108,7 @@ def nodes(*, quick: bool) -> list[Row]:
                 "Models": {"num_replicas": _JOBS},
             },
             ray_cluster=cluster.connected,
+            database_url=server.dsn,
             hosts=ONE_HOST,
             gpu_shares={"Models": 1.0},
             max_running_jobs=2 * _JOBS,
