@@ -157,6 +157,10 @@ class EmbeddedPostgres:
         """Give the server up; stop it if nobody else uses it and nobody asked to keep it."""
         if self._users_lock is None or self._user_pid != os.getpid():
             return  # a forked child shares its parent's lock and must not release it
+        if not self.directory.exists():
+            # Taken away meanwhile. A server looks for its files once a minute, and ends without.
+            self._leave()
+            return
         with self._exclusively():
             self._leave()
             if self._in_use() or (self.directory / "keep").exists():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -168,6 +169,17 @@ def test_kept_server_outlives_its_users_until_it_is_stopped(server: EmbeddedPost
     assert server.running
     server.stop()
     assert not server.running
+
+
+def test_a_directory_that_was_removed_is_given_up_without_an_error() -> None:
+    with server_directory() as folder:
+        server = EmbeddedPostgres(folder / "removed")
+        server.start()
+        postmaster = int((server.directory / "pgdata" / "postmaster.pid").read_text().split()[0])
+        shutil.rmtree(server.directory)
+        server.close()
+        assert not server.directory.exists()
+        os.kill(postmaster, signal.SIGQUIT)  # it would notice by itself within a minute
 
 
 def test_killed_server_is_started_again(server: EmbeddedPostgres) -> None:
