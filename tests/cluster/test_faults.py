@@ -604,7 +604,7 @@ def test_a_database_that_is_gone_for_ten_seconds_costs_no_job(faults: Faults):
     faults.in_stage(job_id, "splats")
     assert faults.server is not None
     faults.server.stop()
-    time.sleep(10)
+    time.sleep(10)  # the fault itself, longer than a lease
     faults.server.start()
     settled(faults, job_id, "succeeded")
 

@@ -60,10 +60,10 @@ def test_a_folder_too_long_for_sockets_is_not_given_to_ray(
     for name in ("TMPDIR", "RAY_TMPDIR"):
         monkeypatch.delenv(name, raising=False)
     assert server._short_folder() is None
-    monkeypatch.setenv(variable, "/tmp/short")
+    monkeypatch.setenv(variable, "/short")
     assert server._short_folder() is None
     monkeypatch.setenv(variable, "/scratch/" + 60 * "x")
-    assert server._short_folder() == "/tmp/ray"
+    assert server._short_folder() == f"{server._SHORT_TEMP_DIR}/ray"
     monkeypatch.setattr(server, "_SHORT_TEMP_DIR", "/nowhere")
     with pytest.raises(Unavailable, match=f"{variable} has 69 bytes"):
         server._short_folder()

@@ -208,7 +208,7 @@ def test_splats_of_a_glb_stand_where_their_node_puts_them() -> None:
 def test_a_glb_of_a_mesh_or_a_truncated_one_is_refused() -> None:
     data = write_glb_splat(some_model(5))
     with pytest.raises(InvalidModelFile, match="may be a mesh"):
-        load_glb_splat(data.replace(b"KHR_gaussian_splatting", b"XXX_gaussian_splatting"))
+        load_glb_splat(data.replace(b"KHR_gaussian_splatting", b"EXT_gaussian_splatting"))
     with pytest.raises(InvalidModelFile, match="truncated"):
         load_glb_splat(data[:-8])
     with pytest.raises(InvalidModelFile, match="no JSON"):

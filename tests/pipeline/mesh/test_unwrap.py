@@ -108,7 +108,7 @@ lock = open(LOCK, "w")
 def sleep():
     fcntl.flock(lock, fcntl.LOCK_EX)
     pathlib.Path(LOCK + ".held").touch()
-    time.sleep(600)
+    time.sleep(600)  # as a layout that takes for ever: it ends by being killed
 sys.modules["xatlas"] = types.SimpleNamespace(PackOptions=sleep)
 runpy.run_path(REAL, run_name="__main__")
 """
