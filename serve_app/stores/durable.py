@@ -91,10 +91,10 @@ def replace(path: Path, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _written(path: Path, data: bytes) -> Iterator[Path]:
-    """A private file beside `path`, for the block to give it its name; durable after it."""
-    make_folder(path.parent)
-    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)  # mode 0600
+def whole_file(folder: Path, data: bytes, prefix: str = "") -> Iterator[Path]:
+    """A private file in `folder` that holds `data` whatever happens; the block gives it its name,
+    and has that name synchronised. Without one the file goes again. Raises OSError."""
+    descriptor, name = tempfile.mkstemp(prefix=prefix, dir=folder)  # mode 0600
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -104,6 +104,14 @@ def _written(path: Path, data: bytes) -> Iterator[Path]:
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _written(path: Path, data: bytes) -> Iterator[Path]:
+    """A private file beside `path`, for the block to give it its name; durable after it."""
+    make_folder(path.parent)
+    with whole_file(path.parent, data, prefix=f"{path.name}.") as temporary:
+        yield temporary
     _sync(path.parent)
 
 

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import os
 import secrets
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import TypeVar
 
 from deployments.jobs.rows import Bucket
 from pipeline.errors import GlimpseError, InvalidInput, NotFound, Unavailable
-from serve_app.stores.durable import DurableNames, make_folder, make_once
+from serve_app.stores.durable import DurableNames, make_folder, make_once, whole_file
 from serve_app.stores.links import KEY_BYTES, LinkSigner, check_path
 
 _INCOMING = ".incoming"
@@ -197,25 +196,14 @@ class FileBlobs:
         incoming = self._root / _INCOMING
         try:
             incoming.mkdir(exist_ok=True)
-            descriptor, name = tempfile.mkstemp(dir=incoming)
-        except OSError as error:
-            said = f"Nothing can be written to {incoming}: {error}"
-            raise Unavailable(said, public=_AWAY) from error
-        temporary = Path(name)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                # A committed row must never name a file that a power cut emptied, or took away.
-                os.fsync(file.fileno())
-            temporary.chmod(0o644)
-            _move(temporary, target)
-            self._names.sync(target.parent)
+            # A committed row must never name a file that a power cut emptied, or took away.
+            with whole_file(incoming, data) as temporary:
+                temporary.chmod(0o644)
+                _move(temporary, target)
+                self._names.sync(target.parent)
         except OSError as error:
             said = f"{target.name} cannot be written: {error}"
             raise Unavailable(said, public=_AWAY) from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def _on_disk(work: Callable[[], T]) -> T:
