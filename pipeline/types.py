@@ -94,6 +94,8 @@ class ViewSet:
         engine: name of the view synthesiser.
         surface_depth: float32 [V, H, W] z-depth in world units where the engine knows it from
             its own geometry (0 = no surface), else None.
+        surface_confidence: float32 [V, H, W], 0..1, how far `surface_depth` may be believed where
+            the engine knows that it guesses, else None.
         notes: sentences a user should read: what is a guess, which option had no effect.
         photo: the photo itself as one view from its own camera, where it is known: what the user
             gave, so it is trusted more than any synthesised view.
@@ -109,19 +111,21 @@ class ViewSet:
     notes: tuple[str, ...] = ()
     auxiliary: ViewSet | None = None
     photo: ViewSet | None = None
+    surface_confidence: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
     def select(self, indices: list[int]) -> ViewSet:
         """The views at `indices`, in that order, without the auxiliary ones and the photo."""
-        depth = self.surface_depth
+        depth, confidence = self.surface_depth, self.surface_confidence
         return replace(
             self,
             images=self.images[indices],
             alphas=self.alphas[indices],
             cameras=self.cameras.select(indices),
             surface_depth=None if depth is None else depth[indices],
+            surface_confidence=None if confidence is None else confidence[indices],
             auxiliary=None,
             photo=None,
         )

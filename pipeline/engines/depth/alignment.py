@@ -128,7 +128,8 @@ def align(disparity: FloatArray, views: ViewSet, control: Control) -> AlignedDep
     agreed = agreement(depth, views.cameras, control.part(0.6, 0.8))
     depth[agreed < _LEAST_AGREEMENT] = 0
     # What lowers the confidence in a surface that is known lowers it in one that is estimated.
-    surface = SurfaceDepth().estimate(replace(views, surface_depth=depth), control.part(0.8, 1.0))
+    estimated = replace(views, surface_depth=depth, surface_confidence=None)
+    surface = SurfaceDepth().estimate(estimated, control.part(0.8, 1.0))
     discarded = {view: reason for view, reason in flaws.items() if reason is not None}
     return AlignedDepth(depth, (surface.confidence * agreed).astype(np.float32), discarded)
 

@@ -39,6 +39,8 @@ class SurfaceDepth:
     def estimate(self, views: ViewSet, control: Control) -> DepthMaps:
         """The views' own depth; confidence is the facing ratio, lowered along edges.
 
+        Where the engine says how far its surface may be believed, that lowers it too.
+
         Raises:
             ModelFailed: the view engine delivered no usable depth.
         """
@@ -51,15 +53,25 @@ class SurfaceDepth:
             raise ModelFailed.openly(
                 f"The surface depth of {views.engine!r} is damaged: {depth.shape}."
             )
+        belief = views.surface_confidence
+        if belief is not None and not _is_share(belief, depth.shape):
+            raise ModelFailed.openly(
+                f"The surface confidence of {views.engine!r} is damaged: {belief.shape}."
+            )
         confidence = np.zeros(depth.shape, np.float32)
         for i, plane in enumerate(depth):
             known = plane > 0
             facing = facing_ratio(plane, views.cameras.select([i]))
             inner = ndimage.binary_erosion(known & ~_jumps(plane), np.ones((3, 3), bool))
             weight = np.where(inner, 1.0, EDGE_CONFIDENCE) * known
-            confidence[i] = facing * weight
+            confidence[i] = facing * weight * (1.0 if belief is None else belief[i])
             control.step((i + 1) / len(depth), f"depth of view {i + 1}")
         return DepthMaps(np.where(depth > 0, depth, 0).astype(np.float32), confidence, self.name)
+
+
+def _is_share(plane: FloatArray, shape: tuple[int, ...]) -> bool:
+    # Of a NaN neither comparison holds.
+    return plane.shape == shape and bool(((plane >= 0) & (plane <= 1)).all())
 
 
 def _jumps(depth: FloatArray) -> npt.NDArray[np.bool_]:

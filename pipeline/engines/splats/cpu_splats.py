@@ -167,6 +167,8 @@ def _with_auxiliary(
     surface = extra.surface_depth
     depth = np.zeros(extra.alphas.shape, np.float32) if surface is None else surface
     confidence = (depth > 0).astype(np.float32)
+    if extra.surface_confidence is not None:
+        confidence *= extra.surface_confidence
     joined = ViewSet(
         np.concatenate([views.images, extra.images]),
         np.concatenate([views.alphas, extra.alphas]),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import trimesh
@@ -294,6 +296,23 @@ def test_confidence_is_high_where_the_surface_faces_the_camera(disc_views: ViewS
     assert confidence[rim].max() < 0.5
     assert confidence.min() >= 0
     assert confidence.max() <= 1
+
+
+def test_a_surface_is_believed_as_far_as_its_engine_does(disc_views: ViewSet) -> None:
+    whole = SurfaceDepth().estimate(disc_views, Control())
+    belief = np.ones(disc_views.alphas.shape, np.float32)
+    belief[3:5] = 0.25
+    doubtful = replace(disc_views, surface_confidence=belief)
+    less = SurfaceDepth().estimate(doubtful, Control())
+    np.testing.assert_array_equal(less.depth, whole.depth)
+    np.testing.assert_allclose(less.confidence, whole.confidence * belief, atol=1e-6)
+    two = doubtful.select([4, 0]).surface_confidence
+    assert two is not None
+    assert (two[0] == 0.25).all()
+    assert (two[1] == 1).all()
+    for damaged in (belief[1:], belief * np.nan, belief * 2):
+        with pytest.raises(ModelFailed, match=r"confidence.*damaged"):
+            SurfaceDepth().estimate(replace(disc_views, surface_confidence=damaged), Control())
 
 
 def test_views_without_a_surface_are_refused(disc_views: ViewSet) -> None:
