@@ -101,7 +101,7 @@ def _check_object(rgb: UInt8Array, alpha: UInt8Array, engine: str) -> None:
         InvalidImage: there is no object, or its outline falls to pieces.
     """
     # Imported here because it loads OpenCV and a process that serves HTTP starts without.
-    from pipeline.engines.views.relief.relief_shape import silhouette
+    from pipeline.engines.views.outline import silhouette
 
     cutout = frame_object(rgb, alpha, engine=engine)
     try:

@@ -11,13 +11,10 @@ from scipy import ndimage
 
 from pipeline.control import Control, Progress
 from pipeline.engines.depth.surface_depth import SurfaceDepth
-from pipeline.engines.views.relief.relief_shape import inflate, local_half_width, silhouette
-from pipeline.engines.views.relief.relief_views import (
-    CAMERAS_PER_CALL,
-    ReliefMesh,
-    relief_mesh,
-    relief_views,
-)
+from pipeline.engines.views.outline import silhouette
+from pipeline.engines.views.relief.relief_shape import inflate, local_half_width
+from pipeline.engines.views.relief.relief_views import relief_mesh, relief_views
+from pipeline.engines.views.surface_views import CAMERAS_PER_CALL, ColoredMesh
 from pipeline.errors import Cancelled, InvalidImage, InvalidOption, ModelFailed
 from pipeline.geometry.cameras import photo_camera, rig_cameras
 from pipeline.imaging.framing import GIVEN_ALPHA, composite_on_white, frame_object
@@ -71,7 +68,7 @@ def cutout(shape: str) -> Cutout:
     return Cutout(rgba, GIVEN_ALPHA)
 
 
-def photographed(mesh: ReliefMesh, elevation_deg: float) -> tuple[np.ndarray, np.ndarray]:
+def photographed(mesh: ColoredMesh, elevation_deg: float) -> tuple[np.ndarray, np.ndarray]:
     """What the photo's camera sees of a mesh: RGB 0..1 on white, coverage."""
     seen = rasterize_mesh(
         mesh.vertices, mesh.faces, mesh.colors, photo_camera(elevation_deg), supersample=3

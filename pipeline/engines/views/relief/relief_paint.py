@@ -9,14 +9,13 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from scipy import ndimage
 
-from pipeline.engines.views.relief.relief_shape import Mask, Plane, local_half_width
+from pipeline.engines.views.cutout_paint import blur_inside, smooth_step, without_fringe
+from pipeline.engines.views.outline import Mask, Plane
+from pipeline.engines.views.relief.relief_shape import local_half_width
 from pipeline.imaging.nearest import nearest_known
 from pipeline.types import FloatArray, UInt8Array
 
-#: Rim of the photo that may show the old ground, share of the picture's side.
-FRINGE_SHARE = 0.004
 #: Blur of the rim and of the back, share of the picture's side. Seen again by the photo's camera
 #: the coffee cup has 35.2 dB with .012 and streaks on the sides, 34.1 dB with .02 and few.
 RIM_BLUR = 0.016
@@ -54,17 +53,17 @@ def paint(rgba: UInt8Array, inside: Mask, thickness: Plane) -> Paint:
     with the photo mirrored and softened, a little darker.
     """
     size = rgba.shape[0]
-    photo = _without_fringe(rgba, inside)
-    rim = _blur_inside(photo, inside, RIM_BLUR * size)
-    soft = _blur_inside(photo, inside, BACK_BLUR * size)
+    photo = without_fringe(rgba, inside)
+    rim = blur_inside(photo, inside, RIM_BLUR * size)
+    soft = blur_inside(photo, inside, BACK_BLUR * size)
 
     # 0 at the outline, 1 on the middle line: the height of a circle over its rim.
     half_width = local_half_width(inside)
     height = np.clip(thickness / np.maximum(half_width, 1e-6), 0.0, 1.0)
     continued = _continue_inwards(rim, inside & (height < RIM_HEIGHT), BACK_BLUR * size)
     behind = continued + MIRROR_SHARE * (soft - continued)
-    front_share = _smooth_step(*FRONT_FADE, height)[..., None]
-    back_share = _smooth_step(*BACK_FADE, height)[..., None]
+    front_share = smooth_step(*FRONT_FADE, height)[..., None]
+    back_share = smooth_step(*BACK_FADE, height)[..., None]
     front = rim + front_share * (photo - rim)
     back = rim + back_share * (BACK_BRIGHTNESS * behind - rim)
     return Paint(
@@ -88,36 +87,3 @@ def _continue_inwards(colours: FloatArray, known: Mask, sigma: float) -> FloatAr
         filled = above + trust * (own - above)
     smooth: FloatArray = cv2.GaussianBlur(filled, (0, 0), sigma)
     return smooth
-
-
-def _without_fringe(rgba: UInt8Array, inside: Mask) -> FloatArray:
-    """float32 [S, S, 3] in 0..1: colours from surely opaque pixels, the nearest elsewhere."""
-    photo = rgba[..., :3].astype(np.float32) / 255.0
-    sure = inside & (rgba[..., 3] >= 230)
-    depth = ndimage.distance_transform_edt(sure)
-    margin = FRINGE_SHARE * rgba.shape[0]
-    trusted = sure & (depth > margin)
-    # Where the object is thinner than two margins its middle line is the best there is.
-    lost = sure & ~ndimage.binary_dilation(trusted, iterations=int(2 * margin) + 2)
-    trusted |= lost & (depth >= ndimage.maximum_filter(depth, 3))
-    if not trusted.any():
-        trusted = inside
-    filled = nearest_known(photo, trusted)
-    softened = _blur_inside(filled, inside, 1.0)
-    clean: FloatArray = np.where(trusted[..., None], filled, softened)
-    return clean
-
-
-def _blur_inside(colours: FloatArray, inside: Mask, sigma: float) -> FloatArray:
-    """Gaussian blur that neither takes nor gives colour across the outline."""
-    weight = inside.astype(np.float32)
-    blurred = cv2.GaussianBlur(colours * weight[..., None], (0, 0), sigma)
-    total = cv2.GaussianBlur(weight, (0, 0), sigma)
-    mixed: FloatArray = blurred / np.maximum(total, 1e-4)[..., None]
-    return np.where(total[..., None] > 1e-4, mixed, colours)
-
-
-def _smooth_step(low: float, high: float, value: Plane) -> FloatArray:
-    x = np.clip((value - low) / (high - low), 0.0, 1.0)
-    step: FloatArray = (x * x * (3.0 - 2.0 * x)).astype(np.float32)
-    return step

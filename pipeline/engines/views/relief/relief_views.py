@@ -6,28 +6,26 @@ where the cut-out came from and needs no weights.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.control import Control
+from pipeline.engines.views.outline import silhouette
+from pipeline.engines.views.outline_sheet import triangulate
 from pipeline.engines.views.relief.relief_paint import paint
-from pipeline.engines.views.relief.relief_shape import inflate, silhouette
+from pipeline.engines.views.relief.relief_shape import inflate
 from pipeline.engines.views.relief.relief_surface import (
     close_sheet,
     contour_plane,
     place_in_world,
-    triangulate,
 )
+from pipeline.engines.views.surface_views import ColoredMesh, reduced_to, render_views
 from pipeline.errors import InvalidOption
 from pipeline.geometry.cameras import rig_cameras, underside_cameras
-from pipeline.imaging.rounding import to_bytes
-from pipeline.mesh.mesh_raster import rasterize_mesh
 from pipeline.requests import ViewRequest
 from pipeline.rig import VIEW_SIZE
-from pipeline.types import Cameras, Cutout, FloatArray, UInt8Array, ViewSet
+from pipeline.types import Cutout, ViewSet
 
 PREVIEW_NOTE = (
     "The relief engine is a preview: the shape is inflated from the outline of the photo, and the "
@@ -37,26 +35,11 @@ PREVIEW_NOTE = (
 #: Cut-outs above this side are reduced: 400 px of object over 200 px of view is detail enough.
 MESH_SIZE = 512
 MAX_ELEVATION_DEG = 80.0
-#: Cameras drawn per call: the rasteriser has one thread per camera. A stop waits for these few.
-CAMERAS_PER_CALL = 4
 
 
-@dataclass(frozen=True)
-class ReliefMesh:
-    """A closed surface with a colour per vertex.
-
-    Attributes:
-        vertices: float32 [V, 3], world frame.
-        faces: int32 [F, 3], counter-clockwise seen from outside.
-        colors: float32 [V, 3], sRGB in 0..1.
-    """
-
-    vertices: FloatArray
-    faces: npt.NDArray[np.int32]
-    colors: FloatArray
-
-
-def relief_mesh(cutout: Cutout, elevation_deg: float, control: Control | None = None) -> ReliefMesh:
+def relief_mesh(
+    cutout: Cutout, elevation_deg: float, control: Control | None = None
+) -> ColoredMesh:
     """The solid of a cut-out, seen by the photo's camera exactly as in the photo.
 
     Args:
@@ -72,7 +55,7 @@ def relief_mesh(cutout: Cutout, elevation_deg: float, control: Control | None = 
             f"elevation_deg must be within {MAX_ELEVATION_DEG:g} degrees of the horizon, "
             f"got {elevation_deg}"
         )
-    rgba = _reduced_to(cutout.rgba, MESH_SIZE)
+    rgba = reduced_to(cutout.rgba, MESH_SIZE)
     size = rgba.shape[0]
     outline = silhouette(rgba[..., 3])
     control.step(0.15, "outline")
@@ -91,14 +74,7 @@ def relief_mesh(cutout: Cutout, elevation_deg: float, control: Control | None = 
         [colours.front[rows, columns], colours.back[rows, columns], rim_colours]
     )
     control.step(1.0, "surface")
-    return ReliefMesh(vertices, close_sheet(sheet), np.clip(painted, 0.0, 1.0).astype(np.float32))
-
-
-def _reduced_to(rgba: UInt8Array, size: int) -> UInt8Array:
-    if rgba.shape[0] <= size:
-        return rgba
-    smaller: UInt8Array = cv2.resize(rgba, (size, size), interpolation=cv2.INTER_AREA)
-    return smaller
+    return ColoredMesh(vertices, close_sheet(sheet), np.clip(painted, 0.0, 1.0).astype(np.float32))
 
 
 class Relief:
@@ -127,33 +103,6 @@ def relief_views(
         size: side of the views in pixels.
     """
     mesh = relief_mesh(cutout, elevation_deg, control.part(0.0, 0.3))
-    rig = _render(mesh, rig_cameras(size), control.part(0.3, 0.8))
-    below = _render(mesh, underside_cameras(size), control.part(0.8, 1.0))
+    rig = render_views(mesh, rig_cameras(size), Relief.name, control.part(0.3, 0.8))
+    below = render_views(mesh, underside_cameras(size), Relief.name, control.part(0.8, 1.0))
     return replace(rig, notes=(PREVIEW_NOTE,), auxiliary=below)
-
-
-def _render(mesh: ReliefMesh, cameras: Cameras, control: Control) -> ViewSet:
-    """The solid on white from every camera, and its depth."""
-    images, alphas, depths = [], [], []
-    no_attributes = np.zeros((len(mesh.vertices), 0), np.float32)
-    for first in range(0, len(cameras), CAMERAS_PER_CALL):
-        end = min(first + CAMERAS_PER_CALL, len(cameras))
-        some = cameras.select(list(range(first, end)))
-        colour = rasterize_mesh(mesh.vertices, mesh.faces, mesh.colors, some, supersample=3)
-        control.check()
-        # Depth at pixel centres: a mean over samples would invent surfaces at edges.
-        exact = rasterize_mesh(mesh.vertices, mesh.faces, no_attributes, some, supersample=1)
-        coverage = colour.coverage[..., None]
-        over_white = colour.attributes * coverage + (1.0 - coverage)
-        images.append(to_bytes(over_white * 255.0))
-        alphas.append(to_bytes(colour.coverage * 255.0))
-        depths.append(exact.depth)
-        for view in range(first, end):
-            control.step((view + 1) / len(cameras), f"view {view + 1}")
-    return ViewSet(
-        np.concatenate(images),
-        np.concatenate(alphas),
-        cameras,
-        Relief.name,
-        np.concatenate(depths),
-    )
