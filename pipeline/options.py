@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import InvalidOption
 from pipeline.file_types import find_format
-from pipeline.rig import ELEVATION_DEG, HELD_OUT_VIEWS, VIEW_COUNT
+from pipeline.rig import HELD_OUT_VIEWS, VIEW_COUNT
 
 #: Seeds are 0 <= seed < SEED_LIMIT: they fit a signed 64-bit column and a JSON number.
 SEED_LIMIT = 2**31
@@ -29,6 +29,10 @@ SAMPLERS = ("ddim", "dpm++")
 
 #: Most candidates of one generation.
 MAX_CANDIDATES = 8
+
+#: How far above the horizon a photo may have been taken, degrees; engines may allow less
+#: (`EngineSpec.check`). From higher up hardly more than the top of an object is seen.
+ELEVATION_LIMITS_DEG = (-10.0, 60.0)
 
 #: Fewest and most splats that may be asked for.
 SPLAT_LIMITS = (500, 500_000)
@@ -154,7 +158,8 @@ class GenerateOptions(_Options):
     Attributes:
         seed: of every random choice; the same seed gives the same model on the same machine.
         preset: sets `num_gaussians` and `fit_steps` where they are None.
-        elevation_deg: how far above the horizon the photo was taken, -10..40 degrees.
+        elevation_deg: how far above the horizon the photo was taken, -10..60 degrees; None has the
+            view engine estimate it from the photo, or take the rig's where it cannot, and say so.
         steps, guidance_scale: of a diffusion view engine; None leaves the engine's default.
         sampler: of a diffusion view engine, "ddim" or "dpm++" (fewer steps); None is its default.
             The `relief` engine has no use for these three and says so in its notes.
@@ -165,7 +170,7 @@ class GenerateOptions(_Options):
 
     seed: int
     preset: str = Preset.STANDARD.value
-    elevation_deg: float = ELEVATION_DEG
+    elevation_deg: float | None = None
     steps: int | None = None
     guidance_scale: float | None = None
     sampler: str | None = None
@@ -177,8 +182,7 @@ class GenerateOptions(_Options):
         _check_range("seed", self.seed, 0, SEED_LIMIT - 1)
         if self.preset not in list(Preset):
             raise InvalidOption(f"preset must be one of {[p.value for p in Preset]}.")
-        # The range SyncDreamer was trained for; beyond it the silhouette says little about height.
-        _check_range("elevation_deg", self.elevation_deg, -10, 40)
+        _check_range("elevation_deg", self.elevation_deg, *ELEVATION_LIMITS_DEG)
         _check_range("steps", self.steps, 1, 1000)
         _check_range("guidance_scale", self.guidance_scale, 0, 20)
         if self.sampler is not None and self.sampler not in SAMPLERS:

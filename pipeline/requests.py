@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.rig import ELEVATION_DEG
 from pipeline.types import (
     Cameras,
     Cutout,
@@ -37,16 +38,23 @@ class ViewRequest:
     """Input of view synthesis; what is None is left to the engine.
 
     Attributes:
+        elevation_deg: of the photo's camera above the horizon.
         steps, guidance_scale: of a diffusion engine.
         sampler: of a diffusion engine: "ddim" or "dpm++".
     """
 
     cutout: Cutout
-    elevation_deg: float
+    elevation_deg: float | None
     seed: int
     steps: int | None = None
     guidance_scale: float | None = None
     sampler: str | None = None
+
+    @property
+    def assumed_elevation_deg(self) -> float:
+        """The elevation; where none was given the rig's, which an engine takes that sees nothing
+        of it in the photo."""
+        return ELEVATION_DEG if self.elevation_deg is None else self.elevation_deg
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,8 @@ class GenerateResult:
 
 
 def photo_view(cutout: Cutout, elevation_deg: float, views: ViewSet) -> ViewSet:
-    """The cut-out on white as one view from the camera that took it, as large as `views`."""
+    """The cut-out on white as one view from `photo_camera(elevation_deg)`, as large as `views`: for
+    engines that do not return it with a camera of their own."""
     size = views.cameras.width
     return ViewSet(
         images=_resized(composite_on_white(cutout.rgba), size)[None],
@@ -190,7 +191,13 @@ async def _make_views(
     views = await ports.views.synthesize_views(request, report)
     if not (views.alphas > 127).any(axis=(1, 2)).all():
         raise ModelFailed.openly(f"The {views.engine} engine returned an empty view.")
-    return replace(views, photo=photo_view(cutout, options.elevation_deg, views))
+    if views.photo is None:
+        return replace(views, photo=photo_view(cutout, request.assumed_elevation_deg, views))
+    if views.photo.images.shape != views.images[:1].shape:
+        raise ModelFailed.openly(
+            f"The {views.engine} engine returned the photo as {views.photo.images.shape}."
+        )
+    return views
 
 
 async def _make_depths(views: ViewSet, ports: Ports, report: Report) -> DepthMaps:

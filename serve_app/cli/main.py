@@ -49,8 +49,12 @@ def run(
     out: OutOption = Path("out"),
     preset: Annotated[Preset, typer.Option(help="How much work.")] = Preset.STANDARD,
     elevation_deg: Annotated[
-        float, typer.Option(help="How far above the horizon the photo was taken, -10..40.")
-    ] = 30.0,
+        float | None,
+        typer.Option(
+            help="How far above the horizon the photo was taken, -10..60. Default: the view "
+            "engine estimates it from the photo; one that cannot takes 30."
+        ),
+    ] = None,
     iterations: Annotated[int, typer.Option(help="Refinement iterations; 0: none.")] = 3,
     seed: SeedOption = None,
     candidates: Annotated[

@@ -11,7 +11,8 @@ from pipeline.options import ExportOptions, GenerateOptions, RefineOptions
         ({"seed": -1}, "seed"),
         ({"seed": 10**400}, "seed"),
         ({"preset": "ultra"}, "preset"),
-        ({"elevation_deg": 41}, "elevation_deg"),
+        ({"elevation_deg": 61}, r"elevation_deg must be between -10 and 60"),
+        ({"elevation_deg": -10.5}, "elevation_deg"),
         ({"elevation_deg": float("nan")}, "elevation_deg"),
         ({"num_gaussians": 10}, "num_gaussians"),
         ({"steps": 0}, "steps"),
@@ -48,6 +49,13 @@ def test_options_survive_json_and_unknown_names_do_not():
     assert RefineOptions.from_json(options.to_json()) == options
     with pytest.raises(InvalidOption, match="'colour'"):
         GenerateOptions.from_json({"seed": 1, "colour": "red"})
+
+
+def test_an_elevation_nobody_gave_stays_open_in_what_is_kept():
+    assert GenerateOptions(seed=0).to_json()["elevation_deg"] is None
+    for elevation in (None, -10, 60.0):
+        options = GenerateOptions(seed=0, elevation_deg=elevation)
+        assert GenerateOptions.from_json(options.to_json()) == options
 
 
 def test_jobs_of_an_earlier_release_have_one_candidate():

@@ -36,8 +36,21 @@ def _check_syncdreamer(options: JobOptions) -> tuple[str, ...]:
     if not isinstance(options, GenerateOptions):
         return ()
     asked = (options.sampler, options.steps, options.guidance_scale)
-    return fault_of(lambda: SamplerSettings.choose(*asked))
+    return _fault_of_elevation(options) + fault_of(lambda: SamplerSettings.choose(*asked))
 
+
+def _fault_of_elevation(options: GenerateOptions) -> tuple[str, ...]:
+    elevation, (low, high) = options.elevation_deg, _SYNCDREAMER_ELEVATIONS_DEG
+    if elevation is None or low <= elevation <= high:
+        return ()
+    return (
+        f"elevation_deg of the syncdreamer engine must be between {low:g} and {high:g}, "
+        f"got {elevation:g}.",
+    )
+
+
+#: What it was trained with.
+_SYNCDREAMER_ELEVATIONS_DEG = (-10.0, 40.0)
 
 _SYNCDREAMER_WEIGHTS = Weights(
     name="syncdreamer",

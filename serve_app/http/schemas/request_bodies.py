@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from deployments.jobs.rows import ProjectStatus
 from pipeline.file_types import FORMATS
 from pipeline.options import (
+    ELEVATION_LIMITS_DEG,
     FACE_LIMITS,
     MAX_CANDIDATES,
     SEED_LIMIT,
@@ -66,7 +67,9 @@ class GenerateBody(_Asked):
 
     preset: Literal["draft", "standard", "high"] = "standard"
     seed: Seed | None = None
-    elevation_deg: Annotated[Number, Field(ge=-10, le=40)] = 30.0
+    elevation_deg: (
+        Annotated[Number, Field(ge=ELEVATION_LIMITS_DEG[0], le=ELEVATION_LIMITS_DEG[1])] | None
+    ) = None
     steps: Annotated[int, Field(ge=1, le=1000, strict=True), WHOLE] | None = None
     guidance_scale: Annotated[Number, Field(ge=0, le=20)] | None = None
     sampler: Literal["ddim", "dpm++"] | None = None

@@ -126,6 +126,11 @@ SYNCDREAMER = EngineChoice(views="syncdreamer")
             ["strength of the sdxl enhancer", "negative_prompt has no effect"],
         ),
         (SYNCDREAMER, GenerateOptions(seed=0, steps=30), ["steps of the ddim sampler"]),
+        (
+            SYNCDREAMER,
+            GenerateOptions(seed=0, steps=30, elevation_deg=41),
+            ["elevation_deg of the syncdreamer engine", "steps of the ddim sampler"],
+        ),
         (SYNCDREAMER, GenerateOptions(seed=0, steps=1, sampler="dpm++"), ["dpm++ sampler"]),
     ],
 )

@@ -13,13 +13,14 @@ from pipeline.control import Control, Progress
 from pipeline.engines.depth.surface_depth import SurfaceDepth
 from pipeline.engines.views.outline import silhouette
 from pipeline.engines.views.relief.relief_shape import inflate, local_half_width
-from pipeline.engines.views.relief.relief_views import relief_mesh, relief_views
+from pipeline.engines.views.relief.relief_views import Relief, relief_mesh, relief_views
 from pipeline.engines.views.surface_views import CAMERAS_PER_CALL, ColoredMesh
 from pipeline.errors import Cancelled, InvalidImage, InvalidOption, ModelFailed
 from pipeline.geometry.cameras import photo_camera, rig_cameras
 from pipeline.imaging.framing import GIVEN_ALPHA, composite_on_white, frame_object
 from pipeline.imaging.heat_map import HEAT_GROUND, heat_map
 from pipeline.mesh.mesh_raster import rasterize_mesh
+from pipeline.requests import ViewRequest
 from pipeline.rig import RADIUS
 from pipeline.types import Cutout, UInt8Array, ViewSet
 
@@ -177,6 +178,13 @@ def test_the_elevation_is_honoured() -> None:
     errors = [np.abs(views.images[0].astype(int) - photo).mean() for views in (low, high)]
     assert errors[1] < 0.25 * errors[0]
     assert np.abs(low.images.astype(int) - high.images).mean() > 2
+
+
+def test_an_elevation_that_nobody_gave_is_the_rigs_and_told(disc_views: ViewSet) -> None:
+    assumed = Relief().synthesize(ViewRequest(cutout("disc"), None, seed=0), Control())
+    assert np.array_equal(assumed.images, disc_views.images)
+    (note,) = set(assumed.notes) - set(disc_views.notes)
+    assert "30 degrees were assumed" in note
 
 
 def test_the_views_are_those_of_the_rig(disc_views: ViewSet) -> None:

@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -6,12 +7,13 @@ import pytest
 
 from deployments.jobs.job_errors import StaleAttempt
 from pipeline.errors import Cancelled, ModelFailed, OutOfMemory
+from pipeline.flow.artifacts import decode_views, encode_views
 from pipeline.flow.generate import STAGE_SPANS, generate, photo_view
 from pipeline.geometry.cameras import photo_camera
 from pipeline.options import SEED_LIMIT, GenerateOptions
 from pipeline.rig import HELD_OUT_VIEWS
 from pipeline.types import Cutout, DepthMaps
-from tests.fakes import FakeModels, MemoryJournal, some_cutout, some_model, some_views
+from tests.fakes import SIZE, FakeModels, MemoryJournal, some_cutout, some_model, some_views
 
 OPTIONS = GenerateOptions(seed=7, num_gaussians=600)
 
@@ -60,6 +62,50 @@ async def test_the_photo_travels_with_the_views():
     assert photo.images.shape == (1, *result.views.images.shape[1:])
     again = await generate(some_cutout(), options, FakeModels().ports(), journal)
     assert again.views.photo is photo, "a resumed attempt finds it in the stored views"
+
+
+class OwnCamera(FakeModels):
+    """Finds out which camera took the photo, and returns the photo with it. `asked` is what views
+    were asked for with."""
+
+    size = SIZE
+
+    async def synthesize_views(self, request, report=None):
+        self.asked = request.elevation_deg
+        photo = photo_view(request.cutout, 17.0, some_views())
+        cameras = photo.cameras
+        own = replace(cameras, intrinsics=cameras.intrinsics * np.float32([1.5, 1.5, 1])[:, None])
+        cut = slice(self.size)
+        pixels = {"images": photo.images[:, cut], "alphas": photo.alphas[:, cut]}
+        return replace(some_views(), photo=replace(photo, cameras=own, **pixels))
+
+
+async def test_an_engine_is_asked_for_what_is_open_and_its_camera_is_the_photos():
+    models, journal = OwnCamera(), MemoryJournal()
+    result = await generate(some_cutout(), OPTIONS, models.ports(), journal)
+    assert models.asked is None
+    photo = result.views.photo
+    assert photo is not None
+    np.testing.assert_array_equal(photo.cameras.viewmats, photo_camera(17).viewmats)
+    assert photo.cameras.intrinsics[0, 0, 0] == 1.5 * photo_camera(17, SIZE).intrinsics[0, 0, 0]
+    (fit,) = models.fits
+    assert fit.views.photo is photo
+    back = decode_views(encode_views(result.views)).photo
+    assert back is not None
+    np.testing.assert_array_equal(back.cameras.intrinsics, photo.cameras.intrinsics)
+
+
+async def test_an_engine_that_finds_no_camera_has_the_rigs_elevation():
+    result = await generate(some_cutout(), OPTIONS, FakeModels().ports(), MemoryJournal())
+    assert result.views.photo is not None
+    np.testing.assert_array_equal(result.views.photo.cameras.viewmats, photo_camera(30).viewmats)
+
+
+async def test_a_photo_of_another_size_than_the_views_is_a_failure_of_the_engine():
+    models = OwnCamera()
+    models.size = SIZE // 2
+    with pytest.raises(ModelFailed, match=r"engine returned the photo as \(1, 16, 32, 3"):
+        await generate(some_cutout(), OPTIONS, models.ports(), MemoryJournal())
 
 
 @pytest.mark.parametrize("size", [16, 32, 64, 80])

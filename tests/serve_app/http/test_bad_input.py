@@ -193,7 +193,7 @@ async def test_refine_and_export_before_generate_are_409(service, path):
         ("generate", {"seed": "seven"}, "seed"),
         ("generate", {"colour": "red"}, "colour"),
         ("generate", {"preset": "ultra"}, "preset"),
-        ("generate", {"elevation_deg": 80}, "elevation_deg"),
+        ("generate", {"elevation_deg": 60.5}, "elevation_deg"),
         ("generate", {"num_gaussians": 1.5}, "num_gaussians"),
         ("generate", {"candidates": 0}, "candidates"),
         ("generate", {"candidates": 9}, "candidates"),
@@ -234,6 +234,7 @@ async def test_what_the_engines_cannot_do_is_422_and_no_job(service):
         ("refine", {"strength": 0}, "strength of the sdxl enhancer"),
         ("refine", {"negative_prompt": "blur"}, "negative_prompt has no effect"),
         ("generate", {"steps": 30}, "steps of the ddim sampler"),
+        ("generate", {"elevation_deg": 50}, "elevation_deg of the syncdreamer engine"),
     ):
         answer = await service.http.post(f"{API}/{path}/{project_id}", json=body)
         assert (answer.status_code, answer.json()["code"]) == (422, "invalid_option")

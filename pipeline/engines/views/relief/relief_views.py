@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from pipeline.control import Control
+from pipeline.engines.views.elevation_note import note_on_elevation
 from pipeline.engines.views.outline import silhouette
 from pipeline.engines.views.outline_sheet import triangulate
 from pipeline.engines.views.relief.relief_paint import paint
@@ -83,14 +84,16 @@ class Relief:
     name = "relief"
 
     def synthesize(self, request: ViewRequest, control: Control) -> ViewSet:
-        """`relief_views` of the request's cut-out, with notes on options that it has no use for."""
-        views = relief_views(request.cutout, request.elevation_deg, control)
-        notes = tuple(
+        """`relief_views` of the request's cut-out, with notes on what it assumed and has no use
+        for."""
+        views = relief_views(request.cutout, request.assumed_elevation_deg, control)
+        unused = tuple(
             f"The {self.name} engine has no use for {option}."
             for option in ("steps", "guidance_scale", "sampler")
             if getattr(request, option) is not None
         )
-        return replace(views, notes=views.notes + notes)
+        about = note_on_elevation(request, self.name)
+        return replace(views, notes=views.notes + about + unused)
 
 
 def relief_views(

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from pipeline.control import Control
 from pipeline.device import Device, retry_with_half_batch
+from pipeline.engines.views.elevation_note import note_on_elevation
 from pipeline.engines.views.syncdreamer.config import (
     IMAGE_SIZE,
     LATENT_CHANNELS,
@@ -129,7 +130,7 @@ class SyncDreamerViews:
         """
         settings = SamplerSettings.choose(request.sampler, request.steps, request.guidance_scale)
         image = _as_input(request.cutout.rgba).to(self.device.torch_device)
-        elevation_rad = math.radians(request.elevation_deg)
+        elevation_rad = math.radians(request.assumed_elevation_deg)
         pictures = self._run(image, elevation_rad, settings, request.seed, control)
         alphas = mattes(pictures)
         # Ground is exactly white, as everywhere in the product.
@@ -140,7 +141,7 @@ class SyncDreamerViews:
             alphas=alphas,
             cameras=rig_cameras(IMAGE_SIZE),
             engine=self.name,
-            notes=_notes(settings),
+            notes=note_on_elevation(request, self.name) + _notes(settings),
         )
 
     def warm_up(self) -> None:

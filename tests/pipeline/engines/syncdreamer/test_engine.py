@@ -64,6 +64,22 @@ def test_photo_elevation_and_guidance_matter(engine, views, request_of_two_steps
         assert not np.array_equal(engine.synthesize(changed, Control()).images, views.images)
 
 
+def test_an_elevation_that_nobody_gave_is_the_rigs_and_told(
+    engine, views, request_of_two_steps, monkeypatch
+):
+    seen = []
+
+    def run(_image, elevation_rad, *_more):
+        seen.append(np.rad2deg(elevation_rad))
+        return views.images.copy()
+
+    monkeypatch.setattr(engine, "_run", run)
+    assumed = engine.synthesize(replace(request_of_two_steps, elevation_deg=None), Control())
+    assert seen == pytest.approx([30])
+    (note,) = assumed.notes
+    assert "30 degrees were assumed" in note
+
+
 def test_fewer_views_at_once_change_only_rounding(tiny_folder, views, request_of_two_steps):
     engine = SyncDreamerViews.load(tiny_folder, Device.choose("cpu"), views_at_once=6)
     apart = engine.synthesize(request_of_two_steps, Control())
