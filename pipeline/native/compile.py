@@ -120,11 +120,15 @@ def _compile(command: list[str], cwd: Path) -> None:
         )
 
 
-def build_library(cache_dir: Path | None = None) -> Path:
+def build_library(
+    cache_dir: Path | None = None, source_dir: Path | None = None, name: str = "glimpse3d"
+) -> Path:
     """Path of the compiled library, compiled now unless the cache has it.
 
     Args:
         cache_dir: where built libraries are kept; None takes the folder of `_environment`.
+        source_dir: whose C++ is compiled; None takes the product's own.
+        name: what the library is called.
 
     Raises:
         Unavailable: the cache does not have it and there is no compiler, it failed, or the cache
@@ -132,15 +136,16 @@ def build_library(cache_dir: Path | None = None) -> Path:
     """
     wanted, environment_cache = _environment()
     folder = (cache_dir or environment_cache) / "native"
-    sources = sorted(SOURCE_DIR.glob("*.cpp"))
+    source_dir = source_dir or SOURCE_DIR
+    sources = sorted(source_dir.glob("*.cpp"))
 
     # Not the compiler's version: asking for it takes a compiler, which is wanted on a miss only.
     key = hashlib.sha256()
-    for path in [*sources, *sorted(SOURCE_DIR.glob("*.h"))]:
+    for path in [*sources, *sorted(source_dir.glob("*.h"))]:
         key.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     machine = [*platform.libc_ver(), _processor()]
     key.update("\0".join([wanted or "", *FLAGS, *machine]).encode())
-    library = folder / f"libglimpse3d-{key.hexdigest()[:16]}.so"
+    library = folder / f"lib{name}-{key.hexdigest()[:16]}.so"
     if library.exists():
         return library
 
