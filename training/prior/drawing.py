@@ -26,7 +26,11 @@ def colour(rng: np.random.Generator) -> Colour:
     elif kind < 0.36:
         hue, saturation, value = rng.random(), rng.uniform(0, 0.15), rng.uniform(0.07, 0.85)
     elif kind < 0.55:  # browns, creams, ochres
-        hue, saturation, value = rng.uniform(0.03, 0.14), rng.uniform(0.2, 0.75), rng.uniform(0.2, 1)
+        hue, saturation, value = (
+            rng.uniform(0.03, 0.14),
+            rng.uniform(0.2, 0.75),
+            rng.uniform(0.2, 1),
+        )
     else:
         hue, saturation, value = rng.random(), rng.uniform(0.25, 0.95), rng.uniform(0.25, 1.0)
     return np.array(colorsys.hsv_to_rgb(hue, saturation, value))
@@ -284,7 +288,9 @@ def leaf(rng: np.random.Generator, side: int) -> Picture:
     hue = (0.22, 0.4) if rng.random() < 0.8 else (0.0, 0.2)
     base = hued(rng, hue, (0.2, 0.75))
     vein = np.exp(-((np.abs(x - 0.5) / 0.02) ** 2))
-    side_vein = np.exp(-((((y + 0.7 * np.abs(x - 0.5)) * rng.integers(4, 9)) % 1 - 0.5) / 0.08) ** 2)
+    side_vein = np.exp(
+        -(((((y + 0.7 * np.abs(x - 0.5)) * rng.integers(4, 9)) % 1 - 0.5) / 0.08) ** 2)
+    )
     share = np.clip(vein + rng.uniform(0, 0.6) * side_vein, 0, 1)
     picture = blend(base, np.clip(base * 1.5, 0, 1), share.astype(np.float32))
     shade = 1 + rng.uniform(0.1, 0.6) * (noise(rng, side, int(rng.integers(3, 9)), 4) - 0.5)
@@ -303,7 +309,9 @@ def food(rng: np.random.Generator, side: int) -> Picture:
     kind = rng.random()
     if kind < 0.45:  # baked
         dark = hued(rng, (0.05, 0.11), (0.25, 0.6))
-        picture = blend(dark, np.clip(dark * 1.9, 0, 1), noise(rng, side, int(rng.integers(2, 6)), 5))
+        picture = blend(
+            dark, np.clip(dark * 1.9, 0, 1), noise(rng, side, int(rng.integers(2, 6)), 5)
+        )
     elif kind < 0.8:  # fruit and vegetables
         ranges = ((-0.04, 0.04), (0.05, 0.16), (0.2, 0.35), (0.75, 0.95))
         first = hued(rng, ranges[rng.integers(4)], (0.4, 0.95))

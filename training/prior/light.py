@@ -51,7 +51,7 @@ def draw_light(rng: np.random.Generator, toward_camera: Vector) -> Light:
     side = np.rad2deg(np.arctan2(toward_camera[1], toward_camera[0]))
     hard = rng.random() < 0.22
     key_azimuth = side + rng.normal(0, 75)
-    key = rng.uniform(0.5, 1.8) if hard else rng.uniform(0.1, 1.0)
+    key = rng.uniform(0.6, 2.0) if hard else rng.uniform(0.15, 1.3)
     wrap = rng.uniform(0, 0.15) if hard else rng.uniform(0.25, 0.7)
     tint = _white(rng, 0.06)
     sky = tint * _white(rng, 0.05)
@@ -71,7 +71,7 @@ def draw_light(rng: np.random.Generator, toward_camera: Vector) -> Light:
     arriving = high * sky + (1 - high) * ground
     for way, color, soft in lights:
         arriving = arriving + np.maximum((normals @ way + soft) / (1 + soft), 0)[:, None] * color
-    gain = rng.uniform(0.6, 1.1) / float(arriving.mean())
+    gain = rng.uniform(0.7, 1.25) / float(arriving.mean())
     rows = [np.concatenate([way, gain * color, [soft]]) for way, color, soft in lights]
     numbers = np.concatenate([gain * sky, gain * ground, [len(lights)], *rows])
     return Light(numbers.astype(np.float32), float(rng.uniform(0, 0.6)))

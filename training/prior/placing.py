@@ -129,7 +129,7 @@ def framed(points: Points, focal: float, longest: float, middle: Points) -> Poin
         offset = offset - (box.mean(0) - middle) * away / focal
         # Measured from the nearest point, to which most of the size belongs in steep perspective.
         away = max((away + nearest) * size / longest, 1e-3) - nearest
-    result = (p + [*offset, away]) * (focal / away)
+    result = (p + np.array([*offset, away])) * (focal / away)
     return np.asarray(result)
 
 

@@ -146,7 +146,8 @@ extern "C" void scene_hits(const float* v, int vertices, const int32_t* tri, int
   }
 }
 
-// Colours sRGB 0..1 out [n, 3] of n hits, seen from `eye`.
+// Colours sRGB 0..1 out [n, 3] of n hits, seen from `eye` or, with `behind` (the last hits), along
+// the same rays from the other side.
 // paint per slot: picture number; [24] gain 3, offset 3, texture map 2 x 3, specular, exponent,
 // mirror, metal, 8 spare. light: sky 3, ground 3, count, then direction 3, colour 3, wrap each;
 // linear. open [n]: the share of the sky that reaches the hit.
@@ -154,7 +155,7 @@ extern "C" void scene_shade(int n, const int32_t* face_of, const float* bary, co
                             const float* v, const int32_t* tri, const float* uv, const float* vn,
                             const float* fn, const uint8_t* smooth, const int32_t* slot,
                             const uint8_t* bank, int m, const int32_t* picture, const float* paint,
-                            const float* eye_at, const float* light, float* out) {
+                            const float* eye_at, int behind, const float* light, float* out) {
   const Vec eye = load(eye_at), sky = load(light), ground = load(light + 3);
   const int count = static_cast<int>(light[6]);
   for (int q = 0; q < n; q++) {
@@ -168,7 +169,7 @@ extern "C" void scene_shade(int n, const int32_t* face_of, const float* bary, co
       normal = normal + w[k] * load(vn + 3 * id[k]);
       u0 += w[k] * uv[2 * id[k]], v0 += w[k] * uv[2 * id[k] + 1];
     }
-    const Vec flat = load(fn + 3 * t), to_eye = unit(eye - at);
+    const Vec flat = load(fn + 3 * t), to_eye = (behind ? -1.f : 1.f) * unit(eye - at);
     normal = unit(smooth[t] ? normal : flat);
     if (dot(flat, to_eye) < 0) normal = -1.f * normal;  // whatever the winding, it faces the eye
 

@@ -163,6 +163,8 @@ def shade(
     mask: Mask,
     eye: npt.NDArray[Any],
     openness: FloatArray,
+    *,
+    behind: bool = False,
 ) -> FloatArray:
     """The colours of the hits at `mask` [S, S] as seen from `eye`, float32 [n, 3], sRGB 0..1.
 
@@ -170,6 +172,7 @@ def shade(
         light: float32, see `training.prior.light.Light.numbers`.
         eye: [3], in the world.
         openness: float32 [S, S], 0..1: how much of the sky reaches the hit.
+        behind: seen along the same rays, but from the other side, as the last hits are.
     """
     faces = hits.faces[mask]
     colors = np.empty((len(faces), 3), np.float32)
@@ -178,7 +181,7 @@ def shade(
         *(len(faces), faces, hits.shares[mask], openness[mask]),
         *(mesh.vertices, mesh.faces, mesh.uv, mesh.vertex_normals, mesh.face_normals),
         *(mesh.smooth, mesh.slots, paint.bank, paint.bank.shape[1], paint.pictures, paint.numbers),
-        *(np.ascontiguousarray(eye, np.float32), light, colors),
+        *(np.ascontiguousarray(eye, np.float32), int(behind), light, colors),
     )
     return colors
 

@@ -106,9 +106,7 @@ def make_scene(seed: int, families: Mapping[str, Family] | None = None) -> Scene
     raise ValueError(f"No scene from seed {seed}; the last reason was: {reason}.")
 
 
-def _draw(
-    rng: np.random.Generator, seed: int, attempt: int, name: str, family: Family
-) -> Scene:
+def _draw(rng: np.random.Generator, seed: int, attempt: int, name: str, family: Family) -> Scene:
     shape = family.make(rng)
     solid = shape.solid
     if not len(solid.faces) or not np.isfinite(solid.vertices).all():
@@ -162,10 +160,11 @@ def _colors(
 ) -> FloatArray:
     """Colours of the hits, premultiplied by 0 or 1, float32 [S, S, 3]."""
     opened = _openness(hits.depths, mask, 1 if behind else -1, heights, scene.light.contact)
-    eye = -scene.viewpoint.eye if behind else scene.viewpoint.eye
     picture = np.zeros((*mask.shape, 3), np.float32)
     picture[mask] = raster.shade(
-        scene.mesh, scene.paint, scene.light.numbers, hits, mask, eye, opened
+        *(scene.mesh, scene.paint, scene.light.numbers),
+        *(hits, mask, scene.viewpoint.eye, opened),
+        behind=behind,
     )
     return picture
 
@@ -195,7 +194,9 @@ def take(scene: Scene) -> Sample:
     hit = _mean(cover, MAP_SIDE)
     share = np.where(hit > 0, hit, 1)
     front, back = (
-        (_mean(np.where(mask, hits.depths - middle, 0) / width, MAP_SIDE) / share).astype(np.float16)
+        (_mean(np.where(mask, hits.depths - middle, 0) / width, MAP_SIDE) / share).astype(
+            np.float16
+        )
         for hits in (first, last)
     )
     near = _colors(scene, first, mask, _heights(scene, first.depths), behind=False)
