@@ -86,6 +86,10 @@ def _axes(side: int) -> tuple[Picture, Picture]:
     return x, y
 
 
+def _picture(image: Image.Image) -> Picture:
+    return np.asarray(image, np.float32) / np.float32(255)
+
+
 def _ink(rng: np.random.Generator) -> tuple[int, int, int]:
     r, g, b = (int(255 * c) for c in colour(rng))
     return r, g, b
@@ -135,7 +139,7 @@ def label(rng: np.random.Generator, side: int) -> Picture:
         for bar in range(2, 28, 2):
             if rng.random() < 0.65:
                 draw.line([x + bar, y + 2, x + bar, y + h - 2], fill=(10, 10, 10))
-    return _worn(rng, np.asarray(image, np.float32) / 255)
+    return _worn(rng, _picture(image))
 
 
 def _worn(rng: np.random.Generator, picture: Picture) -> Picture:
@@ -182,7 +186,7 @@ def pattern(rng: np.random.Generator, side: int) -> Picture:
         band = (y > low) & (y < low + rng.uniform(0.05, 0.4))
         picture = np.where(band[..., None], colour(rng).astype(np.float32), picture)
     picture = symmetric(picture) if rng.random() < 0.4 else picture
-    return _worn(rng, picture)
+    return _worn(rng, np.asarray(picture, np.float32))
 
 
 def wood(rng: np.random.Generator, side: int) -> Picture:
@@ -220,7 +224,7 @@ def cloth(rng: np.random.Generator, side: int) -> Picture:
     weave = np.sin(2 * np.pi * threads * x) * np.sin(2 * np.pi * threads * y)
     folds = noise(rng, side, int(rng.integers(2, 5)), 3) - 0.5
     shade = 1 + rng.uniform(0, 0.15) * weave + rng.uniform(0, 0.45) * folds
-    return (picture * shade[..., None]).astype(np.float32)
+    return np.asarray(picture * shade[..., None], np.float32)
 
 
 def glaze(rng: np.random.Generator, side: int) -> Picture:
@@ -239,7 +243,7 @@ def glaze(rng: np.random.Generator, side: int) -> Picture:
     if rng.random() < 0.25:
         specks = noise(rng, side, 40, 1) > rng.uniform(0.75, 0.9)
         picture = picture * np.where(specks, 0.6, 1.0)[..., None].astype(np.float32)
-    return picture
+    return np.asarray(picture, np.float32)
 
 
 def fur(rng: np.random.Generator, side: int) -> Picture:
@@ -279,7 +283,7 @@ def metal(rng: np.random.Generator, side: int) -> Picture:
     if rng.random() < 0.12:
         rust = np.clip(3 * (noise(rng, side, 3, 5) - 0.5), 0, 1)
         picture += rust[..., None] * (np.array([0.45, 0.22, 0.1], np.float32) - picture)
-    return picture
+    return np.asarray(picture, np.float32)
 
 
 def leaf(rng: np.random.Generator, side: int) -> Picture:
@@ -294,7 +298,7 @@ def leaf(rng: np.random.Generator, side: int) -> Picture:
     share = np.clip(vein + rng.uniform(0, 0.6) * side_vein, 0, 1)
     picture = blend(base, np.clip(base * 1.5, 0, 1), share.astype(np.float32))
     shade = 1 + rng.uniform(0.1, 0.6) * (noise(rng, side, int(rng.integers(3, 9)), 4) - 0.5)
-    return (picture * shade[..., None]).astype(np.float32)
+    return np.asarray(picture * shade[..., None], np.float32)
 
 
 def soil(rng: np.random.Generator, side: int) -> Picture:
@@ -324,7 +328,7 @@ def food(rng: np.random.Generator, side: int) -> Picture:
     if rng.random() < 0.35:
         seeds = noise(rng, side, int(rng.integers(16, 40)), 1) > rng.uniform(0.7, 0.85)
         picture = np.where(seeds[..., None], colour(rng).astype(np.float32), picture)
-    return picture
+    return np.asarray(picture, np.float32)
 
 
 def leather(rng: np.random.Generator, side: int) -> Picture:
@@ -337,7 +341,7 @@ def leather(rng: np.random.Generator, side: int) -> Picture:
         y = int(rng.integers(8, side - 8))
         picture[y, :: rng.integers(2, 4)] = colour(rng)
         picture[y + 2] *= 0.7
-    return picture
+    return np.asarray(picture, np.float32)
 
 
 def desktop(rng: np.random.Generator, picture: Picture) -> Picture:
@@ -356,4 +360,4 @@ def desktop(rng: np.random.Generator, picture: Picture) -> Picture:
             draw.rounded_rectangle([x, y, x + 10, y + 10], radius=3, fill=_ink(rng))
     bar = rng.uniform(0, 0.12) * side
     draw.rectangle([0, side - bar, side, side], fill=_ink(rng))
-    return np.asarray(image, np.float32) / 255
+    return _picture(image)

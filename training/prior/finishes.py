@@ -70,7 +70,8 @@ def _photo(rng: np.random.Generator) -> Picture:
     side = int(rng.integers(64, min(photo.shape[:2])))
     y = int(rng.integers(0, photo.shape[0] - side + 1))
     x = int(rng.integers(0, photo.shape[1] - side + 1))
-    part = drawing.resized(photo[y : y + side, x : x + side].astype(np.float32) / 255, SIDE)
+    crop = photo[y : y + side, x : x + side].astype(np.float32) / np.float32(255)
+    part = drawing.resized(crop, SIDE)
     if rng.random() < 0.5:
         grey = part.mean(-1, keepdims=True)
         part = np.clip(grey / max(float(grey.mean()), 0.12) * colour(rng), 0, 1)

@@ -99,7 +99,7 @@ def camera_rotation(elevation_deg: float, roll_deg: float) -> Points:
     right = np.array([0.0, 1.0, 0.0])
     level = np.stack([right, np.cross(forward, right), forward])
     c, s = np.cos(r), np.sin(r)
-    return np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]]) @ level
+    return np.asarray(np.array([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]]) @ level)
 
 
 def framed(points: Points, focal: float, longest: float, middle: Points) -> Points:

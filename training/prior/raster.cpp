@@ -34,10 +34,10 @@ inline float film(float a) {
   return std::sqrt(a);
 }
 
-// Squared distance of every pixel to the nearest marked one and, if wanted, that one's index.
-void nearest(const std::vector<uint8_t>& marked, int height, int width, std::vector<int>& square,
-             std::vector<int>* index) {
-  const int far = 1 << 14;
+// Squared distance of the pixels `of` to the nearest marked one and, if wanted, that one's index.
+void nearest(const std::vector<uint8_t>& marked, const std::vector<int>& of, int height, int width,
+             std::vector<int>& square, std::vector<int>* index) {
+  const int far = 1 << 12;  // its square and twice that are still ints
   std::vector<int> row_of(height * width, -far);
   for (int x = 0; x < width; x++) {
     int last = -far;
@@ -54,24 +54,22 @@ void nearest(const std::vector<uint8_t>& marked, int height, int width, std::vec
   }
   square.assign(height * width, far * far);
   if (index) index->assign(height * width, -1);
-  for (int y = 0; y < height; y++)
-    for (int x = 0; x < width; x++) {
-      int best = far * far, from = -1;
-      for (int j = 0; j < width; j++) {
-        int row = row_of[y * width + j];
-        if (row == -far) continue;
-        int d = (row - y) * (row - y) + (j - x) * (j - x);
-        if (d < best) best = d, from = row * width + j;
-      }
-      square[y * width + x] = best;
-      if (index) (*index)[y * width + x] = from;
+  for (int i : of) {
+    const int y = i / width, x = i % width;
+    int best = far * far, from = -1;
+    for (int j = 0; j < width; j++) {
+      const int row = row_of[y * width + j], d = (row - y) * (row - y) + (j - x) * (j - x);
+      if (d < best) best = d, from = row * width + j;
     }
+    square[i] = best;
+    if (index) (*index)[i] = from;
+  }
 }
 
 // Gaussian blur as scipy.ndimage does it: cut at four sigma, mirrored at the border.
 void blur(std::vector<double>& plane, int side, double sigma) {
   int radius = static_cast<int>(4 * sigma + .5);
-  std::vector<double> weight(2 * radius + 1), line(side);
+  std::vector<double> weight(2 * radius + 1), line(side + 2 * radius);
   double sum = 0;
   for (int k = -radius; k <= radius; k++) sum += weight[k + radius] = std::exp(-.5 * k * k / (sigma * sigma));
   auto mirrored = [side](int i) {
@@ -81,10 +79,11 @@ void blur(std::vector<double>& plane, int side, double sigma) {
   for (int pass = 0; pass < 2; pass++)
     for (int a = 0; a < side; a++) {
       int start = pass ? a : a * side, stride = pass ? side : 1;
-      for (int i = 0; i < side; i++) line[i] = plane[start + i * stride];
+      for (int i = -radius; i < side + radius; i++)
+        line[i + radius] = plane[start + mirrored(i) * stride];
       for (int i = 0; i < side; i++) {
         double total = 0;
-        for (int k = -radius; k <= radius; k++) total += weight[k + radius] * line[mirrored(i + k)];
+        for (int k = 0; k <= 2 * radius; k++) total += weight[k] * line[i + k];
         plane[start + i * stride] = total / sum;
       }
     }
@@ -146,7 +145,7 @@ extern "C" void scene_hits(const float* v, int vertices, const int32_t* tri, int
   }
 }
 
-// Colours sRGB 0..1 out [n, 3] of n hits, seen from `eye` or, with `behind` (the last hits), along
+// Colours sRGB 0..1 out [n, 3] of n hits (0 where the face is -1), seen from `eye` or, with `behind` (the last hits), along
 // the same rays from the other side.
 // paint per slot: picture number; [24] gain 3, offset 3, texture map 2 x 3, specular, exponent,
 // mirror, metal, 8 spare. light: sky 3, ground 3, count, then direction 3, colour 3, wrap each;
@@ -160,6 +159,10 @@ extern "C" void scene_shade(int n, const int32_t* face_of, const float* bary, co
   const int count = static_cast<int>(light[6]);
   for (int q = 0; q < n; q++) {
     const int t = face_of[q];
+    if (t < 0) {
+      out[3 * q] = out[3 * q + 1] = out[3 * q + 2] = 0;
+      continue;
+    }
     const int32_t* id = tri + 3 * t;
     const float w[3] = {1 - bary[2 * q] - bary[2 * q + 1], bary[2 * q], bary[2 * q + 1]};
     Vec at{0, 0, 0}, normal{0, 0, 0};
@@ -236,11 +239,22 @@ extern "C" void scene_inflate(const uint8_t* mask, int side, float* out) {
   }
   if (cells.empty()) return;
 
-  // laplace(u) = -4 by over-relaxation on a plane with a border of zeros.
-  std::vector<double> u(wide * wide, 0.);
   std::vector<int> places;
   for (int i : cells) places.push_back((i / side + 1) * wide + i % side + 1);
-  const double omega = 2 / (1 + std::sin(3.14159265 / std::max(8., std::sqrt(double(cells.size())))));
+  // Distance to the outside; the picture's border is outside.
+  std::vector<uint8_t> outside(wide * wide, 1);
+  for (int i : places) outside[i] = 0;
+  std::vector<int> square;
+  nearest(outside, places, wide, wide, square, nullptr);
+  std::vector<double> depth(area, 0.), width(area, 0.);
+  double deepest = 0;
+  for (size_t k = 0; k < cells.size(); k++) {
+    depth[cells[k]] = width[cells[k]] = std::sqrt(double(square[places[k]]));
+    deepest = std::max(deepest, depth[cells[k]]);
+  }
+  // laplace(u) = -4 by over-relaxation on a plane with a border of zeros.
+  std::vector<double> u(wide * wide, 0.);
+  const double omega = 2 / (1 + std::sin(3.14159265 / (2 * deepest + 2)));
   for (int turn = 0; turn < 400; turn++) {
     double change = 0, largest = 0;
     for (int i : places) {
@@ -248,19 +262,7 @@ extern "C" void scene_inflate(const uint8_t* mask, int side, float* out) {
       u[i] += omega * next;
       change = std::max(change, std::fabs(next)), largest = std::max(largest, u[i]);
     }
-    if (change < 1e-5 * largest) break;
-  }
-
-  // Distance to the outside; the picture's border is outside.
-  std::vector<uint8_t> outside(wide * wide, 1);
-  for (int i : places) outside[i] = 0;
-  std::vector<int> square;
-  nearest(outside, wide, wide, square, nullptr);
-  std::vector<double> depth(area, 0.), width(area, 0.);
-  double deepest = 0;
-  for (size_t k = 0; k < cells.size(); k++) {
-    depth[cells[k]] = width[cells[k]] = std::sqrt(double(square[places[k]]));
-    deepest = std::max(deepest, depth[cells[k]]);
+    if (change < 1e-4 * largest) break;
   }
   // Radius of the largest disc inside that covers a pixel, in 32 steps.
   const double pace = deepest / 32;
@@ -284,7 +286,7 @@ extern "C" void scene_inflate(const uint8_t* mask, int side, float* out) {
     ridge[i] = depth[i] >= .85 * width[i];
   }
   std::vector<int> index;
-  nearest(ridge, side, side, square, &index);
+  nearest(ridge, cells, side, side, square, &index);
   for (int i : cells) {
     const int r = index[i];
     factor[i] = r < 0 ? 1. : std::min(1., width[r] / std::max(raw[r], 1e-6));

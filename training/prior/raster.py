@@ -155,33 +155,42 @@ def trace(points: npt.NDArray[Any], faces: IntArray, focal: float, side: int) ->
     return first, last
 
 
+@dataclass(frozen=True)
+class Look:
+    """All that gives a hit its colour.
+
+    Attributes:
+        light: float32, see `training.prior.light.Light.numbers`.
+    """
+
+    mesh: Mesh
+    paint: Paint
+    light: FloatArray
+
+
 def shade(
-    mesh: Mesh,
-    paint: Paint,
-    light: FloatArray,
+    look: Look,
     hits: Hits,
-    mask: Mask,
     eye: npt.NDArray[Any],
     openness: FloatArray,
     *,
     behind: bool = False,
 ) -> FloatArray:
-    """The colours of the hits at `mask` [S, S] as seen from `eye`, float32 [n, 3], sRGB 0..1.
+    """The colours of the hits as seen from `eye`, float32 [S, S, 3], sRGB 0..1; 0 elsewhere.
 
     Args:
-        light: float32, see `training.prior.light.Light.numbers`.
         eye: [3], in the world.
         openness: float32 [S, S], 0..1: how much of the sky reaches the hit.
         behind: seen along the same rays, but from the other side, as the last hits are.
     """
-    faces = hits.faces[mask]
-    colors = np.empty((len(faces), 3), np.float32)
+    mesh, paint = look.mesh, look.paint
+    colors = np.empty((*hits.faces.shape, 3), np.float32)
     _call(
         "scene_shade",
-        *(len(faces), faces, hits.shares[mask], openness[mask]),
+        *(hits.faces.size, hits.faces, hits.shares, openness),
         *(mesh.vertices, mesh.faces, mesh.uv, mesh.vertex_normals, mesh.face_normals),
         *(mesh.smooth, mesh.slots, paint.bank, paint.bank.shape[1], paint.pictures, paint.numbers),
-        *(np.ascontiguousarray(eye, np.float32), int(behind), light, colors),
+        *(np.ascontiguousarray(eye, np.float32), int(behind), look.light, colors),
     )
     return colors
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -131,10 +132,10 @@ def _seen(scene: Scene) -> Points:
     return np.asarray((scene.mesh.vertices - view.eye) @ view.rotation.T)
 
 
-def _mean(plane: npt.NDArray[np.float32], side: int) -> npt.NDArray[np.float32]:
+def _mean(plane: npt.NDArray[Any], side: int) -> FloatArray:
     """Means of square blocks, `side` of them in a row."""
-    small: npt.NDArray[np.float32] = cv2.resize(plane, (side, side), interpolation=cv2.INTER_AREA)
-    return small
+    exact = plane.astype(np.float32, copy=False)
+    return np.asarray(cv2.resize(exact, (side, side), interpolation=cv2.INTER_AREA))
 
 
 def _openness(
@@ -160,13 +161,8 @@ def _colors(
 ) -> FloatArray:
     """Colours of the hits, premultiplied by 0 or 1, float32 [S, S, 3]."""
     opened = _openness(hits.depths, mask, 1 if behind else -1, heights, scene.light.contact)
-    picture = np.zeros((*mask.shape, 3), np.float32)
-    picture[mask] = raster.shade(
-        *(scene.mesh, scene.paint, scene.light.numbers),
-        *(hits, mask, scene.viewpoint.eye, opened),
-        behind=behind,
-    )
-    return picture
+    look = raster.Look(scene.mesh, scene.paint, scene.light.numbers)
+    return raster.shade(look, hits, scene.viewpoint.eye, opened, behind=behind)
 
 
 def _heights(scene: Scene, depths: FloatArray) -> FloatArray:
@@ -204,10 +200,10 @@ def take(scene: Scene) -> Sample:
     back_color = _bytes(_mean(far, MAP_SIDE) / share[..., None])
 
     alpha = _mean(cover, SIDE)
-    rgb = _mean(near, SIDE) / np.where(alpha > 0, alpha, 1)[..., None]
+    rgb = np.divide(_mean(near, SIDE), np.where(alpha > 0, alpha, 1)[..., None], dtype=np.float32)
     rng = np.random.default_rng([scene.seed, scene.attempt, 1])
-    rgb, alpha = spoil(rgb, alpha, rng)
-    rgba = _bytes(np.concatenate([rgb, alpha[..., None]], -1))
+    seen_rgb, seen_alpha = spoil(rgb, alpha, rng)
+    rgba = _bytes(np.concatenate([seen_rgb, seen_alpha[..., None]], -1))
     return Sample(
         rgba=rgba,
         front=front,
@@ -226,11 +222,11 @@ def inflated(rgba: UInt8Array) -> Half:
     side = rgba.shape[0] // 2
     inside = _mean(rgba[..., 3].astype(np.float32), side) >= 127.5
     thickness = raster.inflate(inside) / (side * FRAME_SIDE / SIDE)
-    return thickness.astype(np.float16)
+    return np.asarray(thickness, np.float16)
 
 
-def _bytes(plane: npt.NDArray[np.float32]) -> UInt8Array:
-    return np.round(255 * np.clip(plane, 0, 1)).astype(np.uint8)
+def _bytes(plane: npt.NDArray[Any]) -> UInt8Array:
+    return np.asarray(np.round(255 * np.clip(plane, 0, 1)), np.uint8)
 
 
 def photograph(
@@ -248,10 +244,8 @@ def photograph(
     first, _ = raster.trace(points, scene.mesh.faces, focal * side * rays, side * rays)
     mask = first.faces >= 0
     opened = _openness(first.depths, mask, -1, np.ones_like(first.depths), 0.0)
-    picture = np.zeros((*mask.shape, 3), np.float32)
-    picture[mask] = raster.shade(
-        scene.mesh, scene.paint, scene.light.numbers, first, mask, eye, opened
-    )
+    look = raster.Look(scene.mesh, scene.paint, scene.light.numbers)
+    picture = raster.shade(look, first, eye, opened)
     alpha = _mean(mask.astype(np.float32), side)
     rgb = _mean(picture, side) / np.where(alpha > 0, alpha, 1)[..., None]
     return np.concatenate([rgb, alpha[..., None]], -1)

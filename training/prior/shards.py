@@ -29,7 +29,10 @@ RECORD = np.dtype(
 )
 
 #: What shapes a sample; a change of one of these makes other objects.
-_GENERATOR = ("solids.py", "primitives.py", "finishes.py", "raster*", "scene.py", "mattes.py")
+_GENERATOR = (
+    *("solids.py", "polygons.py", "primitives.py", "drawing.py", "finishes.py", "paint.py"),
+    *("light.py", "placing.py", "raster.*", "scene.py", "mattes.py"),
+)
 
 Records = npt.NDArray[np.void]
 
