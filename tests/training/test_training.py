@@ -1,0 +1,219 @@
+"""What a training step descends, and that a training can be made again, stopped and lengthened."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.engines.views.prior.prior_network import HYPOTHESES, Answer, PriorNetwork
+from training.prior import train as training
+from training.prior.batches import batch_of, pool_size
+from training.prior.losses import Truth, loss_of
+from training.prior.recipe import FIRST_CHECK_SEED, Recipe
+from training.prior.shards import RECORD, SHARD_SIZE, Shards
+
+SMALL = Recipe(steps=6, batch=4, warm_up=2, first_objects=1, widths=(8, 8, 16), depths=(1, 1, 1))
+
+
+def write_random_shards(folder: Path, first: int, count: int) -> None:
+    rng = np.random.default_rng(first)
+    shards = Shards(folder, first)
+    shards.folder.mkdir(parents=True, exist_ok=True)
+    for shard in range(count):
+        records = np.zeros(SHARD_SIZE, RECORD)
+        for name in ("rgba", "hit", "back_color"):
+            records[name] = rng.integers(0, 256, records[name].shape, np.uint8)
+        for name in ("front", "back", "inflated"):
+            records[name] = rng.uniform(0, 0.3, records[name].shape)
+        records["elevation_deg"], records["focal"] = rng.uniform(1, 30, (2, SHARD_SIZE))
+        np.save(shards.path(shard), records)
+
+
+@pytest.fixture(scope="session")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of noise for `SMALL`."""
+    folder = tmp_path_factory.mktemp("objects")
+    write_random_shards(folder, 0, 1)
+    write_random_shards(folder, FIRST_CHECK_SEED, 1)
+    return Shards(folder).folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path, objects: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a training whose objects are made; it looks at few of them."""
+    monkeypatch.setattr(training, "CHECK_OBJECTS", 4)
+    (tmp_path / objects.name).symlink_to(objects)
+    return tmp_path
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "prior.npz").read_bytes()
+
+
+def trained(recipe: Recipe, folder: Path) -> bytes:
+    trainer = training.Trainer(recipe, folder, "cpu")
+    trainer.resume()
+    trainer.run()
+    return weights(folder)
+
+
+def test_a_training_gives_the_same_weights_again(folder: Path) -> None:
+    first = trained(SMALL, folder)
+    (folder / "state.pt").unlink()
+    (folder / "before-decay.pt").unlink()
+    assert trained(SMALL, folder) == first
+
+
+def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(folder: Path) -> None:
+    whole = trained(SMALL, folder)
+    for name in ("state.pt", "before-decay.pt"):
+        (folder / name).unlink()
+    stopped = training.Trainer(SMALL, folder, "cpu")
+    for _ in range(3):
+        stopped.learn()
+        stopped.step += 1
+    stopped.save("state.pt")
+    assert trained(SMALL, folder) == whole
+
+
+def test_a_longer_training_goes_on_from_before_the_decay_of_a_shorter_one(folder: Path) -> None:
+    longer = replace(SMALL, steps=10)
+    from_nothing = trained(longer, folder)
+    for name in ("state.pt", "before-decay.pt"):
+        (folder / name).unlink()
+    trained(SMALL, folder)
+    continued = training.Trainer(longer, folder, "cpu")
+    continued.resume()
+    assert continued.step == SMALL.decay_begins
+    continued.run()
+    assert weights(folder) == from_nothing
+
+
+def test_the_state_of_another_recipe_is_not_taken(folder: Path) -> None:
+    trained(SMALL, folder)
+    with pytest.raises(ValueError, match="another recipe"):
+        trained(replace(SMALL, batch=8), folder)
+
+
+@pytest.mark.faults
+def test_two_processes_give_what_one_does(folder: Path) -> None:
+    alone = training.Trainer(SMALL, folder, "cpu")
+    alone.run()
+    theirs = [p.detach().clone() for p in alone.mean.parameters()]
+    (folder / "state.pt").unlink()
+    (folder / "before-decay.pt").unlink()
+    training.train(SMALL, folder, processes=2, makers=1)
+    state = torch.load(folder / "state.pt", weights_only=True)["mean"]
+    for (name, both), one in zip(state.items(), theirs, strict=True):
+        # The masks of the halves weigh a little differently than those of the whole.
+        assert torch.allclose(both, one, atol=0.02), name
+
+
+def test_a_step_sees_the_same_samples_whatever_the_part(folder: Path) -> None:
+    shards = Shards(folder)
+    whole = batch_of(shards, SHARD_SIZE, 6, seed=1, step=7)
+    half = batch_of(shards, SHARD_SIZE, 6, seed=1, step=7, part=slice(3, 6))
+    assert torch.equal(whole.rgba[3:], half.rgba)
+    assert torch.equal(whole.truth.front[3:], half.truth.front)
+    other = batch_of(shards, SHARD_SIZE, 6, seed=1, step=8)
+    assert not torch.equal(whole.rgba, other.rgba)
+
+
+def test_objects_are_made_as_they_are_needed() -> None:
+    assert pool_size(0, 64, 8, 2000) == 2000
+    assert pool_size(1000, 64, 8, 2000) == 10_000
+    assert pool_size(1001, 64, 8, 2000) == 10_500  # whole shards
+
+
+def perfect(truth: Truth) -> Answer:
+    b = len(truth.front)
+    colors = truth.back_color[:, None].expand(-1, HYPOTHESES, -1, -1, -1)
+    return Answer(
+        front=truth.front,
+        back=truth.back,
+        log_errors=torch.full((b, 2, 56, 56), -6.0),
+        colors=colors,
+        copies=torch.zeros(b, HYPOTHESES, 1, 56, 56),
+        scores=torch.zeros(b, HYPOTHESES),
+        camera=torch.stack(
+            [truth.elevation_deg / 30, torch.zeros(b), truth.log_focal, torch.zeros(b)], 1
+        ),
+    )
+
+
+@pytest.fixture
+def truth() -> Truth:
+    generator = torch.Generator().manual_seed(0)
+
+    def maps(*channels: int) -> torch.Tensor:
+        return torch.rand(2, *channels, 56, 56, generator=generator)
+
+    front = maps(1)
+    hit = torch.zeros(2, 1, 56, 56)
+    hit[:, :, 10:40, 20:50] = 1
+    return Truth(front, front + 0.2, hit, maps(3), maps(3), torch.tensor([10.0, 20]), torch.ones(2))
+
+
+def test_the_parts_of_the_loss_are_absolute_errors_where_the_object_is(truth: Truth) -> None:
+    answer = perfect(truth)
+    assert all(float(part) < 1e-6 for part in loss_of(answer, truth).parts.values())
+
+    off = replace(answer, front=answer.front - 0.1, camera=answer.camera + 0.1)
+    parts = loss_of(off, truth).parts
+    assert float(parts["front"]) == pytest.approx(0.1, rel=1e-2)
+    assert float(parts["thickness"]) == pytest.approx(0.1, rel=1e-2)
+    assert float(parts["back"]) == 0
+    assert float(parts["elevation"]) == pytest.approx(3.0, rel=1e-4)
+    assert float(parts["focal"]) == pytest.approx(0.1, rel=1e-4)
+
+    outside = replace(answer, back=torch.where(truth.hit > 0, answer.back, 9.0))
+    assert float(loss_of(outside, truth).parts["back"]) == 0
+
+
+def test_only_the_best_hypothesis_of_the_back_has_to_be_right(truth: Truth) -> None:
+    answer = perfect(truth)
+    colors = answer.colors.clone()
+    colors[:, 1:] = 0.5
+    one_right = loss_of(replace(answer, colors=colors), truth)
+    assert float(one_right.parts["color"]) < 1e-6
+    scores = torch.zeros(2, HYPOTHESES)
+    scores[:, 2] = 9.0
+    misjudged = loss_of(replace(answer, colors=colors, scores=scores), truth)
+    assert float(misjudged.parts["likely_color"]) > 0.1
+    assert float(misjudged.total) > float(one_right.total)
+
+
+def test_a_copied_photo_counts_as_the_colour_of_the_back(truth: Truth) -> None:
+    same = replace(truth, back_color=truth.photo)
+    answer = replace(
+        perfect(same),
+        colors=torch.zeros(2, HYPOTHESES, 3, 56, 56),
+        copies=torch.ones(2, HYPOTHESES, 1, 56, 56),
+    )
+    assert float(loss_of(answer, same).parts["color"]) < 1e-6
+
+
+def test_an_honest_error_costs_least(truth: Truth) -> None:
+    answer = replace(perfect(truth), front=truth.front + 0.1)
+
+    def total(expected: float) -> float:
+        log_errors = torch.full((2, 2, 56, 56), -6.0)
+        log_errors[:, 0] = np.log(expected)
+        return float(loss_of(replace(answer, log_errors=log_errors), truth).total)
+
+    assert total(0.1) < min(total(0.05), total(0.2))
+
+
+def test_an_untrained_network_gives_the_inflated_outline() -> None:
+    torch.manual_seed(0)
+    network = PriorNetwork().eval()
+    inflated = torch.full((1, 1, 56, 56), 0.3)
+    with torch.no_grad():
+        answer = network(torch.rand(1, 4, 112, 112), inflated, torch.zeros(1), torch.zeros(1))
+    assert answer.front.mean() == pytest.approx(-0.3, abs=0.03)
+    assert answer.back.mean() == pytest.approx(0.3, abs=0.03)
+    assert bool((answer.back > answer.front).all())
