@@ -84,6 +84,23 @@ class Cutout:
 
 
 @dataclass(frozen=True)
+class CameraEstimate:
+    """The photo's camera as a view engine found it in the photo.
+
+    Attributes:
+        elevation_deg: of its axis above the horizon; the one that was given, where one was.
+        elevation_error_deg: its expected absolute error; None where it was given.
+        focal: focal length in widths of the framed cut-out.
+        focal_error: expected absolute error of its natural logarithm.
+    """
+
+    elevation_deg: float
+    elevation_error_deg: float | None
+    focal: float
+    focal_error: float
+
+
+@dataclass(frozen=True)
 class ViewSet:
     """V views of one object and the cameras they were taken with.
 
@@ -101,6 +118,8 @@ class ViewSet:
             gave, so it is trusted more than any synthesised view.
         auxiliary: further views from other cameras where the engine has them for nothing, such as
             from below. They are fitted like the others, but never counted, enhanced or scored.
+        estimate: of an engine that looks for the photo's camera; for users to read, the camera
+            itself is that of `photo`.
     """
 
     images: UInt8Array
@@ -112,6 +131,7 @@ class ViewSet:
     auxiliary: ViewSet | None = None
     photo: ViewSet | None = None
     surface_confidence: FloatArray | None = None
+    estimate: CameraEstimate | None = None
 
     def __len__(self) -> int:
         return len(self.images)

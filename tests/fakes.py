@@ -48,6 +48,7 @@ from pipeline.requests import (
 )
 from pipeline.rig import VIEW_COUNT
 from pipeline.types import (
+    CameraEstimate,
     Cameras,
     Cutout,
     DepthMaps,
@@ -88,7 +89,16 @@ def some_views() -> ViewSet:
         images[i][inside] = 10 * i
     alphas = np.repeat((inside * 255).astype(np.uint8)[None], VIEW_COUNT, axis=0)
     depth = np.where(alphas > 0, 1.5, 0).astype(np.float32)
-    return ViewSet(images, alphas, rig_cameras(SIZE), "fake-views", depth, ("A fake.",))
+    return ViewSet(
+        images,
+        alphas,
+        rig_cameras(SIZE),
+        "fake-views",
+        depth,
+        ("A fake.",),
+        surface_confidence=depth / 2,
+        estimate=CameraEstimate(17.5, 6.25, 1.1, 0.125),
+    )
 
 
 def some_cutout() -> Cutout:

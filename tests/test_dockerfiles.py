@@ -42,7 +42,11 @@ def test_what_is_copied_is_there_and_not_ignored(dockerfile):
     for source in (source for sources in own for source in sources):
         assert (ROOT / source).exists(), source
         assert any(fnmatch.fnmatch(source, name) for name in kept), source
-    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "bench", "training"}
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {
+        "tests",
+        "bench",
+        "training",
+    }
     assert packages <= {source for sources in own for source in sources}
 
 

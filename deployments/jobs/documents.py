@@ -120,6 +120,7 @@ def generate_document(
         "splat_count": len(result.model),
         **_columns(result.scores),
         "notes": [*result.notes, *notes],
+        "camera": None if result.views.estimate is None else asdict(result.views.estimate),
         "ranking": [asdict(candidate) for candidate in result.ranking],
     }
 

@@ -6,10 +6,11 @@ It knows file names relative to a project and their bytes, not where they are st
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -18,22 +19,28 @@ import numpy.typing as npt
 from pipeline.errors import GlimpseError, ModelFailed, OutOfMemory
 from pipeline.imaging.decoding import decode_png, encode_png
 from pipeline.imaging.heat_map import heat_map
-from pipeline.types import Cameras, DepthMaps, UInt8Array, ViewSet
+from pipeline.types import CameraEstimate, Cameras, DepthMaps, UInt8Array, ViewSet
 
 _AUXILIARY = "auxiliary.npz"
 _PHOTO = "photo.npz"
+
+#: What an engine knows of its own surface, float32 [V, H, W].
+_SURFACE = ("surface_depth", "surface_confidence")
 
 #: Of every entry of an .npz: the first moment that a zip can hold.
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 
 def encode_views(views: ViewSet) -> dict[str, bytes]:
-    """`00.png`.. (on white), `geometry.npz` (alphas, cameras, surface depth), and `auxiliary.npz`
-    and `photo.npz` (the same with images, of the auxiliary views and the photo, where there are
-    any)."""
+    """`00.png`.. (on white), `geometry.npz` (alphas, cameras, surface depth and its confidence, the
+    estimate of the photo's camera), and `auxiliary.npz` and `photo.npz` (the same with images, of
+    the auxiliary views and the photo, where there are any)."""
     files = {f"{i:02d}.png": encode_png(image) for i, image in enumerate(views.images)}
     files["geometry.npz"] = _npz(
-        **_geometry(views), engine=np.array(views.engine), notes=np.array(views.notes, np.str_)
+        **_geometry(views),
+        **_estimate(views.estimate),
+        engine=np.array(views.engine),
+        notes=np.array(views.notes, np.str_),
     )
     for name, extra in ((_AUXILIARY, views.auxiliary), (_PHOTO, views.photo)):
         if extra is not None:
@@ -56,9 +63,11 @@ def decode_views(files: Mapping[str, bytes]) -> ViewSet:
             images.append(decode_png(files[name]))
     with _reading("geometry.npz"):
         views = _views(np.stack(images), geometry, engine)
+        estimate = _read_estimate(geometry.get("estimate"))
     return replace(
         views,
         notes=notes,
+        estimate=estimate,
         auxiliary=_further(files, _AUXILIARY, engine),
         photo=_further(files, _PHOTO, engine),
     )
@@ -73,26 +82,47 @@ def _further(files: Mapping[str, bytes], name: str, engine: str) -> ViewSet | No
         return _views(extra["images"].astype(np.uint8), extra, engine)
 
 
+# What only some views have has no entry where it is missing.
+
+
 def _geometry(views: ViewSet) -> dict[str, npt.NDArray[Any]]:
-    surface = {} if views.surface_depth is None else {"surface_depth": views.surface_depth}
+    surface = {name: getattr(views, name) for name in _SURFACE}
     return {
         "alphas": views.alphas,
         "viewmats": views.cameras.viewmats,
         "intrinsics": views.cameras.intrinsics,
         "size": np.array([views.cameras.width, views.cameras.height]),
-        **surface,
+        **{name: plane for name, plane in surface.items() if plane is not None},
     }
+
+
+def _estimate(estimate: CameraEstimate | None) -> dict[str, npt.NDArray[Any]]:
+    """Its numbers in the order of its fields; NaN stands for None."""
+    if estimate is None:
+        return {}
+    return {"estimate": np.array([*asdict(estimate).values()], np.float64)}
+
+
+def _read_estimate(numbers: npt.NDArray[Any] | None) -> CameraEstimate | None:
+    """Raises ValueError for another count of numbers."""
+    if numbers is None:
+        return None
+    elevation, elevation_error, focal, focal_error = (float(number) for number in numbers)
+    known = None if math.isnan(elevation_error) else elevation_error
+    return CameraEstimate(elevation, known, focal, focal_error)
 
 
 def _views(images: UInt8Array, geometry: dict[str, npt.NDArray[Any]], engine: str) -> ViewSet:
     """Raises ValueError where images and geometry do not belong together."""
     width, height = (int(v) for v in geometry["size"])
-    surface, alphas = geometry.get("surface_depth"), geometry["alphas"]
+    surface = {name: geometry[name].astype(np.float32) for name in _SURFACE if name in geometry}
+    alphas = geometry["alphas"]
     shape = (len(geometry["viewmats"]), height, width)
     if images.shape != (*shape, 3) or alphas.shape != shape:
         raise ValueError(f"images {images.shape} and alphas {alphas.shape} of {shape} pixels")
-    if surface is not None and surface.shape != shape:
-        raise ValueError(f"surface depth {surface.shape} of {shape} pixels")
+    for name, plane in surface.items():
+        if plane.shape != shape:
+            raise ValueError(f"{name} {plane.shape} of {shape} pixels")
     return ViewSet(
         images=images,
         alphas=alphas.astype(np.uint8),
@@ -103,7 +133,8 @@ def _views(images: UInt8Array, geometry: dict[str, npt.NDArray[Any]], engine: st
             height,
         ),
         engine=engine,
-        surface_depth=None if surface is None else surface.astype(np.float32),
+        surface_depth=surface.get("surface_depth"),
+        surface_confidence=surface.get("surface_confidence"),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,8 @@ class FolderJournal:
         self._write("views", encode_views(views))
         self._views = views
         self._used("views", views.engine)
+        if self.steps:
+            self.steps[-1] = replace(self.steps[-1], camera=views.estimate)
         self.seconds.append(StageSeconds("views", seconds, views.engine))
 
     async def save_depths(self, depths: DepthMaps, seconds: float) -> None:

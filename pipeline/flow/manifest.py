@@ -22,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.engines.registry import engine_specs, weights_catalogue
 from pipeline.errors import InvalidInput
 from pipeline.flow.machine import gpu, processor
+from pipeline.types import CameraEstimate
 from pipeline.weights.folders import digest_of
 
 MANIFEST_VERSION = 1
@@ -154,12 +155,14 @@ class Step:
         artefacts: content hash of every file it made, by its name relative to the project as
             `pipeline.flow.folder_journal.FolderJournal` has it: `views/00.png`, `models/v0.ply`,
             ...
+        camera: of a generation whose view engine looked for the photo's camera.
     """
 
     kind: StepKind
     options: dict[str, Any]
     engines: dict[str, str]
     artefacts: dict[str, str]
+    camera: CameraEstimate | None = None
 
 
 @dataclass(frozen=True)
@@ -219,6 +222,7 @@ _EXPECTED = {
     "bool_type": "truth value",
     "dataclass_type": "JSON object",
     "dict_type": "JSON object",
+    "float_type": "number",
     "int_type": "whole number",
     "string_type": "string",
     "tuple_type": "list",
@@ -261,6 +265,7 @@ class Subject(StrEnum):
     STEP = "step"
     OPTION = "option"
     ENGINE = "engine"
+    CAMERA = "camera"
     ENVIRONMENT = "environment"
 
 
@@ -269,7 +274,8 @@ class Difference:
     """One line of a comparison.
 
     Attributes:
-        name: of the artefact, option or engine, or the path of the entry of the environment.
+        name: of the artefact, option, engine or number of the camera, or the path of the entry of
+            the environment.
         expected, found: both values as text, empty where there is none.
         step: index of the step; None for the photo, its cut-out and the environment.
     """
@@ -286,7 +292,7 @@ def compare(expected: Manifest, found: Manifest) -> list[Difference]:
     """Every artefact with its state, and whatever else differs: it may say why.
 
     Artefacts come first, in the order of the steps, equal ones included; then steps, options,
-    engines and entries of the environment, only those that are not equal.
+    engines, numbers of cameras and entries of the environment, only those that are not equal.
     """
     lines = _lines(Subject.ARTEFACT, _photo_hashes(expected), _photo_hashes(found), None)
     reasons: list[Difference] = []
@@ -300,6 +306,7 @@ def compare(expected: Manifest, found: Manifest) -> list[Difference]:
             continue
         reasons += _lines(Subject.OPTION, _flat(wanted.options), _flat(got.options), i)
         reasons += _lines(Subject.ENGINE, wanted.engines, got.engines, i)
+        reasons += _lines(Subject.CAMERA, _numbers(wanted.camera), _numbers(got.camera), i)
     reasons += _lines(
         Subject.ENVIRONMENT, _flat(expected.environment), _flat(found.environment), None
     )
@@ -310,6 +317,10 @@ def is_identical(differences: list[Difference]) -> bool:
     """Whether every artefact was found with the bytes that were expected, and no other."""
     artefacts = [line for line in differences if line.subject is Subject.ARTEFACT]
     return all(line.state is State.EQUAL for line in artefacts)
+
+
+def _numbers(camera: CameraEstimate | None) -> dict[str, str]:
+    return {} if camera is None else _flat(asdict(camera))
 
 
 def _photo_hashes(manifest: Manifest) -> dict[str, str]:

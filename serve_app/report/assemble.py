@@ -20,7 +20,7 @@ from deployments.jobs.rows import Bucket, JobError, JobKind, JobState, ProjectJo
 from deployments.jobs.store import Records
 from pipeline.errors import NotFound
 from pipeline.journals import Candidate
-from pipeline.types import Scores
+from pipeline.types import CameraEstimate, Scores
 from serve_app.report.project_manifest import newest_environment
 
 #: Makes the URL of a blob, as the client sees the service.
@@ -194,6 +194,7 @@ class Report(_Part):
         refinements: oldest first, also those that failed or were cancelled.
         ranking: of the generation that `version` comes from; empty where it made one model only.
         notes: of that generation.
+        camera: the photo's, where its view engine looked for it.
     """
 
     generated_at: datetime
@@ -205,6 +206,7 @@ class Report(_Part):
     exports: tuple[ExportReport, ...]
     ranking: tuple[Candidate, ...]
     notes: tuple[str, ...]
+    camera: CameraEstimate | None
 
     @property
     def model(self) -> ModelReport | None:
@@ -240,6 +242,7 @@ async def assemble(
     elif version is not None and version not in versions:
         raise NotFound(f"The project has no model version {version}.")
     origin = _generation_of(version, jobs)
+    made = {} if origin is None else origin.job.result or {}
     values = {
         "generated_at": datetime.now(UTC),
         "project": project,
@@ -249,7 +252,8 @@ async def assemble(
         "jobs": [_job(one) for one in jobs],
         "exports": [row for one in jobs for commit in one.commits for row in commit.exports],
         "ranking": _ranking(origin),
-        "notes": () if origin is None else (origin.job.result or {}).get("notes", ()),
+        "notes": made.get("notes", ()),
+        "camera": made.get("camera"),
     }
     return Report.model_validate(values, context=url)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from pipeline.types import CameraEstimate
 from serve_app.report.assemble import (
     IterationReport,
     JobReport,
@@ -172,6 +173,16 @@ def _timing(job: JobReport) -> _Timing:
     )
 
 
+def _camera(camera: CameraEstimate) -> dict[str, str]:
+    """What the view engine found of it, and how sure it was."""
+    error = camera.elevation_error_deg
+    sure = "as given" if error is None else f"± {error:.0f}"
+    return {
+        "elevation": f"{camera.elevation_deg:.1f} degrees {sure}",
+        "focal length": f"{camera.focal:.2f} widths of the cut-out ± {camera.focal_error:.0%}",
+    }
+
+
 def _plain(value: object) -> str:
     """A value of JSON for people."""
     if isinstance(value, str):
@@ -196,6 +207,7 @@ _TEMPLATES = Environment(
 )
 _TEMPLATES.globals |= {"scores": _SCORES, "stops": _STOPS}
 _TEMPLATES.filters |= {
+    "camera": _camera,
     "measured": _measured,
     "megabytes": lambda size: f"{size / 1e6:.2f}",
     "minute": lambda at: f"{at:%Y-%m-%d %H:%M} UTC",

@@ -19,6 +19,7 @@ from pipeline.flow.manifest import (
     StepKind,
     content_hash,
 )
+from pipeline.types import CameraEstimate
 from serve_app.report.lately import Lately
 
 _KINDS = {JobKind.GENERATE: StepKind.GENERATE, JobKind.REFINE: StepKind.REFINE}
@@ -96,6 +97,7 @@ def _step(one: ProjectJob, background_engine: str) -> Step:
     engines = {name: engine for name, engine in named.items() if engine}
     if one.job.kind is JobKind.GENERATE:
         engines["background"] = background_engine
+    camera = (one.job.result or {}).get("camera")
     return Step(
         kind=_KINDS[one.job.kind],
         options=dict(one.job.options),
@@ -106,6 +108,7 @@ def _step(one: ProjectJob, background_engine: str) -> Step:
             if commit.stage.startswith(_STAGES)
             for name, sha256 in commit.detail.get("hashes", {}).items()
         },
+        camera=None if camera is None else CameraEstimate(**camera),
     )
 
 

@@ -71,11 +71,23 @@ class CandidateAnswer(BaseModel):
     note: str
 
 
+class CameraAnswer(BaseModel):
+    """The photo's camera as the view engine found it, and how far it may be off: the elevation in
+    degrees (`null` where it was given), the focal length in widths of the framed cut-out, with the
+    error of its natural logarithm."""
+
+    elevation_deg: float
+    elevation_error_deg: float | None
+    focal: float
+    focal_error: float
+
+
 # Fields with defaults are missing in results that a release before this one left in its jobs.
 
 
 class GenerateAnswer(BaseModel):
-    """Answer of `POST /generate`; `ranking` is empty where there was one candidate."""
+    """Answer of `POST /generate`; `ranking` is empty where there was one candidate, `camera` is
+    `null` where the view engine does not look for the photo's."""
 
     status: Literal["completed"] = "completed"
     model_url: str
@@ -92,6 +104,7 @@ class GenerateAnswer(BaseModel):
     overall_quality: float
     notes: list[str]
     ranking: list[CandidateAnswer] = []
+    camera: CameraAnswer | None = None
     timings: dict[str, float]
 
 

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from serve_app.http.schemas.result_answers import CameraAnswer
+
 
 class PhotoAnswer(BaseModel):
     """The photo of a manifest."""
@@ -17,12 +19,14 @@ class PhotoAnswer(BaseModel):
 
 
 class StepAnswer(BaseModel):
-    """A generation or refinement that succeeded; `artefacts` maps names to content hashes."""
+    """A generation or refinement that succeeded; `artefacts` maps names to content hashes, `camera`
+    is a generation's."""
 
     kind: Literal["generate", "refine"]
     options: dict[str, Any]
     engines: dict[str, str]
     artefacts: dict[str, str]
+    camera: CameraAnswer | None = None
 
 
 class ManifestAnswer(BaseModel):

@@ -1,3 +1,4 @@
+import io
 import time
 from dataclasses import replace
 
@@ -28,7 +29,8 @@ def test_views_come_back_bit_for_bit():
     np.testing.assert_array_equal(back.alphas, views.alphas)
     np.testing.assert_array_equal(back.surface_depth, views.surface_depth)
     np.testing.assert_array_equal(back.cameras.viewmats, views.cameras.viewmats)
-    assert (back.engine, back.notes) == (views.engine, views.notes)
+    assert (back.engine, back.notes, back.estimate) == (views.engine, views.notes, views.estimate)
+    np.testing.assert_array_equal(back.surface_confidence, views.surface_confidence)
     assert views.auxiliary is not None
     assert back.auxiliary is not None
     np.testing.assert_array_equal(back.auxiliary.images, views.auxiliary.images)
@@ -37,9 +39,26 @@ def test_views_come_back_bit_for_bit():
     np.testing.assert_array_equal(back.photo.images, some_views().images[7:8])
     np.testing.assert_array_equal(back.photo.alphas, some_views().alphas[7:8])
     np.testing.assert_array_equal(back.photo.cameras.viewmats, some_views().cameras.viewmats[7:8])
-    bare = decode_views(encode_views(some_views()))
-    assert bare.auxiliary is None
-    assert bare.photo is None
+    np.testing.assert_array_equal(back.auxiliary.surface_confidence, depth_of([1, 2]) / 2)
+    assert some_views().estimate is not None
+    given = replace(some_views().estimate, elevation_error_deg=None)
+    assert decode_views(encode_views(replace(views, estimate=given))).estimate == given
+
+
+def depth_of(indices):
+    depth = some_views().surface_depth
+    assert depth is not None
+    return depth[indices]
+
+
+def test_what_views_lack_has_no_entry_and_files_of_before_are_read():
+    bare = replace(some_views(), surface_confidence=None, estimate=None)
+    with np.load(io.BytesIO(encode_views(bare)["geometry.npz"])) as archive:
+        assert sorted(archive.files) == sorted(
+            ["alphas", "viewmats", "intrinsics", "size", "surface_depth", "engine", "notes"]
+        )
+    back = decode_views(encode_views(bare))
+    assert back.auxiliary is back.photo is back.surface_confidence is back.estimate is None
 
 
 def test_equal_values_make_equal_bytes_at_any_time_and_in_any_order_in_memory(monkeypatch):
@@ -128,6 +147,11 @@ def test_files_that_do_not_belong_together_are_an_error_of_the_store():
     with pytest.raises(ModelFailed, match=r"geometry.npz is damaged: images .* and alphas"):
         small = {f"{i:02d}.png": encode_png(np.zeros((8, 8, 3), np.uint8)) for i in range(16)}
         decode_views(VIEWS | small)
+    odd = replace(some_views(), surface_confidence=np.ones((16, 8, 8), np.float32))
+    with pytest.raises(
+        ModelFailed, match=r"geometry.npz is damaged: surface_confidence \(16, 8, 8"
+    ):
+        decode_views(encode_views(odd))
     with pytest.raises(ModelFailed, match=r"confidence.npz is damaged"):
         decode_depths(DEPTHS | {"confidence.npz": VIEWS["geometry.npz"]})
     wide = encode_depths(DepthMaps(np.ones((2, 8, 9), "f4"), np.ones((2, 8, 9), "f4"), "test"))

@@ -31,6 +31,7 @@ from pipeline.flow.manifest import (
     environment,
     is_identical,
 )
+from pipeline.types import CameraEstimate
 from pipeline.weights.catalogue import Carried, Catalogue
 
 GENERATED = Step(
@@ -38,6 +39,7 @@ GENERATED = Step(
     {"seed": 1, "preset": "draft", "steps": None},
     {"views": "relief", "splats": "cpu-rasteriser"},
     {"views/00.png": "sha256:00", "models/v0.ply": "sha256:a0"},
+    CameraEstimate(17.5, None, 1.1, 0.125),
 )
 REFINED = Step(
     StepKind.REFINE,
@@ -74,6 +76,8 @@ def test_a_manifest_survives_json() -> None:
     assert list(json.loads(text)["steps"][0]["artefacts"]) == ["models/v0.ply", "views/00.png"]
     more = {**MANIFEST.to_json(), "colour": "red"}
     assert Manifest.from_json(more) == MANIFEST, "fields of a later release do no harm"
+    del more["steps"][0]["camera"]
+    assert Manifest.from_json(more).steps[0].camera is None, "of an earlier release"
 
 
 @pytest.mark.parametrize(
@@ -91,6 +95,7 @@ def test_a_manifest_survives_json() -> None:
         ("steps.1", "refine", "steps[1] is no JSON object"),
         ("steps.1.kind", "paint", "steps[1].kind 'paint' is unknown"),
         ("steps.0.options", None, "steps[0].options is missing"),
+        ("steps.0.camera.focal", "long", "steps[0].camera.focal is no number"),
         (
             "steps.0.artefacts",
             {"models/v0.ply": 3},
@@ -137,6 +142,7 @@ def test_every_artefact_has_a_state_and_every_reason_is_named() -> None:
         options={"seed": 2, "preset": "draft"},
         engines={"views": "relief", "splats": "gsplat"},
         artefacts={"views/00.png": "sha256:01", "views/01.png": "sha256:02"},
+        camera=CameraEstimate(17.5, 6.0, 1.2, 0.125),
     )
     found = replace(
         MANIFEST,
@@ -153,6 +159,8 @@ def test_every_artefact_has_a_state_and_every_reason_is_named() -> None:
         ("option", "seed", "differs"),
         ("option", "steps", "missing"),
         ("engine", "splats", "differs"),
+        ("camera", "elevation_error_deg", "differs"),
+        ("camera", "focal", "differs"),
         ("environment", "packages.numpy", "missing"),
         ("environment", "packages.torch", "differs"),
         ("environment", "zlib", "extra"),

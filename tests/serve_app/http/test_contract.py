@@ -234,7 +234,8 @@ async def test_the_best_of_several_candidates_is_kept_and_the_ranking_told(servi
 
 async def test_results_of_the_release_before_are_still_answered(service):
     project_id = await upload(service)
-    await service.http.post(f"{API}/generate/{project_id}")
+    generated = await service.http.post(f"{API}/generate/{project_id}")
+    assert generated.json()["camera"]["elevation_deg"] == 17.5
     answer = await service.http.post(f"{API}/refine/{project_id}")
     new = {"silhouette_iou", "consistency", "floaters", "guards", "view_weights"}
     async with service.store.records._pool.acquire() as connection:
@@ -247,6 +248,13 @@ async def test_results_of_the_release_before_are_still_answered(service):
         )
     old = (await service.http.get(f"{API}/jobs/{answer.json()['job_id']}")).json()["result"]
     assert (old["engines"], old["metrics"][1]["silhouette_iou"]) == ({}, None)
+    generate = generated.json()["job_id"]
+    async with service.store.records._pool.acquire() as connection:
+        await connection.execute(
+            "update jobs set result = result - 'camera' where id = $1", generate
+        )
+    older = (await service.http.get(f"{API}/jobs/{generate}")).json()["result"]
+    assert older["camera"] is None
     assert old["metrics"][1]["psnr"] == answer.json()["metrics"][1]["psnr"]
 
 

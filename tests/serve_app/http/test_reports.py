@@ -12,12 +12,21 @@ from deployments.jobs.rows import Bucket
 from pipeline.control import ignore_progress
 from pipeline.errors import ModelFailed, NotFound
 from pipeline.flow.manifest import Manifest, State, compare, is_identical
+from pipeline.types import CameraEstimate
 from serve_app.http.routes.reports import prefers_html
 from serve_app.report.assemble import Picture
 from serve_app.report.lately import Lately
 from serve_app.report.pictures import SmallPictures
 from tests.fakes import FakeModels
 from tests.serve_app.http.test_contract import API, upload
+
+#: What the fake view engine finds.
+CAMERA = {
+    "elevation_deg": 17.5,
+    "elevation_error_deg": 6.25,
+    "focal": 1.1,
+    "focal_error": 0.125,
+}
 
 
 async def made(service, **refine) -> str:
@@ -77,6 +86,7 @@ async def test_the_report_has_everything_that_was_measured(service):
             assert picture.headers["content-type"] == "image/png"
     assert [c["overall_quality"] for c in body["ranking"]] == [0.5, 0.4]
     assert body["notes"][0] == "A fake." and "LPIPS was not measured" in body["notes"][1]
+    assert body["camera"] == CAMERA
     assert [job["kind"] for job in body["jobs"]] == ["generate", "refine", "export"]
     assert {s["stage"] for s in body["jobs"][0]["stages"]} >= {"candidates", "views", "splats"}
     assert all(s["peak_memory_bytes"] > 0 for job in body["jobs"] for s in job["stages"])
@@ -145,7 +155,8 @@ async def test_the_page_loads_nothing_from_outside(service):
     text = await page(service, project_id)
     assert "http" not in text
     shown = read(text).text
-    for words in ("rolled back", "accepted", "Trust in the original views", "Candidates"):
+    camera = "17.5 degrees ± 6"
+    for words in ("rolled back", "accepted", "Trust in the original views", "Candidates", camera):
         assert words in shown
 
 
@@ -263,6 +274,8 @@ async def test_the_manifest_has_the_hashes_of_the_files_that_are_downloaded(serv
         "splats": "fake-splats",
     }
     assert refine.engines == {"splats": "fake-splats", "enhancer": "fake-enhancer"}
+    assert generate.camera == CameraEstimate(**CAMERA)
+    assert refine.camera is None
     assert manifest.environment["product"]
 
     async def sha256(url: str) -> str:
