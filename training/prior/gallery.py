@@ -28,8 +28,8 @@ def _on_checks(rgba: UInt8Array) -> UInt8Array:
 
 
 def _depth(plane: Half, hit: UInt8Array) -> UInt8Array:
-    """Near is bright; half a frame width each way from the middle spans the range."""
-    shade = np.where(hit > 0, 255 * np.clip(0.55 - plane.astype(np.float32), 0.05, 1), 0)
+    """Near is bright; .6 frame widths each way from the middle span the range."""
+    shade = np.where(hit > 0, 255 * np.clip(0.5 - 0.8 * plane.astype(np.float32), 0.05, 1), 0)
     return _large(np.repeat(shade.astype(np.uint8)[..., None], 3, -1))
 
 

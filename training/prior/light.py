@@ -20,13 +20,19 @@ class Light:
     """Sky and ground from all sides, and one to three distant lights.
 
     Attributes:
-        numbers: float32 [7 + 7 lights]: linear colours of sky and ground, the number of lights, and
-            each one's direction, colour and wrap (0 hard, .6 as soft as a cloudy window).
+        numbers: float32 [9 + 7 lights]: linear colours of sky and ground, the number of lights, the
+            strength (0..1) and softness (frame widths) of the first one's shadows, and each one's
+            direction, colour and wrap (0 hard, .6 as soft as a cloudy window).
         contact: 0..1, how dark it is where the object touches the ground.
     """
 
     numbers: FloatArray
     contact: float
+
+    @property
+    def key(self) -> FloatArray:
+        """Towards the first light, float32 [3]."""
+        return self.numbers[9:12]
 
 
 def _direction(azimuth_deg: float, elevation_deg: float) -> Vector:
@@ -73,5 +79,7 @@ def draw_light(rng: np.random.Generator, toward_camera: Vector) -> Light:
         arriving = arriving + np.maximum((normals @ way + soft) / (1 + soft), 0)[:, None] * color
     gain = rng.uniform(0.7, 1.25) / float(arriving.mean())
     rows = [np.concatenate([way, gain * color, [soft]]) for way, color, soft in lights]
-    numbers = np.concatenate([gain * sky, gain * ground, [len(lights)], *rows])
+    # As deep as the light is hard; a large window's shadow is wide and faint.
+    shadow = (rng.uniform(0.6, 1), rng.uniform(0, 0.03)) if hard else (0.8, rng.uniform(0.03, 0.09))
+    numbers = np.concatenate([gain * sky, gain * ground, [len(lights), *shadow], *rows])
     return Light(numbers.astype(np.float32), float(rng.uniform(0, 0.6)))

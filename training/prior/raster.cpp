@@ -145,18 +145,63 @@ extern "C" void scene_hits(const float* v, int vertices, const int32_t* tri, int
   }
 }
 
+// How far towards a distant light each part of the soup reaches: depth [side, side], the largest
+// v . direction seen through each pixel (-1e9 where none), and where pixels lie, map [9]: picture x
+// is map[0..2] . v + map[6], y is map[3..5] . v + map[7]; map[8] is the width of a pixel.
+extern "C" void scene_shadow(const float* v, int vertices, const int32_t* tri, int faces,
+                             const float* direction, int side, float* depth, float* map) {
+  const Vec d = load(direction);
+  const Vec across = unit(cross(std::fabs(d.z) < .9f ? Vec{0, 0, 1} : Vec{1, 0, 0}, d));
+  const Vec up = cross(d, across);
+  float low[2] = {1e9f, 1e9f}, high[2] = {-1e9f, -1e9f};
+  std::vector<Vec> p(vertices);
+  for (int i = 0; i < vertices; i++) {
+    const Vec at = load(v + 3 * i);
+    p[i] = {dot(across, at), dot(up, at), dot(d, at)};
+    low[0] = std::min(low[0], p[i].x), high[0] = std::max(high[0], p[i].x);
+    low[1] = std::min(low[1], p[i].y), high[1] = std::max(high[1], p[i].y);
+  }
+  const float scale = (side - 2) / std::max({high[0] - low[0], high[1] - low[1], 1e-6f});
+  store(map, scale * across), store(map + 3, scale * up);
+  map[6] = 1 - scale * low[0], map[7] = 1 - scale * low[1], map[8] = 1 / scale;
+  std::fill(depth, depth + side * side, -1e9f);
+  for (Vec& q : p) q = {scale * q.x + map[6], scale * q.y + map[7], q.z};
+  for (int t = 0; t < faces; t++) {
+    const Vec a = p[tri[3 * t]], b = p[tri[3 * t + 1]], c = p[tri[3 * t + 2]];
+    const float area = (b.x - a.x) * (c.y - a.y) - (c.x - a.x) * (b.y - a.y);
+    if (std::fabs(area) < 1e-9f) continue;
+    const int xa = std::max(0, static_cast<int>(std::ceil(std::min({a.x, b.x, c.x}) - .5f)));
+    const int xb = std::min(side - 1, static_cast<int>(std::max({a.x, b.x, c.x}) - .5f));
+    const int ya = std::max(0, static_cast<int>(std::ceil(std::min({a.y, b.y, c.y}) - .5f)));
+    const int yb = std::min(side - 1, static_cast<int>(std::max({a.y, b.y, c.y}) - .5f));
+    const float inv = 1.f / area;
+    for (int j = ya; j <= yb; j++)
+      for (int i = xa; i <= xb; i++) {
+        const float px = i + .5f - a.x, py = j + .5f - a.y;
+        const float l1 = ((c.y - a.y) * px - (c.x - a.x) * py) * inv;
+        const float l2 = ((b.x - a.x) * py - (b.y - a.y) * px) * inv;
+        if (l1 < -1e-5f || l2 < -1e-5f || l1 + l2 > 1 + 1e-5f) continue;
+        float& held = depth[j * side + i];
+        held = std::max(held, a.z + l1 * (b.z - a.z) + l2 * (c.z - a.z));
+      }
+  }
+}
+
 // Colours sRGB 0..1 out [n, 3] of n hits (0 where the face is -1), seen from `eye` or, with `behind` (the last hits), along
 // the same rays from the other side.
 // paint per slot: picture number; [24] gain 3, offset 3, texture map 2 x 3, specular, exponent,
-// mirror, metal, 8 spare. light: sky 3, ground 3, count, then direction 3, colour 3, wrap each;
-// linear. open [n]: the share of the sky that reaches the hit.
+// mirror, metal, 8 spare. light: sky 3, ground 3, count, strength and softness (frame widths) of the
+// first light's shadows, then direction 3, colour 3, wrap each; linear. open [n]: the share of the
+// sky that reaches the hit. shadow, map: what scene_shadow gives for the first light.
 extern "C" void scene_shade(int n, const int32_t* face_of, const float* bary, const float* open,
                             const float* v, const int32_t* tri, const float* uv, const float* vn,
                             const float* fn, const uint8_t* smooth, const int32_t* slot,
                             const uint8_t* bank, int m, const int32_t* picture, const float* paint,
-                            const float* eye_at, int behind, const float* light, float* out) {
+                            const float* eye_at, int behind, const float* light,
+                            const float* shadow, const float* map, int shadow_side, float* out) {
   const Vec eye = load(eye_at), sky = load(light), ground = load(light + 3);
   const int count = static_cast<int>(light[6]);
+  const float dark = light[7], spread = std::max(light[8] / map[8], 1.f);
   for (int q = 0; q < n; q++) {
     const int t = face_of[q];
     if (t < 0) {
@@ -199,9 +244,25 @@ extern "C" void scene_shade(int n, const int32_t* face_of, const float* bary, co
     const float facing = std::max(dot(normal, to_eye), 0.f);
     const Vec mirrored = 2 * dot(normal, to_eye) * normal - to_eye;
     for (int k = 0; k < count; k++) {
-      const float* l = light + 7 + 7 * k;
+      const float* l = light + 9 + 7 * k;
       const Vec to_light = load(l), color = load(l + 3);
-      const float wrap = l[6], lit = std::max((dot(normal, to_light) + wrap) / (1 + wrap), 0.f);
+      const float wrap = l[6], slant = dot(normal, to_light);
+      float lit = std::max((slant + wrap) / (1 + wrap), 0.f);
+      if (k == 0 && dark > 0 && slant > 0) {  // what faces away is dark without a shadow
+        const float rise = std::sqrt(std::max(1 - slant * slant, 0.f)) / std::max(slant, .2f);
+        const float least = dot(at, to_light) + .008f + (spread + 1) * map[8] * rise;
+        const unsigned hash = (q + 1u) * 2654435761u;  // grain instead of steps
+        const float cx = dot(load(map), at) + map[6] + ((hash >> 8 & 255) / 255.f - .5f) * spread * .6f;
+        const float cy = dot(load(map + 3), at) + map[7] + ((hash >> 16 & 255) / 255.f - .5f) * spread * .6f;
+        int covered = 0;
+        for (int b = -1; b <= 1; b++)
+          for (int a = -1; a <= 1; a++) {
+            const int sx = static_cast<int>(cx + a * spread), sy = static_cast<int>(cy + b * spread);
+            if (sx >= 0 && sy >= 0 && sx < shadow_side && sy < shadow_side)
+              covered += shadow[sy * shadow_side + sx] > least;
+          }
+        lit *= 1 - dark * step_up(0, .25f, slant) * covered / 9.f;
+      }
       diffuse = diffuse + (.5f + .5f * open[q]) * lit * color;
       if (specular > 0 && lit > 0) {
         const float half = std::max(dot(normal, unit(to_light + to_eye)), 0.f);

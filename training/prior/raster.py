@@ -24,6 +24,9 @@ Mask = npt.NDArray[np.bool_]
 #: Numbers that describe the paint of a slot, see `Paint`.
 PAINT_NUMBERS = 24
 
+#: Side of the picture that a light sees.
+SHADOW_SIDE = 96
+
 
 @dataclass(frozen=True)
 class Mesh:
@@ -83,7 +86,7 @@ class Hits:
 @functools.cache
 def _library() -> ctypes.CDLL:
     library = ctypes.CDLL(str(build_library(source_dir=Path(__file__).parent, name="made-objects")))
-    for name in ("scene_normals", "scene_hits", "scene_shade", "scene_inflate"):
+    for name in ("scene_normals", "scene_hits", "scene_shadow", "scene_shade", "scene_inflate"):
         getattr(library, name).restype = None
     return library
 
@@ -156,6 +159,20 @@ def trace(points: npt.NDArray[Any], faces: IntArray, focal: float, side: int) ->
 
 
 @dataclass(frozen=True)
+class Shadow:
+    """What a distant light sees.
+
+    Attributes:
+        reach: float32 [S, S], the largest coordinate along the light's direction behind each pixel.
+        place: float32 [9], from the world to the pixels: two rows of 3, two offsets, the width of
+            a pixel.
+    """
+
+    reach: FloatArray
+    place: FloatArray
+
+
+@dataclass(frozen=True)
 class Look:
     """All that gives a hit its colour.
 
@@ -166,6 +183,22 @@ class Look:
     mesh: Mesh
     paint: Paint
     light: FloatArray
+    shadow: Shadow
+
+
+def cast_shadow(mesh: Mesh, direction: npt.NDArray[Any]) -> Shadow:
+    """The shadow that a mesh throws on itself.
+
+    Args:
+        direction: unit vector [3] towards the light.
+    """
+    shadow = Shadow(np.empty((SHADOW_SIDE, SHADOW_SIDE), np.float32), np.empty(9, np.float32))
+    _call(
+        "scene_shadow",
+        *(mesh.vertices, len(mesh.vertices), mesh.faces, len(mesh.faces)),
+        *(np.ascontiguousarray(direction, np.float32), SHADOW_SIDE, shadow.reach, shadow.place),
+    )
+    return shadow
 
 
 def shade(
@@ -190,7 +223,8 @@ def shade(
         *(hits.faces.size, hits.faces, hits.shares, openness),
         *(mesh.vertices, mesh.faces, mesh.uv, mesh.vertex_normals, mesh.face_normals),
         *(mesh.smooth, mesh.slots, paint.bank, paint.bank.shape[1], paint.pictures, paint.numbers),
-        *(np.ascontiguousarray(eye, np.float32), int(behind), look.light, colors),
+        *(np.ascontiguousarray(eye, np.float32), int(behind), look.light),
+        *(look.shadow.reach, look.shadow.place, SHADOW_SIDE, colors),
     )
     return colors
 

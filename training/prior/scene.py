@@ -156,12 +156,17 @@ def _openness(
     return np.asarray(np.clip(1 - 4 * hollow, 0.35, 1) * near, np.float32)
 
 
+def _look(scene: Scene) -> raster.Look:
+    shadow = raster.cast_shadow(scene.mesh, scene.light.key)
+    return raster.Look(scene.mesh, scene.paint, scene.light.numbers, shadow)
+
+
 def _colors(
-    scene: Scene, hits: Hits, mask: raster.Mask, heights: FloatArray, *, behind: bool
+    scene: Scene, look: raster.Look, hits: Hits, heights: FloatArray, *, behind: bool
 ) -> FloatArray:
     """Colours of the hits, premultiplied by 0 or 1, float32 [S, S, 3]."""
+    mask = hits.faces >= 0
     opened = _openness(hits.depths, mask, 1 if behind else -1, heights, scene.light.contact)
-    look = raster.Look(scene.mesh, scene.paint, scene.light.numbers)
     return raster.shade(look, hits, scene.viewpoint.eye, opened, behind=behind)
 
 
@@ -195,8 +200,9 @@ def take(scene: Scene) -> Sample:
         )
         for hits in (first, last)
     )
-    near = _colors(scene, first, mask, _heights(scene, first.depths), behind=False)
-    far = _colors(scene, last, mask, _heights(scene, last.depths), behind=True)
+    look = _look(scene)
+    near = _colors(scene, look, first, _heights(scene, first.depths), behind=False)
+    far = _colors(scene, look, last, _heights(scene, last.depths), behind=True)
     back_color = _bytes(_mean(far, MAP_SIDE) / share[..., None])
 
     alpha = _mean(cover, SIDE)
@@ -244,8 +250,7 @@ def photograph(
     first, _ = raster.trace(points, scene.mesh.faces, focal * side * rays, side * rays)
     mask = first.faces >= 0
     opened = _openness(first.depths, mask, -1, np.ones_like(first.depths), 0.0)
-    look = raster.Look(scene.mesh, scene.paint, scene.light.numbers)
-    picture = raster.shade(look, first, eye, opened)
+    picture = raster.shade(_look(scene), first, eye, opened)
     alpha = _mean(mask.astype(np.float32), side)
     rgb = _mean(picture, side) / np.where(alpha > 0, alpha, 1)[..., None]
     return np.concatenate([rgb, alpha[..., None]], -1)
