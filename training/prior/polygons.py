@@ -92,7 +92,7 @@ def _ears(ring: Points) -> Numbers:
         if turn(a, b, c) <= 0:
             return False
         return not any(
-            turn(a, b, p) >= 0 and turn(b, c, p) >= 0 and turn(c, a, p) >= 0
+            turn(a, b, p) > 0 and turn(b, c, p) > 0 and turn(c, a, p) > 0
             for p in left
             if p not in {a, b, c} and reflex[p]
         )

@@ -6,34 +6,29 @@ It does not know what an object is, how large it is in the world or what it is m
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
-from skimage.measure import marching_cubes
 
+from training.prior.melting import Blob, melt
 from training.prior.polygons import bends_twice, corners_twice, filled, inset, signed_area
-from training.prior.solids import Points, Solid, axis_rotation, grid_surface, join
+from training.prior.solids import Points, Solid, axis_rotation, grid_surface, join, outward
 
-Float32 = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Blob:
-    """One ellipsoid of `melt`.
-
-    Attributes:
-        centre, semi_axes: three numbers each.
-        rotation: float64 [3, 3], maps the ellipsoid's own axes to the object's.
-        slot: finish of the surface that is nearest to it.
-        sign: +1 is added, -1 is cut away after all additions.
-    """
-
-    centre: Sequence[float] | Points
-    semi_axes: Sequence[float] | Points
-    rotation: Points = field(default_factory=lambda: np.eye(3))
-    slot: int = 0
-    sign: int = 1
+__all__ = [
+    "Blob",
+    "box",
+    "ellipsoid",
+    "extrude",
+    "lathe",
+    "loft",
+    "melt",
+    "pitched",
+    "random_rotation",
+    "rounded_box",
+    "smooth_path",
+    "superquadric",
+    "tube",
+]
 
 
 def box(segments: int = 5) -> Solid:
@@ -90,7 +85,7 @@ def superquadric(e1: float, e2: float, rows: int = 20, columns: int = 32) -> Sol
         -1,
     )
     uv = np.stack([longitude / (2 * np.pi) + 0.5, 0.5 - latitude / np.pi], -1)
-    return _outward(grid_surface(points, uv))
+    return outward(grid_surface(points, uv))
 
 
 def ellipsoid(
@@ -115,14 +110,14 @@ def lathe(
     Args:
         profile: [n, 2] of (radius, z), outside from the bottom up; starts and ends on the axis
             (radius 0) when the body is to be closed.
-        repeat: how often the texture goes around.
+        repeat: how often the texture goes around; its middle faces the front.
     """
     line = np.asarray(profile, np.float64)
     line = line[np.concatenate([[True], np.abs(np.diff(line, axis=0)).max(1) > 1e-9])]
     line = line[bends_twice(line)]
     steps = np.diff(line, axis=0)
     along = np.concatenate([[0], np.cumsum(np.hypot(*steps.T))])
-    angle = np.linspace(0, 2 * np.pi, columns + 1)
+    angle = np.linspace(-np.pi, np.pi, columns + 1)
     points = np.stack(
         [
             line[:, :1] * np.cos(angle),
@@ -131,7 +126,7 @@ def lathe(
         ],
         -1,
     )
-    u = np.broadcast_to(angle / (2 * np.pi) * repeat, points.shape[:2])
+    u = np.broadcast_to(angle / (2 * np.pi) * repeat + 0.5, points.shape[:2])
     v = np.broadcast_to(1 - along[:, None] / along[-1], points.shape[:2])
     flat = np.abs(steps[:, 1]) < 0.3 * np.abs(steps[:, 0])
     wall = grid_surface(points, np.stack([u, v], -1))
@@ -188,7 +183,7 @@ def extrude(outline: Sequence[Sequence[float]] | Points, depth: float, bevel: fl
         )
         for k in range(len(x) - 1)
     ]
-    return join([*caps, _outward(_without_empty(join(bands)))])
+    return join([*caps, outward(_without_empty(join(bands)))])
 
 
 def tube(
@@ -241,7 +236,7 @@ def tube(
     v = np.broadcast_to(np.linspace(0, 1, len(line))[:, None], points.shape[:2])
     uv = np.stack([np.broadcast_to(angle / (2 * np.pi), points.shape[:2]), v], -1)
     swept = _without_empty(grid_surface(points, uv))
-    return _outward(swept)
+    return outward(swept)
 
 
 def loft(sections: Points, closed_ends: bool = True) -> Solid:
@@ -260,58 +255,7 @@ def loft(sections: Points, closed_ends: bool = True) -> Solid:
         rim = np.stack([0.5 + 0.5 * np.cos(turn), 0.5 - 0.5 * np.sin(turn)], -1)
         rims = np.stack([np.full_like(rim, 0.5), rim])
         ends.append(grid_surface(fan, rims if len(ends) == 0 else rims[::-1], slot=1, smooth=False))
-    return _outward(_without_empty(join([skin, *ends])))
-
-
-def melt(blobs: Sequence[Blob], blend: float, cells: int = 40) -> Solid:
-    """The smooth union of ellipsoids without those to be cut away, by marching cubes.
-
-    Args:
-        blobs: at least one with sign +1.
-        blend: width of the seams, in the blobs' units.
-        cells: of the grid along its longest side.
-
-    Raises:
-        ValueError: nothing is left.
-    """
-    blobs = sorted(blobs, key=lambda blob: -blob.sign)
-    added = [blob for blob in blobs if blob.sign > 0]
-    reach = [_reach(blob) for blob in added]
-    centres = [np.asarray(blob.centre, np.float64) for blob in added]
-    margin = 0.3 * blend
-    low = np.min([c - r for c, r in zip(centres, reach, strict=True)], 0) - margin
-    high = np.max([c + r for c, r in zip(centres, reach, strict=True)], 0) + margin
-    step = float((high - low).max()) / cells
-    low = low - 1.5 * step
-    counts = np.ceil((high + 1.5 * step - low) / step).astype(int) + 1
-    axes = [(low[i] + step * np.arange(counts[i])).astype(np.float32) for i in range(3)]
-    field_ = np.full(counts, 10 * (high - low).max(), np.float32)
-    for blob in blobs:
-        # Farther away than a seam is wide, a blob changes nothing.
-        centre, near = np.asarray(blob.centre, np.float64), _reach(blob) + 1.5 * blend + 2 * step
-        first = np.clip(np.floor((centre - near - low) / step), 0, None).astype(int)
-        last = np.clip(np.ceil((centre + near - low) / step) + 1, 0, counts).astype(int)
-        block = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
-        distance = _distance(np.ix_(*(axes[i][block[i]] for i in range(3))), blob)
-        before = field_[block]
-        if blob.sign > 0:
-            share = np.clip(0.5 + 0.5 * (before - distance) / max(blend, 1e-6), 0, 1)
-            field_[block] += (distance - before - np.float32(blend) * (1 - share)) * share
-        else:
-            field_[block] = np.maximum(before, -distance)
-    if field_.min() >= 0:
-        raise ValueError("nothing is left of the blobs")
-    vertices, faces, _, _ = marching_cubes(field_, 0.0, spacing=(step,) * 3)
-    vertices = vertices.astype(np.float64) + low
-    middles = tuple(vertices[faces].mean(1).astype(np.float32).T)
-    nearest = np.argmin([np.abs(_distance(middles, blob)) for blob in blobs], 0)
-    slots = np.array([blob.slot for blob in blobs])[nearest]
-    middle, span = (low + high) / 2, float((high - low).max())
-    seen = (vertices - middle) / span
-    # Upright from the front; the share of x keeps the sides from being streaks.
-    uv = np.stack([seen[:, 1] + 0.3 * seen[:, 0] + 0.5, 0.5 - seen[:, 2]], -1)
-    smooth = np.ones(len(faces), dtype=np.bool_)
-    return _outward(Solid(vertices, faces.astype(np.int64), uv, slots.astype(np.int64), smooth))
+    return outward(_without_empty(join([skin, *ends])))
 
 
 def random_rotation(rng: np.random.Generator) -> Points:
@@ -376,16 +320,6 @@ def _round_end() -> Points:
     return np.stack([np.cos(turn), np.sin(turn)], -1)
 
 
-def _signed_volume(solid: Solid) -> float:
-    a, b, c = (solid.vertices[solid.faces[:, k]] for k in range(3))
-    return float(np.einsum("ij,ij->", a, np.cross(b, c))) / 6
-
-
-def _outward(solid: Solid) -> Solid:
-    """Faces counter-clockwise as seen from outside."""
-    return solid if _signed_volume(solid) >= 0 else replace(solid, faces=solid.faces[:, ::-1])
-
-
 def _without_empty(solid: Solid) -> Solid:
     """Without faces of no area, as doubled rings and poles make them."""
     a, b, c = (solid.vertices[solid.faces[:, k]] for k in range(3))
@@ -393,28 +327,3 @@ def _without_empty(solid: Solid) -> Solid:
     return replace(
         solid, faces=solid.faces[keep], slots=solid.slots[keep], smooth=solid.smooth[keep]
     )
-
-
-def _reach(blob: Blob) -> Points:
-    """Half extents of the ellipsoid along the object's axes."""
-    reach: Points = np.sqrt(((blob.rotation * np.asarray(blob.semi_axes)) ** 2).sum(1))
-    return reach
-
-
-def _distance(points: tuple[Float32, ...], blob: Blob) -> Float32:
-    """Signed distance to an ellipsoid, to first order, negative inside.
-
-    Args:
-        points: x, y and z, of shapes that go together.
-    """
-    axes = np.asarray(blob.semi_axes, np.float64)
-    own = (blob.rotation / axes).astype(np.float32)
-    x, y, z = (p - np.float32(c) for p, c in zip(points, blob.centre, strict=True))
-    ratio = slope = np.float32(0)
-    for k in range(3):
-        squared = (x * own[0, k] + y * own[1, k] + z * own[2, k]) ** 2
-        ratio = ratio + squared
-        slope = slope + squared * np.float32(1 / axes[k] ** 2)
-    ratio = np.sqrt(ratio)
-    distance: Float32 = ratio * (ratio - 1) / np.maximum(np.sqrt(slope), np.float32(1e-6))
-    return distance

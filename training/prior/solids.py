@@ -137,3 +137,14 @@ def axis_rotation(axis: int, radians: float) -> Points:
     matrix[i, i] = matrix[j, j] = np.cos(radians)
     matrix[i, j], matrix[j, i] = -np.sin(radians), np.sin(radians)
     return matrix
+
+
+def signed_volume(solid: Solid) -> float:
+    """Enclosed volume; positive when the faces run counter-clockwise as seen from outside."""
+    a, b, c = (solid.vertices[solid.faces[:, k]] for k in range(3))
+    return float(np.einsum("ij,ij->", a, np.cross(b, c))) / 6
+
+
+def outward(solid: Solid) -> Solid:
+    """Faces counter-clockwise as seen from outside."""
+    return solid if signed_volume(solid) >= 0 else replace(solid, faces=solid.faces[:, ::-1])

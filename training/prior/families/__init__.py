@@ -5,8 +5,50 @@ It does not know how an object is placed, painted or photographed.
 
 from __future__ import annotations
 
+from training.prior.families import (
+    bags,
+    bottles,
+    cutouts,
+    devices,
+    food,
+    footwear,
+    forms,
+    packages,
+    thin,
+    tools,
+    toys,
+    vessels,
+)
 from training.prior.families.family import Family, Rests
 
-FAMILIES: dict[str, Family] = {}
+_MODULES = (
+    packages,
+    bottles,
+    vessels,
+    devices,
+    bags,
+    footwear,
+    food,
+    toys,
+    thin,
+    tools,
+    cutouts,
+    forms,
+)
+
+
+def _merged() -> dict[str, Family]:
+    """Raises: ValueError: two modules use one name."""
+    families: dict[str, Family] = {}
+    for module in _MODULES:
+        twice = families.keys() & module.FAMILIES.keys()
+        if twice:
+            raise ValueError(f"families of one name in two modules: {sorted(twice)}")
+        families |= module.FAMILIES
+    return families
+
+
+#: By name, in a fixed order: the same seed draws the same family.
+FAMILIES: dict[str, Family] = _merged()
 
 __all__ = ["FAMILIES", "Family", "Rests"]

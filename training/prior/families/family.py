@@ -25,7 +25,8 @@ class Family:
         make: draws one; everything random comes from the generator.
         weight: how often it is drawn, compared with the other families'.
         rests: "stands" things are photographed upright, "flat" ones mostly lie on their broad side
-            or are held up to the camera, "any" ones lie as they fell.
+            (they are made upright, that side towards +x) or are held up to the camera, "any" ones
+            lie as they fell.
     """
 
     make: Callable[[np.random.Generator], Shape]
