@@ -6,11 +6,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out
 IMAGE ?=
+STEPS ?= 12000
 
 READY := $(VENV)/.ready
 TOOLS := tests/tools/node_modules/.ready
 
-.PHONY: demo test test-faults serve lint format bench bench-quality bench-serving lock clean
+.PHONY: demo test test-faults serve prior lint format bench bench-quality bench-serving lock clean
 
 demo: $(READY)
 	$(BIN)/glimpse3d demo $(if $(IMAGE),--image "$(IMAGE)") --out "$(OUT)"
@@ -25,6 +26,11 @@ test-faults: $(READY) $(TOOLS)
 
 serve: $(READY)
 	$(BIN)/glimpse3d serve
+
+# Train the network of the `prior` engine from nothing; goes on where it was stopped. Its weights,
+# log and pictures go to $(OUT)/prior; docs/prior.md says how they get into the package.
+prior: $(READY)
+	$(BIN)/python -m training.prior.train --steps $(STEPS) --folder "$(OUT)/prior" --processes 2
 
 lint: $(READY)
 	$(BIN)/ruff check .

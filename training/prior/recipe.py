@@ -37,14 +37,14 @@ class Recipe:
     """
 
     steps: int
-    batch: int = 64
+    batch: int = 32
     seed: int = 0
     matrix_rate: float = 3e-3
     other_rate: float = 1.5e-3
     weight_decay: float = 0.02
-    warm_up: int = 150
+    warm_up: int = 200
     decay_share: float = 0.3
-    average: float = 0.998
+    average: float = 0.999
     passes_per_object: int = 8
     first_objects: int = 2_000
     widths: tuple[int, int, int] = (48, 96, 192)
