@@ -32,7 +32,9 @@ def colour(rng: np.random.Generator) -> Colour:
             rng.uniform(0.2, 1),
         )
     else:
-        hue, saturation, value = rng.random(), rng.uniform(0.25, 0.95), rng.uniform(0.25, 1.0)
+        # Shrill ones are rarer than muted ones.
+        saturation, value = 0.15 + 0.8 * rng.beta(1.6, 1.8), rng.uniform(0.2, 1.0)
+        hue = rng.random()
     return np.array(colorsys.hsv_to_rgb(hue, saturation, value))
 
 
