@@ -6,17 +6,22 @@ It does not know how an object is placed, painted or photographed.
 from __future__ import annotations
 
 from training.prior.families import (
+    arrangements,
     bags,
+    bodies,
     bottles,
     cutouts,
     devices,
     food,
     footwear,
     forms,
+    furniture,
     packages,
+    plants,
     thin,
     tools,
     toys,
+    vehicles,
     vessels,
 )
 from training.prior.families.family import Family, Rests
@@ -34,6 +39,11 @@ _MODULES = (
     tools,
     cutouts,
     forms,
+    bodies,
+    furniture,
+    vehicles,
+    plants,
+    arrangements,
 )
 
 
