@@ -6,6 +6,7 @@ It does not know how samples are made, or what is learned from them.
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from pathlib import Path
 
@@ -76,7 +77,7 @@ class Shards:
             for name in RECORD.names or ():
                 records[name][i] = getattr(sample, name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".unfinished")
+        unfinished = path.with_suffix(f".{os.getpid()}")
         with unfinished.open("wb") as file:
             np.save(file, records)
         unfinished.replace(path)
