@@ -20,8 +20,8 @@ from training.prior.families.parts import (
     slab,
     tapered,
 )
-from training.prior.primitives import box, lathe, rounded_box, tube
-from training.prior.solids import Points, Shape, Solid, join
+from training.prior.primitives import box, lathe, rounded_box, smooth_path, tube
+from training.prior.solids import Points, Shape, Solid, grid_surface, join
 
 
 def _strap(width: float, height: float, thick: float, z: float, x: float, flat: float) -> Solid:
@@ -70,7 +70,7 @@ def handbag(rng: np.random.Generator) -> Shape:
         parts.append(flap.turned(1, -lean).shifted(front - 0.02, 0, h / 2 - depth * h / 2))
         parts.append(knob(0.05, 0.05, (front, 0, h / 2 - depth * h + 0.08), 3, 0.01))
     elif rng.random() < 0.6:
-        parts.append(rod((0, -0.4 * w, h / 2), (0, 0.4 * w, h / 2), 0.02, 3))
+        parts.append(rod((0, -0.32 * w, h / 2), (0, 0.32 * w, h / 2), 0.02, 3))
     cover = pick(rng, ("leather", "cloth", "pattern", "plain"), (4, 2, 1, 1))
     return Shape(join(parts), (cover, pick(rng, (cover, "leather", "metal")), cover, "metal"))
 
@@ -124,7 +124,6 @@ def sack(rng: np.random.Generator) -> Shape:
     h = rng.uniform(0.65, 0.8)
     line = [(0, 0), (0.36, 0), (0.44, 0.06), (0.47, 0.25), (0.42, 0.45), (0.25, h - 0.08)]
     line += [(neck, h), (neck * 1.4, h + 0.08), (neck * 2, 1)]
-    from training.prior.primitives import smooth_path
 
     outer = smooth_path(line, 36)
     outer[:, 0] = np.maximum(outer[:, 0], 0)
@@ -191,7 +190,6 @@ def cushion(rng: np.random.Generator) -> Shape:
     thick = fat * ((1 - a**2) * (1 - b**2)) ** rng.uniform(0.35, 0.6)
     pinch = rng.uniform(0, 0.12)
     y, z = a * (1 - pinch * (1 - b**2)), b * (1 - pinch * (1 - a**2))
-    from training.prior.solids import grid_surface
 
     uv = np.stack([a, -b], -1) / 2 + 0.5
     front = grid_surface(np.stack([thick, y, z], -1), uv)

@@ -9,9 +9,11 @@ import numpy as np
 
 from training.prior.families.family import Family
 from training.prior.families.parts import (
+    circle,
     disc,
     pick,
     polar_outline,
+    resampled,
     ring,
     rod,
     rounded_outline,
@@ -43,14 +45,10 @@ LETTERS: dict[str, tuple[tuple[float, float, float, float], ...]] = {
 
 
 def heart_outline(count: int = 48) -> Points:
-    t = np.linspace(0, 2 * np.pi, count, endpoint=False)
+    t = np.linspace(0, 2 * np.pi, 4 * count, endpoint=False)
     y = 16 * np.sin(t) ** 3
     z = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
-    return np.stack([y, z], -1) / 34
-
-
-def circle(radius: float, count: int = 24) -> Points:
-    return polar_outline(lambda a: np.full_like(a, radius), count)
+    return resampled(np.stack([y, z], -1) / 34, count)
 
 
 def _outline(rng: np.random.Generator) -> Points:  # noqa: PLR0911  one per kind
@@ -122,10 +120,14 @@ def letter(rng: np.random.Generator) -> Shape:
     thick, depth = rng.uniform(0.14, 0.3), rng.uniform(0.12, 0.6)
     parts: list[Solid] = []
     for k in range(count):
-        for y0, z0, y1, z1 in LETTERS[pick(rng, tuple(LETTERS))]:
+        name = pick(rng, tuple(LETTERS))
+        square = name in "EFHLT" and rng.random() < 0.7
+        for y0, z0, y1, z1 in LETTERS[name]:
             length = float(np.hypot(y1 - y0, z1 - z0))
             angle = np.arctan2(z1 - z0, y1 - y0)
-            bar = extrude(rounded_outline(length + thick, thick, 0.01), depth)
+            # Slanting strokes meet in round joints, upright ones in square corners.
+            corner = 0.012 if abs(np.sin(2 * angle)) < 0.01 and square else thick / 2
+            bar = extrude(rounded_outline(length + thick, thick, corner), depth)
             bar = bar.turned(0, angle).shifted(0, (y0 + y1) / 2 + 1.35 * k, (z0 + z1) / 2)
             parts.append(bar.painted([0, 0, 1]))
     finish = pick(rng, ("plain", "wood", "metal", "pattern", "food", "any"))

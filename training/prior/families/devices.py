@@ -11,6 +11,7 @@ from training.prior.families.family import Family
 from training.prior.families.parts import (
     ball,
     both_sides,
+    bricks,
     disc,
     knob,
     pick,
@@ -39,9 +40,9 @@ def phone(rng: np.random.Generator) -> Shape:
     for z in (0.31, 0.41):
         parts.append(knob(0.04, 0.02, (-thick / 2 - 0.028, 0.5 * w - 0.14, z), 2))
     if rng.random() < 0.3:  # an older one with keys
-        for z in np.linspace(-0.42, -0.15, 4):
-            for y in (-0.28, 0, 0.28):
-                parts.append(slab((0.02, 0.22 * w, 0.05), (thick / 2 + 0.005, y * w, z), 3, 0.008))
+        y, z = np.meshgrid(np.array([-0.28, 0, 0.28]) * w, np.linspace(-0.42, -0.15, 4))
+        spots = np.stack([np.full(y.size, thick / 2 + 0.005), y.ravel(), z.ravel()], -1)
+        parts.append(bricks((0.02, 0.22 * w, 0.05), spots, 3))
     solid = join(parts)
     if rng.random() < 0.2:
         solid = solid.turned(0, np.pi / 2)
@@ -66,8 +67,7 @@ def screen(rng: np.random.Generator) -> Shape:
     if rng.random() < 0.3:  # a deep old set
         deep = rounded_box((rng.uniform(0.4, 0.8), 0.8 * w, 0.85 * h), 0.1).painted(1)
         parts.append(deep.shifted(-deep.box[1][0]))
-    else:
-        parts.append(slab((0.04, 0.12, 0.35), (-d / 2, 0, -h / 2), 1))
+    parts.append(slab((0.04, rng.uniform(0.06, 0.2), 0.35), (-d / 2, 0, -h / 2), 1))
     foot = rng.uniform(0.3, 0.6)
     base = disc(foot / 2, 0.03, 1) if rng.random() < 0.4 else slab((0.25, foot, 0.03), slot=1)
     parts.append(base.shifted(0, 0, -h / 2 - 0.17))
@@ -245,10 +245,11 @@ def gadget(rng: np.random.Generator) -> Shape:
         parts.append(rounded_box((0.1, w, h), 0.04, 2).painted(0))
         low = -0.42 * h
         high = (0.15 if kind == "remote" else 0.38) * h
-        for z in np.linspace(low, high, rows):
-            for y in np.linspace(-0.36, 0.36, columns) * w * (1 if kind == "remote" else 1.2):
-                size = (0.03, 0.7 * 0.8 * w / columns, 0.7 * (high - low) / rows)
-                parts.append(slab(size, (0.055, float(y), float(z)), 1))
+        spread = w * (1 if kind == "remote" else 1.2)
+        y, z = np.meshgrid(np.linspace(-0.36, 0.36, columns) * spread, np.linspace(low, high, rows))
+        size = (0.03, 0.7 * 0.8 * w / columns, 0.7 * (high - low) / rows)
+        spots = np.stack([np.full(y.size, 0.055), y.ravel(), z.ravel()], -1)
+        parts.append(bricks(size, spots, 1))
         if kind == "remote":
             parts.append(slab((0.02, 0.8 * w, 0.18), (0.05, 0, 0.34), 2))
     return Shape(join(parts), ("plain", "plain", pick(rng, ("screen", "plain"))))

@@ -15,7 +15,7 @@ from training.prior.solids import Points, Shape, Solid, join
 
 def _uneven(solid: Solid, rng: np.random.Generator, amount: float) -> Solid:
     """With a few soft waves of its surface, as grown things have."""
-    waves = rng.normal(0, 4, (3, 3))
+    waves = rng.normal(0, 2.5, (3, 3))
     phase = rng.uniform(0, 6, 3)
     ways = rng.normal(0, amount, (3, 3))
     return solid.deformed(lambda v: v + np.sin(v @ waves.T + phase) @ ways)
@@ -55,7 +55,7 @@ def fruit(rng: np.random.Generator) -> Shape:
 
         body = body.deformed(ribbed)
     if kind != "egg":
-        body = _uneven(body, rng, 0.02)
+        body = _uneven(body, rng, 0.012)
     parts = [body]
     if kind in {"apple", "pear", "pumpkin"}:
         thick = 0.12 if kind == "pumpkin" else 0.035
@@ -156,18 +156,13 @@ def bread(rng: np.random.Generator) -> Shape:
     body = superquadric(rng.uniform(0.7, 1), 1, 24, 36).scaled(
         long, 1, long * rng.uniform(0.6, 0.9)
     )
-    body = body.deformed(
-        lambda v: (
-            v * [1, 1, 1] + [0, 0, 0]
-            if False
-            else np.column_stack([v[:, :2], np.maximum(v[:, 2], -0.25 * long)])
-        )
-    )
+    floor = -0.25 * long
+    body = body.deformed(lambda v: np.column_stack([v[:, :2], np.maximum(v[:, 2], floor)]))
     parts = [_uneven(body, rng, 0.008)]
     if kind == "long":
         for y in np.linspace(-0.32, 0.32, int(rng.integers(3, 6))):
             cut = superquadric(1, 1, 8, 12).scaled(0.5 * long, 0.14, 0.08).turned(2, 0.7)
-            parts.append(cut.shifted(0, float(y), 0.36 * long).painted(1))
+            parts.append(cut.shifted(0, float(y), 0.31 * long).painted(1))
     return Shape(join(parts), ("food", "food"))
 
 
@@ -188,7 +183,7 @@ def cake(rng: np.random.Generator) -> Shape:
                     0, 0, sum([1.5, 0.5][j % 2] for j in range(k)) * h / (layers * 2) + thick / 2
                 ).painted(k % 2)
             )
-        parts.append(ball(0.1, (-0.8, 0, h + 0.08), 2))
+        parts.append(ball(0.1, (0.75, 0, h + 0.08), 2))
         return Shape(join(parts).turned(2, rng.uniform(0, 6.3)), ("food", "plain", "food"))
     if kind == "cupcake":
         low = lathe([(0, 0), (0.3, 0), (0.42, 0.4), (0, 0.4)], 64).painted([0, 0])

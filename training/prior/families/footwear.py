@@ -17,9 +17,7 @@ def _sections(x: Points, half: Points, top: Points, bottom: Points, middle: Poin
     """Cross sections along x, flat below and round above, float64 [n, 20, 3]."""
     turn = np.linspace(0, 2 * np.pi, 20, endpoint=False)
     across = np.sign(np.cos(turn)) * np.abs(np.cos(turn)) ** 0.75
-    up = np.where(
-        np.sin(turn) > 0, np.sin(turn) ** 0.8 if False else np.abs(np.sin(turn)) ** 0.9, 0.0
-    )
+    up = np.clip(np.sin(turn), 0, None) ** 0.9
     y = middle[:, None] + half[:, None] * across
     z = bottom[:, None] + (top - bottom)[:, None] * up
     return np.stack([np.broadcast_to(x[:, None], y.shape), y, z], -1)

@@ -64,7 +64,7 @@ def union(rng: np.random.Generator) -> Shape:
         )
         if rng.random() < 0.5:
             one = one.rotated(random_rotation(rng))
-        one = one.shifted(*rng.uniform(-0.3, 0.3, 3))
+        one = one.shifted(*rng.uniform(-0.2, 0.2, 3))
         slots = one.slots % 2 + 2 * (k % 2)
         one = Solid(one.vertices, one.faces, one.uv, slots, one.smooth)
         parts.append(one)
@@ -79,8 +79,8 @@ def blobs(rng: np.random.Generator) -> Shape:
     for k in range(int(rng.integers(2, 6))):
         sign = 1 if k == 0 or rng.random() < 0.8 else -1
         one = Blob(
-            rng.uniform(-0.28, 0.28, 3),
-            rng.uniform(0.1, 0.35, 3),
+            rng.uniform(-0.24, 0.24, 3),
+            rng.uniform(0.13, 0.35, 3),
             random_rotation(rng),
             int(rng.integers(3)),
             sign,

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from training.prior.primitives import box, extrude, lathe, loft, rounded_box, smooth_path, tube
-from training.prior.solids import Points, Solid, join
+from training.prior.solids import Points, Solid, grid_surface, join
 
 T = TypeVar("T")
 Vector = Sequence[float] | Points
@@ -58,6 +58,41 @@ def knob(radius: float, depth: float, centre: Vector, slot: int = 0, bevel: floa
 def rod(a: Vector, b: Vector, radius: float, slot: int = 0, columns: int = 10) -> Solid:
     """A round bar from a to b."""
     return tube([list(a), list(b)], radius, columns).painted(slot)
+
+
+def bars(starts: Points, ends: Points, radius: float, slot: int = 0, columns: int = 6) -> Solid:
+    """Many straight round bars at once, from [n, 3] to [n, 3]."""
+    way = ends - starts
+    way = way / (np.linalg.norm(way, axis=1, keepdims=True) + 1e-12)
+    # Any direction across will do; the axis that a bar runs along least gives one.
+    side = np.cross(way, np.eye(3)[np.abs(way).argmin(1)])
+    side /= np.linalg.norm(side, axis=1, keepdims=True)
+    other = np.cross(side, way)
+    turn = np.linspace(0, 2 * np.pi, columns + 1)[:, None]
+    spokes = radius * (np.cos(turn) * side[:, None] + np.sin(turn) * other[:, None])
+    a, b = starts[:, None] + 0 * spokes, ends[:, None] + 0 * spokes
+    rings = np.stack([a, a + spokes, b + spokes, b], 1)
+    u, v = np.meshgrid(np.linspace(0, 1, columns + 1), np.linspace(0, 1, 4))
+    return _copies(grid_surface(rings[0], np.stack([u, v], -1), slot=slot), rings)
+
+
+def bricks(size: Vector, centres: Points, slot: int = 0) -> Solid:
+    """Many equal boxes at once, around [n, 3]."""
+    one = box(1).scaled(*(float(s) for s in size)).painted(slot)
+    return _copies(one, one.vertices + np.asarray(centres)[:, None])
+
+
+def _copies(one: Solid, points: Points) -> Solid:
+    """As many copies of a solid as there are sets of its vertices in [n, ..., 3]."""
+    n, v = len(points), len(one.vertices)
+    faces = one.faces + v * np.arange(n)[:, None, None]
+    return Solid(
+        points.reshape(-1, 3),
+        faces.reshape(-1, 3),
+        np.tile(one.uv, (n, 1)),
+        np.tile(one.slots, n),
+        np.tile(one.smooth, n),
+    )
 
 
 def ball(radius: float, centre: Vector, slot: int = 0, rows: int = 10) -> Solid:
@@ -177,6 +212,10 @@ def polar_outline(radius: Callable[[Points], Points], count: int = 48) -> Points
     return np.stack([r * np.cos(angle), r * np.sin(angle)], -1)
 
 
+def circle(radius: float, count: int = 24) -> Points:
+    return polar_outline(lambda a: np.full_like(a, radius), count)
+
+
 def star_outline(points: int, inner: float, radius: float = 0.5) -> Points:
     """A star with a point upwards; `inner` is the share of the radius between points."""
     angle = np.pi / 2 + np.pi * np.arange(2 * points) / points
@@ -191,6 +230,14 @@ def with_hole(outer: Points, inner: Points) -> Points:
     back = np.roll(inner, -int(j), axis=0)[::-1]
     back = np.concatenate([back[-1:], back])
     return np.concatenate([outer[: i + 1], back, outer[i:]])
+
+
+def resampled(outline: Points, count: int) -> Points:
+    """A closed outline [m, 2] as `count` points at equal distances along it."""
+    ring = np.concatenate([outline, outline[:1]])
+    along = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(ring, axis=0), axis=1))])
+    at = along[-1] * np.arange(count) / count
+    return np.stack([np.interp(at, along, ring[:, k]) for k in (0, 1)], -1)
 
 
 def plate(

@@ -9,6 +9,7 @@ import numpy as np
 
 from training.prior.families.family import Family
 from training.prior.families.parts import (
+    bars,
     both_sides,
     limb,
     pick,
@@ -19,7 +20,7 @@ from training.prior.families.parts import (
     with_hole,
 )
 from training.prior.primitives import extrude, lathe, smooth_path, superquadric, tube
-from training.prior.solids import Points, Shape, Solid, join
+from training.prior.solids import Points, Shape, join
 
 
 def cutlery(rng: np.random.Generator) -> Shape:
@@ -181,7 +182,10 @@ def hanger(rng: np.random.Generator) -> Shape:
         points.append(
             np.stack([0 * half, r * np.sin(half) * -side, centre + side * r * np.cos(half)], -1)
         )
-    return Shape(tube(np.concatenate(points), 0.03), (pick(rng, ("metal", "plain")),))
+    return Shape(
+        tube(np.concatenate(points) * [1, 1, rng.uniform(0.7, 1.5)], rng.uniform(0.015, 0.04)),
+        (pick(rng, ("metal", "plain")),),
+    )
 
 
 def racket(rng: np.random.Generator) -> Shape:
@@ -206,13 +210,14 @@ def racket(rng: np.random.Generator) -> Shape:
             )
             parts.append(extrude(oval, 0.015).painted(2).shifted(0, 0, z0))
         else:
-            for s in np.linspace(-0.85, 0.85, int(rng.integers(6, 11))):
-                reach = float(np.sqrt(1 - s * s))
-                y, z = wide * s, high * s
-                parts.append(rod((0, y, z0 - high * reach), (0, y, z0 + high * reach), 0.005, 3, 4))
-                parts.append(
-                    rod((0, -wide * reach, z0 + z), (0, wide * reach, z0 + z), 0.005, 3, 4)
-                )
+            s = np.linspace(-0.85, 0.85, int(rng.integers(6, 11)))
+            reach, zero = np.sqrt(1 - s * s), np.zeros_like(s)
+            for line in (
+                (zero, wide * s, z0 + high * reach, wide * s, z0 - high * reach),
+                (zero, wide * reach, z0 + high * s, -wide * reach, z0 + high * s),
+            ):
+                start, end = np.stack(line[:3], -1), np.stack((zero, *line[3:]), -1)
+                parts.append(bars(start, end, 0.005, 3, 4))
     return Shape(
         join(parts),
         (
@@ -228,26 +233,23 @@ def wire_frame(rng: np.random.Generator) -> Shape:
     """A basket, a cage, a rack: bars along the edges and on the sides."""
     x, y, z = rng.uniform(0.4, 1), rng.uniform(0.5, 1), rng.uniform(0.3, 1)
     r = rng.uniform(0.012, 0.03)
-    parts: list[Solid] = []
     flare = rng.uniform(1, 1.3)
     levels = np.linspace(0, z, int(rng.integers(2, 5)))
-    for level in levels:
-        k = 1 + (flare - 1) * level / z
-        corners = [
-            (s * x / 2 * k, t * y / 2 * k, level) for s, t in ((1, 1), (-1, 1), (-1, -1), (1, -1))
-        ]
-        for a, b in zip(corners, corners[1:] + corners[:1], strict=True):
-            parts.append(rod(a, b, r * (1.4 if level == levels[-1] else 1), 0, 6))
-    count = int(rng.integers(2, 7))
-    for s in np.linspace(-0.5, 0.5, count):
-        for side in (-1, 1):
-            parts.append(
-                rod((side * x / 2, s * y, 0), (side * x / 2 * flare, s * y * flare, z), r, 0, 6)
-            )
-            parts.append(
-                rod((s * x, side * y / 2, 0), (s * x * flare, side * y / 2 * flare, z), r, 0, 6)
-            )
-        parts.append(rod((-x / 2, s * y, 0), (x / 2, s * y, 0), r, 0, 6))
+    wide = 1 + (flare - 1) * levels / z
+    corners = np.array([(1, 1), (-1, 1), (-1, -1), (1, -1)]) * [x / 2, y / 2]
+    high = np.broadcast_to(levels[:, None, None], (len(levels), 4, 1))
+    hoops = np.concatenate([wide[:, None, None] * corners, high], 2)
+    ends = np.roll(hoops, -1, axis=1)
+    parts = [
+        bars(hoops[:-1].reshape(-1, 3), ends[:-1].reshape(-1, 3), r),
+        bars(hoops[-1], ends[-1], 1.4 * r),
+    ]
+    s = np.linspace(-0.5, 0.5, int(rng.integers(2, 7)))
+    half = np.full_like(s, 0.5)
+    around = [np.stack(side, -1) for side in ((half, s), (-half, s), (s, half), (s, -half))]
+    feet = np.column_stack([np.concatenate(around) * [x, y], np.zeros(4 * len(s))])
+    parts.append(bars(feet, feet * [flare, flare, 1] + [0, 0, z], r))
+    parts.append(bars(feet[: len(s)], feet[len(s) : 2 * len(s)], r))
     if rng.random() < 0.4:
         turn = np.linspace(0, np.pi, 16)
         parts.append(

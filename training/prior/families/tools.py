@@ -10,6 +10,7 @@ import numpy as np
 from training.prior.families.family import Family
 from training.prior.families.parts import (
     ball,
+    bars,
     disc,
     limb,
     pick,
@@ -158,8 +159,9 @@ def tool(rng: np.random.Generator) -> Shape:
     blade = extrude(rounded_outline(rng.uniform(0.16, 0.3), 0.42, 0.06), 0.03, 0.008)
     parts = [grip, blade.shifted(0, 0, 0.79).painted(1)]
     if rng.random() < 0.4:  # a hair brush
-        for y in np.linspace(-0.06, 0.06, 4):
-            parts += [rod((0, y, z), (0.1, y, z), 0.008, 2, 4) for z in np.linspace(0.63, 0.95, 8)]
+        y, z = np.meshgrid(np.linspace(-0.06, 0.06, 4), np.linspace(0.63, 0.95, 8))
+        roots = np.stack([0 * y.ravel(), y.ravel(), z.ravel()], -1)
+        parts.append(bars(roots, roots + np.array([0.1, 0, 0]), 0.008, 2, 4))
     if rng.random() < 0.3:
         parts.append(ball(0.03, (0, 0, -0.01), 0))
     return Shape(join(parts), (wood, pick(rng, (wood, "plain", "metal")), "plain"))

@@ -5,10 +5,22 @@ It does not know games.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from training.prior.families.family import Family
-from training.prior.families.parts import ball, both_sides, disc, knob, pick, ring, rod, slab
+from training.prior.families.parts import (
+    ball,
+    both_sides,
+    bricks,
+    disc,
+    knob,
+    pick,
+    ring,
+    rod,
+    slab,
+)
 from training.prior.primitives import box, extrude, lathe, random_rotation, rounded_box, tube
 from training.prior.solids import Points, Shape, Solid, join
 
@@ -82,13 +94,14 @@ def dice(rng: np.random.Generator) -> Shape:
         n = int(rng.integers(2, 4))
         parts = [box(1).scaled(0.96).painted(0)]
         at = (np.arange(n) - (n - 1) / 2) / n
+        spots = np.stack(np.meshgrid([-0.49, 0.49], at, at, indexing="ij"), -1).reshape(-1, 3)
+        colours = rng.integers(1, 7, (3, len(spots)))
+        if rng.random() < 0.3:  # solved: a colour a side
+            colours = np.repeat(np.arange(1, 7), len(spots) // 2).reshape(3, -1)
         for axis in range(3):
-            for side in (-1, 1):
-                for a in at:
-                    for b in at:
-                        tile = box(1).scaled(0.03, 0.86 / n, 0.86 / n)
-                        tile = tile.shifted(side * 0.49, a, b).painted(int(rng.integers(1, 7)))
-                        parts.append(tile if axis == 0 else tile.turned(3 - axis, np.pi / 2))
+            tiles = bricks((0.03, 0.86 / n, 0.86 / n), spots)
+            tiles = replace(tiles, slots=np.repeat(colours[axis], 12))
+            parts.append(tiles if axis == 0 else tiles.turned(3 - axis, np.pi / 2))
         return Shape(join(parts), ("plain",) * 7)
     parts = [rounded_box((1, 1, 1), rng.uniform(0.08, 0.25), 4).painted(0)]
     spots = {1: [(0, 0)], 2: [(-1, -1), (1, 1)], 4: [(a, b) for a in (-1, 1) for b in (-1, 1)]}
@@ -134,6 +147,8 @@ def balls(rng: np.random.Generator) -> Shape:
             -1,
         )
         parts = [body, knot, tube(string, 0.008, 6).painted(1)]
+    elif kind == "ball" and rng.random() < 0.2:  # for rugby
+        parts = [parts[0].scaled(1, 1, rng.uniform(1.2, 1.7))]
     elif kind == "bauble":
         parts += [disc(0.09, 0.1, 1).shifted(z=0.48), ring(0.06, 0.012, (0, 0, 0.63), 1)]
     finish = {"globe": "photo"}.get(
