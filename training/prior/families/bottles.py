@@ -192,7 +192,7 @@ def turned_stack(rng: np.random.Generator) -> Shape:
 
 
 FAMILIES = {
-    "bottle": Family(bottle, 5.0),
+    "bottle": Family(bottle, 6.0),
     "can": Family(can, 3.0),
     "jar": Family(jar, 2.5),
     "vase": Family(vase, 2.0),

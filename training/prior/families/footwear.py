@@ -176,4 +176,4 @@ def shoe(rng: np.random.Generator) -> Shape:
     return Shape(solid, (pick(rng, upper), "plain", pick(rng, ("cloth", "plain")), "plain", "any"))
 
 
-FAMILIES = {"shoe": Family(shoe, 4.0)}
+FAMILIES = {"shoe": Family(shoe, 5.0)}

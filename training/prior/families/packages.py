@@ -184,9 +184,9 @@ def _ribbon(path: Points, width: float) -> Solid:
 
 
 FAMILIES = {
-    "carton": Family(carton, 5.0, "any"),
+    "carton": Family(carton, 8.0, "any"),
     "drink carton": Family(drink_carton, 1.5),
-    "book": Family(book, 3.0, "any"),
+    "book": Family(book, 4.0, "any"),
     "tin": Family(tin, 2.0),
     "gift": Family(gift, 0.8),
 }
