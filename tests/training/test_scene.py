@@ -19,7 +19,7 @@ from training.prior.finishes import FINISHES, load_bank
 from training.prior.paint import draw_paint
 from training.prior.primitives import box, superquadric
 from training.prior.scene import Sample, Scene, make_scene, take
-from training.prior.solids import Shape, Solid
+from training.prior.solids import Shape, Solid, join
 
 ROOT = Path(__file__).parents[2]
 
@@ -208,3 +208,42 @@ def test_every_finish_has_a_paint_and_others_are_refused() -> None:
     assert paint.numbers.shape == (len(FINISHES), raster.PAINT_NUMBERS)
     with pytest.raises(ValueError, match="no finish 'chrome'"):
         draw_paint(rng, ("chrome",), load_bank())
+
+
+@pytest.mark.parametrize("focal", [0.7, 2.0])
+def test_what_points_at_the_camera_is_framed_too(focal: float) -> None:
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        rod = box(3).scaled(1.0, 0.04, 0.03).rotated(placing.random_rotation(rng)).vertices
+        seen = placing.framed(rod, focal, 0.8, np.array([0.01, -0.01]))
+        assert (seen[:, 2] > 0).all(), seed
+        across = focal * seen[:, :2] / seen[:, 2:]
+        low, high = across.min(0), across.max(0)
+        assert (high - low).max() == pytest.approx(0.8, rel=1e-3), seed
+        assert np.allclose((low + high) / 2, [0.01, -0.01], atol=1e-3), seed
+
+
+def test_a_roof_throws_its_shadow_on_the_floor() -> None:
+    floor = box(2).scaled(1.0, 1.0, 0.02)
+    roof = box(2).scaled(0.4, 0.4, 0.02).shifted(z=0.5)
+    solid = join([floor, roof])
+    mesh = raster.make_mesh(solid.vertices, solid.faces, solid.uv, solid.slots, solid.smooth)
+    paint = draw_paint(np.random.default_rng(0), ("plain",) * 6, load_bank())
+    paint.numbers[:] = 0
+    paint.numbers[:, 3:6] = 1.0  # white, not shiny
+    slanted = np.array([0.0, 0.5, 1.0]) / np.hypot(0.5, 1.0)
+    light = np.array([0, 0, 0, 0, 0, 0, 1, 1, 0, *slanted, 0.5, 0.5, 0.5, 0], np.float32)
+    look = raster.Look(mesh, paint, light, raster.cast_shadow(mesh, slanted))
+    # From straight above, x right and y down in the picture are -y and -x of the world.
+    down = np.array([[0.0, -1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
+    eye = np.array([0.0, 0.0, 100.0])
+    first, _ = raster.trace((mesh.vertices - eye) @ down.T, mesh.faces, 10_000.0, 120)
+    seen = raster.shade(look, first, eye, np.ones((120, 120), np.float32))[..., 0]
+
+    lit = np.sqrt(0.5 * slanted[2])
+    # By hand: the roof is .5 above the floor and the light falls .5 aside per unit of height, so
+    # the shadow is the roof's square moved by -.25 along y.
+    assert seen[60, 60 + 35] == pytest.approx(0.0, abs=0.02)  # y = -.35: under the shadow
+    assert seen[60, 60] == pytest.approx(lit, rel=0.02)  # on the roof
+    assert seen[60, 60 - 35] == pytest.approx(lit, rel=0.02)  # y = .35: sunny floor
+    assert seen[60 - 35, 60 + 25] == pytest.approx(lit, rel=0.02)

@@ -19,6 +19,9 @@ FIELD_OF_VIEW_DEG = (30.0, 75.0)
 SHARE_OF_PHOTO = (0.35, 0.95)
 FOCAL_RANGE = (0.7, 5.0)
 
+#: It takes about six steps to find where an object fills the frame.
+FRAMING_STEPS = 30
+
 
 @dataclass(frozen=True)
 class Viewpoint:
@@ -112,25 +115,35 @@ def framed(points: Points, focal: float, longest: float, middle: Points) -> Poin
         focal: in frame widths.
         longest: longest side of the projected box, in frame widths.
         middle: [2], where the box's middle goes, in frame widths from the frame's.
+
+    Raises:
+        ValueError: no place was found.
     """
     low, high = points.min(0), points.max(0)
     p = points - (low + high) / 2
-    # Depth first, then the two directions across; a few turns settle all of them.
     nearest = float(p[:, 2].min())
-    away = max(focal * float((high - low)[:2].max()) / longest, 1e-6) - nearest
+    size = max(float((high - low)[:2].max()), 1e-6)
+    near = max(focal * size / longest + nearest, 0.3 * size)  # depth of the nearest point
     offset = np.zeros(2)
-    for _ in range(14):
-        depth = p[:, 2] + away
-        seen = focal * (p[:, :2] + offset) / depth[:, None]
-        box = np.stack([seen.min(0), seen.max(0)])
-        size = float((box[1] - box[0]).max())
-        if abs(size / longest - 1) < 1e-4 and np.abs(box.mean(0) - middle).max() < 1e-4:
-            break
-        offset = offset - (box.mean(0) - middle) * away / focal
-        # Measured from the nearest point, to which most of the size belongs in steep perspective.
-        away = max((away + nearest) * size / longest, 1e-3) - nearest
-    result = (p + np.array([*offset, away])) * (focal / away)
-    return np.asarray(result)
+    both = np.arange(2)
+    for _ in range(FRAMING_STEPS):
+        depth = p[:, 2] + (near - nearest)
+        across = p[:, :2] + offset
+        seen = across * (focal / depth)[:, None]
+        ends = np.stack([seen.argmin(0), seen.argmax(0)])
+        box = seen[ends, both]
+        sides = box[1] - box[0]
+        wide = int(sides.argmax())
+        if abs(sides[wide] / longest - 1) < 2e-4 and np.abs(box.mean(0) - middle).max() < 2e-4:
+            return np.asarray(
+                (p + np.array([*offset, near - nearest])) * (focal / (near - nearest))
+            )
+        # Newton's step for the places of the points that make the box: near ones move faster.
+        offset = offset - (box.mean(0) - middle) / (focal / depth[ends]).mean(0)
+        slopes = box[:, wide] / depth[ends[:, wide]]
+        falls = max(float(slopes[1] - slopes[0]) * near / float(sides[wide]), 0.2)
+        near *= float(np.clip((sides[wide] / longest) ** (1 / falls), 0.5, 2.0))
+    raise ValueError("it does not fit into a frame")
 
 
 def draw_viewpoint(rng: np.random.Generator, vertices: Points) -> tuple[Points, Viewpoint]:
