@@ -21,7 +21,9 @@ def test_pages_hold_the_samples_that_were_asked_for(
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["seen-1.png", "seen-2.png"]
     width = gallery.ACROSS * 5 * gallery.TILE
-    for path in tmp_path.iterdir():
-        assert Image.open(path).size == (width, gallery.TILE + 12)
-    last = Image.open(tmp_path / "seen-2.png")
-    assert last.crop((width // 2, 0, width, gallery.TILE)).getextrema() == ((255, 255),) * 3
+    for name in ("seen-1.png", "seen-2.png"):
+        with Image.open(tmp_path / name) as page:
+            assert page.size == (width, gallery.TILE + 12)
+            half = page.crop((width // 2, 0, width, gallery.TILE)).getextrema()
+        # Two samples are left for the second page.
+        assert (half == ((255, 255),) * 3) == (name == "seen-2.png")
