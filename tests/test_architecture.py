@@ -19,7 +19,7 @@ def test_the_table_of_rooms_names_every_package_and_no_other():
     named = set(re.findall(r"^\| `([\w/]+)` \|", section("Rooms"), re.MULTILINE))
     packages = {
         str(path.parent.relative_to(ROOT))
-        for layer in ("pipeline", "deployments", "serve_app")
+        for layer in ("pipeline", "deployments", "serve_app", "training", "bench")
         for path in (ROOT / layer).rglob("__init__.py")
     }
     assert named == packages

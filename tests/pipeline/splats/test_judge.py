@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pipeline import native
 from pipeline.errors import InvalidInput
-from pipeline.geometry.cameras import photo_camera, rig_cameras
+from pipeline.geometry.cameras import orbit_cameras, rig_cameras
 from pipeline.requests import References
 from pipeline.splats.floaters import floater_share, floating
 from pipeline.splats.judge import (
@@ -45,10 +45,16 @@ def to_bytes(values: FloatArray) -> UInt8Array:
     return np.round(255 * values).astype(np.uint8)
 
 
+def own_camera() -> Cameras:
+    """The photo's: farther away than the rig, with a longer focal length."""
+    camera = orbit_cameras([0.0], [10.0], size=SIZE, radius=2.1)
+    return replace(camera, intrinsics=camera.intrinsics * np.float32([1.4, 1.4, 1])[:, None])
+
+
 @cache
 def truth() -> tuple[Rendering, Cameras, Rendering, Cameras]:
     """What the good model shows to the references' cameras and to the photo's."""
-    cameras, eye = rig_cameras(SIZE).select(list(VIEWS)), photo_camera(10.0, SIZE)
+    cameras, eye = rig_cameras(SIZE).select(list(VIEWS)), own_camera()
     return (
         render_model(good(), cameras, with_depth=True),
         cameras,
