@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from multiprocessing import parent_process
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,13 @@ def generator_digest() -> str:
     for path in sorted(files):
         digest.update(path.relative_to(here).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def end_without_parent() -> None:
+    """Ends a process of a training whose first process was killed: nobody would stop it."""
+    parent = parent_process()
+    if parent is not None and not parent.is_alive():
+        raise SystemExit("The training that this process belongs to has ended.")
 
 
 class Shards:
@@ -93,6 +101,7 @@ class Shards:
         if shard not in self._open:
             path = self.path(shard)
             while not path.exists():
+                end_without_parent()
                 time.sleep(1.0)
             self._open[shard] = np.load(path, mmap_mode="r")
         return self._open[shard]

@@ -25,7 +25,7 @@ from pipeline.engines.views.prior.prior_network import PriorNetwork
 from training.prior.batches import Batch, batch_of, plain_batch, pool_size
 from training.prior.losses import loss_of
 from training.prior.recipe import CHECK_OBJECTS, FIRST_CHECK_SEED, FIRST_SEED, Recipe
-from training.prior.shards import SHARD_SIZE, Shards
+from training.prior.shards import SHARD_SIZE, Shards, end_without_parent
 from training.prior.sheet import draw_sheet
 from training.prior.weights import write_weights
 
@@ -77,6 +77,7 @@ class Trainer:
         saved = sheet = time.monotonic()
         began, sums, count = time.monotonic(), dict[str, float](), 0
         while self.step < self.recipe.steps:
+            end_without_parent()
             if self.step == self.recipe.decay_begins and self.rank == 0:
                 self.save("before-decay.pt")
             for name, value in self.learn().items():
@@ -211,6 +212,7 @@ def make_objects(recipe: Recipe, folder: Path, worker: int, workers: int) -> Non
     shards = Shards(folder, FIRST_SEED)
     most = pool_size(recipe.steps, recipe.batch, recipe.passes_per_object, recipe.first_objects)
     for shard in range(worker, most // SHARD_SIZE, workers):
+        end_without_parent()
         shards.write(shard)
 
 
