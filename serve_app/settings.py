@@ -5,7 +5,6 @@ It knows names and defaults; nothing is started here. No other module reads the 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -53,6 +52,8 @@ class Environment(BaseSettings):
     model_dir: Path | None = None
     #: "embedded" needs no GPU and no weights, "gpu" is SyncDreamer, MiDaS, gsplat and SDXL.
     engines: Literal["embedded", "gpu"] = "embedded"
+    #: Makes the views in place of the one of `engines`: "relief" or "syncdreamer"; empty: that one.
+    views_engine: str = ""
     #: Of the engines that can use a GPU: "auto", "cuda" or "cpu".
     device: DeviceName = DeviceName.AUTO
     #: Number format of their networks; empty: bf16 on a GPU, else fp32.
@@ -78,14 +79,27 @@ class Environment(BaseSettings):
     #: More log lines.
     debug: bool = False
 
+    @field_validator("views_engine")
+    @classmethod
+    def _view_engine_exists(cls, name: str) -> str:
+        if name and name not in (known := engine_names(PortName.VIEWS)):
+            raise ValueError(f"there are the view engines {list(known)}, not {name}")
+        return name
+
+    def engine_names(self) -> dict[PortName, str]:
+        """The engine of every port."""
+        named = PRESETS[self.engines]
+        return named | ({PortName.VIEWS: self.views_engine} if self.views_engine else {})
+
     def engine_choice(self) -> EngineChoice:
         """The engines of one process."""
-        return replace(
-            EngineChoice.preset(self.engines),
+        named: dict[str, Any] = {port.value: name for port, name in self.engine_names().items()}
+        return EngineChoice(
             model_dir=self.model_dir,
             device=self.device,
             precision=self.precision or None,
             options=self.engine_options,
+            **named,
         )
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import subprocess
 from dataclasses import dataclass
 
+from pipeline.engines.engine_spec import EngineSpec
+from pipeline.engines.registry import spec_of
 from pipeline.errors import Unavailable
 from pipeline.options import DeviceName
 from pipeline.ports import PortName
@@ -49,11 +51,15 @@ def find_gpus() -> Gpus | None:
     return Gpus(len(mebibytes), min(mebibytes) / 1024) if mebibytes else None
 
 
+def _wants_a_gpu(spec: EngineSpec) -> bool:
+    return spec.on_device and "embedded" not in spec.presets
+
+
 def app_args(env: Environment) -> AppArgs:
     """The arguments for this machine.
 
-    The GPU engines get a process each, as in `serve_config.yaml`, and the shares of the GPUs that
-    `make_plan` finds.
+    Where one of the engines wants a GPU, each gets a process of its own, as in
+    `serve_config.yaml`, and the shares of the GPUs that `make_plan` finds.
 
     Raises:
         Unavailable: a GPU is asked for and there is none.
@@ -62,13 +68,14 @@ def app_args(env: Environment) -> AppArgs:
     # A name that both have means the same; an empty value leaves the default.
     shared = Environment.model_fields.keys() & AppArgs.model_fields.keys()
     given = {name: value for name in shared if (value := getattr(env, name)) not in ("", None)}
-    common = {**given, "supabase_key": env.supabase_service_role_key or None}
-    if env.engines == "embedded":
+    engines = env.engine_names()
+    common = {**given, "engines": engines, "supabase_key": env.supabase_service_role_key or None}
+    if not any(_wants_a_gpu(spec_of(port, name)) for port, name in engines.items()):
         return AppArgs.model_validate(common)
     gpus = None if env.device == DeviceName.CPU else find_gpus()
     if gpus is None and env.device == DeviceName.CUDA:
         raise Unavailable("DEVICE is cuda, and nvidia-smi finds no GPU here.")
-    plan = None if gpus is None else make_plan(gpus.count, gpus.memory_gib)
+    plan = None if gpus is None else make_plan(gpus.count, gpus.memory_gib, engines=engines)
     return AppArgs.model_validate(
         common
         | {

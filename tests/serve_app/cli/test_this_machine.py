@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from pipeline.engines.registry import PRESETS
 from pipeline.errors import InvalidOption, Unavailable
@@ -55,6 +56,23 @@ def test_embedded_engines_need_no_gpu_and_few_processes(no_driver):
     assert len(args.hosts) == 3
     assert args.gpu_shares == {}
     assert args.engine_choice().views == "relief"
+
+
+def test_one_view_engine_may_take_the_place_of_the_sets(driver):
+    driver("echo 24564")
+    env = environment(engines="gpu", views_engine="relief")
+    args = app_args(env)
+    assert args.engine_choice() == env.engine_choice()
+    assert args.engines == PRESETS["gpu"] | {PortName.VIEWS: "relief"}
+    assert set(args.gpu_shares) == {"Depth", "Splats", "Enhancer"}
+    embedded = app_args(environment(views_engine="syncdreamer"))
+    assert embedded.engine_choice().views == "syncdreamer"
+    assert set(embedded.gpu_shares) == {"Views"}
+
+
+def test_a_view_engine_that_does_not_exist_is_told():
+    with pytest.raises(ValidationError, match=r"there are the view engines \['relief', "):
+        environment(views_engine="magic")
 
 
 def test_gpu_engines_get_a_process_each_and_their_shares(driver):
