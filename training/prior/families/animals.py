@@ -101,9 +101,10 @@ def _beast_head(b: Builder, k: _Beast, at: Triple, coat: int, look: float) -> No
         tip = spot(b.u(-0.5, 0.1), b.u(0.55, 0.9), 0.7 + k.ears / r)
         b.limb([spot(-0.1, 0.5, 0.55), tip], [r * 0.32, r * 0.1], coat, pair=True, columns=8)
     else:
-        drop = b.u(-0.7, 0.7) if k.name in {"dog", "puppy", "cow", "sheep"} else 0.8
+        hangs = k.name in {"dog", "puppy", "cow", "sheep"}
+        side, drop = (0.92, b.u(-0.6, 0.5)) if hangs else (0.72, 0.75)
         flap = (r * 0.14, k.ears * 0.45, k.ears * 0.6)
-        b.ball(flap, spot(-0.1, 0.98, drop), b.slot(k.furry) if b.chance(0.3) else coat, pair=True)
+        b.ball(flap, spot(-0.1, side, drop), b.slot(k.furry) if b.chance(0.3) else coat, pair=True)
     if k.name in {"cow", "giraffe"}:
         b.limb(
             [spot(0.0, 0.4, 0.8), spot(0.1, 0.75, 1.5)],

@@ -15,6 +15,9 @@ from training.prior.solids import Points, Shape, Solid, join
 
 Triple = tuple[float, float, float]
 
+#: Of the grid in which soft bodies are melted, along its longest side.
+CELLS = 32
+
 
 @lru_cache
 def unit_ball(rows: int = 13, columns: int = 20) -> Solid:
@@ -151,8 +154,21 @@ class Builder:
     def shape(self) -> Shape:
         parts = list(self._parts)
         if self._melting:
-            size = max(float(np.ptp([part.centre for part in self._melting], axis=0).max()), 0.1)
-            parts.append(melt(self._melting, size * self.u(0.015, 0.06), cells=32))
+            centres = np.stack([np.asarray(blob.centre, float) for blob in self._melting])
+            size = max(float(np.ptp(centres, axis=0).max()), 0.1)
+            # What is thinner than the grid would come out in crumbs: it stays a part of its own.
+            thin = [1.5 * size / CELLS > np.min(blob.semi_axes) for blob in self._melting]
+            thick = [blob for blob, is_thin in zip(self._melting, thin, strict=True) if not is_thin]
+            parts += [
+                unit_ball()
+                .scaled(*blob.semi_axes)
+                .rotated(blob.rotation)
+                .shifted(*blob.centre)
+                .painted(blob.slot)
+                for blob, is_thin in zip(self._melting, thin, strict=True)
+                if is_thin
+            ]
+            parts.append(melt(thick, size * self.u(0.015, 0.06), cells=CELLS))
         return Shape(join(parts), tuple(self._finishes))
 
 

@@ -52,7 +52,8 @@ def train(rng: np.random.Generator) -> Shape:
     b.ball((0.04, 0.06, 0.06), (0.68, 0, z + r * 0.5), b.slot("glaze", "plain"))
     if b.chance(0.4):
         x, load = -1.35, b.slot("plain", "wood")
-        b.slab((0.9, wide, b.u(0.2, 0.5)), (x, 0, bed + 0.15), load)
+        tall = b.u(0.2, 0.5)
+        b.slab((0.9, wide, tall), (x, 0, bed + tall / 2 - 0.03), load)
         b.slab((0.4, 0.05, 0.05), (-0.8, 0, bed), dark)
         for dx in (-0.3, 0.3):
             b.both(
@@ -99,11 +100,11 @@ def bicycle(rng: np.random.Generator) -> Shape:
     b.limb([seat, top], t * 0.9, steel, columns=8)
     b.ball((0.13, 0.06, 0.03), (top[0], 0, top[2] + 0.02), tyre)
     b.add(_standing_disc(0.09, 0.006).shifted(crank[0], 0.03, crank[2]), steel)
-    a = b.u(0, np.pi)
-    dx, dz = 0.15 * float(np.cos(a)), 0.15 * float(np.sin(a))
+    turn = b.u(0, np.pi)
+    dx, dz = 0.15 * float(np.cos(turn)), 0.15 * float(np.sin(turn))
     for side in (1.0, -1.0):
         end = (crank[0] + side * dx, side * 0.07, crank[2] + side * dz)
-        b.limb([(crank[0], side * 0.05, crank[2]), end], 0.012, steel, columns=6)
+        b.limb([(crank[0], side * 0.03, crank[2]), end], 0.012, steel, columns=6)
         b.slab((0.08, 0.07, 0.02), (end[0], end[1] + side * 0.04, end[2]), tyre)
     return b.shape()
 
@@ -120,7 +121,7 @@ def motorbike(rng: np.random.Generator) -> Shape:
     z = r + 0.42
     b.ball((0.26, 0.13, 0.14), (0.12, 0, z), paint)
     b.ball((0.32, 0.12, 0.07), (-0.3, 0, z - 0.02), tyre)
-    b.cushion((0.36, 0.2, 0.32), (0.02, 0, r + 0.1), steel)
+    b.cushion((0.36, 0.2, 0.42), (0.02, 0, r + 0.14), steel)
     b.limb([(-base, 0.06, r), (0, 0.06, r + 0.02)], 0.03, steel, pair=True)
     b.limb(
         [(0.1, 0.12, r), (-0.2, 0.13, r - 0.05), (-base - 0.15, 0.14, r + 0.05)],
@@ -129,14 +130,14 @@ def motorbike(rng: np.random.Generator) -> Shape:
         pair=True,
     )
     top = (base - 0.22, 0.0, z + 0.2)
-    b.limb([(base, 0.08, r), (top[0], 0.07, top[2])], 0.025, steel, pair=True, columns=8)
+    b.limb([(base, 0.08, r), (top[0], 0.03, top[2])], 0.025, steel, pair=True, columns=8)
     b.limb(
         [top, (top[0] - 0.02, 0.22, top[2] + 0.05), (top[0] - 0.12, 0.33, top[2] + 0.03)],
         0.022,
         steel,
         pair=True,
     )
-    b.ball((0.08, 0.09, 0.09), (top[0] + 0.1, 0, top[2] - 0.08), b.slot("metal", "glaze"))
+    b.ball((0.08, 0.09, 0.09), (top[0] + 0.07, 0, top[2] - 0.06), b.slot("metal", "glaze"))
     if b.chance(0.4):
         b.slab((0.04, 0.28, 0.4), (base - 0.25, 0, r + 0.3), paint)
         b.slab((0.6, 0.26, 0.05), (0.0, 0, r * 0.8), paint)
@@ -182,9 +183,9 @@ def boat(rng: np.random.Generator) -> Shape:
         cloth, belly = b.slot("cloth", "pattern", "plain"), b.u(-0.2, 0.2)
         u, v = np.meshgrid(np.linspace(0, 1, 7), np.linspace(0, 1, 9))
         for sign, reach, top in ((-1, foot, 0.95), (1, foot * 0.75, 0.85)):
-            x = 0.1 + sign * (0.03 + reach * u * (1 - v))
-            y = belly * np.sin(np.pi * u) * (1 - v)
-            points = np.stack([x, y, 0.15 + v * (mast * top - 0.15)], -1)
+            out = 0.1 + sign * (0.01 + reach * u * (1 - v))
+            bulge = belly * np.sin(np.pi * u) * (1 - v)
+            points = np.stack([out, bulge, 0.15 + v * (mast * top - 0.15)], -1)
             for shift in (0.0, 0.012):
                 b.add(
                     grid_surface(points + np.array([0, shift, 0]), np.stack([u, 1 - v], -1)), cloth
@@ -267,7 +268,7 @@ def aeroplane(rng: np.random.Generator) -> Shape:
         for k in range(1 + (span > 1)):
             y = span * (0.35 + 0.27 * k)
             at = x + chord * 0.35 - sweep * y / span
-            place = low - 0.09 + np.sin(rise) * y
+            place = low - 0.065 + np.sin(rise) * y
             b.both(
                 tube(np.array([(at - 0.14, y, place), (at + 0.14, y, place)]), 0.065, columns=16),
                 dark,

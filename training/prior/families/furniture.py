@@ -208,7 +208,10 @@ def bench(rng: np.random.Generator) -> Shape:
             z = seat + 0.16 + 0.15 * k
             b.slab((0.03, wide, 0.09), (-deep / 2 - 0.06 * (z - seat), 0, z), wood)
             b.slab(
-                (0.05, 0.05, z - seat + 0.1), (-deep / 2 - 0.02, y, (z + seat) / 2), iron, pair=True
+                (0.05, 0.05, z - seat + 0.1),
+                (-deep / 2 + 0.01, y, (z + seat) / 2 - 0.03),
+                iron,
+                pair=True,
             )
     if b.chance(0.35):
         b.slab((deep, 0.06, 0.04), (0, y, seat + 0.2), iron, pair=True)

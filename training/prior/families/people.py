@@ -134,11 +134,10 @@ def _hat(b: Builder, at: tuple[float, float, float], r: float) -> None:
 
 
 def _head(b: Builder, at: tuple[float, float, float], r: float, p: _Paint) -> None:
-    b.ball((r * b.u(0.9, 1.05), r * b.u(0.8, 1.02), r), at, p.skin)
+    wide = r * b.u(0.8, 1.02)
+    b.ball((r * b.u(0.9, 1.05), wide, r), at, p.skin)
     if b.chance(0.6):
-        b.ball(
-            (r * 0.15, r * 0.1, r * 0.22), (at[0], r * 0.92, at[2]), p.skin, pair=True, hard=True
-        )
+        b.ball((r * 0.15, r * 0.1, r * 0.22), (at[0], wide, at[2]), p.skin, pair=True, hard=True)
     if b.chance(0.9):
         _face(b, at, r, p)
     _hair(b, at, r, p)
@@ -267,9 +266,10 @@ def bust(rng: np.random.Generator) -> Shape:
             (-0.15, 0.0, 0.0),
             flat=0.65,
         )
+        low -= 1.45
     if b.chance(0.5):
         foot = b.slot("wood", "metal", "plain")
-        size, top = b.u(0.55, 0.9), low - (1.45 if b.chance(0.99) else 0.0)
+        size, top = b.u(0.55, 0.9), low
         rings = [(0, top - 0.7), (size, top - 0.7), (size, top - 0.55), (size * 0.5, top - 0.4)]
         b.turned([*rings, (size * 0.6, top + 0.3), (0, top + 0.3)], foot, (-0.15, 0, 0))
     return b.shape()

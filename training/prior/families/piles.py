@@ -77,8 +77,8 @@ def candle(rng: np.random.Generator) -> Shape:
             )
     holder(0, 0, tall - 0.01)
     for k in range(arms if tall > 0.2 else 0):
-        a = 2 * np.pi * k / arms + np.pi / 2
-        c, s, d = float(np.cos(a)), float(np.sin(a)), 0.32
+        way = 2 * np.pi * k / arms + np.pi / 2
+        c, s, d = float(np.cos(way)), float(np.sin(way)), 0.32
         path = [
             (0, 0, tall * 0.5),
             (d * 0.6 * c, d * 0.6 * s, tall * 0.42),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from training.prior.families.blossoms import BLOSSOMS
-from training.prior.families.builder import Builder, unit_ball
+from training.prior.families.builder import Builder, Triple, unit_ball
 from training.prior.families.family import Family
 from training.prior.families.foliage import leaves
 from training.prior.primitives import lathe, smooth_path, tube
@@ -51,6 +51,10 @@ def pot(b: Builder, r: float, high: float, *, soil: bool = True) -> None:
         )
 
 
+def _place(point: Points) -> Triple:
+    return (float(point[0]), float(point[1]), float(point[2]))
+
+
 def _many(b: Builder, count: int, low: float, high: float) -> Points:
     return b.rng.uniform(low, high, count)
 
@@ -83,24 +87,27 @@ def pot_plant(rng: np.random.Generator) -> Shape:
         ball /= np.linalg.norm(ball, axis=1, keepdims=True)
         spread = b.u(0.25, 0.45)
         tip = ball * spread * _many(b, n, 0.5, 1.0)[:, None] + [0, 0, high + spread * b.u(0.6, 1.0)]
-        out = np.arctan2(ball[:, 1], ball[:, 0])
+        out = np.arctan2(tip[:, 1], tip[:, 0])
         b.add(leaves(tip, out, _many(b, n, 0.15, 0.28), _many(b, n, -0.2, 0.9),
                      _many(b, n, 0.3, 1.5), _many(b, n, 0.04, 0.1), rows=6), green)  # fmt: skip
-        for k in range(6):
-            b.limb([(0, 0, high * 0.9), tuple(tip[k])], 0.012, b.slot("wood"), columns=6)
+        way = tip - np.array([0, 0, high * 0.9])
+        up = np.arctan2(way[:, 2], np.hypot(way[:, 0], way[:, 1]))
+        one, middle = np.ones(n), np.tile([0, 0, high * 0.9], (n, 1))
+        twigs = leaves(middle, out, np.linalg.norm(way, axis=1) * 1.06, up, 0 * one, 0.008 * one)
+        b.add(twigs, b.slot("wood", "leaf"))
     elif kind == "stalks":
         stem, tall = b.slot("wood", "leaf"), _many(b, n, 0.25, 1.0) * size
         reach = _many(b, n, 0.0, 0.3)
         top = np.stack([np.cos(turn) * reach, np.sin(turn) * reach, high + tall], -1)
         for k in range(n):
-            b.limb([tuple(root[k] * [0.3, 0.3, 1]), tuple(top[k])], 0.01, stem, columns=6)
+            b.limb([_place(root[k] * [0.3, 0.3, 1]), _place(top[k])], 0.01, stem, columns=6)
         b.add(leaves(top, turn, _many(b, n, 0.22, 0.42), _many(b, n, 0.0, 0.7),
                      _many(b, n, 0.6, 1.6), _many(b, n, 0.07, 0.15), fold=0.2), green)  # fmt: skip
     else:
-        tall, lean = size * b.u(0.5, 1.2), b.u(-0.15, 0.15)
-        path = [(0, 0, high * 0.9), (lean * 0.3, 0, high + tall * 0.5), (lean, 0, high + tall)]
+        trunk, lean = size * b.u(0.5, 1.2), b.u(-0.15, 0.15)
+        path = [(0, 0, high * 0.9), (lean * 0.3, 0, high + trunk * 0.5), (lean, 0, high + trunk)]
         b.limb(path, [0.04, 0.03, 0.025], b.slot("wood"))
-        top = np.repeat([[lean, 0, high + tall]], n, 0)
+        top = np.repeat([[lean, 0, high + trunk]], n, 0)
         b.add(leaves(top, turn, _many(b, n, 0.4, 0.6), _many(b, n, 0.3, 1.2),
                      _many(b, n, 1.2, 2.2), _many(b, n, 0.04, 0.07)), green)  # fmt: skip
     return b.shape()
@@ -217,7 +224,7 @@ def bonsai(rng: np.random.Generator) -> Shape:
             float(start[1]) + side * reach,
             float(start[2]) + b.u(0, 0.08),
         )
-        b.limb([tuple(start), end], [0.03, 0.018], bark, columns=8)
+        b.limb([_place(start), end], [0.03, 0.018], bark, columns=8)
         for _ in range(2):
             pad = (b.u(0.12, 0.2), b.u(0.14, 0.24), b.u(0.05, 0.1))
             b.ball(
@@ -272,7 +279,7 @@ def tree(rng: np.random.Generator) -> Shape:
         b.ball((crown, crown, crown * tall), (0, 0, z), green)
         for _ in range(b.count(0, 9)):
             way = rng.normal(size=3)
-            way *= [crown * 0.7, crown * 0.7, crown * 0.6 * tall] / np.linalg.norm(way)
+            way *= np.array([0.7, 0.7, 0.6 * tall]) * crown / np.linalg.norm(way)
             size = crown * b.u(0.35, 0.6)
             b.ball((size, size, size * 0.9), (way[0], way[1], z + way[2]), green)
     return b.shape()

@@ -33,10 +33,12 @@ def _wheels(b: Builder, places: Sequence[float], track: float, r: float, w: floa
         (r * 0.85, w / 2),
         (0, w / 2),
     ]
+    axle = r * 0.2
     wheel = lathe(np.array(rings), columns=22).turned(0, np.pi / 2)
     cap = lathe(np.array([(0, -0.01), (r * 0.55, -0.01), (r * 0.5, 0.012), (0, 0.02)]), columns=16)
     cap = cap.turned(0, -np.pi / 2)
     for x in places:
+        b.slab((axle, track - w, axle), (x, 0.0, r), hub)
         b.both(wheel.shifted(x, track / 2 - w / 2, r), tyre)
         b.both(cap.shifted(x, track / 2, r), hub)
 
@@ -241,10 +243,11 @@ def tractor(rng: np.random.Generator) -> Shape:
             b.slab((0.05, 0.05, high), (x, wide * 0.6, z + high / 2), paint, pair=True)
     else:
         b.cushion((0.25, 0.3, 0.08), (-0.32, 0, z + 0.2), dark)
+        b.slab((0.15, 0.2, 0.24), (-0.34, 0, z + 0.08), paint)
         b.cushion((0.07, 0.3, 0.25), (-0.44, 0, z + 0.32), dark)
         b.limb([(-0.05, 0, z + 0.25), (-0.12, 0, z + 0.45)], 0.025, dark)
         b.add(
-            lathe(np.array([(0.1, -0.015), (0.13, 0.0), (0.1, 0.015)]))
+            lathe(np.array([(0, 0), (0.1, -0.015), (0.13, 0.0), (0.1, 0.015), (0, 0.01)]))
             .turned(1, -0.4)
             .shifted(-0.12, 0, z + 0.45),
             dark,
@@ -253,7 +256,9 @@ def tractor(rng: np.random.Generator) -> Shape:
     b.limb([(0.45, wide * 0.2, z + 0.25), (0.45, wide * 0.2, z + 0.65)], 0.03, dark)
     _wheels(b, (-0.3,), wide * 2.4, big, b.u(0.18, 0.28))
     _wheels(b, (0.5,), wide * 1.9, small, 0.13)
-    _lights(b, 0.69, wide * 0.3, z + 0.15, 0.05)
+    lamp = (0.025, 0.05, 0.05)
+    b.ball(lamp, (0.69, wide * 0.3, z + 0.15), b.slot("glaze", "plain"), pair=True)
+    b.slab((0.12, wide * 0.3, z), (0.5, 0, small * 0.8 + (z - small * 0.8) / 2), dark)
     return b.shape()
 
 
