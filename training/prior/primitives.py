@@ -60,7 +60,8 @@ def rounded_box(
         core = half - radius
         inner = np.clip(v, -1, 1) * core
         way = np.sign(v) * np.clip(np.abs(v) - 1, 0, None)
-        return inner + radius * way / np.linalg.norm(way, axis=1, keepdims=True)
+        round_: Points = inner + radius * way / np.linalg.norm(way, axis=1, keepdims=True)
+        return round_
 
     return replace(cube.deformed(rounded), uv=(cube.uv - 0.5) / 4 + 0.5)
 
@@ -247,7 +248,7 @@ def loft(sections: Points, closed_ends: bool = True) -> Solid:
     skin = grid_surface(rings, np.stack([u, v], -1))
     if not closed_ends:
         return skin
-    ends = []
+    ends: list[Solid] = []
     for ring, middle in ((rings[0], sections[0].mean(0)), (rings[-1], sections[-1].mean(0))):
         fan = np.stack([np.broadcast_to(middle, ring.shape), ring])
         fan = fan if len(ends) == 0 else fan[::-1]

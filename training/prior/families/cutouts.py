@@ -150,7 +150,7 @@ def holed(rng: np.random.Generator) -> Shape:
         inner = circle(rng.uniform(0.15, 0.3))
     else:
         n, deep = int(rng.integers(7, 16)), rng.uniform(0.1, 0.2)
-        outer = polar_outline(lambda a: 0.5 * (1 - deep * (np.sin(n * a) > 0)), 8 * n)
+        outer = polar_outline(lambda a: np.where(np.sin(n * a) > 0, 0.5 * (1 - deep), 0.5), 8 * n)
         inner = circle(rng.uniform(0.08, 0.22), 20)
     solid = extrude(with_hole(outer, inner), rng.uniform(0.04, 0.35))
     parts = [solid]

@@ -40,8 +40,8 @@ def phone(rng: np.random.Generator) -> Shape:
     for z in (0.31, 0.41):
         parts.append(knob(0.04, 0.02, (-thick / 2 - 0.028, 0.5 * w - 0.14, z), 2))
     if rng.random() < 0.3:  # an older one with keys
-        y, z = np.meshgrid(np.array([-0.28, 0, 0.28]) * w, np.linspace(-0.42, -0.15, 4))
-        spots = np.stack([np.full(y.size, thick / 2 + 0.005), y.ravel(), z.ravel()], -1)
+        keys = np.meshgrid(np.array([-0.28, 0, 0.28]) * w, np.linspace(-0.42, -0.15, 4))
+        spots = np.stack([np.full(12, thick / 2 + 0.005), *(key.ravel() for key in keys)], -1)
         parts.append(bricks((0.02, 0.22 * w, 0.05), spots, 3))
     solid = join(parts)
     if rng.random() < 0.2:
@@ -246,9 +246,10 @@ def gadget(rng: np.random.Generator) -> Shape:
         low = -0.42 * h
         high = (0.15 if kind == "remote" else 0.38) * h
         spread = w * (1 if kind == "remote" else 1.2)
-        y, z = np.meshgrid(np.linspace(-0.36, 0.36, columns) * spread, np.linspace(low, high, rows))
+        across, up = np.linspace(-0.36, 0.36, columns) * spread, np.linspace(low, high, rows)
+        keys = np.meshgrid(across, up)
         size = (0.03, 0.7 * 0.8 * w / columns, 0.7 * (high - low) / rows)
-        spots = np.stack([np.full(y.size, 0.055), y.ravel(), z.ravel()], -1)
+        spots = np.stack([np.full(rows * columns, 0.055), *(key.ravel() for key in keys)], -1)
         parts.append(bricks(size, spots, 1))
         if kind == "remote":
             parts.append(slab((0.02, 0.8 * w, 0.18), (0.05, 0, 0.34), 2))

@@ -190,7 +190,8 @@ def cake(rng: np.random.Generator) -> Shape:
 
         def pleated(v: Points) -> Points:
             wave = 1 + 0.04 * np.cos(16 * np.arctan2(v[:, 1], v[:, 0]))
-            return v * np.column_stack([wave, wave, np.ones_like(wave)])
+            pleats: Points = v * np.column_stack([wave, wave, np.ones_like(wave)])
+            return pleats
 
         parts.append(low.deformed(pleated))
         t = np.linspace(0, 1, 40)
@@ -299,7 +300,8 @@ def ice_cream(rng: np.random.Generator) -> Shape:
         z = 0.75
         for k in range(int(rng.integers(1, 4))):
             scoop = _uneven(ball(rng.uniform(0.22, 0.27), (0, 0, 0), 1 + k % 2, 14), rng, 0.012)
-            parts.append(scoop.shifted(*rng.normal(0, 0.02, 2), z))
+            dx, dy = rng.normal(0, 0.02, 2)
+            parts.append(scoop.shifted(dx, dy, z))
             z += 0.27
     else:
         body = rounded_box((rng.uniform(0.14, 0.25), 0.45, 0.8), 0.12, 4).painted([1] * 6)

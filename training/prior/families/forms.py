@@ -33,13 +33,9 @@ def soft(rng: np.random.Generator) -> Shape:
     )
     body = body.scaled(*np.exp(rng.uniform(np.log(0.35), 0, 3)))
     if rng.random() < 0.4:
-        for _ in range(3):
-            wave, phase, way = rng.normal(0, 5, 3), rng.uniform(0, 6), rng.normal(0, 0.025, 3)
-            body = body.deformed(
-                lambda v, wave=wave, phase=phase, way=way: (
-                    v + np.outer(np.sin(v @ wave + phase), way)
-                )
-            )
+        waves, ways = rng.normal(0, 5, (3, 3)), rng.normal(0, 0.025, (3, 3))
+        phase = rng.uniform(0, 6, 3)
+        body = body.deformed(lambda v: v + np.sin(v @ waves.T + phase) @ ways)
     return Shape(body, (pick(rng, ("any", "plain", "pattern", "food", "soil", "glaze")),))
 
 

@@ -213,7 +213,7 @@ def polar_outline(radius: Callable[[Points], Points], count: int = 48) -> Points
 
 
 def circle(radius: float, count: int = 24) -> Points:
-    return polar_outline(lambda a: np.full_like(a, radius), count)
+    return radius * polar_outline(np.ones_like, count)
 
 
 def star_outline(points: int, inner: float, radius: float = 0.5) -> Points:

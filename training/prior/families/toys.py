@@ -54,8 +54,8 @@ def blocks(rng: np.random.Generator) -> Shape:
             inner = 0.25 * np.stack([np.cos(turn), np.sin(turn)], -1)
             outline = np.concatenate([inner[::-1], [(0.5, 0), (0.5, 0.5), (-0.5, 0.5), (-0.5, 0)]])
             h, part = 0.5, extrude(outline, 0.4, 0.0)
-        shift = rng.normal(0, 0.05, 2)
-        parts.append(part.painted(k % 4).turned(2, rng.normal(0, 0.3)).shifted(*shift, z))
+        dx, dy = rng.normal(0, 0.05, 2)
+        parts.append(part.painted(k % 4).turned(2, rng.normal(0, 0.3)).shifted(dx, dy, z))
         z += h
         if kind == "roof":
             break
@@ -104,14 +104,15 @@ def dice(rng: np.random.Generator) -> Shape:
             parts.append(tiles if axis == 0 else tiles.turned(3 - axis, np.pi / 2))
         return Shape(join(parts), ("plain",) * 7)
     parts = [rounded_box((1, 1, 1), rng.uniform(0.08, 0.25), 4).painted(0)]
-    spots = {1: [(0, 0)], 2: [(-1, -1), (1, 1)], 4: [(a, b) for a in (-1, 1) for b in (-1, 1)]}
-    spots |= {3: spots[1] + spots[2], 5: spots[1] + spots[4], 6: spots[4] + [(-1, 0), (1, 0)]}
+    pips: dict[int, list[tuple[int, int]]]
+    pips = {1: [(0, 0)], 2: [(-1, -1), (1, 1)], 4: [(a, b) for a in (-1, 1) for b in (-1, 1)]}
+    pips |= {3: pips[1] + pips[2], 5: pips[1] + pips[4], 6: pips[4] + [(-1, 0), (1, 0)]}
     for count, (axis, turn) in zip(
         range(1, 7),
         ((1, 0), (1, np.pi / 2), (2, np.pi / 2), (2, -np.pi / 2), (1, -np.pi / 2), (1, np.pi)),
         strict=True,
     ):
-        for a, b in spots[count]:
+        for a, b in pips[count]:
             parts.append(knob(0.09, 0.006, (0.498, 0.25 * a, 0.25 * b), 1).turned(axis, turn))
     return Shape(
         join(parts).rotated(random_rotation(rng) if rng.random() < 0.3 else np.eye(3)),
