@@ -81,7 +81,7 @@ def _heap(b: Builder, reach: float, r: float, count: int) -> list[tuple[float, f
         out.append((d * float(np.cos(a)), d * float(np.sin(a)), 0.0))
     if n > 4 and count > n:
         out.append((0.0, 0.0, 0.15 * r))
-    for k in range(max(0, min(count - len(out), 3))):
+    for k in range(max(0, min(count - len(out), 3)) if n > 3 else 0):
         a = turn + 0.5 + 2 * np.pi * k / 3
         out.append((0.9 * r * float(np.cos(a)), 0.9 * r * float(np.sin(a)), 1.45 * r))
     return out

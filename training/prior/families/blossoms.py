@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.prior.families.builder import Builder
+from training.prior.families.builder import Builder, triple
 from training.prior.families.family import Family
 from training.prior.families.foliage import leaves
-from training.prior.primitives import smooth_path, tube
 from training.prior.solids import Points, Shape, Solid
 
 
@@ -85,7 +84,7 @@ def vase_of_flowers(rng: np.random.Generator) -> Shape:
         )
         start = np.array([end[0] * 0.1, end[1] * 0.1, high * 0.75])
         bend = np.array([end[0] * 0.35, end[1] * 0.35, high + 0.05])
-        b.add(tube(smooth_path(np.stack([start, bend, end]), 7), 0.01, columns=6), green)
+        b.limb([triple(q) for q in (start, bend, end)], 0.01, green, columns=6)
         way = (end - bend) / np.linalg.norm(end - bend)
         b.add(flower.rotated(_tilted(way)).shifted(*end), [petals, eye])
     m = b.count(0, 10)

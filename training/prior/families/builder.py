@@ -10,13 +10,14 @@ from functools import lru_cache
 
 import numpy as np
 
-from training.prior.primitives import Blob, box, lathe, melt, pitched, superquadric, tube
+from training.prior.families.limbs import limb_solid
+from training.prior.primitives import Blob, box, lathe, melt, pitched, superquadric
 from training.prior.solids import Points, Shape, Solid, join
 
 Triple = tuple[float, float, float]
 
 #: Of the grid in which soft bodies are melted, along its longest side.
-CELLS = 32
+CELLS = 28
 
 
 @lru_cache
@@ -125,7 +126,7 @@ class Builder:
             for side in (1.0, -1.0) if pair else (1.0,):
                 self._melting += _sausages(points * (1.0, side, 1.0), thick, slot)
             return
-        solid = tube(points, thick, columns=columns, round_ends=True)
+        solid = limb_solid(points, thick, columns)
         (self.both if pair else self.add)(solid, slot)
 
     def turned(
@@ -170,6 +171,10 @@ class Builder:
             ]
             parts.append(melt(thick, size * self.u(0.015, 0.06), cells=CELLS))
         return Shape(join(parts), tuple(self._finishes))
+
+
+def triple(point: Points) -> Triple:
+    return (float(point[0]), float(point[1]), float(point[2]))
 
 
 def _sausages(path: Points, radii: Points, slot: int) -> list[Blob]:

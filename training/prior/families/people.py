@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.prior.families.builder import Builder
+from training.prior.families.builder import Builder, triple
 from training.prior.families.family import Family
 from training.prior.solids import Shape
 
@@ -181,7 +181,7 @@ def _arms(b: Builder, f: _Frame, lift: float, p: _Paint) -> None:
         lower[2] = -np.cos(out + min(bend, 0.0)) * np.cos(ahead + max(bend, 0.0))
         wrist = elbow + lower / (np.linalg.norm(lower) + 1e-9) * long * 0.42
         r = f.thick * 0.72
-        points = [(float(q[0]), float(q[1]), float(q[2])) for q in (a, elbow, wrist)]
+        points = [triple(q) for q in (a, elbow, wrist)]
         b.limb(points[:2], [r, r * 0.85], p.top, columns=10)
         b.limb(points[1:], [r * 0.82, r * 0.65], sleeve, columns=10)
         b.ball((r * 0.85,) * 3, points[2], p.skin)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from training.prior.families.blossoms import BLOSSOMS
-from training.prior.families.builder import Builder, Triple, unit_ball
+from training.prior.families.builder import Builder, triple, unit_ball
 from training.prior.families.family import Family
 from training.prior.families.foliage import leaves
 from training.prior.primitives import lathe, smooth_path, tube
@@ -49,10 +49,6 @@ def pot(b: Builder, r: float, high: float, *, soil: bool = True) -> None:
             ],
             clay,
         )
-
-
-def _place(point: Points) -> Triple:
-    return (float(point[0]), float(point[1]), float(point[2]))
 
 
 def _many(b: Builder, count: int, low: float, high: float) -> Points:
@@ -100,7 +96,7 @@ def pot_plant(rng: np.random.Generator) -> Shape:
         reach = _many(b, n, 0.0, 0.3)
         top = np.stack([np.cos(turn) * reach, np.sin(turn) * reach, high + tall], -1)
         for k in range(n):
-            b.limb([_place(root[k] * [0.3, 0.3, 1]), _place(top[k])], 0.01, stem, columns=6)
+            b.limb([triple(root[k] * [0.3, 0.3, 1]), triple(top[k])], 0.01, stem, columns=6)
         b.add(leaves(top, turn, _many(b, n, 0.22, 0.42), _many(b, n, 0.0, 0.7),
                      _many(b, n, 0.6, 1.6), _many(b, n, 0.07, 0.15), fold=0.2), green)  # fmt: skip
     else:
@@ -224,7 +220,7 @@ def bonsai(rng: np.random.Generator) -> Shape:
             float(start[1]) + side * reach,
             float(start[2]) + b.u(0, 0.08),
         )
-        b.limb([_place(start), end], [0.03, 0.018], bark, columns=8)
+        b.limb([triple(start), end], [0.03, 0.018], bark, columns=8)
         for _ in range(2):
             pad = (b.u(0.12, 0.2), b.u(0.14, 0.24), b.u(0.05, 0.1))
             b.ball(
