@@ -16,6 +16,7 @@ from pipeline.engines.views.relief import relief_shape
 from training.prior import placing, raster, scene
 from training.prior.families import Family
 from training.prior.finishes import FINISHES, load_bank
+from training.prior.light import Light
 from training.prior.paint import draw_paint
 from training.prior.primitives import box, superquadric
 from training.prior.scene import Sample, Scene, make_scene, take
@@ -43,7 +44,7 @@ def simple(seed: int) -> Sample:
 @pytest.fixture
 def clean(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut-outs stay as they are."""
-    monkeypatch.setattr(scene, "spoil", lambda rgb, alpha, rng: (rgb, alpha))
+    monkeypatch.setattr(scene, "spoil_both", lambda rgb, alpha, back, rng: (rgb, alpha, back))
 
 
 def viewed(shape: Shape, focal: float, elevation_deg: float) -> Scene:
@@ -247,3 +248,27 @@ def test_a_roof_throws_its_shadow_on_the_floor() -> None:
     assert seen[60, 60] == pytest.approx(lit, rel=0.02)  # on the roof
     assert seen[60, 60 - 35] == pytest.approx(lit, rel=0.02)  # y = .35: sunny floor
     assert seen[60 - 35, 60 + 25] == pytest.approx(lit, rel=0.02)
+
+
+def test_the_back_has_the_tones_of_the_photo() -> None:
+    """A plain ball under an even sky: whatever the telephone does, both sides look alike."""
+    shape = Shape(superquadric(1.0, 1.0).painted(0), ("plain",))
+    apart, shifts = [], []
+    for seed in range(12):
+        even = np.array([0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0, 0, 0], np.float32)
+        numbers = np.zeros((1, raster.PAINT_NUMBERS), np.float32)
+        numbers[:, 3:6], numbers[:, 9:12] = 0.7, 0
+        any_scene = replace(viewed(shape, 1.1, 20.0), seed=seed)
+        ball = replace(
+            any_scene,
+            light=Light(np.concatenate([even, np.zeros(7, np.float32)]), 0.0),
+            paint=replace(any_scene.paint, numbers=numbers),
+        )
+        sample = take(ball)
+        inner = np.hypot(*(np.mgrid[0:56, 0:56] + 0.5 - 28)) < 10
+        front = sample.rgba[::2, ::2, :3][inner].mean(0)
+        back = sample.back_color[inner].mean(0)
+        apart.append(np.abs(front - back).max())
+        shifts.append(np.abs(back - 255 * 0.7 * np.sqrt(0.4)).max())
+    assert np.median(apart) < 6
+    assert max(shifts) > 20

@@ -46,15 +46,35 @@ def spoil(rgb: Picture, alpha: Plane, rng: np.random.Generator) -> tuple[Picture
         nearest object colour, as the product's framing leaves them. An object stays an object:
         where alpha was at least 1/2 somewhere, `LEAST_OVERLAP` of it still is.
     """
+    colours, matte, _ = spoil_both(rgb, alpha, rgb[:1, :1], rng)
+    return colours, matte
+
+
+def spoil_both(
+    rgb: Picture, alpha: Plane, back: Picture, rng: np.random.Generator
+) -> tuple[Picture, Plane, Picture]:
+    """`spoil`, and the object's back in the colours that the same photo would have given it.
+
+    What is told of an object's back is seen beside its photo: it has the photo's exposure, white
+    balance and tones, but none of its blur, noise and faults.
+
+    Args:
+        back: float32 [B, B, 3] in 0..1, of any size.
+
+    Returns:
+        Colours and alpha as of `spoil`, and the back.
+    """
     solid = alpha >= 0.5
     if not solid.any():
-        return rgb.copy(), alpha.copy()
+        return rgb.copy(), alpha.copy(), back.copy()
     unit = alpha.shape[0] / MIDDLE
     clean = rng.random() < NEARLY_CLEAN_SHARE
     shadow = _contact_shadow(solid, unit, rng)
     ground = _ground(shadow, rng)
     photo = cv2.blendLinear(rgb, ground, alpha, 1 - alpha)
-    photo = _photographed(photo, rng, strength=0.3 if clean else 1.0)
+    strength = 0.3 if clean else 1.0
+    tones = _draw_tones(rng, strength)
+    photo = _photographed(tones.of(photo), rng, strength)
     if clean:
         shift, width = rng.normal(0.02, 0.06), rng.uniform(1.0, 1.6)
         matte = _soft_edges(_depth(solid, alpha), shift * unit, width * unit)
@@ -62,7 +82,7 @@ def spoil(rgb: Picture, alpha: Plane, rng: np.random.Generator) -> tuple[Picture
         matte = _removed(alpha, solid, shadow, unit, rng)
     if _overlap(matte, solid) < LEAST_OVERLAP:
         matte = alpha.copy()
-    return _extended(photo, matte), matte
+    return _extended(photo, matte), matte, np.clip(tones.of(back), 0, 1)
 
 
 # ------------------------------------------------------------------ what the telephone does
@@ -75,16 +95,36 @@ def _ground(shadow: Plane, rng: np.random.Generator) -> Picture:
     return ground
 
 
-def _photographed(photo: Picture, rng: np.random.Generator, *, strength: float) -> Picture:
-    """Exposure, white balance, tone curve, blur or sharpening, noise and JPEG; float32 0..1.
+@dataclass(frozen=True)
+class _Tones:
+    """Exposure, white balance and curve of a telephone, and how colourful its pictures are.
+
+    Attributes:
+        table: float32 [256, 1, 3], what becomes of 256 levels.
+        mixing: float32 [3, 3], of the three colours after that.
+    """
+
+    table: Picture
+    mixing: Picture
+
+    def of(self, picture: Picture) -> Picture:
+        """A picture [H, W, 3] of 0..1 in these tones; a little below 0 or above 1 in places."""
+        levels: Bytes = cv2.convertScaleAbs(picture, alpha=255)
+        toned: Picture = cv2.transform(cv2.LUT(levels, self.table), self.mixing)
+        return toned
+
+
+def _draw_tones(rng: np.random.Generator, strength: float) -> _Tones:
+    table = _tone_table(rng, strength)
+    grey = np.float32(rng.normal(0, 0.15) * strength)
+    return _Tones(table, (1 - grey) * np.eye(3, dtype=np.float32) + grey / 3)
+
+
+def _photographed(values: Picture, rng: np.random.Generator, strength: float) -> Picture:
+    """Blur or sharpening, noise and JPEG of a picture in its tones; float32 0..1.
 
     `strength` 1 is an ordinary telephone in a room, less is kinder.
     """
-    bytes_in: Bytes = cv2.convertScaleAbs(photo, alpha=255)
-    values: Picture = cv2.LUT(bytes_in, _tone_table(rng, strength))
-    grey = np.float32(rng.normal(0, 0.15) * strength)
-    mixing = (1 - grey) * np.eye(3, dtype=np.float32) + grey / 3
-    values = cv2.transform(values, mixing)
     optics = rng.random()
     if optics < 0.45 * strength:
         values = cv2.GaussianBlur(values, (5, 5), rng.uniform(0.3, 0.9))

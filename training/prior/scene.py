@@ -18,7 +18,7 @@ from training.prior import raster
 from training.prior.families import FAMILIES, Family
 from training.prior.finishes import load_bank
 from training.prior.light import Light, draw_light
-from training.prior.mattes import spoil
+from training.prior.mattes import spoil_both
 from training.prior.paint import draw_paint
 from training.prior.placing import Viewpoint, deform, draw_viewpoint, rest
 from training.prior.raster import Hits, Mesh, Paint
@@ -67,7 +67,8 @@ class Sample:
         rgba: uint8 [112, 112, 4], straight alpha, as a telephone and a remover give it.
         front, back: float16 [56, 56], mean offsets of the first and last hits; 0 without hits.
         hit: uint8 [56, 56], the share of rays that truly hit, 255 = all.
-        back_color: uint8 [56, 56, 3], of the last hits, seen from behind; 0 without hits.
+        back_color: uint8 [56, 56, 3], of the last hits, seen from behind, in the photo's tones;
+            0 without hits.
         inflated: float16 [56, 56], half thickness of the outline of `rgba` inflated, frame widths.
         elevation_deg, focal: of the camera, see `Viewpoint`.
     """
@@ -203,19 +204,19 @@ def take(scene: Scene) -> Sample:
     look = _look(scene)
     near = _colors(scene, look, first, _heights(scene, first.depths), behind=False)
     far = _colors(scene, look, last, _heights(scene, last.depths), behind=True)
-    back_color = _bytes(_mean(far, MAP_SIDE) / share[..., None])
 
     alpha = _mean(cover, SIDE)
     rgb = np.divide(_mean(near, SIDE), np.where(alpha > 0, alpha, 1)[..., None], dtype=np.float32)
     rng = np.random.default_rng([scene.seed, scene.attempt, 1])
-    seen_rgb, seen_alpha = spoil(rgb, alpha, rng)
+    far_rgb = np.divide(_mean(far, MAP_SIDE), share[..., None], dtype=np.float32)
+    seen_rgb, seen_alpha, seen_far = spoil_both(rgb, alpha, far_rgb, rng)
     rgba = _bytes(np.concatenate([seen_rgb, seen_alpha[..., None]], -1))
     return Sample(
         rgba=rgba,
         front=front,
         back=back,
         hit=_bytes(hit),
-        back_color=back_color,
+        back_color=_bytes(np.where(hit[..., None] > 0, seen_far, 0)),
         inflated=inflated(rgba),
         elevation_deg=view.elevation_deg,
         focal=view.focal,
