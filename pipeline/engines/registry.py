@@ -25,6 +25,7 @@ ENGINE_PATHS: tuple[str, ...] = (
     "pipeline.engines.background.background_specs:REMBG",
     "pipeline.engines.background.background_specs:GRABCUT",
     "pipeline.engines.views.view_specs:RELIEF",
+    "pipeline.engines.views.view_specs:PRIOR",
     "pipeline.engines.views.view_specs:SYNCDREAMER",
     "pipeline.engines.depth.depth_specs:SURFACE",
     "pipeline.engines.depth.depth_specs:MIDAS_LARGE",

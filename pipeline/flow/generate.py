@@ -14,20 +14,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-import numpy as np
-from PIL import Image
-
 from pipeline.control import Progress, Report, part_of
 from pipeline.errors import GlimpseError, ModelFailed
 from pipeline.flow.references import held_out_references
 from pipeline.geometry.cameras import photo_camera
-from pipeline.imaging.framing import composite_on_white
+from pipeline.imaging.framing import picture_on_white
 from pipeline.journals import Candidate, GenerateJournal
 from pipeline.options import SEED_LIMIT, GenerateOptions
 from pipeline.ports import Ports
 from pipeline.requests import FitRequest, ViewRequest
 from pipeline.rig import HELD_OUT_VIEWS
-from pipeline.types import Cutout, DepthMaps, Scores, SplatModel, UInt8Array, ViewSet
+from pipeline.types import Cutout, DepthMaps, Scores, SplatModel, ViewSet
 
 log = logging.getLogger(__name__)
 
@@ -70,19 +67,13 @@ def photo_view(cutout: Cutout, elevation_deg: float, views: ViewSet) -> ViewSet:
     """The cut-out on white as one view from `photo_camera(elevation_deg)`, as large as `views`: for
     engines that do not return it with a camera of their own."""
     size = views.cameras.width
+    picture, alpha = picture_on_white(cutout, size)
     return ViewSet(
-        images=_resized(composite_on_white(cutout.rgba), size)[None],
-        alphas=_resized(cutout.rgba[..., 3], size)[None],
+        images=picture[None],
+        alphas=alpha[None],
         cameras=photo_camera(elevation_deg, size),
         engine=views.engine,
     )
-
-
-def _resized(image: UInt8Array, size: int) -> UInt8Array:
-    """Area averages where it shrinks. Neither way overshoots: colour and alpha stay in step."""
-    shrinks = size <= image.shape[0]
-    method = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
-    return np.array(Image.fromarray(np.ascontiguousarray(image)).resize((size, size), method))
 
 
 async def generate(

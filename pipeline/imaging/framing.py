@@ -117,6 +117,20 @@ def _resize(plane: npt.NDArray[np.float32], width: int, height: int) -> npt.NDAr
     return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
 
 
+def picture_on_white(cutout: Cutout, size: int) -> tuple[UInt8Array, UInt8Array]:
+    """A cut-out over white, uint8 [size, size, 3], and its alpha, uint8 [size, size].
+
+    Area averages where it shrinks. Neither way overshoots: colour and alpha stay in step.
+    """
+    shrinks = size <= cutout.rgba.shape[0]
+    method = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
+
+    def resized(image: UInt8Array) -> UInt8Array:
+        return np.array(Image.fromarray(np.ascontiguousarray(image)).resize((size, size), method))
+
+    return resized(composite_on_white(cutout.rgba)), resized(cutout.rgba[..., 3])
+
+
 def composite_on_white(rgba: UInt8Array) -> UInt8Array:
     """uint8 [..., 4] with straight alpha -> uint8 [..., 3] over white."""
     alpha = rgba[..., 3:].astype(np.float32) / 255.0

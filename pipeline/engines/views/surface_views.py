@@ -43,22 +43,38 @@ def reduced_to(rgba: UInt8Array, size: int) -> UInt8Array:
     return smaller
 
 
-def render_views(mesh: ColoredMesh, cameras: Cameras, engine: str, control: Control) -> ViewSet:
-    """The surface on white from every camera, and its depth."""
-    images, alphas, depths = [], [], []
-    no_attributes = np.zeros((len(mesh.vertices), 0), np.float32)
+def render_views(
+    mesh: ColoredMesh,
+    cameras: Cameras,
+    engine: str,
+    control: Control,
+    *,
+    confidence: FloatArray | None = None,
+) -> ViewSet:
+    """The surface on white from every camera, and its depth.
+
+    Args:
+        engine: name of the view synthesiser.
+        confidence: float32 [V], 0..1, how far each vertex may be believed; `surface_confidence` of
+            the views is made of it.
+    """
+    images, alphas, depths, beliefs = [], [], [], []
+    attributes = np.zeros((len(mesh.vertices), 0), np.float32)
+    if confidence is not None:
+        attributes = confidence[:, None]
     for first in range(0, len(cameras), CAMERAS_PER_CALL):
         end = min(first + CAMERAS_PER_CALL, len(cameras))
         some = cameras.select(list(range(first, end)))
         colour = rasterize_mesh(mesh.vertices, mesh.faces, mesh.colors, some, supersample=3)
         control.check()
         # Depth at pixel centres: a mean over samples would invent surfaces at edges.
-        exact = rasterize_mesh(mesh.vertices, mesh.faces, no_attributes, some, supersample=1)
+        exact = rasterize_mesh(mesh.vertices, mesh.faces, attributes, some, supersample=1)
         coverage = colour.coverage[..., None]
         over_white = colour.attributes * coverage + (1.0 - coverage)
         images.append(to_bytes(over_white * 255.0))
         alphas.append(to_bytes(colour.coverage * 255.0))
         depths.append(exact.depth)
+        beliefs.append(exact.attributes)
         for view in range(first, end):
             control.step((view + 1) / len(cameras), f"view {view + 1}")
     return ViewSet(
@@ -67,4 +83,7 @@ def render_views(mesh: ColoredMesh, cameras: Cameras, engine: str, control: Cont
         cameras,
         engine,
         np.concatenate(depths),
+        surface_confidence=(
+            None if confidence is None else np.concatenate(beliefs)[..., 0].clip(0.0, 1.0)
+        ),
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.engines.engine_spec import Demand, EngineSpec, Setup, fault_of
+from pipeline.engines.views.prior.prior_weights import PRIOR_WEIGHTS
 from pipeline.engines.views.syncdreamer.sampler_settings import SamplerSettings
 from pipeline.options import GenerateOptions, JobOptions
 from pipeline.ports import PortName, ViewEngine
@@ -17,6 +18,12 @@ def _relief(_setup: Setup) -> ViewEngine:
     from pipeline.engines.views.relief.relief_views import Relief
 
     return Relief()
+
+
+def _prior(setup: Setup) -> ViewEngine:
+    from pipeline.engines.views.prior.prior_views import PriorViews
+
+    return PriorViews.load(find(PRIOR_WEIGHTS, setup.model_dir), setup.device)
 
 
 def _syncdreamer(setup: Setup) -> ViewEngine:
@@ -76,6 +83,7 @@ _SYNCDREAMER_WEIGHTS = Weights(
     engine="syncdreamer",
 )
 
+PRIOR = EngineSpec(PortName.VIEWS, "prior", _prior, native=True, weights=(PRIOR_WEIGHTS,))
 RELIEF = EngineSpec(PortName.VIEWS, "relief", _relief, presets=("embedded",), native=True)
 SYNCDREAMER = EngineSpec(
     PortName.VIEWS,

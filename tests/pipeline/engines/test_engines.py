@@ -20,7 +20,7 @@ from tests.tiny.model_dir import TINY_OPTIONS, write_tiny_bundle, write_tiny_mod
 def test_every_port_has_its_engines_and_the_first_is_the_default():
     assert {port.value: engine_names(port) for port in PortName} == {
         "background": ("auto", "rembg", "grabcut"),
-        "views": ("relief", "syncdreamer"),
+        "views": ("relief", "prior", "syncdreamer"),
         "depth": (
             "surface",
             "midas-large",

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from pipeline.control import Control
+from pipeline.engines.views.diffusion_notes import notes_on_diffusion
 from pipeline.engines.views.elevation_note import note_on_elevation
 from pipeline.engines.views.outline import silhouette
 from pipeline.engines.views.outline_sheet import triangulate
@@ -87,13 +88,8 @@ class Relief:
         """`relief_views` of the request's cut-out, with notes on what it assumed and has no use
         for."""
         views = relief_views(request.cutout, request.assumed_elevation_deg, control)
-        unused = tuple(
-            f"The {self.name} engine has no use for {option}."
-            for option in ("steps", "guidance_scale", "sampler")
-            if getattr(request, option) is not None
-        )
-        about = note_on_elevation(request, self.name)
-        return replace(views, notes=views.notes + about + unused)
+        about = note_on_elevation(request, self.name) + notes_on_diffusion(request, self.name)
+        return replace(views, notes=views.notes + about)
 
 
 def relief_views(

@@ -1,0 +1,22 @@
+"""Where the weights of the learned prior are to be had. It does not know how they are read."""
+
+from __future__ import annotations
+
+from pipeline.weights.catalogue import Carried, WeightFile, Weights
+
+#: Of the published weights. No file has this one: none are published yet.
+_SHA256 = "0" * 64
+
+PRIOR_WEIGHTS = Weights(
+    name="prior",
+    files=(WeightFile("prior.npz", _SHA256),),
+    licence="MIT",
+    size_bytes=5_000_000,
+    purpose="Both sides of an object from one photo of it.",
+    source=Carried(
+        "They belong to this package. Run `make prior`, which trains them again, or choose the "
+        "engine that needs none: VIEWS_ENGINE=relief.",
+        module="pipeline",
+        resource="engines/views/prior/weights/prior.npz",
+    ),
+)
