@@ -2,7 +2,13 @@ import pytest
 
 from pipeline.errors import InvalidOption
 from pipeline.file_types import FORMATS
-from pipeline.options import ExportOptions, GenerateOptions, RefineOptions
+from pipeline.options import (
+    SEED_LIMIT,
+    ExportOptions,
+    GenerateOptions,
+    RefineOptions,
+    random_seed,
+)
 
 
 @pytest.mark.parametrize(
@@ -134,3 +140,11 @@ def test_a_whole_number_is_a_number():
     assert GenerateOptions(seed=1, elevation_deg=30, guidance_scale=2) == GenerateOptions(
         seed=1, elevation_deg=30.0, guidance_scale=2.0
     )
+
+
+def test_a_seed_nobody_chose_is_in_range_and_gives_the_first_of_what_an_engine_ranks():
+    seeds = [random_seed() for _ in range(200)]
+    assert len(set(seeds)) > 100
+    for seed in seeds:
+        assert 0 <= seed < SEED_LIMIT
+        assert all(seed % count == 0 for count in range(1, 7))
