@@ -143,9 +143,10 @@ class Builder:
         self.add(solid.scaled(flat, 1.0, 1.0).shifted(*at), slot)
 
     @property
-    def top(self) -> float:
-        """Height of the highest point so far, of parts that do not melt."""
-        return max(float(part.vertices[:, 2].max()) for part in self._parts)
+    def top(self) -> Triple:
+        """The highest point so far, of parts that do not melt."""
+        points = np.concatenate([part.vertices for part in self._parts])
+        return triple(points[points[:, 2].argmax()])
 
     @property
     def reach(self) -> float:

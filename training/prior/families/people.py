@@ -101,7 +101,7 @@ def _hair(b: Builder, at: tuple[float, float, float], r: float, p: _Paint) -> No
     elif kind == "curls":
         for angle in np.linspace(0.5, 2 * np.pi - 0.5, 9):
             spot = (x + r * 0.85 * np.cos(angle) - 0.2 * r, r * 0.95 * np.sin(angle), z + r * 0.35)
-            b.ball((r * 0.35,) * 3, spot, p.hair, hard=True)
+            b.ball((r * 0.35,) * 3, spot, p.hair, hard=True, small=True)
 
 
 def _hat(b: Builder, at: tuple[float, float, float], r: float) -> None:

@@ -172,7 +172,7 @@ def cactus(rng: np.random.Generator) -> Shape:
             size *= 0.93
     if b.chance(0.4):
         flower = b.slot("plain")
-        b.ball((0.05, 0.05, 0.04), (0.05, 0.02, float(b.top) - 0.01), flower)
+        b.ball((0.05, 0.05, 0.04), b.top, flower)
     return b.shape()
 
 
@@ -246,7 +246,7 @@ def tree(rng: np.random.Generator) -> Shape:
                 green,
             )
         if b.chance(0.3):
-            b.ball((0.05,) * 3, (0, 0, b.top), b.slot("metal", "plain"))
+            b.ball((0.05,) * 3, b.top, b.slot("metal", "plain"))
     elif kind == "palm":
         lean, tall, n = b.u(-0.25, 0.25), b.u(0.7, 1.2), b.count(8, 14)
         b.add(
@@ -269,7 +269,7 @@ def tree(rng: np.random.Generator) -> Shape:
                 b.slot("wood"),
             )
     else:
-        crown = b.u(0.3, 0.5)
+        crown, trunk = b.u(0.3, 0.5), trunk + 0.12
         b.limb([(0, 0, 0.03), (b.u(-0.04, 0.04), 0, trunk + crown * 0.4)], [r * 1.3, r * 0.8], bark)
         z, tall = trunk + crown * 0.7, b.u(0.75, 1.3)
         b.ball((crown, crown, crown * tall), (0, 0, z), green)
