@@ -206,7 +206,8 @@ def _plain(value: Any) -> Any:
 def make_objects(recipe: Recipe, folder: Path, worker: int, workers: int) -> None:
     """Every `workers`-th shard of a training, in the order in which it needs them."""
     torch.set_num_threads(1)
-    os.nice(5)
+    # They get what the steps leave over, which is everything while a step waits for objects.
+    os.nice(19)
     if worker == 0:
         Shards(folder, FIRST_CHECK_SEED).write(0)
     shards = Shards(folder, FIRST_SEED)
