@@ -24,7 +24,8 @@ def cup_on_saucer(rng: np.random.Generator) -> Shape:
     saucer = b.slot("glaze", "glaze", "plain", "pattern", "wood")
     well = plate(b, wide, (0, 0, 0), saucer, rise=wide * b.u(0.06, 0.22))
     turn = float(rng.choice([0.5, -0.5, 0.25, -0.25])) * np.pi + b.u(-0.6, 0.6)
-    cup(b, r, high, (0, 0, well - 0.005), turn if b.chance(0.93) else None)
+    same = saucer if b.chance(0.55) else None
+    cup(b, r, high, (0, 0, well - 0.005), turn if b.chance(0.93) else None, same)
     if b.chance(0.45):
         metal, around = b.slot("metal", "metal", "plain"), b.u(0, 2 * np.pi)
         long = wide * b.u(1.0, 1.5)

@@ -49,9 +49,12 @@ def handle(
     return solid.turned(2, turn)
 
 
-def cup(b: Builder, r: float, high: float, at: Triple, turn: float | None) -> None:
+def cup(
+    b: Builder, r: float, high: float, at: Triple, turn: float | None, china: int | None = None
+) -> None:
     """A cup on its foot at `at`, filled or empty, its handle `turn` radians from the front."""
-    china = b.slot("glaze", "glaze", "plain", "pattern", "label")
+    if china is None:
+        china = b.slot("glaze", "glaze", "plain", "pattern", "label")
     inside = b.slot("glaze", "plain") if b.chance(0.35) else china
     q, z = wall = cup_wall(b, r, high)
     foot, w = b.u(0.02, 0.07) * high, r * b.u(0.03, 0.08)
