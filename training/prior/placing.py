@@ -19,7 +19,7 @@ FIELD_OF_VIEW_DEG = (30.0, 75.0)
 SHARE_OF_PHOTO = (0.35, 0.95)
 FOCAL_RANGE = (0.7, 5.0)
 
-#: It takes about six steps to find where an object fills the frame.
+#: It takes three steps, seldom more than six, to find where an object fills the frame.
 FRAMING_STEPS = 30
 
 

@@ -39,6 +39,17 @@ def test_changed_source_is_built_anew(sources: Path, tmp_path: Path) -> None:
     assert ctypes.CDLL(str(second)).answer() == 43
 
 
+def test_another_folder_is_another_library(sources: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "question.cpp").write_text('extern "C" int question() { return 6 * 9; }\n')
+    own = build.build_library(tmp_path / "cache")
+    path = build.build_library(tmp_path / "cache", source_dir=other, name="other")
+    assert path.name.startswith("libother-")
+    assert path.parent == own.parent
+    assert ctypes.CDLL(str(path)).question() == 54
+
+
 def test_two_builds_at_once_give_one_whole_library(sources: Path, tmp_path: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
         paths = list(pool.map(build.build_library, [tmp_path / "cache"] * 2))
