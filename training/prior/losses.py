@@ -54,7 +54,7 @@ class Weights:
     every_hypothesis: float = 0.03
     scores: float = 0.01
     errors: float = 0.02
-    camera: float = 0.03
+    camera: float = 0.08
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def matrices_and_others(
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
-        edge = name.startswith(("stem.0", "maps", "whole"))
+        edge = name.startswith(("stem.0", "maps", "whole.3"))
         (matrices if parameter.ndim == 2 and not edge else others).append(parameter)
     return matrices, others
 

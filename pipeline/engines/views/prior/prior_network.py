@@ -152,10 +152,14 @@ class PriorNetwork(nn.Module):
         self.middle_out, self.fine_out = blocks(middle, depths[1]), blocks(fine, depths[0])
         channels = _SURFACE_CHANNELS + HYPOTHESES * _BACK_CHANNELS
         self.maps = Convolution(fine, 4 * channels)
-        self.whole = nn.Linear(coarse, 4 + HYPOTHESES)
+        self.whole = nn.Sequential(
+            nn.LayerNorm(coarse),
+            nn.Linear(coarse, 2 * coarse),
+            nn.SiLU(),
+            nn.Linear(2 * coarse, 4 + HYPOTHESES),
+        )
         with torch.no_grad():
             self.maps.weight.mul_(0.3)
-            self.whole.weight.mul_(0.3)
 
     def forward(self, rgba: Tensor, inflated: Tensor, elevation: Tensor, known: Tensor) -> Answer:
         """
