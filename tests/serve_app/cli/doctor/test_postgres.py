@@ -41,7 +41,7 @@ def test_whole_database(database: str, examine: Examine, empty_place: Path) -> N
         *("environment", "database", "version", "migrations", "tables", "functions", "rows"),
         "directory",
         *(f"files in {bucket}" for bucket in Bucket),
-        *("disk", "clock"),
+        *("disk", "clock", "weights"),
     ]
     assert examined.with_status("failed") | examined.with_status("skipped") == set()
     assert [*empty_place.iterdir()] == []
