@@ -29,7 +29,7 @@ from pipeline.imaging.framing import composite_on_white
 from pipeline.mesh.mesh_raster import rasterize_mesh
 from pipeline.ports import PortName
 from pipeline.requests import ViewRequest
-from pipeline.types import Cameras, Cutout, FloatArray, ViewSet
+from pipeline.types import CameraEstimate, Cameras, Cutout, FloatArray, ViewSet
 from tests.oracles.objects import Object, bumpy_sphere, mug, printed_box
 from tests.oracles.true_guesses import TrueGuess, true_guess
 from tests.pipeline.engines.loading import load
@@ -325,10 +325,14 @@ def test_an_elevation_that_is_given_is_told_to_the_network_and_not_spoken_of() -
     views = PriorViews(network).synthesize(ViewRequest(square(64), 12.0, seed=0), Control())
     assert network.asked == [12.0]
     assert views.notes == (GUESS_NOTE,)
+    assert views.estimate is not None
+    assert views.estimate.elevation_error_deg is None
 
 
 def test_an_elevation_that_is_estimated_is_told_with_its_error() -> None:
-    sure = views_of(square(64), guessed(0.2, elevation_deg=23.4)).notes
+    views = views_of(square(64), guessed(0.2, elevation_deg=23.4))
+    sure = views.notes
+    assert views.estimate == CameraEstimate(23.4, 5.0, 280 / 256, 0.1)
     assert len(sure) == 2
     assert "about 23 degrees" in sure[1]
     assert "give or take 5" in sure[1]

@@ -25,7 +25,7 @@ from pipeline.geometry.cameras import rig_cameras, underside_cameras
 from pipeline.imaging.framing import picture_on_white
 from pipeline.requests import ViewRequest
 from pipeline.rig import VIEW_SIZE
-from pipeline.types import Cameras, Cutout, FloatArray, UInt8Array, ViewSet
+from pipeline.types import CameraEstimate, Cameras, Cutout, FloatArray, UInt8Array, ViewSet
 
 GUESS_NOTE = (
     "The prior engine shows the photographed side as it is; the back and the sides are the guess "
@@ -144,6 +144,12 @@ class PriorViews:
             notes=notes + notes_on_diffusion(request, self.name),
             auxiliary=self._drawn(model, underside_cameras(VIEW_SIZE), control.part(0.85, 1.0)),
             photo=self._photo(request.cutout, model.camera),
+            estimate=CameraEstimate(
+                elevation_deg=guess.elevation_deg,
+                elevation_error_deg=guess.elevation_error_deg if asked is None else None,
+                focal=guess.focal,
+                focal_error=guess.focal_error,
+            ),
         )
 
     def _drawn(self, model: TwoSidedModel, cameras: Cameras, control: Control) -> ViewSet:
