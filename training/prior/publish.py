@@ -43,7 +43,7 @@ def publish(folder: Path, engine: Path = ENGINE) -> str:
         "generator": generator_digest(),
         "checked": last["checked"],
     }
-    (package / "prior.json").write_text(json.dumps(described, indent=2) + "\n")
+    (package / "prior.json").write_text(json.dumps(described) + "\n")
     known = engine / "prior_weights.py"
     text = re.sub(r'(_SHA256 = )"\w+"', rf'\1"{digest}"', known.read_text())
     known.write_text(re.sub(r"(size_bytes=)[\d_]+", rf"\g<1>{len(weights):_}", text))

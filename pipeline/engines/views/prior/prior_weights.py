@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pipeline.weights.catalogue import Carried, WeightFile, Weights
 
-#: Of the published weights. No file has this one: none are published yet.
-_SHA256 = "ded568329da6b8d14999a672f5905d328d44617e2a8ce30a6814a40cb45bbab4" * 64
+#: Of the published weights; `python -m training.prior.publish` writes it.
+_SHA256 = "ded568329da6b8d14999a672f5905d328d44617e2a8ce30a6814a40cb45bbab4"
 
 PRIOR_WEIGHTS = Weights(
     name="prior",
