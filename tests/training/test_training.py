@@ -164,14 +164,25 @@ def test_the_parts_of_the_loss_are_absolute_errors_where_the_object_is(truth: Tr
 
     off = replace(answer, front=answer.front - 0.1, camera=answer.camera + 0.1)
     parts = loss_of(off, truth).parts
-    assert float(parts["front"]) == pytest.approx(0.1, rel=1e-2)
     assert float(parts["thickness"]) == pytest.approx(0.1, rel=1e-2)
-    assert float(parts["back"]) == 0
+    assert float(parts["shift"]) == pytest.approx(0.05, rel=1e-2)
+    assert float(parts["front"]) == pytest.approx(0.05, rel=1e-2)
+    assert float(parts["back"]) == pytest.approx(0.05, rel=1e-2)
     assert float(parts["elevation"]) == pytest.approx(3.0, rel=1e-4)
     assert float(parts["focal"]) == pytest.approx(0.1, rel=1e-4)
 
     outside = replace(answer, back=torch.where(truth.hit > 0, answer.back, 9.0))
-    assert float(loss_of(outside, truth).parts["back"]) == 0
+    assert float(loss_of(outside, truth).parts["back"]) < 1e-6
+
+
+def test_where_the_whole_object_lies_hardly_counts(truth: Truth) -> None:
+    answer = perfect(truth)
+    moved = replace(answer, front=answer.front + 0.2, back=answer.back + 0.2)
+    parts = loss_of(moved, truth).parts
+    assert float(parts["shift"]) == pytest.approx(0.2, rel=1e-2)
+    assert float(parts["front"]) < 1e-3
+    bent = replace(answer, front=answer.front - 0.1, back=answer.back + 0.1)
+    assert float(loss_of(moved, truth).total) < float(loss_of(bent, truth).total)
 
 
 def test_only_the_best_hypothesis_of_the_back_has_to_be_right(truth: Truth) -> None:
@@ -198,11 +209,10 @@ def test_a_copied_photo_counts_as_the_colour_of_the_back(truth: Truth) -> None:
 
 
 def test_an_honest_error_costs_least(truth: Truth) -> None:
-    answer = replace(perfect(truth), front=truth.front + 0.1)
+    answer = replace(perfect(truth), front=truth.front - 0.1, back=truth.back + 0.1)
 
     def total(expected: float) -> float:
-        log_errors = torch.full((2, 2, 56, 56), -6.0)
-        log_errors[:, 0] = np.log(expected)
+        log_errors = torch.full((2, 2, 56, 56), float(np.log(expected)))
         return float(loss_of(replace(answer, log_errors=log_errors), truth).total)
 
     assert total(0.1) < min(total(0.05), total(0.2))

@@ -18,7 +18,7 @@ from training.prior.losses import Truth
 from training.prior.shards import SHARD_SIZE, Records, Shards
 
 #: Share of the samples whose elevation the network is told, and the error of what it is told.
-KNOWN_SHARE = 0.3
+KNOWN_SHARE = 0.5
 TOLD_ERROR_DEG = 3.0
 
 

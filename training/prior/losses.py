@@ -47,6 +47,7 @@ class Truth:
 class Weights:
     """What each part of the loss counts."""
 
+    shift: float = 0.1
     thickness: float = 0.5
     gradient: float = 0.5
     color: float = 0.25
@@ -62,9 +63,10 @@ class Loss:
     """The sum to descend and its parts, each a mean over the batch.
 
     Attributes:
-        parts: front, back and thickness (absolute offsets), color (absolute, of the best
-            hypothesis), likely_color (of the one with the highest score), elevation (degrees),
-            focal (absolute logarithm).
+        parts: shift (absolute, of the whole object along the view), front and back (absolute
+            offsets without it), thickness (absolute), color (absolute, of the best hypothesis),
+            likely_color (of the one with the highest score), elevation (degrees), focal (absolute
+            logarithm).
     """
 
     total: Tensor
@@ -73,14 +75,20 @@ class Loss:
 
 def loss_of(answer: Answer, truth: Truth, weights: Weights = Weights()) -> Loss:
     """Absolute errors of the surfaces, their steps and the best hypothesis of the back; negative
-    log likelihoods (Laplace) of the errors that the network expects."""
+    log likelihoods (Laplace) of the errors that the network expects.
+
+    Where the whole object lies along the view hardly counts: the product centres it, and a single
+    far point that is not seen moves the origin of all offsets. It would drown the shape.
+    """
     mask = (truth.hit >= HIT_SHARE).float()
     count = mask.sum() + 1.0
-    front = (answer.front - truth.front) * mask
-    back = (answer.back - truth.back) * mask
-    off = torch.cat([front, back], 1)
+    off = torch.cat([answer.front - truth.front, answer.back - truth.back], 1) * mask
+    shift = off.sum((1, 2, 3), keepdim=True) / (2.0 * mask.sum((1, 2, 3), keepdim=True) + 1.0)
+    off = off - shift * mask
+    front, back = off[:, :1], off[:, 1:]
     thickness = (back - front).abs().sum() / count
     total = off.abs().sum() / count + weights.thickness * thickness
+    total = total + weights.shift * shift.abs().mean()
     total = total + weights.gradient * _steps(off, mask, GRADIENT_LIMIT) / count
 
     expected = answer.log_errors.clamp(min=LEAST_LOG_ERROR)
@@ -99,6 +107,7 @@ def loss_of(answer: Answer, truth: Truth, weights: Weights = Weights()) -> Loss:
 
     likely = per_hypothesis.gather(1, answer.scores.argmax(1, keepdim=True)).mean()
     parts = {
+        "shift": shift.abs().mean(),
         "front": front.abs().sum() / count,
         "back": back.abs().sum() / count,
         "thickness": thickness,
