@@ -29,6 +29,8 @@ from pipeline.types import FloatArray, UInt8Array
 
 #: The network sees the middle of the frame; `frame_object` leaves more than this free around it.
 _MARGIN = (GUESS_SIZE - PICTURE_SIZE) // 2
+#: Of the photos that it learned from.
+ELEVATIONS_DEG = (-10.0, 60.0)
 #: Pixels of a map of 56 in the width of the frame.
 _MAP_PIXELS_PER_FRAME = GUESS_SIZE * MAP_SIZE / PICTURE_SIZE
 
@@ -46,6 +48,9 @@ class TrainedPrior:
         The mean of the answers to the picture and to its mirror image, mirrored back; but the
         colours of the picture's alone: the mean of two hypotheses is none.
 
+        An elevation that is not known is asked first and told then: a surface that belongs to the
+        camera it is put before stands upright even where both are wrong.
+
         Args:
             rgba: uint8 [S, S, 4], straight alpha, framed by `pipeline.imaging.framing`.
             elevation_deg: of the camera above the horizon, or None: not known.
@@ -57,11 +62,20 @@ class TrainedPrior:
         where = self.device.torch_device
         both = torch.stack([picture, picture.flip(2)]).to(where)
         outlines = torch.stack([inflated, inflated.flip(2)]).to(where)
-        known = elevation_deg is not None
-        told = torch.full((2,), float(elevation_deg or 0.0), device=where)
         with torch.inference_mode(), self.device.reporting_faults("the learned prior"):
-            answer = self.network(both, outlines, told, torch.full_like(told, float(known)))
-            return _guess(answer, elevation_deg)
+            error_deg = 0.0
+            if elevation_deg is None:
+                told = self._answer(both, outlines, None).camera.mean(0).tolist()
+                elevation_deg = float(np.clip(30.0 * told[0], *ELEVATIONS_DEG))
+                error_deg = 30.0 * float(np.exp(told[1]))
+            answer = self._answer(both, outlines, elevation_deg)
+            return _guess(answer, elevation_deg, error_deg)
+
+    def _answer(self, rgba: Tensor, inflated: Tensor, elevation_deg: float | None) -> Answer:
+        known = torch.full((len(rgba),), float(elevation_deg is not None), device=rgba.device)
+        answer = self.network(rgba, inflated, known * (elevation_deg or 0.0), known)
+        assert isinstance(answer, Answer)
+        return answer
 
 
 def load_prior(path: Path, device: Device) -> TrainedPrior:
@@ -116,12 +130,11 @@ def _halved(plane: FloatArray) -> FloatArray:
     return means
 
 
-def _guess(answer: Answer, elevation_deg: float | None) -> Guess:
+def _guess(answer: Answer, elevation_deg: float, elevation_error_deg: float) -> Guess:
     """The mean of an answer [2, ...] about a picture and its mirror image, over the whole frame."""
     order = answer.scores[0].argsort(descending=True)
     camera = answer.camera.mean(0).tolist()
     errors = torch.exp(answer.log_errors)
-    given = elevation_deg is not None
     return Guess(
         front=_maps(answer.front)[0],
         back=_maps(answer.back)[0],
@@ -131,8 +144,8 @@ def _guess(answer: Answer, elevation_deg: float | None) -> Guess:
             np.stack([_frame(answer.colors[:1, k]) for k in order]).transpose(0, 2, 3, 1)
         ),
         back_copies=np.stack([_frame(answer.copies[:1, k])[0] for k in order]),
-        elevation_deg=30.0 * camera[0] if elevation_deg is None else elevation_deg,
-        elevation_error_deg=0.0 if given else 30.0 * float(np.exp(camera[1])),
+        elevation_deg=elevation_deg,
+        elevation_error_deg=elevation_error_deg,
         focal=float(np.exp(camera[2])),
         focal_error=float(np.exp(camera[3])),
     )
