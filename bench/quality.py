@@ -15,16 +15,15 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from bench import photo_to_model
 from bench.table import Row
 from pipeline.control import Control
 from pipeline.engines.perceptual.lpips import find_lpips
 from pipeline.engines.registry import EngineChoice
-from pipeline.flow.generate import generate
 from pipeline.flow.local import build_ports
 from pipeline.flow.refine import RefineResult, refine
-from pipeline.geometry.cameras import held_out_cameras, photo_camera, rig_cameras
-from pipeline.options import GenerateOptions, RefineOptions
-from pipeline.ports import Ports
+from pipeline.geometry.cameras import held_out_cameras, rig_cameras
+from pipeline.options import RefineOptions
 from pipeline.requests import RefineRequest
 from pipeline.splats.render import render_model
 from pipeline.splats.scores import summarise, view_scores
@@ -38,9 +37,7 @@ from pipeline.splats.training import (
     splats_from_views,
 )
 from pipeline.types import (
-    SH_C0,
     Cameras,
-    Cutout,
     DepthMaps,
     FloatArray,
     Scores,
@@ -135,7 +132,7 @@ def run() -> list[Row]:
     rows += _orderings()
     rows += _hopeless(scenes["torus"])
     rows += _fits(scenes)
-    rows += _photo_to_model()
+    rows += photo_to_model.rows(OBJECTS)
     return rows
 
 
@@ -235,61 +232,3 @@ def _fits(scenes: dict[str, Scene]) -> list[Row]:
         Row("fit of 16 true views, mean of the objects", mean, "dB", 31, at_least=True),
         Row("fit of 16 true views, slowest", slowest, "s", 15),
     ]
-
-
-def _photo_to_model() -> list[Row]:
-    """One picture in, the other views compared; beside it a flat card with the picture on it."""
-    camera = photo_camera(30.0, 512)
-    made: list[Scores] = []
-    cards: list[Scores] = []
-    for make in OBJECTS.values():
-        photo, _ = photograph(make(), camera)
-        elsewhere, _ = photograph(make(), held_out_cameras())
-        rgba = np.concatenate([_straight(photo)[0], photo.alphas[0][..., None]], axis=-1)
-        ports: Ports = build_ports(EngineChoice(enhancer="unsharp")).complete()
-        result = asyncio.run(
-            generate(Cutout(rgba, "given"), GenerateOptions(seed=0), ports, MemoryJournal())
-        )
-        made.append(scores_of(result.model, elsewhere))
-        cards.append(scores_of(_card(photo), elsewhere))
-    rows = []
-    for name, sign in (("psnr", 1), ("ssim", 1), ("lpips", -1)):
-        ours, theirs = ([getattr(s, name) for s in found] for found in (made, cards))
-        if None in ours or None in theirs:
-            continue
-        relief, card = float(np.mean(ours)), float(np.mean(theirs))
-        unit = "dB" if name == "psnr" else ""
-        rows += [
-            Row(f"photo to model, {name}: flat card", card, unit),
-            Row(f"photo to model, {name}: relief", relief, unit),
-            Row(f"photo to model, {name}: relief better by", sign * (relief - card), unit, 0, True),
-        ]
-    return rows
-
-
-def _straight(views: ViewSet) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Colours of the object without the white that shines through its edge."""
-    alphas = (views.alphas / 255)[..., None]
-    colors = (views.images / 255 - (1 - alphas)) / np.maximum(alphas, 1e-3)
-    return np.round(255 * colors.clip(0, 1)).astype(np.uint8)
-
-
-def _card(photo: ViewSet) -> SplatModel:
-    """The picture on a plane through the origin that faces the camera."""
-    K, viewmat = photo.cameras.intrinsics[0], photo.cameras.viewmats[0]
-    rows, columns = np.nonzero(photo.alphas[0][::3, ::3] > 127)
-    rows, columns = 3 * rows, 3 * columns
-    distance = float(np.linalg.norm(photo.cameras.centres[0]))
-    x = (columns + 0.5 - K[0, 2]) / K[0, 0] * distance
-    y = (rows + 0.5 - K[1, 2]) / K[1, 1] * distance
-    local = np.stack([x, y, np.full(len(x), distance)], axis=1)
-    means = (local - viewmat[:3, 3]) @ viewmat[:3, :3]
-    colors = _straight(photo)[0, rows, columns] / 255
-    n, pixel = len(x), 3 * distance / float(K[0, 0])
-    return SplatModel(
-        means=means.astype(np.float32),
-        quats=np.tile([1, 0, 0, 0], (n, 1)).astype(np.float32),
-        log_scales=np.full((n, 3), np.log(0.6 * pixel), np.float32),
-        logit_opacities=np.full(n, 3.0, np.float32),
-        sh=((colors - 0.5) / SH_C0)[:, None].astype(np.float32),
-    )
