@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 
+import cv2
 import numpy as np
 import pytest
 import trimesh
@@ -25,12 +26,13 @@ from pipeline.engines.views.prior.two_sided import MIN_THICKNESS, VIEW_MARGIN, s
 from pipeline.engines.views.surface_views import ColoredMesh
 from pipeline.errors import Cancelled, InvalidImage, InvalidOption, ModelFailed, Unavailable
 from pipeline.geometry.cameras import held_out_cameras, rig_cameras
-from pipeline.imaging.framing import composite_on_white
+from pipeline.imaging.framing import GIVEN_ALPHA, composite_on_white, frame_object
 from pipeline.mesh.mesh_raster import rasterize_mesh
 from pipeline.ports import PortName
 from pipeline.requests import ViewRequest
 from pipeline.types import CameraEstimate, Cameras, Cutout, FloatArray, ViewSet
 from tests.oracles.objects import Object, bumpy_sphere, mug, printed_box
+from tests.oracles.odd_cutouts import KINDS, odd_photo
 from tests.oracles.true_guesses import TrueGuess, true_guess
 from tests.pipeline.engines.loading import load
 
@@ -186,6 +188,16 @@ def test_what_a_guess_says_beside_the_object_is_not_believed() -> None:
     )
 
 
+def test_the_rim_of_a_plate_that_leans_has_no_steps() -> None:
+    leaning = (-1.5 * grid(GUESS_SIZE)[1]).astype(np.float32)
+    outline = silhouette(disc().rgba[..., 3])
+    sheet = triangulate(outline)
+    plate = guessed(0.0, front=leaning - 0.02, back=leaning + 0.02)
+    sides = sides_of(plate, outline.inside, sheet)
+    plane = -1.5 * (sheet.points[:, 1] / SIZE - 0.5)
+    np.testing.assert_allclose(0.5 * (sides.front + sides.back), plane, atol=0.005)
+
+
 def test_the_back_is_never_in_front() -> None:
     turned = guessed(-0.1)
     model = two_sided_model(square(), turned)
@@ -222,6 +234,45 @@ def test_a_part_that_is_thinner_than_a_pixel_of_the_guess_is_there() -> None:
     model = two_sided_model(cut(inside), guessed(0.05))
     (_,), (coverage,) = seen(model.mesh, model.camera)
     assert iou(coverage, inside) > 0.9
+
+
+def wild_guess(seed: int) -> Guess:
+    """Maps without sense, such as no network gives: noise, waves, planes, a back in front."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.standard_normal((2, *rng.choice([1, 3, 40], 2))) * rng.choice([0.01, 0.2, 3.0])
+    sides = [cv2.resize(side, (GUESS_SIZE,) * 2).astype(np.float32) for side in coarse]
+    colors = rng.uniform(-0.2, 1.2, (2, GUESS_SIZE, GUESS_SIZE, 3)).astype(np.float32)
+    return Guess(
+        front=sides[0],
+        back=sides[1],
+        front_error=np.abs(sides[0]),
+        back_error=np.abs(sides[1]),
+        back_colors=colors,
+        back_copies=colors[..., 0],
+        elevation_deg=float(rng.uniform(-90, 90)),
+        elevation_error_deg=float(rng.uniform(0, 40)),
+        focal=float(rng.uniform(0.5, 4)),
+        focal_error=0.1,
+    )
+
+
+def test_whatever_is_guessed_of_whatever_outline_the_surface_is_closed_and_within_bounds() -> None:
+    for seed in range(2 * len(KINDS)):
+        photo = odd_photo(seed)
+        try:
+            cutout = frame_object(photo.rgb, photo.alpha, engine=GIVEN_ALPHA, size=96)
+            model = two_sided_model(cutout, wild_guess(seed))
+        except InvalidImage:
+            continue
+        mesh, eye = model.mesh, model.camera
+        solid = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+        assert solid.is_watertight, photo.name
+        assert solid.is_winding_consistent, photo.name
+        assert 0 <= mesh.colors.min() <= mesh.colors.max() <= 1, photo.name
+        assert 0 <= model.confidence.min() <= model.confidence.max() <= 1, photo.name
+        assert np.abs(mesh.vertices).max() <= 0.5 + 1e-5, photo.name
+        local = mesh.vertices @ eye.viewmats[0, :3, :3].T + eye.viewmats[0, :3, 3]
+        assert local[:, 2].min() > 0, photo.name
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,9 @@ SURE_SHARE = 0.95
 #: along how much of the outline they are taken together.
 RIM_RINGS = ((0.0, 2.5), (3.0, 6.0))
 RIM_BLUR = 3.0
+#: How far around a pixel of the guess its tangent is taken, and how far it goes, pixels.
+TANGENT_BLUR = 1.0
+TANGENT_REACH = 3.0
 #: Where walls have vertices between the rim of the front (0) and that of the back (1).
 WALL_ROWS = (0.0, 0.12, 0.5, 0.88, 1.0)
 #: Pixels of every view of the rig that stay free around the object.
@@ -106,9 +109,10 @@ def sides_of(guess: Guess, inside: Mask, sheet: Sheet) -> Sides:
     depth_of_cell = cv2.resize(depth, (cells, cells), interpolation=cv2.INTER_AREA) * cells / size
     at_rim = np.minimum(_squared_at_rim(squared, depth_of_cell, sure), squared)
 
-    middle, squared, at_rim, known_depth = (
+    middle = sampled(_continued(0.5 * (front + back), sure), sheet.points, size)
+    squared, at_rim, known_depth = (
         sampled(nearest_known(plane, sure), sheet.points, size)
-        for plane in (0.5 * (front + back), squared, at_rim, depth_of_cell)
+        for plane in (squared, at_rim, depth_of_cell)
     )
     own_depth = np.zeros(len(sheet.points))
     own_depth[: len(sheet.pixels)] = depth[sheet.pixels[:, 0], sheet.pixels[:, 1]] * cells / size
@@ -116,7 +120,48 @@ def sides_of(guess: Guess, inside: Mask, sheet: Sheet) -> Sides:
     share = np.where(known_depth < RIM_RINGS[0][1], share, 1.0)
     squared = at_rim + share * (squared - at_rim)
     half = 0.5 * np.maximum(np.sqrt(np.maximum(squared, 0.0)), MIN_THICKNESS)
-    return Sides(middle - half, middle + half)
+    nearest = np.clip(middle - half, -reach, reach - MIN_THICKNESS)
+    return Sides(nearest, np.clip(middle + half, nearest + MIN_THICKNESS, reach))
+
+
+def _continued(plane: Plane, known: Mask) -> Plane:
+    """`plane` with each pixel that is not known on the tangent of the nearest one that is.
+
+    Without it what leans has a rim of steps. Tangents are those of the known pixels around.
+    """
+    size = len(plane)
+    y, x = np.mgrid[:size, :size] - 0.5 * size
+    weight = known.astype(np.float64)
+
+    def around(values: Plane) -> Plane:
+        smooth: Plane = ndimage.gaussian_filter(values * weight, TANGENT_BLUR)
+        return smooth
+
+    total = np.maximum(around(np.ones_like(plane)), 1e-9)
+    mean_x, mean_y, mean = (around(values) / total for values in (x, y, plane))
+    xx, xy, yy, xz, yz = (
+        around(a * b) / total - mean_a * mean_b
+        for a, b, mean_a, mean_b in (
+            (x, x, mean_x, mean_x),
+            (x, y, mean_x, mean_y),
+            (y, y, mean_y, mean_y),
+            (x, plane, mean_x, mean),
+            (y, plane, mean_y, mean),
+        )
+    )
+    # The ridge keeps the slope across a part that is too thin to show one at 0.
+    xx, yy = xx + 0.02, yy + 0.02
+    scale = xx * yy - xy * xy
+    slope_x, slope_y = (yy * xz - xy * yz) / scale, (xx * yz - xy * xz) / scale
+    rows, columns = ndimage.distance_transform_edt(
+        ~known, return_distances=False, return_indices=True
+    )
+    right, down = x - x[rows, columns], y - y[rows, columns]
+    step = slope_x[rows, columns] * right + slope_y[rows, columns] * down
+    # Far from the object no tangent means anything.
+    step /= np.maximum(np.hypot(right, down) / TANGENT_REACH, 1.0)
+    continued: Plane = plane[rows, columns] + step
+    return continued
 
 
 def _squared_at_rim(squared: Plane, depth: Plane, sure: Mask) -> Plane:
