@@ -208,6 +208,15 @@ def test_a_copied_photo_counts_as_the_colour_of_the_back(truth: Truth) -> None:
     assert float(loss_of(answer, same).parts["color"]) < 1e-6
 
 
+def test_another_light_on_the_back_is_no_other_back(truth: Truth) -> None:
+    answer = perfect(truth)
+    darker = replace(truth, back_color=0.7 * truth.back_color)
+    assert float(loss_of(answer, darker).parts["color"]) < 0.005
+    assert float(loss_of(answer, darker).total) > float(loss_of(answer, truth).total)
+    tinted = replace(truth, back_color=truth.back_color.flip(1))
+    assert float(loss_of(answer, tinted).parts["color"]) > 0.05
+
+
 def test_an_honest_error_costs_least(truth: Truth) -> None:
     answer = replace(perfect(truth), front=truth.front - 0.1, back=truth.back + 0.1)
 

@@ -17,6 +17,8 @@ from pipeline.engines.views.prior.prior_network import Answer
 HIT_SHARE = 0.4
 #: A step in depth larger than this (frame widths) is an edge: how large it is hardly matters.
 GRADIENT_LIMIT = 0.15
+#: Factors of the light on the back that do not count.
+BRIGHTNESS = (0.5, 2.0)
 #: Least log error: no pixel is known better than .2 % of the frame.
 LEAST_LOG_ERROR = -6.0
 
@@ -52,6 +54,7 @@ class Weights:
     gradient: float = 0.5
     color: float = 0.25
     color_gradient: float = 0.15
+    brightness: float = 0.3
     every_hypothesis: float = 0.03
     scores: float = 0.01
     errors: float = 0.02
@@ -125,20 +128,29 @@ def _back(
     """Only the best hypothesis of a sample is drawn towards the truth (Guzman-Rivera et al.,
     2012): the mean of all backs that are possible is grey, one of them is not.
 
+    The truth is taken as bright as the hypothesis, within `BRIGHTNESS`: how much light falls on the
+    back says little about what it looks like, and three backs that differ in that alone would be
+    one. Its own brightness draws the best one by its mean.
+
     Returns:
         Index of the best [B], what to descend, absolute error of each hypothesis [B, H].
     """
     photo = truth.photo[:, None]
     drawn = answer.copies * photo + (1.0 - answer.copies) * answer.colors
-    off = (drawn - truth.back_color[:, None]) * mask[:, None]
+    true = truth.back_color[:, None] * mask[:, None]
     count = mask.sum((1, 2, 3))[:, None] + 1.0
+    mean_drawn, mean_true = ((c * mask[:, None]).sum((2, 3, 4)) / count for c in (drawn, true))
+    gain = (mean_drawn.detach() / mean_true.clamp(min=1e-3)).clamp(*BRIGHTNESS)[:, :, None, None, None]
+    off = drawn * mask[:, None] - (gain * true).clamp(max=1.0)
     error = off.abs().sum((2, 3, 4)) / (3.0 * count)
     best = error.detach().argmin(1)
     chosen = off[torch.arange(len(off)), best]
     steps = _steps(chosen, mask, 1.0) / (3.0 * mask.sum() + 1.0)
     winner = error.gather(1, best[:, None]).mean()
+    brightness = (mean_drawn - mean_true).abs().gather(1, best[:, None]).mean()
     descend = (
         3.0 * winner
+        + weights.brightness * brightness
         + weights.every_hypothesis * 3.0 * error.mean()
         + weights.color_gradient * 3.0 * steps
     )
