@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ import trimesh
 from pipeline.control import Control, Progress
 from pipeline.device import Device
 from pipeline.engines.depth.surface_depth import SurfaceDepth
+from pipeline.engines.views import view_specs
 from pipeline.engines.views.outline import silhouette
 from pipeline.engines.views.outline_sheet import triangulate
 from pipeline.engines.views.prior.guess import GUESS_SIZE, Guess
@@ -22,6 +24,7 @@ from pipeline.engines.views.prior.prior_views import (
     TwoSidedModel,
     two_sided_model,
 )
+from pipeline.engines.views.prior.prior_weights import PRIOR_WEIGHTS
 from pipeline.engines.views.prior.two_sided import MIN_THICKNESS, VIEW_MARGIN, sides_of
 from pipeline.engines.views.surface_views import ColoredMesh
 from pipeline.errors import Cancelled, InvalidImage, InvalidOption, ModelFailed, Unavailable
@@ -31,6 +34,8 @@ from pipeline.mesh.mesh_raster import rasterize_mesh
 from pipeline.ports import PortName
 from pipeline.requests import ViewRequest
 from pipeline.types import CameraEstimate, Cameras, Cutout, FloatArray, ViewSet
+from pipeline.weights.catalogue import Carried
+from pipeline.weights.folders import find
 from tests.oracles.objects import Object, bumpy_sphere, mug, printed_box
 from tests.oracles.odd_cutouts import KINDS, odd_photo
 from tests.oracles.true_guesses import TrueGuess, true_guess
@@ -423,7 +428,13 @@ def test_a_stop_is_heard_between_the_views() -> None:
     assert fractions == sorted(fractions)
 
 
-def test_weights_that_are_missing_or_damaged_are_named_with_the_way_out(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_weights_that_are_missing_or_damaged_are_named_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(PRIOR_WEIGHTS.source, Carried)
+    elsewhere = replace(PRIOR_WEIGHTS.source, module=None, resource=None)
+    not_in_the_package = replace(PRIOR_WEIGHTS, source=elsewhere)
+    monkeypatch.setattr(view_specs, "PRIOR_WEIGHTS", not_in_the_package)
     (tmp_path / "prior.npz").write_bytes(b"not what was trained")
     with pytest.raises(Unavailable) as caught:
         load(PortName.VIEWS, "prior", tmp_path)
@@ -432,3 +443,13 @@ def test_weights_that_are_missing_or_damaged_are_named_with_the_way_out(tmp_path
     assert str(tmp_path) not in caught.value.public
     with pytest.raises(Unavailable):
         PriorViews.load(tmp_path / "prior.npz", Device.choose("cpu"))
+    (tmp_path / "prior.npz").unlink()
+    with pytest.raises(Unavailable, match="prior"):
+        load(PortName.VIEWS, "prior", tmp_path)
+
+
+def test_a_damaged_file_in_the_model_directory_does_not_hide_that_of_the_package(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "prior.npz").write_bytes(b"not what was trained")
+    assert find(PRIOR_WEIGHTS, tmp_path).parent.name == "weights"

@@ -25,7 +25,7 @@ TURNED = (0.05, 0.2)
 #: Width of the band in which the back takes the colours of the front's rim, share of the picture.
 RIM_BAND = 0.005
 #: An expected error of so many frame widths halves the confidence.
-HALF_BELIEVED = 0.05
+HALF_BELIEVED = 0.1
 
 
 def paint(
