@@ -165,7 +165,7 @@ class GenerateOptions(_Options):
             view engine estimate it from the photo, or take the rig's where it cannot, and say so.
         steps, guidance_scale: of a diffusion view engine; None leaves the engine's default.
         sampler: of a diffusion view engine, "ddim" or "dpm++" (fewer steps); None is its default.
-            The `relief` engine has no use for these three and says so in its notes.
+            Others have no use for these three and say so in their notes.
         num_gaussians: cap on the number of splats, 500..500,000.
         fit_steps: optimisation steps of the first fit, 1..10,000.
         candidates: models made with `seed`, `seed` + 1, ..., of which the best is kept, 1..8.

@@ -50,9 +50,10 @@ class Environment(BaseSettings):
     asset_dir: Path = Path("data")
     #: Where weights lie that no installed package carries.
     model_dir: Path | None = None
-    #: "embedded" needs no GPU and no weights, "gpu" is SyncDreamer, MiDaS, gsplat and SDXL.
+    #: "embedded" needs no GPU and fetches nothing, "gpu" is SyncDreamer, MiDaS, gsplat and SDXL.
     engines: Literal["embedded", "gpu"] = "embedded"
-    #: Makes the views in place of the one of `engines`: "relief" or "syncdreamer"; empty: that one.
+    #: Makes the views in place of the one of `engines`: "prior", "relief" or "syncdreamer";
+    #: empty: that one.
     views_engine: str = ""
     #: Of the engines that can use a GPU: "auto", "cuda" or "cpu".
     device: DeviceName = DeviceName.AUTO

@@ -24,8 +24,8 @@ ENGINE_PATHS: tuple[str, ...] = (
     "pipeline.engines.background.background_specs:AUTO",
     "pipeline.engines.background.background_specs:REMBG",
     "pipeline.engines.background.background_specs:GRABCUT",
-    "pipeline.engines.views.view_specs:RELIEF",
     "pipeline.engines.views.view_specs:PRIOR",
+    "pipeline.engines.views.view_specs:RELIEF",
     "pipeline.engines.views.view_specs:SYNCDREAMER",
     "pipeline.engines.depth.depth_specs:SURFACE",
     "pipeline.engines.depth.depth_specs:MIDAS_LARGE",
@@ -98,7 +98,7 @@ class EngineChoice:
     """
 
     background: str = "auto"
-    views: str = "relief"
+    views: str = "prior"
     depth: str = "surface"
     splats: str = "cpu"
     enhancer: str = "auto"

@@ -223,7 +223,7 @@ def make_plan(
 
 #: What to do where an engine does not fit.
 _SMALLER = {
-    "Views": "The relief engine needs no GPU.",
+    "Views": "The prior engine needs hardly any of it, the relief engine no GPU.",
     "Depth": "depth-anything-v2-small needs less.",
     "Splats": "The cpu engine needs no GPU.",
     "Enhancer": "The realesrgan engine needs no GPU.",

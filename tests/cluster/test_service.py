@@ -67,7 +67,7 @@ def test_photo_to_refined_model_over_http(http):
     assert generated["status"] == "completed", generated
     assert (generated["views_generated"], generated["depth_maps_generated"]) == (16, 16)
     assert generated["engines"]["background"] in ("rembg-u2netp", "grabcut")
-    assert generated["engines"]["views"] == "relief"
+    assert generated["engines"]["views"] == "prior"
     assert any("preview" in note for note in generated["notes"])
     model = read_ply(http.get(generated["model_url"]).content)
     assert 500 < len(model) <= 2000

@@ -83,8 +83,16 @@ _SYNCDREAMER_WEIGHTS = Weights(
     engine="syncdreamer",
 )
 
-PRIOR = EngineSpec(PortName.VIEWS, "prior", _prior, native=True, weights=(PRIOR_WEIGHTS,))
-RELIEF = EngineSpec(PortName.VIEWS, "relief", _relief, presets=("embedded",), native=True)
+PRIOR = EngineSpec(
+    PortName.VIEWS,
+    "prior",
+    _prior,
+    presets=("embedded",),
+    native=True,
+    demand=Demand(weights=0.01, working=0.2),
+    weights=(PRIOR_WEIGHTS,),
+)
+RELIEF = EngineSpec(PortName.VIEWS, "relief", _relief, native=True)
 SYNCDREAMER = EngineSpec(
     PortName.VIEWS,
     "syncdreamer",

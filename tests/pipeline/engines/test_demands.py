@@ -26,6 +26,14 @@ def test_syncdreamer():
     assert gib(network) == pytest.approx(DEMANDS["syncdreamer"].weights, abs=0.01)
 
 
+def test_prior():
+    from pipeline.engines.views.prior.prior_network import PriorNetwork
+
+    with torch.device("meta"):
+        network = PriorNetwork()
+    assert gib(network) == pytest.approx(DEMANDS["prior"].weights, abs=0.005)
+
+
 @pytest.mark.parametrize(
     ("name", "engine"),
     [

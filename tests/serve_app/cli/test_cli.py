@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from pipeline.file_types import FORMATS
 from pipeline.formats.ply import read_ply
 from pipeline.formats.splat import read_splat
+from pipeline.weights import folders
 from serve_app.cli.console import print_notes, summary_table
 from serve_app.cli.demo import default_photo
 from serve_app.cli.main import app
@@ -20,8 +21,8 @@ RUNNER = CliRunner()
 @pytest.mark.slow
 def test_run_leaves_models_views_depth_and_a_contact_sheet(finished_run):
     out = finished_run.folder
-    assert "relief" in finished_run.said
-    assert "preview" in finished_run.said
+    assert "prior" in finished_run.said
+    assert "the guess of a small network" in " ".join(finished_run.said.split())
     model = read_ply((out / "models" / "final.ply").read_bytes())
     assert len(read_splat((out / "models" / "final.splat").read_bytes())) == len(model)
     assert {path.name for path in (out / "models").glob("final.*")} == {
@@ -35,6 +36,18 @@ def test_run_leaves_models_views_depth_and_a_contact_sheet(finished_run):
     sheet = np.asarray(Image.open(out / "contact_sheet.png"))
     assert sheet.shape[1] > 1000
     assert sheet.std() > 20, "not an empty picture"
+
+
+def test_missing_weights_are_a_sentence_with_the_way_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(folders, "_module_directory", lambda _module: None)
+    result = RUNNER.invoke(app, ["run", str(default_photo()), "-o", str(tmp_path / "out")])
+    said = " ".join(result.output.split())
+    assert result.exit_code == 1
+    assert "unavailable: The weights 'prior' (prior.npz, " in said
+    assert "make prior" in said
+    assert "VIEWS_ENGINE=relief" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_names_and_notes_that_look_like_markup_are_printed_as_they_are():

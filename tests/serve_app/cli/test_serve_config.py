@@ -205,7 +205,8 @@ def test_gpu_files_name_the_gpu_engines_and_insist_on_a_gpu():
             assert args.engines == PRESETS["gpu"]
             assert args.device == "cuda"
         else:
-            assert not any(spec_of(*chosen).on_device for chosen in args.engines.items())
+            specs = [spec_of(*chosen) for chosen in args.engines.items()]
+            assert [spec.name for spec in specs if spec.on_device] == ["prior"], "it needs none"
 
 
 # -- what is wrong is said -----------------------------------------------------------------------

@@ -55,7 +55,7 @@ def test_embedded_engines_need_no_gpu_and_few_processes(no_driver):
     args = app_args(environment())
     assert len(args.hosts) == 3
     assert args.gpu_shares == {}
-    assert args.engine_choice().views == "relief"
+    assert args.engine_choice().views == "prior"
 
 
 def test_one_view_engine_may_take_the_place_of_the_sets(driver):
@@ -71,7 +71,7 @@ def test_one_view_engine_may_take_the_place_of_the_sets(driver):
 
 
 def test_a_view_engine_that_does_not_exist_is_told():
-    with pytest.raises(ValidationError, match=r"there are the view engines \['relief', "):
+    with pytest.raises(ValidationError, match=r"there are the view engines \['prior', "):
         environment(views_engine="magic")
 
 
