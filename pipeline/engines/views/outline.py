@@ -40,7 +40,7 @@ def silhouette(alpha: UInt8Array) -> Silhouette:
     """The outline of the object in alpha uint8 [S, S], without litter and smoothed by a pixel.
 
     Raises:
-        InvalidImage: nothing is opaque.
+        InvalidImage: nothing is opaque but perhaps the outermost pixels.
     """
     field = np.zeros(alpha.shape)
     field[1:-1, 1:-1] = alpha[1:-1, 1:-1] / 255.0
@@ -62,7 +62,10 @@ def silhouette(alpha: UInt8Array) -> Silhouette:
     solid = field >= 0.5
     thin = solid & ~ndimage.binary_opening(solid, np.ones((3, 3), bool))
     keep_sharp = ndimage.binary_dilation(thin, iterations=2)
-    field = np.where(keep_sharp, field, ndimage.gaussian_filter(field, 1.0))
-    field[[0, -1]] = 0.0
-    field[:, [0, -1]] = 0.0
-    return Silhouette(field, field >= 0.5)
+    smooth = np.where(keep_sharp, field, ndimage.gaussian_filter(field, 1.0))
+    for plane in (smooth, field):
+        plane[[0, -1]] = 0.0
+        plane[:, [0, -1]] = 0.0
+        if (plane >= 0.5).any():
+            return Silhouette(plane, plane >= 0.5)
+    raise InvalidImage("The cut-out has no foreground: what it shows is too small for a surface.")

@@ -337,3 +337,16 @@ def test_a_heat_map_is_warm_near_and_cold_far() -> None:
     assert (heat_map(np.zeros((4, 4), np.float32), alpha[:4, :4]) == HEAT_GROUND).all()
     flat = heat_map(np.full((4, 4), 1.5, np.float32), np.full((4, 4), 255, np.uint8))
     assert (flat == flat[0, 0]).all()
+
+
+def test_an_object_that_smoothing_would_erase_keeps_its_pixels():
+    alpha = np.zeros((32, 32), np.uint8)
+    alpha[10:13, 10:13] = 135
+    assert silhouette(alpha).inside.sum() == 9
+
+
+def test_an_object_on_the_border_alone_is_refused():
+    alpha = np.zeros((32, 32), np.uint8)
+    alpha[0, 5:9] = 255
+    with pytest.raises(InvalidImage, match="no foreground"):
+        silhouette(alpha)
