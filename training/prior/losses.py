@@ -140,8 +140,8 @@ def _back(
     true = truth.back_color[:, None] * mask[:, None]
     count = mask.sum((1, 2, 3))[:, None] + 1.0
     mean_drawn, mean_true = ((c * mask[:, None]).sum((2, 3, 4)) / count for c in (drawn, true))
-    gain = (mean_drawn.detach() / mean_true.clamp(min=1e-3)).clamp(*BRIGHTNESS)[:, :, None, None, None]
-    off = drawn * mask[:, None] - (gain * true).clamp(max=1.0)
+    gain = (mean_drawn.detach() / mean_true.clamp(min=1e-3)).clamp(*BRIGHTNESS)
+    off = drawn * mask[:, None] - (gain[:, :, None, None, None] * true).clamp(max=1.0)
     error = off.abs().sum((2, 3, 4)) / (3.0 * count)
     best = error.detach().argmin(1)
     chosen = off[torch.arange(len(off)), best]
