@@ -105,4 +105,4 @@ def test_a_table_and_a_sheet(
     assert "means of 1 objects" in printed
     # What is flat covers nothing from the side.
     assert "100%" in printed.split("relief")[-1]
-    assert decode_png(sheet.read_bytes()).shape[0] > 3 * 160
+    assert decode_png(sheet.with_stem("all-1").read_bytes()).shape[0] > 3 * 160

@@ -32,6 +32,7 @@ from training.prior.surfaces import ENGINES, Maker, maker
 CACHE = Path("out/kept-back")
 #: Of the eight views, those on the contact sheet.
 SHOWN = [0, 2, 3, 5, 6]
+OBJECTS_PER_PAGE = 6
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", default="", help="only objects whose name contains this")
     parser.add_argument("--weights", type=Path, help="of prior; default: the product's")
     parser.add_argument("--matte", choices=("removed", "true"), default="removed")
-    parser.add_argument("--sheet", type=Path, help="write a picture of everything to this PNG")
+    parser.add_argument("--sheet", type=Path, help="draw pages PNG-1.png, PNG-2.png, ...")
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder of the made objects")
     given = parser.parse_args(arguments)
     chosen = [name for name in names()[: given.objects] if given.only in name]
@@ -133,7 +134,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found = measured(objects, makers, clean=given.matte == "true", rows=rows)
     if given.sheet:
         given.sheet.parent.mkdir(parents=True, exist_ok=True)
-        given.sheet.write_bytes(contact_sheet(rows or []))
+        lines = OBJECTS_PER_PAGE * (1 + len(makers))
+        for page, first in enumerate(range(0, len(rows or []), lines), start=1):
+            path = given.sheet.with_stem(f"{given.sheet.stem}-{page}")
+            path.write_bytes(contact_sheet((rows or [])[first : first + lines]))
     _print(found, list(makers))
 
 
