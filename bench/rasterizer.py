@@ -2,7 +2,7 @@
 
 The scene: 20,000 splats in the unit ball, scales exp(N(ln .02, .4)), opacities
 sigmoid(1.5 N), seen from 2.7 away at 256 x 256. The C++ rows run beside one torch thread, as in
-the product's fit (`pipeline.splats.torch_threads` says why); the oracle gets all of them.
+the product's fit (`pipeline.torch_threads` says why); the oracle gets all of them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bench.table import Row
 from pipeline import native
 from pipeline.geometry.cameras import orbit_cameras
 from pipeline.splats.rasterize import RasterRequest, rasterize
-from pipeline.splats.torch_threads import one_torch_thread
+from pipeline.torch_threads import one_torch_thread
 from tests.oracles import torch_rasterizer
 
 COUNT, SIZE, DISTANCE = 20_000, 256, 2.7

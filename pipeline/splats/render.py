@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipeline.control import UNATTENDED, Control
 from pipeline.splats.rasterize import RasterRequest, median_depth, rasterize
-from pipeline.splats.torch_threads import one_torch_thread
+from pipeline.torch_threads import one_torch_thread
 from pipeline.types import Cameras, FloatArray, SplatModel
 
 #: Views per call of the rasteriser: enough to keep all threads busy, few enough that the

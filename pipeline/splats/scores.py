@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 from scipy.special import expit
 
-from pipeline.splats.torch_threads import one_torch_thread
 from pipeline.splats.training.losses import ssim
+from pipeline.torch_threads import one_torch_thread
 from pipeline.types import FloatArray, Scores, UInt8Array, ViewScore
 
 #: PSNR of identical images would be infinite; this is above what 8-bit images can tell apart.

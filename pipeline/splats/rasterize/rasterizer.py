@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline.splats.rasterize import cpu_backend, gsplat_backend
 from pipeline.splats.rasterize.arguments import Projection, RasterRequest
-from pipeline.splats.torch_threads import one_torch_thread
+from pipeline.torch_threads import one_torch_thread
 
 
 def _backend(request: RasterRequest) -> ModuleType:

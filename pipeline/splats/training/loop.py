@@ -16,9 +16,9 @@ from torch import Tensor
 from pipeline.control import Control
 from pipeline.device import Device, Precision, retry_with_half_batch
 from pipeline.errors import InvalidInput, ModelFailed
-from pipeline.splats.torch_threads import one_torch_thread
 from pipeline.splats.training.fit_plan import Batch, FitPlan, Objective, StepResult, Strategy
 from pipeline.splats.training.optimiser import Optimiser
+from pipeline.torch_threads import one_torch_thread
 from pipeline.types import SplatModel
 
 CPU = Device(torch.device("cpu"), Precision.FP32)

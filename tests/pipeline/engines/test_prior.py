@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 import trimesh
 
 from pipeline.control import Control, Progress
@@ -25,6 +26,7 @@ from pipeline.engines.views.prior.prior_views import (
     two_sided_model,
 )
 from pipeline.engines.views.prior.prior_weights import PRIOR_WEIGHTS
+from pipeline.engines.views.prior.trained_prior import load_prior
 from pipeline.engines.views.prior.two_sided import MIN_THICKNESS, VIEW_MARGIN, sides_of
 from pipeline.engines.views.surface_views import ColoredMesh
 from pipeline.errors import Cancelled, InvalidImage, InvalidOption, ModelFailed, Unavailable
@@ -446,6 +448,21 @@ def test_weights_that_are_missing_or_damaged_are_named_with_the_way_out(
     (tmp_path / "prior.npz").unlink()
     with pytest.raises(Unavailable, match="prior"):
         load(PortName.VIEWS, "prior", tmp_path)
+
+
+def test_a_guess_is_the_same_for_any_number_of_threads() -> None:
+    trained = load_prior(find(PRIOR_WEIGHTS), Device.choose("cpu"))
+    photo = disc(512)
+    photo.rgba[..., :3] = np.random.default_rng(0).integers(0, 255, (512, 512, 3))
+    before, guesses = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 8):
+            torch.set_num_threads(threads)
+            guesses.append(vars(trained.guess(photo.rgba, None)))
+    finally:
+        torch.set_num_threads(before)
+    for name, value in guesses[0].items():
+        assert all(np.array_equal(value, other[name]) for other in guesses[1:]), name
 
 
 def test_a_damaged_file_in_the_model_directory_does_not_hide_that_of_the_package(

@@ -14,7 +14,6 @@ from pipeline.control import Control, Progress
 from pipeline.errors import Cancelled, InvalidInput, InvalidOption, ModelFailed
 from pipeline.geometry.cameras import held_out_cameras, orbit_cameras, rig_cameras
 from pipeline.splats.render import render_model
-from pipeline.splats.torch_threads import one_torch_thread
 from pipeline.splats.training import (
     DefaultStrategy,
     FitPlan,
@@ -28,6 +27,7 @@ from pipeline.splats.training import (
 from pipeline.splats.training.fit_plan import Batch, StepResult
 from pipeline.splats.training.loop import take_step
 from pipeline.splats.training.optimiser import ONE_VIEW, Optimiser
+from pipeline.torch_threads import one_torch_thread
 from pipeline.types import SplatModel, ViewSet
 from tests.oracles.objects import bumpy_sphere, photograph, torus
 

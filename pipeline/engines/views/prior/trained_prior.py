@@ -25,6 +25,7 @@ from pipeline.engines.views.prior.prior_network import (
 )
 from pipeline.engines.views.relief.relief_shape import inflate
 from pipeline.errors import Unavailable
+from pipeline.torch_threads import one_torch_thread
 from pipeline.types import FloatArray, UInt8Array
 
 #: The network sees the middle of the frame; `frame_object` leaves more than this free around it.
@@ -51,6 +52,9 @@ class TrainedPrior:
         An elevation that is not known is asked first and told then: a surface that belongs to the
         camera it is put before stands upright even where both are wrong.
 
+        One torch thread: with more of them the same photo would have other last bits, and no
+        replay with another number of threads would make the same files.
+
         Args:
             rgba: uint8 [S, S, 4], straight alpha, framed by `pipeline.imaging.framing`.
             elevation_deg: of the camera above the horizon, or None: not known.
@@ -60,9 +64,13 @@ class TrainedPrior:
         """
         picture, inflated = network_inputs(rgba)
         where = self.device.torch_device
-        both = torch.stack([picture, picture.flip(2)]).to(where)
-        outlines = torch.stack([inflated, inflated.flip(2)]).to(where)
-        with torch.inference_mode(), self.device.reporting_faults("the learned prior"):
+        with (
+            one_torch_thread(),
+            torch.inference_mode(),
+            self.device.reporting_faults("The learned prior"),
+        ):
+            both = torch.stack([picture, picture.flip(2)]).to(where)
+            outlines = torch.stack([inflated, inflated.flip(2)]).to(where)
             error_deg = 0.0
             if elevation_deg is None:
                 told = self._answer(both, outlines, None).camera.mean(0).tolist()

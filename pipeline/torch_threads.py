@@ -1,9 +1,9 @@
-"""Keeps torch's own threads off the cores while the C++ library works.
+"""Keeps torch to one thread: beside the C++ library, and where sums must be the same every time.
 
 It does not know what runs inside; work on a GPU does not notice it. Idle OpenMP threads of torch
 spin for milliseconds after each operation: forward and backward of 20,000 splats at 256 px take
 30 ms with two torch threads and 18 ms with one (or with OMP_WAIT_POLICY=passive set before torch is
-loaded).
+loaded). How many threads share a convolution decides about the last bits of what it gives.
 """
 
 from __future__ import annotations
