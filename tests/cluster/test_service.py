@@ -68,7 +68,7 @@ def test_photo_to_refined_model_over_http(http):
     assert (generated["views_generated"], generated["depth_maps_generated"]) == (16, 16)
     assert generated["engines"]["background"] in ("rembg-u2netp", "grabcut")
     assert generated["engines"]["views"] == "prior"
-    assert any("preview" in note for note in generated["notes"])
+    assert any("guess" in note for note in generated["notes"])
     model = read_ply(http.get(generated["model_url"]).content)
     assert 500 < len(model) <= 2000
     assert np.abs(model.means).max() < 0.75, "the object fills [-0.5, 0.5]^3"
@@ -107,7 +107,8 @@ def test_a_project_reports_on_itself_and_its_manifest_has_the_hashes_of_its_file
     assert all(stage["peak_memory_bytes"] > 50e6 for stage in stages)
     measured = {name for stage in stages for name in stage["replica_peak_memory_bytes"]}
     assert measured == {"Background", "Vision", "Splats"}
-    assert report["jobs"][0]["environment"]["devices"] == dict.fromkeys(PortName, "cpu")
+    devices = {**dict.fromkeys(PortName, "cpu"), PortName.VIEWS: "cpu, fp32"}
+    assert report["jobs"][0]["environment"]["devices"] == devices
     assert report["models"][-1]["scores"]["silhouette_iou"] > 0.5
     (refinement,) = report["refinements"]
     assert refinement["stop_reason"] == refined["stop_reason"]

@@ -219,7 +219,7 @@ async def test_wrong_settings_of_a_deployment_are_refused():
 
 async def test_a_host_says_what_its_engines_compute_on():
     host = ModelHost(EngineChoice(threads=1, device="cpu"), (PortName.DEPTH, PortName.VIEWS))
-    assert await host.devices() == {"depth": "cpu", "views": "cpu"}
+    assert await host.devices() == {"depth": "cpu", "views": "cpu, fp32"}
 
 
 async def test_several_objects_share_a_batch():
