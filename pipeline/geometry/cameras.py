@@ -61,7 +61,8 @@ def rig_cameras(size: int = VIEW_SIZE) -> Cameras:
 
 
 def photo_camera(elevation_deg: float, size: int = VIEW_SIZE) -> Cameras:
-    """The one camera that took the photo: azimuth 0 at the photo's own elevation."""
+    """The one camera that is taken for the photo's where no engine found it: azimuth 0, the photo's
+    elevation, distance and field of view of the rig."""
     return orbit_cameras([0.0], [elevation_deg], size=size)
 
 

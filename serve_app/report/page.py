@@ -178,7 +178,7 @@ def _camera(camera: CameraEstimate) -> dict[str, str]:
     error = camera.elevation_error_deg
     sure = "as given" if error is None else f"± {error:.0f}"
     return {
-        "elevation": f"{camera.elevation_deg:.1f} degrees {sure}",
+        "elevation": f"{camera.elevation_deg:z.1f} degrees {sure}",
         "focal length": f"{camera.focal:.2f} widths of the cut-out ± {camera.focal_error:.0%}",
     }
 

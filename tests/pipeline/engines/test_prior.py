@@ -397,6 +397,8 @@ def test_an_elevation_that_is_estimated_is_told_with_its_error() -> None:
     assert "elevation_deg" not in sure[1]
     unsure = views_of(square(64), guessed(0.2, elevation_error_deg=15.0)).notes
     assert "give elevation_deg" in unsure[1]
+    level = views_of(square(64), guessed(0.2, elevation_deg=-0.3)).notes
+    assert "about 0 degrees" in level[1]
 
 
 def test_options_without_use_are_told() -> None:
@@ -443,8 +445,10 @@ def test_weights_that_are_missing_or_damaged_are_named_with_the_way_out(
     for words in ("prior.npz", "wrong checksum", "make prior", "VIEWS_ENGINE=relief"):
         assert words in caught.value.detail
     assert str(tmp_path) not in caught.value.public
-    with pytest.raises(Unavailable):
-        PriorViews.load(tmp_path / "prior.npz", Device.choose("cpu"))
+    for damaged in (b"not what was trained", b""):
+        (tmp_path / "prior.npz").write_bytes(damaged)
+        with pytest.raises(Unavailable, match="cannot be read"):
+            PriorViews.load(tmp_path / "prior.npz", Device.choose("cpu"))
     (tmp_path / "prior.npz").unlink()
     with pytest.raises(Unavailable, match="prior"):
         load(PortName.VIEWS, "prior", tmp_path)

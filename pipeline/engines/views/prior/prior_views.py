@@ -169,8 +169,8 @@ def _on_elevation(request: ViewRequest, guess: Guess) -> tuple[str, ...]:
         return ()
     error = guess.elevation_error_deg
     estimated = (
-        f"The photo was taken from about {guess.elevation_deg:.0f} degrees above the horizon, give "
-        f"or take {error:.0f}: estimated from the photo."
+        f"The photo was taken from about {guess.elevation_deg:z.0f} degrees above the horizon, "
+        f"give or take {error:.0f}: estimated from the photo."
     )
     if error <= UNSURE_DEG:
         return (estimated,)

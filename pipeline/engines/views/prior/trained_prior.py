@@ -95,7 +95,7 @@ def load_prior(path: Path, device: Device) -> TrainedPrior:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             state = {name: torch.from_numpy(arrays[name].astype(np.float32)) for name in arrays}
-    except (OSError, ValueError, BadZipFile) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise Unavailable(f"The weights of the learned prior cannot be read: {error}") from error
     network = PriorNetwork()
     try:
