@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import torch
 
 from pipeline.engines.views.prior.prior_network import HYPOTHESES, Answer, PriorNetwork
+from training.prior import shards as shards_module
 from training.prior import train as training
 from training.prior.batches import batch_of, pool_size
 from training.prior.losses import Truth, loss_of
@@ -99,6 +102,39 @@ def test_the_state_of_another_recipe_is_not_taken(folder: Path) -> None:
         trained(replace(SMALL, batch=8), folder)
 
 
+def test_a_shorter_training_does_not_write_over_a_longer_one(folder: Path) -> None:
+    trained(SMALL, folder)
+    before = (folder / "state.pt").read_bytes(), weights(folder)
+    with pytest.raises(ValueError, match="6 steps that has done 6: one of 2 needs another folder"):
+        trained(replace(SMALL, steps=2), folder)
+    assert ((folder / "state.pt").read_bytes(), weights(folder)) == before
+
+
+def test_a_batch_that_cannot_be_divided_is_refused(folder: Path) -> None:
+    with pytest.raises(ValueError, match="batch of 4 has no 3 equal parts"):
+        training.train(SMALL, folder, processes=3)
+
+
+def cannot_make(recipe: Recipe, folder: Path, worker: int, workers: int) -> None:
+    raise OSError("no space left")
+
+
+def waits(rank: int, recipe: Recipe, folder: Path, device: str, processes: int) -> None:
+    time.sleep(600)
+
+
+@pytest.mark.faults
+def test_a_training_without_objects_ends(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(training, "make_objects", cannot_make)
+    monkeypatch.setattr(training, "_process", waits)
+    with pytest.raises(RuntimeError, match="makes objects has failed"):
+        training.train(SMALL, folder)
+    assert "no space left" in capfd.readouterr().err
+    assert not active_children()
+
+
 @pytest.mark.faults
 def test_two_processes_give_what_one_does(folder: Path) -> None:
     alone = training.Trainer(SMALL, folder, "cpu")
@@ -121,6 +157,21 @@ def test_a_step_sees_the_same_samples_whatever_the_part(folder: Path) -> None:
     assert torch.equal(whole.truth.front[3:], half.truth.front)
     other = batch_of(shards, SHARD_SIZE, 6, seed=1, step=8)
     assert not torch.equal(whole.rgba, other.rgba)
+
+
+def test_few_files_are_held_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards_module, "SHARD_SIZE", 1)
+    monkeypatch.setattr(shards_module, "MOST_OPEN", 3)
+    shards = Shards(tmp_path)
+    shards.folder.mkdir()
+    for shard in range(8):
+        records = np.zeros(1, RECORD)
+        records["focal"] = shard
+        np.save(shards.path(shard), records)
+    read = shards.read(np.array([*range(8), 0, 7, 3]))
+    assert read["focal"].tolist() == [*range(8), 0, 7, 3]
+    held = [path.resolve() for path in Path("/proc/self/fd").iterdir() if path.exists()]
+    assert sum(path.parent == shards.folder.resolve() for path in held) == 3
 
 
 def test_objects_are_made_as_they_are_needed() -> None:

@@ -16,6 +16,10 @@ import numpy.typing as npt
 
 SHARD_SIZE = 500
 
+#: Files that are held open at most: each takes a descriptor, and a process has 1024 as a rule. A
+#: night makes more shards than that.
+MOST_OPEN = 256
+
 #: One sample; see `training.prior.scene.Sample`.
 RECORD = np.dtype(
     [
@@ -103,5 +107,7 @@ class Shards:
             while not path.exists():
                 end_without_parent()
                 time.sleep(1.0)
+            if len(self._open) >= MOST_OPEN:
+                del self._open[next(iter(self._open))]
             self._open[shard] = np.load(path, mmap_mode="r")
         return self._open[shard]

@@ -25,7 +25,7 @@ from pipeline.engines.views.prior.prior_network import PriorNetwork
 from training.prior.batches import Batch, batch_of, plain_batch, pool_size
 from training.prior.losses import loss_of
 from training.prior.recipe import CHECK_OBJECTS, FIRST_CHECK_SEED, FIRST_SEED, Recipe
-from training.prior.shards import SHARD_SIZE, Shards, end_without_parent
+from training.prior.shards import SHARD_SIZE, Shards, end_without_parent, generator_digest
 from training.prior.sheet import draw_sheet
 from training.prior.weights import write_weights
 
@@ -145,7 +145,6 @@ class Trainer:
         return batch.to(self.device)
 
     def log(self, learned: dict[str, float], seconds_per_step: float) -> None:
-        found = {}
         with torch.no_grad():
             batch = self.check(CHECK_OBJECTS)
             answer = batch.answered_by(self.mean)
@@ -164,6 +163,7 @@ class Trainer:
     def save(self, name: str) -> None:
         state = {
             "recipe": asdict(self.recipe),
+            "generator": generator_digest(),
             "step": self.step,
             "network": self.network.state_dict(),
             "mean": self.mean.state_dict(),
@@ -177,8 +177,10 @@ class Trainer:
         """Go on from the newest saved state that the recipe could have reached.
 
         Raises:
-            ValueError: the folder holds the state of another recipe.
+            ValueError: the folder holds the state of another recipe, or none that this one could
+                have reached: a training from nothing would write over hours of work.
         """
+        passed = None
         for name in ("state.pt", "before-decay.pt"):
             path = self.folder / name
             if not path.exists():
@@ -190,6 +192,7 @@ class Trainer:
                 raise ValueError(f"{path} is of another recipe: {state['recipe']}")
             then = Recipe(**state["recipe"])
             if lengthened and state["step"] > min(then.decay_begins, self.recipe.decay_begins):
+                passed = passed or state
                 continue
             self.network.load_state_dict(state["network"])
             self.mean.load_state_dict(state["mean"])
@@ -197,6 +200,11 @@ class Trainer:
                 optimizer.load_state_dict(saved)
             self.step = state["step"]
             return
+        if passed is not None:
+            raise ValueError(
+                f"{self.folder} holds a training of {passed['recipe']['steps']} steps that has "
+                f"done {passed['step']}: one of {self.recipe.steps} needs another folder."
+            )
 
 
 def _plain(value: Any) -> Any:
@@ -239,9 +247,16 @@ def train(
 
     Args:
         folder: objects, states, the log, sheets and the weights (`prior.npz`) go here.
-        processes: on a CPU; each takes a part of every batch and one core.
+        processes: on a CPU; each takes an equal part of every batch and one core.
         makers: processes that make objects.
+
+    Raises:
+        ValueError: a batch cannot be divided among so many processes.
+        ProcessRaisedException, ProcessExitedException: a process of the training failed.
+        RuntimeError: no more objects are made.
     """
+    if recipe.batch % processes:
+        raise ValueError(f"a batch of {recipe.batch} has no {processes} equal parts")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "processes").unlink(missing_ok=True)
     context = get_context("spawn")
@@ -252,12 +267,16 @@ def train(
     for worker in workers:
         worker.start()
     arguments = (recipe, folder, device, processes)
-    if processes == 1:
-        _process(0, *arguments)
-    else:
-        spawn(_process, arguments, nprocs=processes)  # type: ignore[no-untyped-call]
-    for worker in workers:
-        worker.join()
+    trainers = spawn(_process, arguments, nprocs=processes, join=False)  # type: ignore[no-untyped-call]
+    try:
+        while not trainers.join(timeout=1.0):
+            if any(worker.exitcode for worker in workers):
+                # Whoever waits for their objects would wait for ever.
+                raise RuntimeError("A process that makes objects has failed: see above.")
+    finally:
+        for process in (*trainers.processes, *workers):
+            process.terminate()
+            process.join()
 
 
 def main() -> None:
