@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.errors import Unavailable
 from pipeline.geometry.cameras import orbit_cameras, photo_camera
 from pipeline.imaging.decoding import decode_png
 from pipeline.imaging.rounding import to_bytes
@@ -41,6 +42,12 @@ def test_what_the_means_are_made_of():
     assert elevation_error_deg(FOUND, "relief") is None
 
 
+def test_who_is_as_good_as_another_is_not_better():
+    even = [one("prior", "a", 16, None, 3.0), one("relief", "a", 16, None, None)]
+    assert share_better(even, "prior") == share_better(even, "relief") == 0
+    assert share_better(even, "prior", "lpips") == 0
+
+
 def test_without_the_metric_there_is_no_mean_of_it():
     assert mean([*FOUND, one("prior", "d", 18, None, 1.0)], "prior", "lpips") is None
 
@@ -72,6 +79,18 @@ def test_weights_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit):
         evaluate.main(["--engine", "prior", "--weights", str(tmp_path / "none.npz")])
     assert "weights of the learned prior cannot be read" in capsys.readouterr().err
+
+
+def test_a_remover_that_is_not_there(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    def refuses(name: str, _folder: Path) -> KeptBack:
+        raise Unavailable("The weights of u2netp are not installed.")
+
+    monkeypatch.setattr(evaluate, "kept_back", refuses)
+    with pytest.raises(SystemExit):
+        evaluate.main(["--engine", "card", "--only", "dice 1"])
+    assert "u2netp are not installed" in capsys.readouterr().err
 
 
 def a_brick(name: str, _folder: Path) -> KeptBack:

@@ -99,7 +99,10 @@ def share_better(found: Sequence[Measured], engine: str, what: str = "psnr") -> 
     for one in found:
         value = getattr(one.score, what)
         values.setdefault(one.name, {})[one.engine] = -math.inf if value is None else sign * value
-    won = [scores[engine] >= max(scores.values()) for scores in values.values()]
+    won = [
+        all(scores[engine] > value for other, value in scores.items() if other != engine)
+        for scores in values.values()
+    ]
     return float(np.mean(won))
 
 
@@ -125,13 +128,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = [name for name in names()[: given.objects] if given.only in name]
     if not chosen:
         parser.error(f"no object of the first {given.objects} has {given.only!r} in its name")
-    try:
-        makers = {name: maker(name, given.weights) for name in given.engine or ENGINES}
-    except GlimpseError as error:
-        parser.error(str(error))
     rows: list[tuple[str, list[UInt8Array]]] | None = [] if given.sheet else None
     objects = (kept_back(name, given.cache) for name in chosen)
-    found = measured(objects, makers, clean=given.matte == "true", rows=rows)
+    try:
+        makers = {name: maker(name, given.weights) for name in given.engine or ENGINES}
+        found = measured(objects, makers, clean=given.matte == "true", rows=rows)
+    except GlimpseError as error:
+        parser.error(str(error))
     if given.sheet:
         given.sheet.parent.mkdir(parents=True, exist_ok=True)
         lines = OBJECTS_PER_PAGE * (1 + len(makers))
