@@ -43,9 +43,11 @@ WHOLE = 6
 #: What the analytic objects are photographed from: what relief assumes of every photo.
 ELEVATION_DEG = 30.0
 
-#: Peak memory, MB, of a process that makes views of one cut-out with the engine named last.
+#: Peak memory, MB, of a process that makes views of one cut-out with the engine named last. Not
+#: `ru_maxrss`: a process inherits that from the one that starts it, which is larger here.
 MEMORY = """
-import resource, sys
+import sys
+from pathlib import Path
 import numpy as np
 from pipeline.control import Control
 from pipeline.engines.registry import EngineChoice
@@ -58,7 +60,7 @@ rgba[..., 3] = 0
 rgba[100:412, 130:382, 3] = 255
 views = build_ports(EngineChoice(views=sys.argv[1])).views
 views.engine.synthesize(ViewRequest(Cutout(rgba, "given"), None, 0), Control())
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024)
 """
 
 
