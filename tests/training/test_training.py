@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -19,6 +24,7 @@ from training.prior.losses import Truth, loss_of
 from training.prior.recipe import FIRST_CHECK_SEED, Recipe
 from training.prior.shards import RECORD, SHARD_SIZE, Shards
 
+ROOT = Path(__file__).parents[2]
 SMALL = Recipe(steps=6, batch=4, warm_up=2, first_objects=1, widths=(8, 8, 16), depths=(1, 1, 1))
 
 
@@ -133,6 +139,37 @@ def test_a_training_without_objects_ends(
         training.train(SMALL, folder)
     assert "no space left" in capfd.readouterr().err
     assert not active_children()
+
+
+@pytest.mark.faults
+def test_a_training_that_is_killed_leaves_no_process(folder: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from dataclasses import replace\n"
+        "from tests.training.test_training import SMALL, training\n"
+        "training.train(replace(SMALL, steps=10**6), Path(sys.argv[1]), processes=2)\n"
+    )
+    main = subprocess.Popen([sys.executable, "-c", code, str(folder)], cwd=ROOT)
+    children: list[psutil.Process] = []
+    try:
+        wait_for((folder / "log.jsonl").exists)
+        children = psutil.Process(main.pid).children(recursive=True)
+        assert len(children) >= 3  # two that train and one that makes objects
+        main.kill()
+        main.wait()
+        wait_for(lambda: not any(child.is_running() for child in children))
+    finally:
+        for process in (main, *children):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        main.wait()
+
+
+def wait_for(there: Callable[[], bool]) -> None:
+    for _ in range(1200):
+        if there():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it did not happen in two minutes")
 
 
 @pytest.mark.faults
