@@ -26,7 +26,7 @@ BENCHES = {
 }
 
 #: These run only when they are named: they take minutes, or need a GPU.
-ON_DEMAND = ("serving", "store", "gpu")
+ON_DEMAND = ("serving", "store", "gpu", "quality")
 
 
 def _split(words: str) -> list[str]:
