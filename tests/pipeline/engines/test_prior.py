@@ -28,6 +28,7 @@ from pipeline.engines.views.prior.prior_views import (
 from pipeline.engines.views.prior.prior_weights import PRIOR_WEIGHTS
 from pipeline.engines.views.prior.trained_prior import load_prior
 from pipeline.engines.views.prior.two_sided import MIN_THICKNESS, VIEW_MARGIN, sides_of
+from pipeline.engines.views.prior.two_sided_paint import HALF_BELIEVED
 from pipeline.engines.views.surface_views import ColoredMesh
 from pipeline.errors import Cancelled, InvalidImage, InvalidOption, ModelFailed, Unavailable
 from pipeline.geometry.cameras import held_out_cameras, rig_cameras
@@ -369,7 +370,7 @@ def test_views_come_with_their_surface_the_photo_and_the_underside() -> None:
 
 
 def test_errors_that_are_expected_lower_the_confidence() -> None:
-    error = np.full((GUESS_SIZE, GUESS_SIZE), 0.05, np.float32)
+    error = np.full((GUESS_SIZE, GUESS_SIZE), HALF_BELIEVED, np.float32)
     views = views_of(square(128), guessed(0.2, back_error=error))
     assert views.surface_confidence is not None
     assert views.surface_confidence[0][128, 128] == pytest.approx(1, abs=1e-3)
