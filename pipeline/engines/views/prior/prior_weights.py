@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.weights.catalogue import Carried, WeightFile, Weights
 
 #: Of the published weights; `python -m training.prior.publish` writes it.
-_SHA256 = "ded568329da6b8d14999a672f5905d328d44617e2a8ce30a6814a40cb45bbab4"
+_SHA256 = "12c380a29f6316b5eea74b78059d335cb08d3e5eb8db8c20946cd3674ce5ee7f"
 
 PRIOR_WEIGHTS = Weights(
     name="prior",
