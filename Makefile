@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out
 IMAGE ?=
-STEPS ?= 12000
+STEPS ?= 40000
 
 READY := $(VENV)/.ready
 TOOLS := tests/tools/node_modules/.ready

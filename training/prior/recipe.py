@@ -45,7 +45,7 @@ class Recipe:
     warm_up: int = 200
     decay_share: float = 0.3
     average: float = 0.999
-    passes_per_object: int = 8
+    passes_per_object: int = 5
     first_objects: int = 2_000
     widths: tuple[int, int, int] = (48, 96, 192)
     depths: tuple[int, int, int] = field(default=(1, 2, 3))
