@@ -126,7 +126,7 @@ def cannot_make(recipe: Recipe, folder: Path, worker: int, workers: int) -> None
 
 
 def waits(rank: int, recipe: Recipe, folder: Path, device: str, processes: int) -> None:
-    time.sleep(600)
+    time.sleep(600)  # as a step that waits for objects: it ends by being killed
 
 
 @pytest.mark.faults
