@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -237,7 +238,7 @@ def _write(made: KeptBack, path: Path) -> None:
         engine=np.array(made.cutout.engine),
     )
     # Two benches may make the same object: whoever is last replaces a whole file by its equal.
-    part = path.with_suffix(".part")
+    part = path.with_suffix(f".{os.getpid()}")
     part.write_bytes(data.getvalue())
     part.replace(path)
 
