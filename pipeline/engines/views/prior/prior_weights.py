@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.weights.catalogue import Carried, WeightFile, Weights
 
 #: Of the published weights; `python -m training.prior.publish` writes it.
-_SHA256 = "12c380a29f6316b5eea74b78059d335cb08d3e5eb8db8c20946cd3674ce5ee7f"
+_SHA256 = "41db27ee82d0e41e9fb5d2662711e901ca2c7b349ebd22a05e2d652252767559"
 
 PRIOR_WEIGHTS = Weights(
     name="prior",
