@@ -14,6 +14,7 @@ from pipeline.types import (
     Cutout,
     DepthMaps,
     FloatArray,
+    FurtherPhoto,
     SplatModel,
     UInt8Array,
     ViewSet,
@@ -41,6 +42,8 @@ class ViewRequest:
         elevation_deg: of the photo's camera above the horizon.
         steps, guidance_scale: of a diffusion engine.
         sampler: of a diffusion engine: "ddim" or "dpm++".
+        photos: further photos of the object. An engine that can use them answers with those it
+            used in `ViewSet.photos`, and with one registration for every photo.
     """
 
     cutout: Cutout
@@ -49,6 +52,7 @@ class ViewRequest:
     steps: int | None = None
     guidance_scale: float | None = None
     sampler: str | None = None
+    photos: tuple[FurtherPhoto, ...] = ()
 
     @property
     def assumed_elevation_deg(self) -> float:
@@ -82,8 +86,8 @@ class RefineRequest:
 
     Attributes:
         model: where to start.
-        originals: the views of the first reconstruction, without the held-out ones; their `photo`
-            is a further target.
+        originals: the views of the first reconstruction, without the held-out ones; their `photos`
+            are further targets.
         enhanced: uint8 [E, H, W, 3], enhanced renders of `enhanced_views`, on white.
         enhanced_views: which of the originals each enhanced image replaces, as indices into
             `originals`.
@@ -180,8 +184,8 @@ class References:
         alphas: uint8 [V, H, W], or None: no silhouettes are compared.
         depth: float32 [V, H, W], z-depth up to scale and shift of its inverse, 0 where unknown, or
             None.
-        photo: the photo as one view. It is a target of the refinement, so it is no score, but it
-            must not get worse: a guard.
+        photos: the photos as views. They are targets of the refinement, so they are no score, but
+            they must not get worse: a guard.
     """
 
     images: UInt8Array
@@ -189,7 +193,7 @@ class References:
     views: tuple[int, ...] = ()
     alphas: UInt8Array | None = None
     depth: FloatArray | None = None
-    photo: ViewSet | None = None
+    photos: ViewSet | None = None
 
 
 @dataclass(frozen=True)

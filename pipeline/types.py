@@ -83,6 +83,72 @@ class Cutout:
     engine: str
 
 
+#: Sides of an object as (azimuth, elevation) in degrees. The first photo is the front; left and
+#: right are the object's own, as of a person or a car: its left side is the one that the first
+#: photo has on the right of its picture, at azimuth 90.
+PHOTO_SIDES: dict[str, tuple[float, float | None]] = {
+    "front": (0.0, None),
+    "left": (90.0, None),
+    "back": (180.0, None),
+    "right": (270.0, None),
+    "top": (0.0, 90.0),
+}
+
+
+@dataclass(frozen=True)
+class FurtherPhoto:
+    """A photo of the same object beside the first one.
+
+    Attributes:
+        azimuth_deg: of its camera in the world: 0 is the first photo's, and it grows
+            counter-clockwise seen from above. None: to be found.
+        elevation_deg: of its camera above the horizon; None: to be found.
+    """
+
+    cutout: Cutout
+    azimuth_deg: float | None = None
+    elevation_deg: float | None = None
+
+    @classmethod
+    def from_side(cls, cutout: Cutout, side: str) -> FurtherPhoto:
+        """A photo of a side of `PHOTO_SIDES`. Raises KeyError for another word."""
+        return cls(cutout, *PHOTO_SIDES[side])
+
+
+@dataclass(frozen=True)
+class PhotoRegistration:
+    """Where a photo was taken from, as it was found against the model, and how sure that is.
+
+    Attributes:
+        photo: its number; 0 is the first.
+        accepted: it is a view of the object from this camera, else it is left out.
+        trust: 0..1, how far it may pull; 0 where it is not accepted.
+        azimuth_deg, elevation_deg: of the camera, in the world.
+        roll_deg: of its picture around its axis, counter-clockwise.
+        focal: focal length in widths of the framed cut-out.
+        outline_iou: of the photo's outline and the model's from this camera, 0..1.
+        color_error: mean absolute difference of their colours inside both, 0..1.
+        azimuth_error_deg, elevation_error_deg, scale_error: expected absolute errors; of the
+            scale as a share of it. None where the number was given or known by construction.
+        note: a sentence for the user where something is unsure or the photo was left out, else
+            empty.
+    """
+
+    photo: int
+    accepted: bool
+    trust: float
+    azimuth_deg: float
+    elevation_deg: float
+    roll_deg: float
+    focal: float
+    outline_iou: float
+    color_error: float
+    azimuth_error_deg: float | None = None
+    elevation_error_deg: float | None = None
+    scale_error: float | None = None
+    note: str = ""
+
+
 @dataclass(frozen=True)
 class CameraEstimate:
     """The photo's camera as a view engine found it in the photo.
@@ -114,12 +180,15 @@ class ViewSet:
         surface_confidence: float32 [V, H, W], 0..1, how far `surface_depth` may be believed where
             the engine knows that it guesses, else None.
         notes: sentences a user should read: what is a guess, which option had no effect.
-        photo: the photo itself as one view from its own camera, where it is known: what the user
-            gave, so it is trusted more than any synthesised view.
+        photos: the photos themselves, uint8 [P, H', W', 3] of one size, each from its own camera,
+            where that is known; the first is the one the project began with. What the user gave,
+            so they are trusted more than any synthesised view.
+        registrations: one for each photo that was given, in their order; the accepted ones are
+            those of `photos`, in the same order. Empty: nothing was registered, all are believed.
         auxiliary: further views from other cameras where the engine has them for nothing, such as
             from below. They are fitted like the others, but never counted, enhanced or scored.
         estimate: of an engine that looks for the photo's camera; for users to read, the camera
-            itself is that of `photo`.
+            itself is the first of `photos`.
     """
 
     images: UInt8Array
@@ -129,15 +198,23 @@ class ViewSet:
     surface_depth: FloatArray | None = None
     notes: tuple[str, ...] = ()
     auxiliary: ViewSet | None = None
-    photo: ViewSet | None = None
+    photos: ViewSet | None = None
     surface_confidence: FloatArray | None = None
     estimate: CameraEstimate | None = None
+    registrations: tuple[PhotoRegistration, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def photo_trust(self) -> FloatArray:
+        """How far each of `photos` may pull, float32 [P], 0..1."""
+        count = 0 if self.photos is None else len(self.photos)
+        found = [photo.trust for photo in self.registrations if photo.accepted]
+        return np.array(found if len(found) == count else [1.0] * count, np.float32)
+
     def select(self, indices: list[int]) -> ViewSet:
-        """The views at `indices`, in that order, without the auxiliary ones and the photo."""
+        """The views at `indices`, in that order, without the auxiliary ones and the photos."""
         depth, confidence = self.surface_depth, self.surface_confidence
         return replace(
             self,
@@ -147,7 +224,8 @@ class ViewSet:
             surface_depth=None if depth is None else depth[indices],
             surface_confidence=None if confidence is None else confidence[indices],
             auxiliary=None,
-            photo=None,
+            photos=None,
+            registrations=(),
         )
 
 

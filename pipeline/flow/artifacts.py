@@ -6,6 +6,7 @@ It knows file names relative to a project and their bytes, not where they are st
 from __future__ import annotations
 
 import io
+import json
 import math
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -19,10 +20,17 @@ import numpy.typing as npt
 from pipeline.errors import GlimpseError, ModelFailed, OutOfMemory
 from pipeline.imaging.decoding import decode_png, encode_png
 from pipeline.imaging.heat_map import heat_map
-from pipeline.types import CameraEstimate, Cameras, DepthMaps, UInt8Array, ViewSet
+from pipeline.types import (
+    CameraEstimate,
+    Cameras,
+    DepthMaps,
+    PhotoRegistration,
+    UInt8Array,
+    ViewSet,
+)
 
 _AUXILIARY = "auxiliary.npz"
-_PHOTO = "photo.npz"
+_PHOTOS = "photos.npz"
 
 #: What an engine knows of its own surface, float32 [V, H, W].
 _SURFACE = ("surface_depth", "surface_confidence")
@@ -33,8 +41,8 @@ _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 def encode_views(views: ViewSet) -> dict[str, bytes]:
     """`00.png`.. (on white), `geometry.npz` (alphas, cameras, surface depth and its confidence, the
-    estimate of the photo's camera), and `auxiliary.npz` and `photo.npz` (the same with images, of
-    the auxiliary views and the photo, where there are any)."""
+    estimate of the photo's camera), and `auxiliary.npz` and `photos.npz` (the same with images,
+    of the auxiliary views and the photos, where there are any, and how these were registered)."""
     files = {f"{i:02d}.png": encode_png(image) for i, image in enumerate(views.images)}
     files["geometry.npz"] = _npz(
         **_geometry(views),
@@ -42,10 +50,19 @@ def encode_views(views: ViewSet) -> dict[str, bytes]:
         engine=np.array(views.engine),
         notes=np.array(views.notes, np.str_),
     )
-    for name, extra in ((_AUXILIARY, views.auxiliary), (_PHOTO, views.photo)):
-        if extra is not None:
-            files[name] = _npz(**_geometry(extra), images=extra.images)
-    return files
+    if views.auxiliary is not None:
+        files[_AUXILIARY] = _npz(**_geometry(views.auxiliary), images=views.auxiliary.images)
+    return files | encode_photos(views)
+
+
+def encode_photos(views: ViewSet) -> dict[str, bytes]:
+    """`photos.npz`: the photos with their cameras and how they were registered; nothing where there
+    is no photo."""
+    if views.photos is None:
+        return {}
+    said = json.dumps([asdict(found) for found in views.registrations], sort_keys=True)
+    registered = {"registrations": np.array(said)} if views.registrations else {}
+    return {_PHOTOS: _npz(**_geometry(views.photos), images=views.photos.images, **registered)}
 
 
 def decode_views(files: Mapping[str, bytes]) -> ViewSet:
@@ -69,7 +86,8 @@ def decode_views(files: Mapping[str, bytes]) -> ViewSet:
         notes=notes,
         estimate=estimate,
         auxiliary=_further(files, _AUXILIARY, engine),
-        photo=_further(files, _PHOTO, engine),
+        photos=_further(files, _PHOTOS, engine),
+        registrations=_registrations(files),
     )
 
 
@@ -80,6 +98,15 @@ def _further(files: Mapping[str, bytes], name: str, engine: str) -> ViewSet | No
     extra = _load_npz(files, name)
     with _reading(name):
         return _views(extra["images"].astype(np.uint8), extra, engine)
+
+
+def _registrations(files: Mapping[str, bytes]) -> tuple[PhotoRegistration, ...]:
+    if _PHOTOS not in files:
+        return ()
+    said = _load_npz(files, _PHOTOS).get("registrations")
+    with _reading(_PHOTOS):
+        found = () if said is None else json.loads(str(said))
+        return tuple(PhotoRegistration(**numbers) for numbers in found)
 
 
 # What only some views have has no entry where it is missing.

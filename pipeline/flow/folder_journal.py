@@ -27,7 +27,7 @@ _FINAL = "|".join(re.escape(known.suffix) for known in FORMATS.values())
 #: What a run writes, by subfolder: file names that are removed when the next run begins. The
 #: final models and the previews stand beside the versions.
 _OWN_FILES = {
-    "views": r"\d\d\.png|(geometry|auxiliary|photo)\.npz",
+    "views": r"\d\d\.png|(geometry|auxiliary|photos)\.npz",
     "depth": r"\d\d\.(npy|png)|confidence\.npz",
     "models": rf"v\d+\.(ply|png|mp4)|final\.({_FINAL})",
     "enhanced": r"\d+/\d\d(\.before|\.after)?\.png",

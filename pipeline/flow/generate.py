@@ -24,7 +24,7 @@ from pipeline.options import SEED_LIMIT, GenerateOptions
 from pipeline.ports import Ports
 from pipeline.requests import FitRequest, ViewRequest
 from pipeline.rig import HELD_OUT_VIEWS
-from pipeline.types import Cutout, DepthMaps, Scores, SplatModel, ViewSet
+from pipeline.types import Cutout, DepthMaps, FurtherPhoto, Scores, SplatModel, ViewSet
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,12 @@ def photo_view(cutout: Cutout, elevation_deg: float, views: ViewSet) -> ViewSet:
 
 
 async def generate(
-    cutout: Cutout, options: GenerateOptions, ports: Ports, journal: GenerateJournal
+    cutout: Cutout,
+    options: GenerateOptions,
+    ports: Ports,
+    journal: GenerateJournal,
+    *,
+    photos: tuple[FurtherPhoto, ...] = (),
 ) -> GenerateResult:
     """Views, depth, splats; each stage is saved before the next begins and skipped when saved.
 
@@ -85,23 +90,35 @@ async def generate(
     the stages of the best one. An attempt that is interrupted before the ranking is saved begins
     anew; one that is interrupted after it goes on with the chosen seed alone.
 
+    Args:
+        photos: further photos of the object.
+
     Raises:
         ModelFailed: an engine raised or returned something that cannot be used.
         Cancelled: the engines were stopped.
         GlimpseError: whatever the journal raises.
     """
+    given = Photos(cutout, photos)
     if options.candidates == 1:
-        return await _stages(cutout, options, ports, journal)
+        return await _stages(given, options, ports, journal)
     ranking = await journal.load_ranking()
     if ranking is None:
-        (ranking, best), seconds = await _timed(_best_of(cutout, options, ports, journal))
+        (ranking, best), seconds = await _timed(_best_of(given, options, ports, journal))
         await journal.save_ranking(ranking, seconds)
         result = await _save(best, ports, journal)
     else:
         seed = next(candidate.seed for candidate in ranking if candidate.chosen)
         chosen = replace(options, seed=seed, candidates=1)
-        result = await _stages(cutout, chosen, ports, journal)
+        result = await _stages(given, chosen, ports, journal)
     return replace(result, ranking=ranking)
+
+
+@dataclass(frozen=True)
+class Photos:
+    """All photos of an object: the first one and the others."""
+
+    cutout: Cutout
+    further: tuple[FurtherPhoto, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,10 +130,10 @@ class _Made:
 
 
 async def _stages(
-    cutout: Cutout, options: GenerateOptions, ports: Ports, journal: GenerateJournal
+    given: Photos, options: GenerateOptions, ports: Ports, journal: GenerateJournal
 ) -> GenerateResult:
     """One model; each stage is saved before the next begins and skipped when saved."""
-    make_views = partial(_make_views, cutout, options, ports, journal.report)
+    make_views = partial(_make_views, given, options, ports, journal.report)
     views = await _stage("views", journal, journal.load_views, make_views, journal.save_views)
     make_depths = partial(_make_depths, views, ports, journal.report)
     depths = await _stage("depth", journal, journal.load_depths, make_depths, journal.save_depths)
@@ -169,24 +186,29 @@ async def _timed(work: Awaitable[T]) -> tuple[T, float]:
 
 
 async def _make_views(
-    cutout: Cutout, options: GenerateOptions, ports: Ports, report: Report
+    given: Photos, options: GenerateOptions, ports: Ports, report: Report
 ) -> ViewSet:
     request = ViewRequest(
-        cutout,
+        given.cutout,
         options.elevation_deg,
         options.seed,
         options.steps,
         options.guidance_scale,
         options.sampler,
+        given.further,
     )
     views = await ports.views.synthesize_views(request, report)
     if not (views.alphas > 127).any(axis=(1, 2)).all():
         raise ModelFailed.openly(f"The {views.engine} engine returned an empty view.")
-    if views.photo is None:
-        return replace(views, photo=photo_view(cutout, request.assumed_elevation_deg, views))
-    if views.photo.images.shape != views.images[:1].shape:
+    if given.further and not views.registrations:
+        note = f"The {views.engine} engine made the views from the first photo alone."
+        views = replace(views, notes=(*views.notes, note))
+    if views.photos is None:
+        first = photo_view(given.cutout, request.assumed_elevation_deg, views)
+        return replace(views, photos=first)
+    if views.photos.images.shape[1:] != views.images.shape[1:]:
         raise ModelFailed.openly(
-            f"The {views.engine} engine returned the photo as {views.photo.images.shape}."
+            f"The {views.engine} engine returned the photos as {views.photos.images.shape}."
         )
     return views
 
@@ -215,14 +237,14 @@ async def _make_model(
     return model, await ports.splats.evaluate(model, held_out_references(views, depths))
 
 
-async def _make(cutout: Cutout, options: GenerateOptions, ports: Ports, report: Report) -> _Made:
+async def _make(given: Photos, options: GenerateOptions, ports: Ports, report: Report) -> _Made:
     """All stages of one candidate, saved nowhere. `report` gets the progress of the whole."""
     end = STAGE_SPANS["splats"][1]
 
     def within(stage: str) -> Report:
         return part_of(report, *(share / end for share in STAGE_SPANS[stage]))
 
-    views, views_s = await _timed(_make_views(cutout, options, ports, within("views")))
+    views, views_s = await _timed(_make_views(given, options, ports, within("views")))
     depths, depth_s = await _timed(_make_depths(views, ports, within("depth")))
     fit = _make_model(views, depths, options, ports, within("splats"))
     (model, scores), splats_s = await _timed(fit)
@@ -231,7 +253,7 @@ async def _make(cutout: Cutout, options: GenerateOptions, ports: Ports, report: 
 
 
 async def _best_of(
-    cutout: Cutout, options: GenerateOptions, ports: Ports, journal: GenerateJournal
+    given: Photos, options: GenerateOptions, ports: Ports, journal: GenerateJournal
 ) -> tuple[tuple[Candidate, ...], _Made]:
     """Candidates with consecutive seeds, side by side; the ranking and the best of them.
 
@@ -249,7 +271,7 @@ async def _best_of(
             mine = replace(options, seed=contest.seed(index), candidates=1)
             try:
                 # Not by a name of its own here, which would keep it until the next is made.
-                contest.finished(index, await _make(cutout, mine, ports, contest.report_of(index)))
+                contest.finished(index, await _make(given, mine, ports, contest.report_of(index)))
             except GlimpseError as error:
                 if error.ends_attempt:
                     raise

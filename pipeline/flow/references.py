@@ -16,7 +16,7 @@ _SURE = 0.2
 
 
 def held_out_references(views: ViewSet, depths: DepthMaps) -> References:
-    """Images, silhouettes and depth of the held-out views, and the photo for its guard."""
+    """Images, silhouettes and depth of the held-out views, and the photos for their guard."""
     indices = list(HELD_OUT_VIEWS)
     depth = np.where(depths.confidence[indices] > _SURE, depths.depth[indices], 0)
     return References(
@@ -25,5 +25,5 @@ def held_out_references(views: ViewSet, depths: DepthMaps) -> References:
         views=HELD_OUT_VIEWS,
         alphas=views.alphas[indices],
         depth=depth.astype(np.float32),
-        photo=views.photo,
+        photos=views.photos,
     )

@@ -272,7 +272,12 @@ async def _iteration(
     await setting.enter("refine", k)
     request = RefineRequest(
         model=model,
-        originals=replace(views.select(shown), auxiliary=views.auxiliary, photo=views.photo),
+        originals=replace(
+            views.select(shown),
+            auxiliary=views.auxiliary,
+            photos=views.photos,
+            registrations=views.registrations,
+        ),
         enhanced=enhanced.images,
         enhanced_views=tuple(shown.index(i) for i in done),
         learning_rate=options.learning_rate,

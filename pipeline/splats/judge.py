@@ -95,9 +95,9 @@ def judge_model(
         errors = depth_error(rendering.median_depth, references.depth)
         if np.isfinite(errors).any():
             extra["depth_error"] = float(errors[np.isfinite(errors)].mean())
-    if references.photo is not None:
+    if references.photos is not None:
         control.check()
-        extra |= _photo_scores(model, references.photo, lpips, device)
+        extra |= _photo_scores(model, references.photos, lpips, device)
     return summarise(
         views,
         consistency=rig_consistency(
@@ -225,11 +225,11 @@ def _low_pass_psnr(rendering: Rendering, wanted: FloatArray) -> float:
 
 
 def _photo_scores(
-    model: SplatModel, photo: ViewSet, lpips: LpipsLike | None, device: torch.device | None
+    model: SplatModel, photos: ViewSet, lpips: LpipsLike | None, device: torch.device | None
 ) -> dict[str, float]:
-    """The model from the photo's own camera against the photo, raw."""
-    images = render_model(model, photo.cameras, device=device).images
-    scores = summarise(view_scores(images, _unit_range(photo.images), lpips=lpips))
+    """The model from the photos' own cameras against the photos, raw, as means."""
+    images = render_model(model, photos.cameras, device=device).images
+    scores = summarise(view_scores(images, _unit_range(photos.images), lpips=lpips))
     found = {"photo_psnr": scores.psnr}
     return found if scores.lpips is None else found | {"photo_lpips": scores.lpips}
 

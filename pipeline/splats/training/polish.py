@@ -39,7 +39,8 @@ class PolishSettings:
         enhanced_share: share of the steps that look at an enhanced target (Difix3D, arXiv
             2503.01774: 70 % originals, 30 % enhanced).
         enhanced_weight: weight of their loss (the same).
-        photo_share: share of the other steps that look at the photo.
+        photo_share: share of the other steps that look at a photo; each of several has the same
+            part.
         alpha_weight: of |alpha - mask|.
         disparity_weight: of the disparity loss, where depth is known.
         anchor_weight: of the difference to the model before the round, seen from the targets'
@@ -160,16 +161,17 @@ class RefinementObjective:
     def _pick(self, random: torch.Generator) -> int:
         """Targets that nobody believes are not looked at."""
         chance, pick = torch.rand(2, generator=random).tolist()
-        originals, photo = self._targets.originals, self._targets.photo
+        originals = self._targets.originals
         groups = [list(range(originals)), list(range(originals, len(self)))]
         believed = [[i for i in group if self._views[i] > 0.01] for group in groups]
         if believed[1] and (chance < self._settings.enhanced_share or not believed[0]):
             return believed[1][int(pick * len(believed[1]))]
         share = self._settings.photo_share
-        others = [i for i in believed[0] if i != photo]
-        if photo is not None:
+        photos = [i for i in self._targets.photos if self._views[i] > 0.01]
+        others = [i for i in believed[0] if i not in photos]
+        if photos:
             if pick < share or not others:
-                return photo
+                return photos[int(min(pick / share, 1.0 - 1e-9) * len(photos))]
             pick = (pick - share) / (1 - share)
         candidates = others or groups[0]
         return candidates[min(int(pick * len(candidates)), len(candidates) - 1)]

@@ -20,7 +20,7 @@ from pipeline.types import Cameras, FloatArray, ViewSet
 
 @dataclass(frozen=True)
 class RoundTargets:
-    """All targets in one list: originals (rig views, the photo, auxiliary views), then enhanced.
+    """All targets in one list: originals (rig views, photos, auxiliary views), then enhanced.
 
     Attributes:
         tensors: as the loop reads them.
@@ -28,7 +28,8 @@ class RoundTargets:
         cameras: T.
         rig_views: how many of them are of the rig.
         originals: how many are no enhanced ones.
-        photo: index of the photo, or None.
+        photos: indices of the photos.
+        photo_trust: float32, how far each of them is believed, 0..1.
         disparity: float32 [T, H, W], 1 / z where depth is known, else 0.
         original_of: int [T], the original that shows what each target shows.
     """
@@ -39,18 +40,18 @@ class RoundTargets:
     cameras: Cameras
     rig_views: int
     originals: int
-    photo: int | None
+    photos: tuple[int, ...]
+    photo_trust: FloatArray
     disparity: FloatArray
     original_of: npt.NDArray[np.intp]
 
     @classmethod
     def of(cls, request: RefineRequest, device: torch.device) -> RoundTargets:
         views = request.originals
-        parts: list[ViewSet] = [replace(views, photo=None, auxiliary=None)]
-        photo: int | None = None
-        if views.photo is not None:
-            photo = len(views)
-            parts.append(views.photo)
+        parts: list[ViewSet] = [replace(views, photos=None, auxiliary=None)]
+        if views.photos is not None:
+            parts.append(views.photos)
+        photos = tuple(range(len(views), sum(len(part) for part in parts)))
         if views.auxiliary is not None:
             parts.append(views.auxiliary)
         originals = sum(len(part) for part in parts)
@@ -70,7 +71,8 @@ class RoundTargets:
             cameras=cameras,
             rig_views=len(views),
             originals=originals,
-            photo=photo,
+            photos=photos,
+            photo_trust=views.photo_trust,
             disparity=disparity,
             original_of=np.concatenate([np.arange(originals), np.array(which, np.intp)]),
         )
@@ -80,8 +82,8 @@ class RoundTargets:
 
 
 def weigh_round(targets: RoundTargets, drawn: Rendering) -> TargetWeights:
-    """Rig views among themselves, enhanced targets among themselves; the photo and auxiliary views
-    are believed.
+    """Rig views among themselves, enhanced targets among themselves; photos as far as
+    their registration is sure; auxiliary views are believed.
 
     Args:
         drawn: the model from the cameras of all targets, with depth.
@@ -106,6 +108,7 @@ def weigh_round(targets: RoundTargets, drawn: Rendering) -> TargetWeights:
     believed = slice(targets.rig_views, targets.originals)
     pixels[believed] = targets.masks[believed] >= 0.5
     views[believed] = 1.0
+    views[list(targets.photos)] = targets.photo_trust
     # The outline that an enhanced target is cut to is its original's: where nobody believes that
     # one, the target is no use either.
     enhanced = slice(targets.originals, None)

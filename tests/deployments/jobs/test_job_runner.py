@@ -71,7 +71,7 @@ async def test_every_stage_keeps_the_hashes_of_its_files_and_the_peak_memory(sto
     assert where["devices"] == {"splats": "NVIDIA H200, bf16", "views": "cpu"}
     names = {
         "views": {f"views/{i:02d}.png" for i in range(16)}
-        | {"views/geometry.npz", "views/photo.npz"},
+        | {"views/geometry.npz", "views/photos.npz"},
         "splats": {"models/v0.ply"},
         "previews-v0": {"models/v0.png", "models/v0.mp4"},
         "contact-sheet": {"models/contact_sheet.png"},

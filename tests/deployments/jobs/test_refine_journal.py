@@ -164,5 +164,5 @@ async def test_a_refinement_sees_the_views_and_depths_of_the_generation(store: S
     np.testing.assert_array_equal(views.images, some_views().images)
     np.testing.assert_array_equal(depths.depth, some_views().surface_depth)
     assert depths.engine == "fake-depth"
-    assert views.photo is not None
-    assert views.photo.images.shape == (1, 32, 32, 3)
+    assert views.photos is not None
+    assert views.photos.images.shape == (1, 32, 32, 3)

@@ -317,6 +317,6 @@ def test_drawing_stops_within_a_few_views(monkeypatch: pytest.MonkeyPatch, look:
 @pytest.mark.parametrize("look", range(1, 7))
 def test_judging_stops_wherever_it_is(look: int) -> None:
     views = held_out()
-    references = References(views.images, views.cameras, photo=views.select([0]))
+    references = References(views.images, views.cameras, photos=views.select([0]))
     with pytest.raises(Cancelled):
         CpuSplats().evaluate(first_model(), references, StopsAtLook(look))

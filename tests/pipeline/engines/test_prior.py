@@ -360,7 +360,7 @@ def test_views_come_with_their_surface_the_photo_and_the_underside() -> None:
     assert (known & (views.alphas == 255)).sum() > 0.95 * known.sum()
     maps = SurfaceDepth().estimate(views, Control())
     assert (maps.confidence > 0).any()
-    photo = views.photo
+    photo = views.photos
     assert photo is not None
     assert photo.images.shape == (1, 256, 256, 3)
     model = two_sided_model(square(), guessed(0.2))

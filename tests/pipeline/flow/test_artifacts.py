@@ -14,13 +14,13 @@ from pipeline.flow.artifacts import (
     encode_views,
 )
 from pipeline.imaging.decoding import encode_png
-from pipeline.types import DepthMaps
+from pipeline.types import DepthMaps, PhotoRegistration
 from tests.fakes import some_views
 
 
 def test_views_come_back_bit_for_bit():
     views = replace(
-        some_views(), auxiliary=some_views().select([1, 2]), photo=some_views().select([7])
+        some_views(), auxiliary=some_views().select([1, 2]), photos=some_views().select([7])
     )
     files = encode_views(views)
     assert {f"{i:02d}.png" for i in range(16)} < set(files)
@@ -35,14 +35,24 @@ def test_views_come_back_bit_for_bit():
     assert back.auxiliary is not None
     np.testing.assert_array_equal(back.auxiliary.images, views.auxiliary.images)
     np.testing.assert_array_equal(back.auxiliary.surface_depth, views.auxiliary.surface_depth)
-    assert back.photo is not None
-    np.testing.assert_array_equal(back.photo.images, some_views().images[7:8])
-    np.testing.assert_array_equal(back.photo.alphas, some_views().alphas[7:8])
-    np.testing.assert_array_equal(back.photo.cameras.viewmats, some_views().cameras.viewmats[7:8])
+    assert back.photos is not None
+    np.testing.assert_array_equal(back.photos.images, some_views().images[7:8])
+    np.testing.assert_array_equal(back.photos.alphas, some_views().alphas[7:8])
+    np.testing.assert_array_equal(back.photos.cameras.viewmats, some_views().cameras.viewmats[7:8])
     np.testing.assert_array_equal(back.auxiliary.surface_confidence, depth_of([1, 2]) / 2)
     assert some_views().estimate is not None
     given = replace(some_views().estimate, elevation_error_deg=None)
     assert decode_views(encode_views(replace(views, estimate=given))).estimate == given
+
+
+def test_how_the_photos_were_registered_comes_back():
+    found = PhotoRegistration(0, True, 0.8, 0.0, 12.5, 0.0, 1.1, 0.97, 0.02, None, 2.0, 0.01)
+    lost = replace(found, photo=1, accepted=False, trust=0.0, note="Photo 2 was left out.")
+    views = replace(some_views(), photos=some_views().select([7]), registrations=(found, lost))
+    back = decode_views(encode_views(views))
+    assert back.registrations == (found, lost)
+    np.testing.assert_allclose(back.photo_trust, [0.8])
+    assert decode_views(encode_views(replace(views, registrations=()))).photo_trust == [1.0]
 
 
 def depth_of(indices):
@@ -58,11 +68,11 @@ def test_what_views_lack_has_no_entry_and_files_of_before_are_read():
             ["alphas", "viewmats", "intrinsics", "size", "surface_depth", "engine", "notes"]
         )
     back = decode_views(encode_views(bare))
-    assert back.auxiliary is back.photo is back.surface_confidence is back.estimate is None
+    assert back.auxiliary is back.photos is back.surface_confidence is back.estimate is None
 
 
 def test_equal_values_make_equal_bytes_at_any_time_and_in_any_order_in_memory(monkeypatch):
-    views = replace(some_views(), photo=some_views().select([7]))
+    views = replace(some_views(), photos=some_views().select([7]))
     depth = np.random.default_rng(0).random((2, 16, 12)).astype(np.float32)
     maps = DepthMaps(depth, depth, "test")
     first = encode_views(views) | encode_depths(maps)
@@ -99,7 +109,7 @@ def test_a_missing_file_is_named(gone):
 
 
 VIEWS = encode_views(
-    replace(some_views(), auxiliary=some_views().select([1]), photo=some_views().select([7]))
+    replace(some_views(), auxiliary=some_views().select([1]), photos=some_views().select([7]))
 )
 DEPTHS = encode_depths(DepthMaps(np.ones((2, 8, 8), "f4"), np.ones((2, 8, 8), "f4"), "test"))
 

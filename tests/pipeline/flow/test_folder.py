@@ -15,7 +15,7 @@ OWN = (
     "views/00.png",
     "views/geometry.npz",
     "views/auxiliary.npz",
-    "views/photo.npz",
+    "views/photos.npz",
     "depth/15.npy",
     "depth/15.png",
     "depth/confidence.npz",

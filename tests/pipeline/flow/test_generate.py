@@ -12,7 +12,7 @@ from pipeline.flow.generate import STAGE_SPANS, generate, photo_view
 from pipeline.geometry.cameras import photo_camera
 from pipeline.options import SEED_LIMIT, GenerateOptions
 from pipeline.rig import HELD_OUT_VIEWS
-from pipeline.types import Cutout, DepthMaps
+from pipeline.types import Cutout, DepthMaps, FurtherPhoto
 from tests.fakes import SIZE, FakeModels, MemoryJournal, some_cutout, some_model, some_views
 
 OPTIONS = GenerateOptions(seed=7, num_gaussians=600)
@@ -52,16 +52,16 @@ async def test_the_photo_travels_with_the_views():
     journal = MemoryJournal()
     options = GenerateOptions(seed=7, elevation_deg=10)
     result = await generate(some_cutout(), options, FakeModels().ports(), journal)
-    photo = result.views.photo
+    photo = result.views.photos
     assert photo is not None
     assert journal.views is not None
-    assert journal.views.photo is photo
+    assert journal.views.photos is photo
     assert len(photo) == 1
     np.testing.assert_array_equal(photo.cameras.viewmats, photo_camera(10).viewmats)
     assert photo.cameras.width == result.views.cameras.width
     assert photo.images.shape == (1, *result.views.images.shape[1:])
     again = await generate(some_cutout(), options, FakeModels().ports(), journal)
-    assert again.views.photo is photo, "a resumed attempt finds it in the stored views"
+    assert again.views.photos is photo, "a resumed attempt finds it in the stored views"
 
 
 class OwnCamera(FakeModels):
@@ -77,34 +77,48 @@ class OwnCamera(FakeModels):
         own = replace(cameras, intrinsics=cameras.intrinsics * np.float32([1.5, 1.5, 1])[:, None])
         cut = slice(self.size)
         pixels = {"images": photo.images[:, cut], "alphas": photo.alphas[:, cut]}
-        return replace(some_views(), photo=replace(photo, cameras=own, **pixels))
+        return replace(some_views(), photos=replace(photo, cameras=own, **pixels))
 
 
 async def test_an_engine_is_asked_for_what_is_open_and_its_camera_is_the_photos():
     models, journal = OwnCamera(), MemoryJournal()
     result = await generate(some_cutout(), OPTIONS, models.ports(), journal)
     assert models.asked is None
-    photo = result.views.photo
+    photo = result.views.photos
     assert photo is not None
     np.testing.assert_array_equal(photo.cameras.viewmats, photo_camera(17).viewmats)
     assert photo.cameras.intrinsics[0, 0, 0] == 1.5 * photo_camera(17, SIZE).intrinsics[0, 0, 0]
     (fit,) = models.fits
-    assert fit.views.photo is photo
-    back = decode_views(encode_views(result.views)).photo
+    assert fit.views.photos is photo
+    back = decode_views(encode_views(result.views)).photos
     assert back is not None
     np.testing.assert_array_equal(back.cameras.intrinsics, photo.cameras.intrinsics)
 
 
 async def test_an_engine_that_finds_no_camera_has_the_rigs_elevation():
     result = await generate(some_cutout(), OPTIONS, FakeModels().ports(), MemoryJournal())
-    assert result.views.photo is not None
-    np.testing.assert_array_equal(result.views.photo.cameras.viewmats, photo_camera(30).viewmats)
+    assert result.views.photos is not None
+    np.testing.assert_array_equal(result.views.photos.cameras.viewmats, photo_camera(30).viewmats)
+
+
+async def test_further_photos_are_handed_to_the_engine_and_it_is_said_where_they_are_not_used():
+    class Watching(FakeModels):
+        async def synthesize_views(self, request, report):
+            self.given = request.photos
+            return await super().synthesize_views(request, report)
+
+    models, behind = Watching(), FurtherPhoto.from_side(some_cutout(), "back")
+    result = await generate(
+        some_cutout(), OPTIONS, models.ports(), MemoryJournal(), photos=(behind,)
+    )
+    assert models.given == (behind,)
+    assert any("the first photo alone" in note for note in result.notes)
 
 
 async def test_a_photo_of_another_size_than_the_views_is_a_failure_of_the_engine():
     models = OwnCamera()
     models.size = SIZE // 2
-    with pytest.raises(ModelFailed, match=r"engine returned the photo as \(1, 16, 32, 3"):
+    with pytest.raises(ModelFailed, match=r"engine returned the photos as \(1, 16, 32, 3"):
         await generate(some_cutout(), OPTIONS, models.ports(), MemoryJournal())
 
 
@@ -179,7 +193,7 @@ async def test_the_best_of_several_becomes_the_model():
     assert journal.model is result.model
     np.testing.assert_array_equal(result.model.means, some_model(seed=9).means)
     assert result.scores.overall_quality == 0.9
-    assert result.views.photo is not None
+    assert result.views.photos is not None
 
 
 async def test_of_equals_the_first_seed_is_kept():

@@ -77,7 +77,7 @@ def references() -> References:
         views=VIEWS,
         alphas=to_bytes(seen.alphas),
         depth=np.where(depth > 0, 1 / disparity, 0).astype(np.float32),
-        photo=photo,
+        photos=photo,
     )
 
 
@@ -237,7 +237,7 @@ def test_the_numbers_are_those_of_the_renders() -> None:
         scores.consistency,
         scores.floaters,
     )
-    photo = references().photo
+    photo = references().photos
     assert photo is not None
     front = render_model(model, photo.cameras).images
     face = (photo.images / 255).astype(np.float32)

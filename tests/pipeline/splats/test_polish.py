@@ -205,7 +205,7 @@ def test_a_mark_that_only_the_photo_shows_is_learnt() -> None:
     images[0, 40:48, 28:36] = (250, 20, 20)
     marked = replace(photo, images=images)
     without, with_photo = (
-        improved(originals=replace(views, photo=p), iterations=80).model for p in (None, marked)
+        improved(originals=replace(views, photos=p), iterations=80).model for p in (None, marked)
     )
     assert score(with_photo, marked) > score(without, marked) + 0.5
 
@@ -214,7 +214,7 @@ def test_a_photo_in_other_colours_leaves_the_model_in_those_of_the_views() -> No
     views, _ = photographs()
     photo, _ = photographs("photo")
     tinted = replace(photo, images=recolored(photo, np.array([[0.8, 0.95, 1.0]])))
-    model = improved(originals=replace(views, photo=tinted), iterations=80).model
+    model = improved(originals=replace(views, photos=tinted), iterations=80).model
     assert score(model, truth()) > score(start(), truth()) + 1
     assert score(model, truth()) > score(improved(iterations=80).model, truth()) - 1
 
@@ -353,7 +353,7 @@ def test_the_gradient_of_a_pixel_is_in_proportion_to_its_confidence() -> None:
 def draws(weights: FloatArray, *, photo: bool, enhanced: int, count: int = 4000) -> FloatArray:
     """How often each target is drawn, shares."""
     views, _ = photographs()
-    originals = replace(views, photo=photographs("photo")[0] if photo else None)
+    originals = replace(views, photos=photographs("photo")[0] if photo else None)
     wanted = request(
         originals=originals,
         enhanced=views.images[:enhanced],

@@ -59,7 +59,7 @@ def test_a_run_leaves_a_manifest_of_everything_it_made(finished: Path) -> None:
     }
     for step in manifest.steps:
         hashes |= step.artefacts
-    assert {"views/00.png", "views/photo.npz", "depth/15.npy", "models/v0.ply"} <= set(hashes)
+    assert {"views/00.png", "views/photos.npz", "depth/15.npy", "models/v0.ply"} <= set(hashes)
     for name, digest in hashes.items():
         assert content_hash((finished / name).read_bytes()) == digest, name
     folders = ("views", "depth", "enhanced")

@@ -143,7 +143,7 @@ class PriorViews:
             self._drawn(model, rig_cameras(VIEW_SIZE), control.part(0.4, 0.85)),
             notes=notes + notes_on_diffusion(request, self.name),
             auxiliary=self._drawn(model, underside_cameras(VIEW_SIZE), control.part(0.85, 1.0)),
-            photo=self._photo(request.cutout, model.camera),
+            photos=self._photo(request.cutout, model.camera),
             estimate=CameraEstimate(
                 elevation_deg=guess.elevation_deg,
                 elevation_error_deg=guess.elevation_error_deg if asked is None else None,
