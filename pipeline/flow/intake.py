@@ -81,9 +81,10 @@ async def _in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) ->
 
 
 def stored_cutout(processed_png: bytes, engine: str) -> Cutout:
-    """What views are made of, from the cut-out as it was stored."""
+    """What views are made of, from the cut-out as it was stored, at the photo's own resolution
+    where its object is large (`frame_object` with size None)."""
     rgba = decode_png(processed_png)
-    return frame_object(rgba[..., :3], rgba[..., 3], engine=engine)
+    return frame_object(rgba[..., :3], rgba[..., 3], engine=engine, size=None)
 
 
 def _encode(photo: Photo, alpha: UInt8Array, engine: str) -> Upload:

@@ -31,7 +31,7 @@ MAX_PIXELS = 64_000_000
 #: 1 GB, whatever is done with them afterwards. AVIF's peaks at 240 MB.
 MAX_WEBP_PIXELS = 20_000_000
 MIN_SIDE = 32
-#: Longest side kept. The background remover looks at 320 px and the texture at 512 px.
+#: Longest side kept. The background remover looks at 320 px, a photo target at 1024 px.
 WORK_SIDE = 2048
 
 #: Only these decoders run on a stranger's bytes: no vector formats, no icons, no raw dumps.

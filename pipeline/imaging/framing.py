@@ -19,9 +19,11 @@ from pipeline.types import Cutout, UInt8Array
 #: `Cutout.engine` of a photo that came with its own alpha channel.
 GIVEN_ALPHA = "given"
 
-#: Side of the cut-out that views are made from, pixels; twice the size of a view, so that an engine
-#: that textures a surface with it does not lose detail. Others scale it down.
+#: Side of a cut-out of a small object, pixels; twice the size of a view, so that an engine that
+#: textures a surface with it does not lose detail. Others scale it down.
 CUTOUT_SIZE = 512
+#: Side of the largest cut-out: 1000 pixels of object, as many as a photo target can use.
+LARGEST_CUTOUT = 1280
 #: The object's longest side is 200 of 256 pixels (SyncDreamer's preparation).
 OBJECT_SHARE = 200 / 256
 MIN_OBJECT_SIDE = 8
@@ -31,7 +33,7 @@ SURE_ALPHA = 240
 
 
 def frame_object(
-    rgb: UInt8Array, alpha: UInt8Array, *, engine: str, size: int = CUTOUT_SIZE
+    rgb: UInt8Array, alpha: UInt8Array, *, engine: str, size: int | None = CUTOUT_SIZE
 ) -> Cutout:
     """Scale and centre the object as the view synthesisers expect it.
 
@@ -43,7 +45,8 @@ def frame_object(
         rgb: uint8 [H, W, 3].
         alpha: uint8 [H, W].
         engine: who made the alpha; `GIVEN_ALPHA` keeps the colours of half-transparent pixels.
-        size: side of the cut-out in pixels.
+        size: side of the cut-out in pixels; None: at which the object has as many pixels as in the
+            photo, and is not resampled, within `CUTOUT_SIZE` and `LARGEST_CUTOUT`.
 
     Returns:
         A cut-out whose transparent pixels carry the nearest object colour.
@@ -63,6 +66,9 @@ def frame_object(
     height, width = int(bottom - top), int(right - left)
     if max(height, width) < MIN_OBJECT_SIDE:
         raise InvalidImage(f"The image has no foreground object larger than {width} x {height} px.")
+    if size is None:
+        own = round(max(height, width) / OBJECT_SHARE)
+        size = min(max(own, CUTOUT_SIZE), LARGEST_CUTOUT)
     scale = round(size * OBJECT_SHARE) / max(height, width)
     new_h, new_w = max(1, round(height * scale)), max(1, round(width * scale))
 

@@ -29,6 +29,30 @@ def test_the_object_is_centred_and_scaled(size: int, longest: int) -> None:
     assert cutout.engine == "test"
 
 
+@pytest.mark.parametrize(
+    ("longest", "side", "scale"),
+    [(200, 512, 2.0), (400, 512, 1.0), (401, 513, 1.0), (777, 995, 1.0), (1250, 1280, 0.8)],
+)
+def test_a_large_object_keeps_the_pixels_of_its_photo(
+    longest: int, side: int, scale: float
+) -> None:
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, 256, (400, 1400, 3)).astype(np.uint8)
+    alpha = np.zeros((400, 1400), np.uint8)
+    alpha[100:300, 60 : 60 + longest] = 255
+    rgba = frame_object(rgb, alpha, engine=GIVEN_ALPHA, size=None).rgba
+    assert rgba.shape == (side, side, 4)
+    inside = rgba[..., 3] > 127
+    assert inside.any(0).sum() == round(longest * scale)
+    assert inside.any(1).sum() == round(200 * scale)
+    if scale == 1.0:
+        rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+        shown = rgba[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1, :3]
+        assert np.array_equal(shown, rgb[100:300, 60 : 60 + longest])
+    if side == 512:
+        assert np.array_equal(rgba, frame_object(rgb, alpha, engine=GIVEN_ALPHA).rgba)
+
+
 @pytest.mark.parametrize("engine", [GIVEN_ALPHA, "rembg-u2netp"])
 @pytest.mark.parametrize("ground", [0, 255])
 def test_neither_old_nor_new_ground_leaves_a_fringe(engine: str, ground: int) -> None:
