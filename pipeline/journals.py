@@ -33,13 +33,13 @@ class Candidate:
 
     Attributes:
         seed: of its views and its fit.
-        overall_quality, psnr, ssim, lpips: on its own held-out views; None where it failed.
+        view_agreement, psnr, ssim, lpips: on its own held-out views; None where it failed.
         chosen: it became the project's model; true of one.
         note: why it failed, else empty.
     """
 
     seed: int
-    overall_quality: float | None
+    view_agreement: float | None
     psnr: float | None
     ssim: float | None
     lpips: float | None

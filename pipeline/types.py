@@ -324,7 +324,7 @@ class Scores:
         psnr: dB, higher is better.
         ssim: -1..1, higher is better.
         lpips: >= 0, lower is better; None without weights.
-        overall_quality: 0..1, higher is better (`pipeline.splats.scores.overall_quality`).
+        view_agreement: 0..1, higher is better (`pipeline.splats.scores.view_agreement`).
         silhouette_iou: intersection over union of the outlines, 0..1, higher is better.
         consistency: how far apart neighbouring cameras see the same detail, pixels, lower is
             better.
@@ -337,7 +337,7 @@ class Scores:
     psnr: float
     ssim: float
     lpips: float | None
-    overall_quality: float
+    view_agreement: float
     silhouette_iou: float | None = None
     consistency: float | None = None
     floaters: float | None = None
@@ -350,7 +350,7 @@ class Scores:
         if self.lpips is not None:
             return ()
         return (
-            "LPIPS was not measured, because its weights are not installed: overall_quality is "
+            "LPIPS was not measured, because its weights are not installed: view_agreement is "
             "made of the other scores and does not compare with one that has it, and refinements "
             "do not guard the LPIPS of the photo's own view.",
         )

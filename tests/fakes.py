@@ -113,8 +113,8 @@ class FakeModels:
     """All six ports. `calls` lists the names of the calls in order.
 
     Attributes:
-        qualities: overall quality of every evaluation, one after another; the last one repeats.
-        qualities_by_seed: overall quality of a reconstruction by its seed; goes before that.
+        qualities: view agreement of every evaluation, one after another; the last one repeats.
+        qualities_by_seed: view agreement of a reconstruction by its seed; goes before that.
         fail_at: name of the call that raises `failure`.
         hold_at: name of the call that waits until `release` is set; `cancelled` lists the calls
             that were cancelled while they waited.

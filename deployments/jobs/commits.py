@@ -63,7 +63,7 @@ class ModelRow:
     psnr: WireFloat | None = None
     ssim: WireFloat | None = None
     lpips: WireFloat | None = None
-    overall_quality: WireFloat | None = None
+    view_agreement: WireFloat | None = None
     scores: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -87,7 +87,7 @@ class IterationRow:
     strength: WireFloat
     learning_rate: WireFloat
     seconds: WireFloat
-    overall_quality: WireFloat
+    view_agreement: WireFloat
     psnr: WireFloat
     ssim: WireFloat
     lpips: WireFloat | None

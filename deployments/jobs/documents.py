@@ -20,7 +20,7 @@ from pipeline.journals import IterationOutcome
 from pipeline.types import Scores
 
 #: Of `Scores`: rows have a column for each.
-_COLUMNS = ("psnr", "ssim", "lpips", "overall_quality")
+_COLUMNS = ("psnr", "ssim", "lpips", "view_agreement")
 
 #: Of the others, those in the result of a refinement.
 _MORE_SCORES = ("silhouette_iou", "consistency", "floaters")
@@ -45,7 +45,7 @@ def _columns(row: Scores | ModelRow | IterationRow) -> dict[str, Any]:
 
 def read_scores(row: ModelRow | IterationRow) -> Scores | None:
     """All scores of a row; None where it has none. Inverse of `scores_document` and columns."""
-    if row.psnr is None or row.ssim is None or row.overall_quality is None:
+    if row.psnr is None or row.ssim is None or row.view_agreement is None:
         return None
     return _SCORES.validate_python({**row.scores, **_columns(row)})
 

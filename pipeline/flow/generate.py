@@ -322,12 +322,12 @@ class _Contest:
         self._scores[index] = made.result.scores
         if self._order()[0] == index:
             self._best = made
-        quality = made.result.scores.overall_quality
-        self._advance(index, Progress(1.0, f"quality {quality:.4f}"))
+        agreement = made.result.scores.view_agreement
+        self._advance(index, Progress(1.0, f"view agreement {agreement:.4f}"))
 
     def _order(self) -> list[int]:
         """Best first; of equals the one with the lower index."""
-        return sorted(self._scores, key=lambda i: (-self._scores[i].overall_quality, i))
+        return sorted(self._scores, key=lambda i: (-self._scores[i].view_agreement, i))
 
     def best(self) -> _Made:
         if self._best is None:
@@ -340,7 +340,7 @@ class _Contest:
         scored = [
             Candidate(
                 seed=self.seed(i),
-                overall_quality=self._scores[i].overall_quality,
+                view_agreement=self._scores[i].view_agreement,
                 psnr=self._scores[i].psnr,
                 ssim=self._scores[i].ssim,
                 lpips=self._scores[i].lpips,

@@ -27,7 +27,7 @@ from pipeline.types import DepthMaps, FloatArray, Scores, SplatModel, ViewSet
 
 log = logging.getLogger(__name__)
 
-#: A relative gain in overall quality below this ends the loop.
+#: A relative gain in view agreement below this ends the loop.
 CONVERGENCE_GAIN = 0.01
 
 #: Enhancement strength of iteration k, relative to the first; the last one repeats. Falling
@@ -62,7 +62,7 @@ class StopReason(StrEnum):
 
 @dataclass(frozen=True)
 class _Guard:
-    """A number that a candidate may not make much worse, whatever its quality.
+    """A number that a candidate may not make much worse, whatever its agreement with the views.
 
     Attributes:
         allowed: how much worse it may be, added to (or taken from) the number before...
@@ -143,7 +143,7 @@ def _judged(outcome: IterationOutcome, before: Scores) -> IterationOutcome:
     """The outcome, rolled back where its candidate is not better or breaks a guard."""
     after = outcome.scores
     guards = _broken_guards(before, after)
-    better = after.overall_quality > before.overall_quality
+    better = after.view_agreement > before.view_agreement
     if better and not guards:
         return outcome
     why = "A guard was broken" if better else "Not better on held-out views"
@@ -181,8 +181,8 @@ def _stop_reason(outcomes: list[IterationOutcome], options: RefineOptions) -> St
     if len(done) >= 2 and not done[-1].accepted and not done[-2].accepted:
         return StopReason.REGRESSED
     if done and done[-1].accepted:
-        before = _last_accepted(outcomes[:-1]).scores.overall_quality
-        gain = (done[-1].scores.overall_quality - before) / max(before, 1e-9)
+        before = _last_accepted(outcomes[:-1]).scores.view_agreement
+        gain = (done[-1].scores.view_agreement - before) / max(before, 1e-9)
         if gain < CONVERGENCE_GAIN:
             return StopReason.CONVERGED
     if len(done) >= options.num_iterations:

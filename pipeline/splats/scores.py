@@ -1,4 +1,4 @@
-"""How good a model is: PSNR, SSIM, LPIPS and outlines per view, and one number made of them all.
+"""How far a model agrees with images: PSNR, SSIM, LPIPS, outlines per view, one number of them all.
 
 It compares images and does not know how they were rendered. Scores are honest only when the
 optimiser did not see the references; callers see to that.
@@ -21,9 +21,9 @@ from pipeline.types import FloatArray, Scores, UInt8Array, ViewScore
 #: PSNR of identical images would be infinite; this is above what 8-bit images can tell apart.
 _PSNR_LIMIT_DB = 100.0
 
-#: Weights of the terms of `overall_quality`; they add up to 1. What a viewer sees first dominates.
-#: Measured at 25 dB: 1% more quality is .36 dB with all six terms and .23 dB with the first two.
-QUALITY_WEIGHTS = {
+#: Weights of the terms of `view_agreement`; they add up to 1. What a viewer sees first dominates.
+#: Measured at 25 dB: 1% more agreement is .36 dB with all six terms and .23 dB with the first two.
+AGREEMENT_WEIGHTS = {
     "fidelity": 0.40,
     "ssim": 0.28,
     "lpips": 0.14,
@@ -59,7 +59,7 @@ def silhouette_iou(
     return np.where(either > 0, shared / np.maximum(either, 1), 1.0)
 
 
-def overall_quality(
+def view_agreement(
     psnr_db: float,
     ssim_value: float,
     lpips: float | None = None,
@@ -67,9 +67,12 @@ def overall_quality(
     consistency: float | None = None,
     floaters: float | None = None,
 ) -> float:
-    """One number, 0..1, strictly better when any one measurement is better.
+    """How far a model agrees with views that were held out, 0..1: what the loop raises.
 
-    The weighted mean (`QUALITY_WEIGHTS`) of terms that are 1 at best; what is None drops out, and
+    It is strictly better when any one measurement is better. Where the views are guesses it says
+    how well a guess was met, not how true it is.
+
+    The weighted mean (`AGREEMENT_WEIGHTS`) of terms that are 1 at best; what is None drops out, and
     the others share its weight in their proportions:
 
         fidelity = 1 / (1 + exp((25 - PSNR) / 5))    20, 25, 30, 35 dB are .27, .50, .73, .88
@@ -100,8 +103,8 @@ def overall_quality(
         "floaters": None if floaters is None else 1 / (1 + floaters / _FLOATERS_SCALE),
     }
     measured = {name: term for name, term in terms.items() if term is not None}
-    total = math.fsum(QUALITY_WEIGHTS[name] * term for name, term in measured.items())
-    return min(1.0, total / math.fsum(QUALITY_WEIGHTS[name] for name in measured))
+    total = math.fsum(AGREEMENT_WEIGHTS[name] * term for name, term in measured.items())
+    return min(1.0, total / math.fsum(AGREEMENT_WEIGHTS[name] for name in measured))
 
 
 def view_scores(
@@ -158,9 +161,9 @@ def summarise(
     floaters: float | None = None,
     extra: dict[str, float] | None = None,
 ) -> Scores:
-    """Means over the views and the quality made of them.
+    """Means over the views and the agreement made of them.
 
-    A measurement that one view lacks is None for all. `extra` has no part in the quality.
+    A measurement that one view lacks is None for all. `extra` has no part in the agreement.
     """
     mean_psnr = float(np.mean([view.psnr for view in views]))
     mean_ssim = float(np.mean([view.ssim for view in views]))
@@ -170,9 +173,7 @@ def summarise(
         psnr=mean_psnr,
         ssim=mean_ssim,
         lpips=lpips,
-        overall_quality=overall_quality(
-            mean_psnr, mean_ssim, lpips, overlap, consistency, floaters
-        ),
+        view_agreement=view_agreement(mean_psnr, mean_ssim, lpips, overlap, consistency, floaters),
         silhouette_iou=overlap,
         consistency=consistency,
         floaters=floaters,

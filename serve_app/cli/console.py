@@ -121,17 +121,17 @@ def scores_table(
     first: str,
     rows: Iterable[tuple[int, float | None, float | None, float | None, str]],
 ) -> Table:
-    """A number, PSNR, SSIM, quality and a remark a row; a dash is what was not measured."""
+    """A number, PSNR, SSIM, view agreement and a remark a row; a dash is what was not measured."""
 
     def digits(value: float | None, places: int) -> str:
         return "-" if value is None else f"{value:.{places}f}"
 
     cells = [(str(n), digits(p, 2), digits(s, 4), digits(q, 4), note) for n, p, s, q, note in rows]
-    return summary_table(title, (first, "PSNR dB:", "SSIM:", "quality:", ""), cells)
+    return summary_table(title, (first, "PSNR dB:", "SSIM:", "agreement:", ""), cells)
 
 
 def iterations_table(iterations: Iterable[tuple[int, float, float, float, bool]]) -> Table:
-    """Number, PSNR, SSIM, quality of iterations, and whether each was accepted."""
+    """Number, PSNR, SSIM, view agreement of iterations, and whether each was accepted."""
     words = {True: "accepted", False: "rolled back"}
-    rows = ((n, psnr, ssim, quality, words[kept]) for n, psnr, ssim, quality, kept in iterations)
+    rows = ((n, psnr, ssim, agrees, words[kept]) for n, psnr, ssim, agrees, kept in iterations)
     return scores_table("Scores on held-out views", "iteration", rows)

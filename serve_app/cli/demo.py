@@ -153,7 +153,7 @@ def _print_tables(
     )
     rows.append(("previews", f"{pictures_s:.1f}", engines["splats"]))
     console.print(summary_table("Stages", ("stage", "seconds:", "engine"), rows))
-    names = ("iteration_number", "psnr", "ssim", "overall_quality", "accepted")
+    names = ("iteration_number", "psnr", "ssim", "view_agreement", "accepted")
     console.print(iterations_table(tuple(m[name] for name in names) for m in status["iterations"]))
     print_notes(console, generated["result"]["notes"])
     rows_of_files = [(str(p), f"{p.stat().st_size / 1e6:.2f}") for p in saved]

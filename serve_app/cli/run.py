@@ -171,14 +171,14 @@ async def run_in_process(
     if result.ranking:
         title = f"Best of {len(result.ranking)} on held-out views"
         kept = (
-            (c.seed, c.psnr, c.ssim, c.overall_quality, "kept" if c.chosen else escape(c.note))
+            (c.seed, c.psnr, c.ssim, c.view_agreement, "kept" if c.chosen else escape(c.note))
             for c in result.ranking
         )
         console.print(scores_table(title, "seed:", kept))
     if outcomes:
         scores = [(o.iteration, o.accepted, o.scores) for o in outcomes]
         console.print(
-            iterations_table((i, s.psnr, s.ssim, s.overall_quality, kept) for i, kept, s in scores)
+            iterations_table((i, s.psnr, s.ssim, s.view_agreement, kept) for i, kept, s in scores)
         )
     print_notes(console, notes)
     console.print(f"{len(model)} splats, seed {options.seed}. Files under {escape(str(out))}.")

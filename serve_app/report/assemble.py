@@ -104,7 +104,7 @@ class IterationReport(_Part):
     """One iteration; number 0 is the model before the refinement.
 
     Attributes:
-        gain: relative to the quality of the model it started from; None for iteration 0.
+        gain: relative to the view agreement of the model it started from; None for iteration 0.
     """
 
     iteration: int = Field(validation_alias="iteration_number")
@@ -289,13 +289,13 @@ def _refinement(one: ProjectJob) -> dict[str, Any]:
     best: float | None = None
     for commit in one.commits:
         for row in commit.iterations:
-            gain = None if best is None else (row.overall_quality - best) / max(best, 1e-9)
+            gain = None if best is None else (row.view_agreement - best) / max(best, 1e-9)
             iterations.append(
                 {"guards": (), "parameters": {}, "view_weights": {}, **row.detail, **vars(row)}
                 | {"gain": gain, "scores": _finite_scores(row), "targets": commit.enhanced}
             )
             if row.accepted:
-                best = row.overall_quality
+                best = row.view_agreement
     ended = job.state.value if job.state.ended else None
     succeeded = job.state is JobState.SUCCEEDED
     return {

@@ -48,7 +48,7 @@ class _Score:
 
 
 _SCORES = (
-    _Score("overall_quality", "Quality", ".4f"),
+    _Score("view_agreement", "View agreement", ".4f"),
     _Score("psnr", "PSNR", ".2f", "dB"),
     _Score("ssim", "SSIM", ".4f"),
     _Score("lpips", "LPIPS", ".4f", lower_is_better=True),

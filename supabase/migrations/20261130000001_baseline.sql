@@ -338,8 +338,8 @@ create table if not exists public.gaussian_splat_models (
         constraint gaussian_splat_models_ssim_is_in_range check (ssim between -1 and 1),
     lpips double precision
         constraint gaussian_splat_models_lpips_is_in_range check (lpips >= 0 and lpips < 'NaN'),
-    overall_quality double precision
-        constraint gaussian_splat_models_quality_is_a_number check (overall_quality < 'NaN'),
+    view_agreement double precision
+        constraint gaussian_splat_models_agreement_is_a_number check (view_agreement < 'NaN'),
     created_at timestamptz not null default clock_timestamp(),
     -- silhouette_iou, consistency, floaters, views (one object per view), extra (named numbers);
     -- infinite numbers as text
@@ -389,8 +389,8 @@ create table if not exists public.refinement_metrics (
     job_id text not null,
     stage text not null,
     iteration_number integer not null,
-    overall_quality double precision not null
-        constraint refinement_metrics_quality_is_a_number check (overall_quality < 'NaN'),
+    view_agreement double precision not null
+        constraint refinement_metrics_agreement_is_a_number check (view_agreement < 'NaN'),
     psnr double precision not null
         constraint refinement_metrics_psnr_is_a_number check (psnr < 'NaN'),
     ssim double precision not null
@@ -578,7 +578,7 @@ select
     newest.version as newest_version,
     newest.model_path as newest_model_path,
     newest.splat_count,
-    newest.overall_quality,
+    newest.view_agreement,
     (select count(*) from public.enhancement_iterations i
       where i.project_id = p.id and i.iteration_number > 0) as refinement_iterations,
     (select count(*) from public.export_history e where e.project_id = p.id) as exports,
@@ -588,7 +588,7 @@ select
     p.updated_at
 from public.projects p
 left join lateral (
-    select m.version, m.model_path, m.splat_count, m.overall_quality
+    select m.version, m.model_path, m.splat_count, m.view_agreement
       from public.gaussian_splat_models m
      where m.project_id = p.id
      order by m.version desc
@@ -606,10 +606,10 @@ select
     i.strength,
     i.learning_rate,
     i.seconds,
-    m.overall_quality,
-    m.overall_quality
-        - lag(m.overall_quality) over (partition by i.job_id order by i.iteration_number)
-        as quality_gain,
+    m.view_agreement,
+    m.view_agreement
+        - lag(m.view_agreement) over (partition by i.job_id order by i.iteration_number)
+        as agreement_gain,
     m.psnr,
     m.ssim,
     m.lpips,
@@ -1649,14 +1649,14 @@ begin
 
     insert into gaussian_splat_models (
         project_id, job_id, stage, version, model_path, engine, origin, splat_count,
-        file_size_bytes, psnr, ssim, lpips, overall_quality, scores)
+        file_size_bytes, psnr, ssim, lpips, view_agreement, scores)
     select v_job.project_id, p_job_id, v_stage, r.version, r.model_path, r.engine, r.origin,
-           r.splat_count, r.file_size_bytes, r.psnr, r.ssim, r.lpips, r.overall_quality,
+           r.splat_count, r.file_size_bytes, r.psnr, r.ssim, r.lpips, r.view_agreement,
            coalesce(r.scores, '{}')
       from jsonb_to_recordset(coalesce(p_commit -> 'models', '[]')) as r (
         version integer, model_path text, engine text, origin text, splat_count bigint,
         file_size_bytes bigint, psnr double precision, ssim double precision,
-        lpips double precision, overall_quality double precision, scores jsonb);
+        lpips double precision, view_agreement double precision, scores jsonb);
 
     insert into enhancement_iterations (
         project_id, job_id, stage, iteration_number, accepted, model_version, enhance_engine,
@@ -1670,11 +1670,11 @@ begin
         note text, detail jsonb);
 
     insert into refinement_metrics (
-        project_id, job_id, stage, iteration_number, overall_quality, psnr, ssim, lpips, scores)
-    select v_job.project_id, p_job_id, v_stage, r.iteration_number, r.overall_quality, r.psnr,
+        project_id, job_id, stage, iteration_number, view_agreement, psnr, ssim, lpips, scores)
+    select v_job.project_id, p_job_id, v_stage, r.iteration_number, r.view_agreement, r.psnr,
            r.ssim, r.lpips, coalesce(r.scores, '{}')
       from jsonb_to_recordset(coalesce(p_commit -> 'iterations', '[]')) as r (
-        iteration_number integer, overall_quality double precision, psnr double precision,
+        iteration_number integer, view_agreement double precision, psnr double precision,
         ssim double precision, lpips double precision, scores jsonb);
 
     insert into enhanced_views (

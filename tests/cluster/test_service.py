@@ -77,7 +77,7 @@ def test_photo_to_refined_model_over_http(http):
     assert refined["status"] == "refined", refined
     assert refined["iterations_completed"] == 1
     before, after = refined["metrics"]
-    assert after["overall_quality"] > before["overall_quality"] or not after["accepted"]
+    assert after["view_agreement"] > before["view_agreement"] or not after["accepted"]
 
     for name in FORMATS:
         exported = http.get(f"{API}/export/{project_id}", params={"format": name}).json()

@@ -105,7 +105,7 @@ class IterationAnswer(RowAnswer):
     """One iteration of the newest refinement; number 0 is the model before it."""
 
     iteration_number: int
-    overall_quality: float
+    view_agreement: float
     psnr: float
     ssim: float
     lpips: float | None
@@ -147,7 +147,7 @@ class ModelAnswer(RowAnswer):
     psnr: float | None
     ssim: float | None
     lpips: float | None
-    overall_quality: float | None
+    view_agreement: float | None
     silhouette_iou: float | None
     consistency: float | None
     floaters: float | None

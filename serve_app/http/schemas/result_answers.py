@@ -63,7 +63,7 @@ class CandidateAnswer(BaseModel):
     """One of several models that a generation chose from; numbers are None where it failed."""
 
     seed: int
-    overall_quality: float | None
+    view_agreement: float | None
     psnr: float | None
     ssim: float | None
     lpips: float | None
@@ -101,7 +101,7 @@ class GenerateAnswer(BaseModel):
     psnr: float
     ssim: float
     lpips: float | None
-    overall_quality: float
+    view_agreement: float
     notes: list[str]
     ranking: list[CandidateAnswer] = []
     camera: CameraAnswer | None = None
@@ -112,7 +112,7 @@ class MetricAnswer(BaseModel):
     """One iteration; iteration 0 is the model before refinement."""
 
     iteration: int
-    overall_quality: float
+    view_agreement: float
     psnr: float
     ssim: float
     lpips: float | None

@@ -115,7 +115,7 @@ async def test_candidates_are_ranked_once_and_an_attempt_that_follows_takes_the_
     assert job is not None
     assert job.result is not None
     ranking = job.result["ranking"]
-    assert [c["overall_quality"] for c in ranking] == [0.6, 0.5, 0.4]
+    assert [c["view_agreement"] for c in ranking] == [0.6, 0.5, 0.4]
     assert [c["chosen"] for c in ranking] == [True, False, False]
     assert models.fits[0].seed == ranking[0]["seed"]
     assert "candidates" in job.timings

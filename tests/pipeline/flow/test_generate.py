@@ -180,7 +180,7 @@ async def test_the_best_of_several_becomes_the_model():
     models, journal = FakeModels(qualities_by_seed=QUALITIES), MemoryJournal()
     result = await generate(some_cutout(), BEST_OF_4, models.ports(), journal)
     assert sorted(request.seed for request in models.fits) == [7, 8, 9, 10]
-    assert [(c.seed, c.overall_quality, c.chosen) for c in result.ranking] == [
+    assert [(c.seed, c.view_agreement, c.chosen) for c in result.ranking] == [
         (9, 0.9, True),
         (8, 0.7, False),
         (10, 0.6, False),
@@ -192,7 +192,7 @@ async def test_the_best_of_several_becomes_the_model():
     assert journal.ranking == result.ranking
     assert journal.model is result.model
     np.testing.assert_array_equal(result.model.means, some_model(seed=9).means)
-    assert result.scores.overall_quality == 0.9
+    assert result.scores.view_agreement == 0.9
     assert result.views.photos is not None
 
 
@@ -239,7 +239,7 @@ async def test_a_candidate_that_fails_is_left_out_and_named():
     )
     models.qualities_by_seed = QUALITIES
     result = await generate(some_cutout(), BEST_OF_4, models.ports(), MemoryJournal())
-    assert [(c.seed, c.overall_quality, c.note) for c in result.ranking] == [
+    assert [(c.seed, c.view_agreement, c.note) for c in result.ranking] == [
         (8, 0.7, ""),
         (10, 0.6, ""),
         (7, None, "model_failed: boom"),
@@ -322,7 +322,7 @@ async def test_an_attempt_interrupted_after_the_choice_goes_on_with_the_chosen_s
     assert [request.seed for request in models.fits] == ([] if saved == "model" else [9])
     assert result.ranking == dead.ranking
     np.testing.assert_array_equal(result.model.means, some_model(seed=9).means)
-    assert result.scores.overall_quality == 0.9
+    assert result.scores.view_agreement == 0.9
 
 
 async def test_progress_of_several_candidates_only_grows():

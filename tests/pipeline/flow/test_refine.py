@@ -77,7 +77,7 @@ async def test_a_worse_candidate_is_rolled_back_and_the_next_starts_from_the_bes
     result, models, kept = await run([0.5, 0.6, 0.4, 0.7], num_iterations=3)
     assert [o.accepted for o in result.outcomes] == [True, True, False, True]
     assert result.outcomes[2].model is None
-    assert kept.iterations[2].scores.overall_quality == 0.4, "a rejected one is recorded, too"
+    assert kept.iterations[2].scores.view_agreement == 0.4, "a rejected one is recorded, too"
     best = result.outcomes[1].model
     assert models.refinements[1].model is best
     assert models.refinements[2].model is best, "the third starts from the first, not the second"
@@ -226,7 +226,7 @@ async def test_a_broken_guard_rolls_back_what_is_better(name, before, after, kep
 
     result, _ = await scripted(changes=(measured(before), measured(after)))
     newest = result.outcomes[1]
-    assert newest.scores.overall_quality > result.outcomes[0].scores.overall_quality
+    assert newest.scores.view_agreement > result.outcomes[0].scores.view_agreement
     assert not newest.accepted and newest.model is None
     assert len(newest.guards) == 1 and newest.guards[0].startswith(f"{name} (")
     assert "A guard was broken: rolled back." in newest.note

@@ -26,7 +26,7 @@ from pipeline.splats.judge import (
     rig_consistency,
 )
 from pipeline.splats.render import Rendering, render_model
-from pipeline.splats.scores import overall_quality, psnr
+from pipeline.splats.scores import psnr, view_agreement
 from pipeline.types import SH_C0, Cameras, FloatArray, Scores, SplatModel, UInt8Array, ViewSet
 from tests.oracles.shells import shell
 
@@ -170,7 +170,7 @@ def number(scores: Scores, name: str) -> float:
 def test_a_flaw_makes_its_numbers_worse_and_the_quality_lower(name: str) -> None:
     make, lower, higher, same = FLAWS[name]
     flawed, worse = (judge_model(make(s), references(), MeanDifference()) for s in (0.5, 1.0))
-    assert best().overall_quality > flawed.overall_quality > worse.overall_quality
+    assert best().view_agreement > flawed.view_agreement > worse.view_agreement
     for measure in lower:
         values = [number(s, measure) for s in (best(), flawed, worse)]
         assert values[0] > values[1] > values[2], (measure, values)
@@ -191,7 +191,7 @@ def test_the_model_of_the_pictures_is_nearly_perfect() -> None:
     assert scores.extra["low_pass_psnr"] > 70
     assert scores.extra["depth_error"] < 1e-5
     assert scores.extra["photo_psnr"] > 55
-    assert scores.overall_quality > 0.96
+    assert scores.view_agreement > 0.96
 
 
 def test_inconsistent_colours_are_seen_without_any_reference_of_them() -> None:
@@ -203,7 +203,7 @@ def test_inconsistent_colours_are_seen_without_any_reference_of_them() -> None:
     assert scores.psnr > 55
     assert scores.consistency is not None and best().consistency is not None
     assert scores.consistency > 1.5 * best().consistency
-    assert scores.overall_quality < judge_model(good(), calm, None).overall_quality
+    assert scores.view_agreement < judge_model(good(), calm, None).view_agreement
 
 
 # -- what is measured ----------------------------------------------------------------------------
@@ -229,7 +229,7 @@ def test_the_numbers_are_those_of_the_renders() -> None:
     assert scores.lpips == pytest.approx(distances.mean())
     assert scores.silhouette_iou == pytest.approx(overlaps.mean())
     assert scores.consistency == rig_consistency(model, SIZE)
-    assert scores.overall_quality == overall_quality(
+    assert scores.view_agreement == view_agreement(
         scores.psnr,
         scores.ssim,
         scores.lpips,
@@ -267,7 +267,7 @@ def test_a_model_that_shows_nothing_is_judged_badly() -> None:
         assert scores.consistency is None
         assert scores.silhouette_iou == 0 and scores.floaters == 0
         assert "depth_error" not in scores.extra
-        assert scores.overall_quality < 0.5
+        assert scores.view_agreement < 0.5
 
 
 def test_what_cannot_be_judged_is_refused() -> None:

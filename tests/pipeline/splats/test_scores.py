@@ -18,11 +18,11 @@ from torchmetrics.functional.image import (
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from pipeline.splats.scores import (
-    QUALITY_WEIGHTS,
-    overall_quality,
+    AGREEMENT_WEIGHTS,
     psnr,
     silhouette_iou,
     summarise,
+    view_agreement,
     view_scores,
 )
 from pipeline.types import FloatArray
@@ -79,7 +79,7 @@ def test_scores_are_means_over_the_images() -> None:
     ]
     assert scores.psnr == pytest.approx(np.mean(singly))
     assert scores.ssim == pytest.approx(np.mean(similar), abs=1e-5)
-    assert scores.overall_quality == overall_quality(scores.psnr, scores.ssim)
+    assert scores.view_agreement == view_agreement(scores.psnr, scores.ssim)
     assert scores.lpips is None
     assert [view.psnr for view in scores.views] == pytest.approx(singly)
     assert [view.ssim for view in scores.views] == pytest.approx(similar, abs=1e-5)
@@ -116,7 +116,7 @@ def test_views_carry_their_numbers_and_all_that_was_measured() -> None:
     assert scores.lpips == pytest.approx(differences.mean())
     assert scores.silhouette_iou == pytest.approx(5 / 6)
     assert (scores.consistency, scores.floaters, scores.extra) == (0.02, 0.1, {"guard": 1.0})
-    assert scores.overall_quality == overall_quality(
+    assert scores.view_agreement == view_agreement(
         scores.psnr, scores.ssim, scores.lpips, scores.silhouette_iou, 0.02, 0.1
     )
 
@@ -143,15 +143,15 @@ def test_identical_images_reach_the_limits() -> None:
     scores = summarise(view_scores(references, references))
     assert scores.psnr == psnr(references[0], references[0]) == 100
     assert scores.ssim == pytest.approx(1, abs=1e-6)
-    assert scores.overall_quality == pytest.approx(1, abs=1e-6)
+    assert scores.view_agreement == pytest.approx(1, abs=1e-6)
 
 
 def test_black_against_white_is_bad_and_its_negative_is_worse() -> None:
     black, white = np.zeros((1, 16, 16, 3), np.float32), np.ones((1, 16, 16, 3), np.float32)
     scores = summarise(view_scores(black, white))
     assert scores.psnr == 0
-    assert 0 <= scores.overall_quality < 0.12
-    assert 0 <= overall_quality(0, -1, 10, 0, 9, 1) < 0.005
+    assert 0 <= scores.view_agreement < 0.12
+    assert 0 <= view_agreement(0, -1, 10, 0, 9, 1) < 0.005
 
 
 def test_images_that_cannot_be_compared_are_refused() -> None:
@@ -210,14 +210,14 @@ def measurements(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @given(measurements(), st.data())
-def test_overall_quality_is_within_0_and_1_and_strictly_monotone(
+def test_view_agreement_is_within_0_and_1_and_strictly_monotone(
     shares: dict[str, float], data: st.DataObject
 ) -> None:
     name = data.draw(st.sampled_from(sorted(shares)))
     low = data.draw(st.floats(0, 0.999))
     high = data.draw(st.floats(low + 1e-3, 1))
     worse, better = (
-        overall_quality(**{n: at(n, s) for n, s in (shares | {name: share}).items()})
+        view_agreement(**{n: at(n, s) for n, s in (shares | {name: share}).items()})
         for share in (low, high)
     )
     assert 0 <= worse < better <= 1
@@ -226,7 +226,7 @@ def test_overall_quality_is_within_0_and_1_and_strictly_monotone(
 @given(measurements())
 def test_the_best_is_1_whatever_was_measured(shares: dict[str, float]) -> None:
     best = {name: at(name, 1) for name in shares} | {"psnr_db": 100.0}
-    assert overall_quality(**best) == pytest.approx(1, abs=1e-6)
+    assert view_agreement(**best) == pytest.approx(1, abs=1e-6)
 
 
 @given(measurements())
@@ -234,12 +234,12 @@ def test_terms_that_were_not_measured_share_their_weight_out(shares: dict[str, f
     """A missing term counts as much as one that equals the mean of the others."""
     missing = [name for name in OPTIONAL if name not in shares]
     values = {name: at(name, share) for name, share in shares.items()}
-    without = overall_quality(**values)
+    without = view_agreement(**values)
     if "silhouette_iou" in missing:
         values["silhouette_iou"] = without
     elif "floaters" in missing:
         values["floaters"] = 0.02 * (1 / without - 1)
-    assert overall_quality(**values) == pytest.approx(without, abs=1e-9)
+    assert view_agreement(**values) == pytest.approx(without, abs=1e-9)
 
 
 def test_the_formula_is_the_documented_one() -> None:
@@ -251,10 +251,10 @@ def test_the_formula_is_the_documented_one() -> None:
         "consistency": math.exp(-0.02),
         "floaters": 1 / (1 + 0.01 / 0.02),
     }
-    assert sum(QUALITY_WEIGHTS.values()) == pytest.approx(1)
-    assert QUALITY_WEIGHTS["fidelity"] + QUALITY_WEIGHTS["ssim"] > 0.6
-    wanted = sum(QUALITY_WEIGHTS[name] * term for name, term in terms.items())
-    found = overall_quality(28, 0.9, 0.12, 0.95, 0.02, 0.01)
+    assert sum(AGREEMENT_WEIGHTS.values()) == pytest.approx(1)
+    assert AGREEMENT_WEIGHTS["fidelity"] + AGREEMENT_WEIGHTS["ssim"] > 0.6
+    wanted = sum(AGREEMENT_WEIGHTS[name] * term for name, term in terms.items())
+    found = view_agreement(28, 0.9, 0.12, 0.95, 0.02, 0.01)
     assert found == pytest.approx(wanted, abs=1e-12)
 
 
@@ -266,6 +266,6 @@ def test_the_formula_is_the_documented_one() -> None:
 def test_a_percent_of_quality_is_about_a_third_of_a_decibel(
     others: tuple[float | None, ...],
 ) -> None:
-    at_25 = overall_quality(25, 0.9, *others)
-    decibels = math.log(1.01) / math.log(overall_quality(26, 0.9, *others) / at_25)
+    at_25 = view_agreement(25, 0.9, *others)
+    decibels = math.log(1.01) / math.log(view_agreement(26, 0.9, *others) / at_25)
     assert 0.2 < decibels < 0.4

@@ -57,7 +57,7 @@ async def test_the_whole_way_with_exactly_the_documented_names(service):
     assert refined["converged"] is True
     assert refined["final_model_url"]
     for metric in refined["metrics"]:
-        assert set(metric) >= {"iteration", "overall_quality", "psnr", "ssim", "lpips"}
+        assert set(metric) >= {"iteration", "view_agreement", "psnr", "ssim", "lpips"}
         assert (metric["silhouette_iou"], metric["floaters"]) == (0.9, 0.002)
     assert refined["metrics"][1]["view_weights"]["0"] == 0.5
     assert refined["metrics"][1]["guards"] == []
@@ -81,7 +81,7 @@ async def test_the_whole_way_with_exactly_the_documented_names(service):
     assert progress["model_versions"] == 3
     assert progress["refinement_iterations"] == 2
     assert [i["iteration_number"] for i in status["iterations"]] == [0, 1, 2]
-    assert all("overall_quality" in i for i in status["iterations"])
+    assert all("view_agreement" in i for i in status["iterations"])
     for shown, metric in zip(status["iterations"], refined["metrics"], strict=True):
         for name in ("silhouette_iou", "consistency", "floaters", "guards", "view_weights"):
             assert shown[name] == metric[name], name
@@ -224,9 +224,9 @@ async def test_the_best_of_several_candidates_is_kept_and_the_ranking_told(servi
     body = {"candidates": 3, "seed": 10}
     answer = (await service.http.post(f"{API}/generate/{project_id}", json=body)).json()
     assert sorted(fit.seed for fit in service.models.fits) == [10, 11, 12]
-    assert [c["overall_quality"] for c in answer["ranking"]] == [0.7, 0.5, 0.4]
+    assert [c["view_agreement"] for c in answer["ranking"]] == [0.7, 0.5, 0.4]
     assert [c["chosen"] for c in answer["ranking"]] == [True, False, False]
-    assert answer["overall_quality"] == 0.7
+    assert answer["view_agreement"] == 0.7
     other = await upload(service)
     alone = (await service.http.post(f"{API}/generate/{other}")).json()
     assert alone["ranking"] == []

@@ -175,7 +175,7 @@ async def test_a_job_like_others_says_how_long_it_will_take(idle_service, monkey
         await records.commit_stage(lease.job.id, lease.fence, StageCommit(stage, seconds))
     result = {"model_path": "x", "views_generated": 16, "depth_maps_generated": 16,
               "model_version": 0, "engines": {}, "seed": 1, "splat_count": 1, "psnr": 1.0,
-              "ssim": 1.0, "lpips": None, "overall_quality": 1.0, "notes": []}  # fmt: skip
+              "ssim": 1.0, "lpips": None, "view_agreement": 1.0, "notes": []}  # fmt: skip
     await records.finish_job(lease.job.id, lease.fence, state=JobState.SUCCEEDED, result=result)
 
     async def job(number: int) -> dict:

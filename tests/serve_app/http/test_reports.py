@@ -69,7 +69,7 @@ async def test_the_report_has_everything_that_was_measured(service):
 
     assert (body["version"], [m["version"] for m in body["models"]]) == (1, [0, 1])
     newest = body["models"][1]["scores"]
-    assert (newest["overall_quality"], newest["silhouette_iou"]) == (0.6, 0.9)
+    assert (newest["view_agreement"], newest["silhouette_iou"]) == (0.6, 0.9)
     assert [view["view"] for view in newest["views"]] == [5, 11]
     assert newest["extra"] == {"photo_psnr": 20.0}
     (refinement,) = body["refinements"]
@@ -84,7 +84,7 @@ async def test_the_report_has_everything_that_was_measured(service):
         for kind in ("target", "before", "after"):
             picture = await service.http.get(target[kind]["url"])
             assert picture.headers["content-type"] == "image/png"
-    assert [c["overall_quality"] for c in body["ranking"]] == [0.5, 0.4]
+    assert [c["view_agreement"] for c in body["ranking"]] == [0.5, 0.4]
     assert body["notes"][0] == "A fake." and "LPIPS was not measured" in body["notes"][1]
     assert body["camera"] == CAMERA
     assert [job["kind"] for job in body["jobs"]] == ["generate", "refine", "export"]

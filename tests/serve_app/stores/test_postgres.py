@@ -183,7 +183,7 @@ async def test_what_a_commit_leaves_out_has_its_default(records: PostgresRecords
     splats |= {"splat_count": 1, "file_size_bytes": 1}
     iteration = {"iteration_number": 0, "accepted": True, "model_version": 0, "note": ""}
     iteration |= {"enhance_engine": "", "strength": 0.0, "learning_rate": 0.0, "seconds": 1.0}
-    iteration |= {"overall_quality": 0.5, "psnr": 20.0, "ssim": 0.5, "lpips": None}
+    iteration |= {"view_agreement": 0.5, "psnr": 20.0, "ssim": 0.5, "lpips": None}
     view = {"iteration_number": 0, "view_index": 3, "image_path": "e", "engine": "unsharp"}
     file = {"model_version": 0, "format": "splat", "optimize": False, "seconds": 1.0}
     file |= {"file_path": "p/models/final.splat", "file_size_bytes": 32}

@@ -134,7 +134,7 @@ async def test_queries_find_what_they_are_for(filled: Gateway) -> None:
         "198.51.100.7",
         1,
     )
-    gains = {row["iteration_number"]: row["gain"] for row in await found(filled, "quality_gain")}
+    gains = {row["iteration_number"]: row["gain"] for row in await found(filled, "agreement_gain")}
     assert gains[0] is None
     assert float(gains[1]) == 0.125
     (failed,) = await found(filled, "state = 'failed'")
