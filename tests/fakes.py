@@ -80,6 +80,13 @@ def some_model(count: int = 20, *, sh_degree: int = 0, seed: int = 0) -> SplatMo
     )
 
 
+def sixty(sh_degree: int = 1) -> SplatModel:
+    """Sixty splats whose view-dependent colours are of four kinds, which a palette can hold."""
+    model = some_model(60, sh_degree=sh_degree, seed=16)
+    model.sh[:, 1:] = model.sh[np.arange(60) % 4, 1:]
+    return model
+
+
 def some_views() -> ViewSet:
     """16 views of a disc, each with a brightness of its own."""
     y, x = np.mgrid[:SIZE, :SIZE] - SIZE / 2

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import InvalidModelFile
-from pipeline.formats.read_splats import ReadModel, finish
+from pipeline.formats.read_splats import ReadModel, finish, joined
 from pipeline.geometry.frames import GLTF_FROM_WORLD, rotate_model
 from pipeline.types import FloatArray, SplatModel
 
@@ -48,15 +48,7 @@ def load_glb_splat(data: bytes) -> ReadModel:
         raise InvalidModelFile(
             "The .glb holds no Gaussian splats (KHR_gaussian_splatting): it may be a mesh."
         )
-    if len({part.sh.shape[1] for part in parts}) > 1:
-        most = max(part.sh.shape[1] for part in parts)
-        parts = [
-            replace(p, sh=np.pad(p.sh, ((0, 0), (0, most - p.sh.shape[1]), (0, 0)))) for p in parts
-        ]
-    joined = SplatModel(
-        *(np.concatenate([getattr(p, name) for p in parts]) for name in vars(parts[0]))
-    )
-    return finish(joined, np.ascontiguousarray(GLTF_FROM_WORLD.T), ".glb")
+    return finish(joined(parts), np.ascontiguousarray(GLTF_FROM_WORLD.T), ".glb")
 
 
 def _chunks(data: bytes) -> tuple[dict[str, Any], bytes]:

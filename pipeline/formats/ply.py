@@ -103,7 +103,8 @@ def load_ply(data: bytes) -> ReadModel:
         tables, end = read_tables(data, header, frozenset({"vertex"}))
         raw, notes = _model_of(tables["vertex"], vertex)
         last = "vertex"
-    return finish(raw, PLY_FROM_WORLD.T, ".ply", notes + _about_the_end(data, header, end, last))
+    faults = _about_the_end(data, header, end, last)
+    return finish(raw, PLY_FROM_WORLD.T, ".ply", faults=faults, remarks=notes)
 
 
 def _about_the_end(data: bytes, header: Header, end: int, last: str) -> tuple[str, ...]:

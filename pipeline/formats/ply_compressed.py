@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pipeline.errors import InvalidModelFile
 from pipeline.formats.ply_header import Header
 from pipeline.formats.ply_tables import Table, read_tables
-from pipeline.formats.read_splats import clipped_logits
+from pipeline.formats.read_splats import clipped_logits, with_largest
 from pipeline.types import SH_C0, FloatArray, SplatModel
 
 _CHUNK = 256
@@ -110,13 +110,7 @@ def _quaternions(words: Packed) -> FloatArray:
     """wxyz, float32 [N, 4]: two bits name the largest, three times ten bits say the others."""
     three = np.stack([_share(words, shift, 10) for shift in (20, 10, 0)], axis=1)
     three = (three - np.float32(0.5)) * np.float32(np.sqrt(2))
-    largest = np.sqrt(np.maximum(0.0, 1.0 - (three**2).sum(axis=1)))
-    which = words >> np.uint32(30)
-    quats = np.empty((len(words), 4), np.float32)
-    for place in range(4):
-        of_place = which == place
-        quats[of_place] = np.insert(three[of_place], place, largest[of_place], axis=1)
-    return quats
+    return with_largest(three, words >> np.uint32(30))
 
 
 def _harmonics(table: Table, count: int) -> FloatArray:

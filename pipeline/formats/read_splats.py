@@ -6,6 +6,7 @@ its numbers out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +23,8 @@ _SURE_LOGIT = 20.0
 _FLAT = -20.0
 #: Hints are given for models of at least so many splats; fewer may be anything.
 _ENOUGH_TO_JUDGE = 100
+#: What a compressed file may say it holds.
+_FEW_SPLATS, _MOST_IN_A_BYTE = 1_000_000, 8
 
 
 @dataclass(frozen=True)
@@ -29,14 +32,28 @@ class ReadModel:
     """A model from a file.
 
     Attributes:
-        notes: sentences for the user: what of the file was left out or taken for something else.
+        faults: sentences for the user: what of the file is damaged and was left out.
+        remarks: further ones: what was taken for something else, and what looks odd.
     """
 
     model: SplatModel
-    notes: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """All sentences."""
+        return self.faults + self.remarks
 
 
-def finish(raw: SplatModel, R: FloatArray, kind: str, notes: tuple[str, ...] = ()) -> ReadModel:
+def finish(
+    raw: SplatModel,
+    R: FloatArray,
+    kind: str,
+    *,
+    faults: tuple[str, ...] = (),
+    remarks: tuple[str, ...] = (),
+) -> ReadModel:
     """The model of a file as the product takes it, in the world frame.
 
     Infinite opacities and scales of zero, which mean something, become finite. Splats that hold
@@ -46,6 +63,8 @@ def finish(raw: SplatModel, R: FloatArray, kind: str, notes: tuple[str, ...] = (
         raw: as the file has it; arrays may hold anything.
         R: float32 [3, 3], rotation from the file's frame to the world.
         kind: what the file is called in sentences, ".ply".
+        faults: what its reader found damaged.
+        remarks: what its reader took for something else.
 
     Raises:
         InvalidModelFile: there are splats and all of them are damaged.
@@ -80,9 +99,9 @@ def finish(raw: SplatModel, R: FloatArray, kind: str, notes: tuple[str, ...] = (
             raise InvalidModelFile(
                 f"All {n:,} splats of the {kind} are damaged: {', '.join(causes)}."
             )
-        notes += (f"Left out {bad:,} damaged of {n:,} splats of the {kind}: {', '.join(causes)}.",)
+        faults += (f"Left out {bad:,} damaged of {n:,} splats of the {kind}: {', '.join(causes)}.",)
         model = model.select(good)
-    return ReadModel(model, notes + _hints(model, kind))
+    return ReadModel(model, faults, remarks + _hints(model, kind))
 
 
 def _hints(model: SplatModel, kind: str) -> tuple[str, ...]:
@@ -105,6 +124,46 @@ def _hints(model: SplatModel, kind: str) -> tuple[str, ...]:
                 "read as logarithms, as the format says; if they are lengths, the model is a blur."
             )
     return tuple(hints)
+
+
+def joined(parts: Sequence[SplatModel]) -> SplatModel:
+    """One model of at least one; the harmonics that some lack are zero."""
+    most = max(part.sh.shape[1] for part in parts)
+    full = [replace(p, sh=np.pad(p.sh, ((0, 0), (0, most - p.sh.shape[1]), (0, 0)))) for p in parts]
+    return SplatModel(*(np.concatenate([getattr(p, name) for p in full]) for name in vars(full[0])))
+
+
+def refuse_too_many(count: int, size: int, kind: str) -> None:
+    """Raises InvalidModelFile where a compressed file says it holds more than it plausibly can.
+
+    Before anything is allocated: a few bytes may unpack to all of a machine's memory. A million
+    splats are few enough for any file, and no real one has eight in a byte.
+
+    Args:
+        count: of splats, as the file says.
+        size: of the file, in bytes.
+        kind: what the file is called in sentences, ".spz".
+    """
+    if not 0 <= count <= _FEW_SPLATS + _MOST_IN_A_BYTE * size:
+        raise InvalidModelFile(
+            f"The {kind} is damaged or truncated: it says it holds {count:,} splats in {size:,} "
+            "bytes."
+        )
+
+
+def with_largest(three: FloatArray, which: npt.NDArray[np.integer]) -> FloatArray:
+    """Unit quaternions [N, 4] of which one component, positive and the largest, was left out.
+
+    Args:
+        three: float32 [N, 3], the others in their order.
+        which: [N], 0..3, the place of the largest.
+    """
+    largest = np.sqrt(np.maximum(0.0, 1.0 - (three**2).sum(axis=1)))
+    quats = np.empty((len(three), 4), np.float32)
+    for place in range(4):
+        of_place = which == place
+        quats[of_place] = np.insert(three[of_place], place, largest[of_place], axis=1)
+    return quats
 
 
 def clipped_logits(opacities: npt.NDArray[np.floating], step: float) -> FloatArray:

@@ -66,12 +66,12 @@ def load_splat(data: bytes) -> ReadModel:
             f"Not a .splat file, or truncated: {len(data)} bytes is no multiple of 32."
         )
     rows = np.frombuffer(data, _ROW)
-    notes: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
     empty = ~np.frombuffer(data, np.uint8).reshape(-1, _ROW.itemsize).any(axis=1)
     if empty.any():
         if empty.all():
             raise InvalidModelFile("The .splat holds nothing but zeros.")
-        notes = (f"Left out {empty.sum():,} of {len(rows):,} rows of the .splat: only zeros.",)
+        faults = (f"Left out {empty.sum():,} of {len(rows):,} rows of the .splat: only zeros.",)
         rows = rows[~empty]
     quats = (rows["quat"].astype(np.float32) - 128.0) / np.float32(128)
     quats[np.linalg.norm(quats, axis=1) < 0.1] = (1, 0, 0, 0)
@@ -84,4 +84,4 @@ def load_splat(data: bytes) -> ReadModel:
         logit_opacities=clipped_logits(rows["rgba"][:, 3] / 255.0, 1 / 255),
         sh=((rows["rgba"][:, None, :3] / 255.0 - 0.5) / SH_C0).astype(np.float32),
     )
-    return finish(model, PLY_FROM_WORLD.T, ".splat", notes)
+    return finish(model, PLY_FROM_WORLD.T, ".splat", faults=faults)

@@ -245,7 +245,16 @@ def demo(
 
 
 ModelArgument = Annotated[
-    Path, typer.Argument(help="Gaussian splats: a .ply, .splat, .spz or .splat.glb file.")
+    Path,
+    typer.Argument(
+        help="Gaussian splats: a .ply, .splat, .spz, .sog, .ksplat or .splat.glb file, or "
+        "the folder of a .sog."
+    ),
+]
+
+StrictOption = Annotated[
+    bool,
+    typer.Option("--strict", help="Refuse a damaged file instead of leaving out what is damaged."),
 ]
 
 
@@ -267,6 +276,7 @@ def export(
     ] = False,
     face_limit: Annotated[int, typer.Option(help="Most faces of a mesh.")] = 10_000,
     texture_size: Annotated[int, typer.Option(help="Pixels along each side of a texture.")] = 1024,
+    strict: StrictOption = False,
 ) -> None:
     """Convert a model file to another format, without a service."""
     from serve_app.cli.console import stage_bars
@@ -277,7 +287,7 @@ def export(
             format_name or format_of(target), optimize, face_limit, texture_size
         )
         with stage_bars(console) as bars:
-            exported = export_file(model, target, options, bars)
+            exported = export_file(model, target, options, bars, strict=strict)
         console.print(f"{escape(str(target))}: {_listed(exported.contents)}", soft_wrap=True)
         if optimize:
             console.print(f"Saved: {_listed(exported.saved)}")
@@ -302,6 +312,7 @@ def render(
     thumbnail: Annotated[Path | None, typer.Option(help="Picture from the front, .png.")] = None,
     frames: Annotated[int, typer.Option(help="Of the film, 24 a second.")] = 60,
     size: Annotated[int, typer.Option(help="Pixels along each side.")] = 512,
+    strict: StrictOption = False,
 ) -> None:
     """Draw a model file, without a service."""
     from serve_app.cli.console import stage_bars
@@ -314,7 +325,7 @@ def render(
         raise typer.Exit(2)
     with errors_as_sentences(console):
         with stage_bars(console) as bars:
-            notes = render_file(model, pictures, bars, frames=frames, size=size)
+            notes = render_file(model, pictures, bars, frames=frames, size=size, strict=strict)
         for target in pictures.values():
             megabytes = target.stat().st_size / 1e6
             console.print(f"{escape(str(target))}: {megabytes:.2f} MB", soft_wrap=True)

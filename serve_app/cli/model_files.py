@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,57 +16,54 @@ from pipeline.control import Control
 from pipeline.engines.registry import EngineChoice
 from pipeline.errors import InvalidInput, InvalidModelFile, InvalidOption
 from pipeline.file_types import FORMATS
-from pipeline.formats.glb_splat_reader import load_glb_splat
-from pipeline.formats.ply import load_ply
 from pipeline.formats.read_splats import ReadModel
-from pipeline.formats.splat import load_splat
-from pipeline.formats.spz_reader import load_spz
+from pipeline.formats.sog_reader import META_NAME, load_sog_files
+from pipeline.formats.splat_files import load_splats, refuse_damage
 from pipeline.options import ExportOptions
 from pipeline.ports import PortName
 from pipeline.requests import ExportedFile
 from serve_app.cli.console import StageBars
 
-_BY_MAGIC: dict[bytes, Callable[[bytes], ReadModel]] = {
-    b"ply": load_ply,
-    b"\x1f\x8b\x08": load_spz,
-    b"glTF": load_glb_splat,
-}
 
+def read_model(path: Path, *, strict: bool = False) -> ReadModel:
+    """The model of a file of splats of any kind, and notes of what was left out.
 
-#: Files of splats that others read and we do not, by their suffix or first bytes.
-_OTHER_SPLATS = ((".ksplat", b""), (".sog", b""), (".spz", b"NGSP"))
+    A folder, or the meta.json in it, is a .sog whose files lie side by side.
 
-
-def read_model(path: Path) -> ReadModel:
-    """The model of a .ply, .splat, .spz or .splat.glb file, and notes of what was left out.
+    Args:
+        strict: a file of which anything is damaged is refused.
 
     Raises:
         InvalidModelFile: the file is empty, damaged, or of another kind; the text says which.
         InvalidInput: the file cannot be read.
     """
+    if path.is_dir() or path.name == META_NAME:
+        read = _read_sog_folder(path if path.is_dir() else path.parent)
+    else:
+        read = load_splats(_bytes_of(path), str(path))
+    return refuse_damage(read) if strict else read
+
+
+def _bytes_of(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}.") from error
-    if not data:
-        raise InvalidModelFile(f"{path} is empty.")
-    suffix = path.suffix.lower()
-    for magic, load in _BY_MAGIC.items():
-        if data.startswith(magic):
-            return load(data)
-    if suffix == ".ply":
-        raise InvalidModelFile(f"{path} is not a .ply file: it does not begin with a PLY header.")
-    for other, magic in _OTHER_SPLATS:
-        if suffix == other and data.startswith(magic):
-            raise InvalidModelFile(
-                f"{path} holds splats in a format that cannot be read; convert it to .ply, for "
-                "instance with splat-transform or SuperSplat."
-            )
-    if suffix == ".splat":
-        return load_splat(data)
-    raise InvalidModelFile(
-        f"{path} is neither a .ply nor a .splat, .spz or .splat.glb file; only these can be read."
-    )
+
+
+def _read_sog_folder(folder: Path) -> ReadModel:
+    if not (folder / META_NAME).is_file():
+        raise InvalidModelFile(
+            f"{folder} is a folder without {META_NAME}: no .sog of splats. Name a file."
+        )
+
+    def fetch(name: str) -> bytes:
+        if not (folder / name).is_file():
+            raise InvalidModelFile(f"{folder} has no file {name[:40]!r}, which its .sog names.")
+        return _bytes_of(folder / name)
+
+    size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    return load_sog_files(fetch, size)
 
 
 def format_of(target: Path) -> str:
@@ -114,17 +111,17 @@ def write_whole(target: Path, data: bytes) -> None:
             partial.unlink()
 
 
-def _read(source: Path, bars: StageBars) -> ReadModel:
+def _read(source: Path, bars: StageBars, *, strict: bool) -> ReadModel:
     bars.enter("read")
-    read = read_model(source)
+    read = read_model(source, strict=strict)
     bars.finish(f"{len(read.model):,} splats")
     return read
 
 
 def export_file(
-    source: Path, target: Path, options: ExportOptions, bars: StageBars
+    source: Path, target: Path, options: ExportOptions, bars: StageBars, *, strict: bool = False
 ) -> ExportedFile:
-    """Convert a model file.
+    """Convert a model file; a damaged one only if not `strict`.
 
     Raises:
         InvalidInput: a file cannot be read or written, or the model cannot be exported.
@@ -134,7 +131,7 @@ def export_file(
     from pipeline.engines.exporter import export_model
 
     check_target(target)
-    read = _read(source, bars)
+    read = _read(source, bars, strict=strict)
     bars.enter("export")
     exported = export_model(read.model, options, Control(report_to=bars.show))
     bars.finish("")
@@ -151,10 +148,11 @@ def render_file(
     *,
     frames: int,
     size: int,
+    strict: bool = False,
 ) -> tuple[str, ...]:
     """Draw a model file: `pictures` maps "turntable" and "thumbnail" to the files wanted.
 
-    Answers notes for the user: what of the file was left out.
+    Answers notes for the user: what of the file was left out; if `strict`, it is refused instead.
 
     Raises:
         InvalidInput: a file cannot be read or written, or the model cannot be drawn.
@@ -166,7 +164,7 @@ def render_file(
     check_picture(frames=frames, size=size)
     for target in pictures.values():
         check_target(target)
-    read = _read(source, bars)
+    read = _read(source, bars, strict=strict)
     model = read.model
     splats = build_ports(EngineChoice(), [PortName.SPLATS]).splats
     assert splats is not None, "asked for"

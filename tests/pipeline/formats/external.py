@@ -61,10 +61,10 @@ def load_with_three(path: Path) -> dict[str, Any]:
     return thing
 
 
-def splat_transform(source: Path, target: Path) -> Path:
+def splat_transform(source: Path, target: Path, *options: str) -> Path:
     """Convert between formats with PlayCanvas' splat-transform; answers `target`."""
     cli = "node_modules/@playcanvas/splat-transform/bin/cli.mjs"
-    run_node(cli, "-q", "-w", source, target)
+    run_node(cli, "-q", "-w", *options, source, target)
     assert target.stat().st_size > 0
     return target
 

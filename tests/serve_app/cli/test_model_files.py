@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from tests.fakes import some_model
 from tests.oracles.shells import shell
 
 RUNNER = CliRunner()
+SOG = Path(__file__).parents[2] / "data" / "splats" / "sixty.sog"
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +163,23 @@ def test_a_splat_file_that_begins_like_another_kind_is_read(
     assert len(read_model(tmp_path / "a.splat").model) == len(torus)
 
 
+def test_a_sog_is_read_as_a_file_and_as_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    with zipfile.ZipFile(SOG) as archive:
+        archive.extractall(folder)
+    for source in (SOG, folder, folder / "meta.json"):
+        code, said = run("export", source, tmp_path / "b.ply")
+        assert code == 0, said
+        assert len(read_ply((tmp_path / "b.ply").read_bytes())) == 60
+    (folder / "means_l.webp").unlink()
+    code, said = run("export", folder, tmp_path / "c.ply")
+    assert code == 1
+    assert "has no file 'means_l.webp'" in said
+    code, said = run("export", tmp_path, tmp_path / "c.ply")
+    assert code == 1
+    assert "without meta.json" in said
+
+
 @pytest.mark.parametrize("command", ["export", "render"])
 def test_what_was_left_out_of_a_file_is_said(tmp_path: Path, command: str) -> None:
     model = some_model(50)
@@ -171,6 +190,12 @@ def test_what_was_left_out_of_a_file_is_said(tmp_path: Path, command: str) -> No
     code, said = run(command, source, *option, target)
     assert code == 0, said
     assert "Note: Left out 1 damaged of 50 splats" in said
+    target.unlink()
+    code, said = run(command, source, *option, target, "--strict")
+    assert code == 1
+    assert "damaged" in said
+    assert "1 damaged of 50 splats" in said
+    assert not target.exists()
 
 
 def test_strays_left_out_of_a_file_are_said(tmp_path: Path, torus: SplatModel) -> None:
@@ -186,7 +211,7 @@ def test_strays_left_out_of_a_file_are_said(tmp_path: Path, torus: SplatModel) -
 
 @pytest.mark.parametrize(
     ("name", "data"),
-    [("a.ksplat", b"\0" * 64), ("a.sog", b"PK\3\4"), ("a.spz", b"NGSP" + bytes(60))],
+    [("a.lcc", b"{}"), ("a.LCC2", b"[]")],
 )
 def test_formats_of_splats_that_are_not_read_are_named(
     tmp_path: Path, name: str, data: bytes
@@ -211,7 +236,7 @@ def test_a_file_that_cannot_be_read_or_written_is_named(
     assert "No such file" in said
     code, said = of(tmp_path, tmp_path / "x.ply")
     assert code == 1
-    assert "Is a directory" in said
+    assert "is a folder" in said
     code, said = of(model_file, tmp_path / "nowhere" / "x.ply")
     assert code == 1
     assert "There is no folder" in said
