@@ -22,7 +22,7 @@ from pipeline.formats.glb_splat import write_glb_splat
 from pipeline.formats.obj import write_obj
 from pipeline.formats.ply import write_ply
 from pipeline.formats.splat import write_splat
-from pipeline.formats.spz import without_strays, write_spz
+from pipeline.formats.spz import fitted, write_spz
 from pipeline.formats.usdz import write_usdz
 from pipeline.mesh.build import BuiltMesh, MeshRequest, build_mesh
 from pipeline.options import ExportOptions
@@ -114,7 +114,7 @@ def _export_splats(model: SplatModel, options: ExportOptions, control: Control) 
     given = len(model)
     notes: tuple[str, ...] = ()
     if options.format == "spz":
-        model, notes = without_strays(model)
+        model, notes = fitted(model)
     if not options.optimize:
         control.step(0.0, "write")
         return ExportedFile(write(model), {"splats": len(model)}, notes=notes)

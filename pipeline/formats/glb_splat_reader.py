@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import InvalidModelFile
-from pipeline.formats.read_splats import ReadModel, finish, joined
+from pipeline.formats.read_splats import ReadModel, finish, joined, refuse_too_many
 from pipeline.geometry.frames import GLTF_FROM_WORLD, rotate_model
 from pipeline.types import FloatArray, SplatModel
 
@@ -73,6 +73,7 @@ def _parts(document: dict[str, Any], binary: bytes) -> Iterator[SplatModel]:
     meshes, nodes = document.get("meshes", []), document.get("nodes", [])
     scenes = document.get("scenes", [])
     roots = scenes[document.get("scene", 0)].get("nodes", []) if scenes else range(len(nodes))
+    splats = 0
     todo = [(root, np.eye(4)) for root in roots]
     visits = 0
     while todo:
@@ -92,6 +93,9 @@ def _parts(document: dict[str, Any], binary: bytes) -> Iterator[SplatModel]:
                     raise InvalidModelFile(
                         f"The splats of the .glb are compressed ({how}): convert it to .ply."
                     )
+                # Every node may repeat all splats of the file.
+                splats += int(document["accessors"][primitive["attributes"]["POSITION"]]["count"])
+                refuse_too_many(splats, len(binary), ".glb")
                 yield _placed(_read(document, binary, primitive["attributes"]), place)
 
 

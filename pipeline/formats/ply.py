@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.errors import InvalidModelFile
 from pipeline.formats.ply_compressed import is_compressed, read_compressed
 from pipeline.formats.ply_header import Element, Header, read_header
 from pipeline.formats.ply_tables import Table, read_tables, size_of_rest
-from pipeline.formats.read_splats import ReadModel, finish
+from pipeline.formats.read_splats import ReadModel, finish, near_origin
 from pipeline.geometry.frames import PLY_FROM_WORLD, rotate_model
 from pipeline.types import SH_C0, FloatArray, SplatModel
 
@@ -85,7 +86,7 @@ def load_ply(data: bytes) -> ReadModel:
     Read are ascii and both byte orders, numbers of every type, properties in any order, elements
     besides `vertex`, SuperSplat's compressed layout, and lines of the header that end with CR LF
     or blanks. Further properties are ignored. Where colours are missing, `red green blue` are
-    taken; where the third scale is missing, the splats are flat.
+    taken; where the third scale is missing, the splats are flat; where the second is, too, round.
 
     Raises:
         InvalidModelFile: not a .ply, not Gaussian splats (a mesh, a point cloud, or the missing
@@ -101,7 +102,7 @@ def load_ply(data: bytes) -> ReadModel:
     else:
         _refuse_what_is_no_splats(header, vertex)
         tables, end = read_tables(data, header, frozenset({"vertex"}))
-        raw, notes = _model_of(tables["vertex"], vertex)
+        raw, notes = _model_of(tables["vertex"], vertex, is_text=header.layout == "ascii")
         last = "vertex"
     faults = _about_the_end(data, header, end, last)
     return finish(raw, PLY_FROM_WORLD.T, ".ply", faults=faults, remarks=notes)
@@ -136,24 +137,31 @@ def _refuse_what_is_no_splats(header: Header, vertex: Element) -> None:
         )
 
 
-def _model_of(table: Table, vertex: Element) -> tuple[SplatModel, tuple[str, ...]]:
+def _model_of(
+    table: Table, vertex: Element, *, is_text: bool
+) -> tuple[SplatModel, tuple[str, ...]]:
     """The model in the file's frame, with whatever numbers the file holds; and notes."""
     count = vertex.count
     types = {p.name: p.dtype for p in vertex.properties}
 
-    def columns(*wanted: str) -> FloatArray:
+    def exact_columns(*wanted: str) -> npt.NDArray[np.floating]:
+        """float32, or float64 where the file has more than float32 can hold."""
         missing = [name for name in wanted if name not in types]
         if missing:
             raise InvalidModelFile(
                 f"The .ply holds no Gaussian splats: property {missing[0]!r} is missing."
             )
-        picked = np.empty((count, len(wanted)), np.float32)
+        wide = any(np.dtype(types[name]).itemsize > 4 for name in wanted) or is_text
+        picked = np.empty((count, len(wanted)), np.float64 if wide else np.float32)
         for start in range(0, count, _ROWS_AT_ONCE):
             rows = slice(start, start + _ROWS_AT_ONCE)
             for i, name in enumerate(wanted):
-                with np.errstate(over="ignore"):  # a double may be infinite in float32
-                    picked[rows, i] = table[name][rows]
+                picked[rows, i] = table[name][rows]
         return picked
+
+    def columns(*wanted: str) -> FloatArray:
+        with np.errstate(over="ignore"):  # a double may be infinite in float32
+            return exact_columns(*wanted).astype(np.float32, copy=False)
 
     notes: tuple[str, ...] = ()
     rest = sum(name.startswith("f_rest_") for name in types)
@@ -170,15 +178,26 @@ def _model_of(table: Table, vertex: Element) -> tuple[SplatModel, tuple[str, ...
     sh = np.empty((count, 1 + kept // 3, 3), np.float32)
     sh[:, 0] = _zeroth_harmonic(columns, types)
     sh[:, 1:] = higher.reshape(count, 3, kept // 3).transpose(0, 2, 1)
-    if "scale_2" in types or "scale_1" not in types:
+    turned = True
+    if "scale_2" in types or "scale_0" not in types:
         log_scales = columns("scale_0", "scale_1", "scale_2")
+    elif "scale_1" not in types:
+        log_scales = columns("scale_0", "scale_0", "scale_0")
+        turned = "rot_0" in types
+        notes += ("The .ply holds round splats: one scale counts for all three axes.",)
     else:
         two = columns("scale_0", "scale_1")
         log_scales = np.column_stack([two, two.min(axis=1) - np.float32(_FLATTER)])
         notes += ("The .ply holds 2D Gaussians; their third axis was made a thousandth thick.",)
+    means, moved = near_origin(exact_columns("x", "y", "z"))
+    notes += moved
     model = SplatModel(
-        means=columns("x", "y", "z"),
-        quats=columns("rot_0", "rot_1", "rot_2", "rot_3"),
+        means=means,
+        quats=(
+            columns("rot_0", "rot_1", "rot_2", "rot_3")
+            if turned
+            else np.tile(np.array([1, 0, 0, 0], np.float32), (count, 1))
+        ),
         log_scales=log_scales,
         logit_opacities=columns("opacity")[:, 0],
         sh=sh,

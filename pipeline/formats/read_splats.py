@@ -23,6 +23,8 @@ _SURE_LOGIT = 20.0
 _FLAT = -20.0
 #: Hints are given for models of at least so many splats; fewer may be anything.
 _ENOUGH_TO_JUDGE = 100
+#: A model is so many steps of float32 large, or it is seen that they are steps.
+_SEEN_STEPS = 4096
 #: What a compressed file may say it holds.
 _FEW_SPLATS, _MOST_IN_A_BYTE = 1_000_000, 8
 
@@ -124,6 +126,34 @@ def _hints(model: SplatModel, kind: str) -> tuple[str, ...]:
                 "read as logarithms, as the format says; if they are lengths, the model is a blur."
             )
     return tuple(hints)
+
+
+def near_origin(exact: npt.NDArray[np.floating]) -> tuple[FloatArray, tuple[str, ...]]:
+    """Positions [N, 3] as float32, and a note where they had to be moved for that.
+
+    A geo-referenced scan stands millions of units from the origin, where float32 has steps of
+    half a unit. Where that would be seen, the middle is moved to the origin, by whole units.
+    """
+    with np.errstate(over="ignore"):
+        plain = exact.astype(np.float32, copy=False)
+    finite = np.isfinite(plain).all(axis=1)
+    if exact.dtype == np.float32 or not finite.any():
+        return plain, ()
+    low, middle, high = np.quantile(exact[finite], (0.1, 0.5, 0.9), axis=0)
+    step = float(np.spacing(np.abs(middle).max().astype(np.float32)))
+    if step * _SEEN_STEPS <= (high - low).max():
+        return plain, ()
+    offset = np.round(middle)
+    with np.errstate(over="ignore"):
+        moved = (exact - offset).astype(np.float32)
+    if np.array_equal(moved[finite] + offset, plain[finite]):  # nothing would be lost
+        return plain, ()
+    x, y, z = -offset + 0.0  # no minus zero
+    note = (
+        f"The positions were moved by {x:,.0f}, {y:,.0f}, {z:,.0f} along the axes of the file: so "
+        "far from the origin their detail would be lost."
+    )
+    return moved, (note,)
 
 
 def joined(parts: Sequence[SplatModel]) -> SplatModel:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -87,10 +88,32 @@ def write_spz(model: SplatModel, *, compact: bool = False) -> bytes:
     return gzip.compress(payload, compresslevel=_GZIP_LEVEL, mtime=0)
 
 
-def without_strays(model: SplatModel) -> tuple[SplatModel, tuple[str, ...]]:
-    """A model that fits into the format, and notes: what lies so far away that the positions of
-    all others would become coarse is left out, where it is a small part.
+def fitted(model: SplatModel) -> tuple[SplatModel, tuple[str, ...]]:
+    """A model that fits into the format, and notes.
+
+    What lies so far away that the positions of all others would become coarse is left out, where
+    it is a small part. What stands too far from the origin, such as a geo-referenced scan, is
+    moved there by whole units.
     """
+    model, notes = _without_strays(model)
+    if not len(model) or not np.isfinite(model.means).all():
+        return model, notes
+    if _bits(model.means) >= max(_bits_needed(model.means) - _LOST_BITS, 1):
+        return model, notes
+    exact = model.means.astype(np.float64)
+    offset = np.round((exact.min(axis=0) + exact.max(axis=0)) / 2)
+    moved = (exact - offset).astype(np.float32)
+    if _bits(moved) <= _bits(model.means):
+        return model, notes
+    x, y, z = -(RUB_FROM_WORLD @ offset) + 0.0  # no minus zero
+    note = (
+        "Moved to the origin, from which a .spz file reaches not far enough: by "
+        f"{x:,.0f}, {y:,.0f}, {z:,.0f} along its axes."
+    )
+    return replace(model, means=moved), (*notes, note)
+
+
+def _without_strays(model: SplatModel) -> tuple[SplatModel, tuple[str, ...]]:
     if not len(model) or not np.isfinite(model.means).all():
         return model, ()
     bulk = core(model)

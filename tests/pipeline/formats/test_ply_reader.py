@@ -109,6 +109,25 @@ def test_numbers_of_other_types_are_converted(kind: str) -> None:
     assert_same(back, MODEL, rtol=1e-5 if kind == "f8" else 0, atol=1e-6 if kind == "f8" else 0.02)
 
 
+@pytest.mark.parametrize("layout", ["ascii", "binary_big_endian"])
+def test_a_geo_referenced_file_of_doubles_keeps_its_detail(layout: str) -> None:
+    columns = {name: column.astype("f8") for name, column in COLUMNS.items()}
+    for axis, place in zip("xyz", (691_000.25, -5_400_000.5, 120), strict=True):
+        columns[axis] += place
+    body = text_of(columns) if layout == "ascii" else table_of(columns, ">")
+    read = load_ply(header_of(columns, layout) + body)
+    assert "moved by -69" in read.remarks[0]
+    assert read.faults == ()
+    wanted = read_ply(write_ply(MODEL)).means
+    np.testing.assert_allclose(
+        read.model.means - read.model.means.mean(0), wanted - wanted.mean(0), atol=1e-6
+    )
+    near = {name: column.astype("f8") for name, column in COLUMNS.items()}
+    near["x"] += 100
+    body = text_of(near) if layout == "ascii" else table_of(near, ">")
+    assert load_ply(header_of(near, layout) + body).notes == ()
+
+
 def test_further_properties_of_any_type_are_ignored() -> None:
     more = {
         "label": np.arange(40, dtype="i4"),
@@ -222,6 +241,18 @@ def test_2d_gaussians_are_flat() -> None:
     np.testing.assert_array_equal(read.model.log_scales[:, :2], MODEL.log_scales[:, :2])
     assert (read.model.scales[:, 2] <= 0.0011 * read.model.scales[:, :2].min(axis=1)).all()
     assert "2D Gaussians" in read.notes[0]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_splats_of_one_scale_are_round(turned: bool) -> None:
+    columns = columns_of(MODEL)
+    for name in ("scale_1", "scale_2", *(() if turned else (f"rot_{i}" for i in range(4)))):
+        del columns[name]
+    read = load_ply(header_of(columns, "binary_little_endian") + table_of(columns))
+    for axis in range(3):
+        np.testing.assert_array_equal(read.model.log_scales[:, axis], MODEL.log_scales[:, 0])
+    assert len(read.model) == 40
+    assert "round splats" in read.notes[0]
 
 
 def test_harmonics_above_degree_3_are_left_out() -> None:
