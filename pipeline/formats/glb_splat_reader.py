@@ -1,7 +1,8 @@
 """Reads Gaussian splats from a .glb with KHR_gaussian_splatting, where its data lie in the file.
 
 It does not know where files are kept. Source: KhronosGroup/glTF,
-extensions/2.0/Khronos/KHR_gaussian_splatting/README.md, and glTF 2.0, sections 3.5 and 3.6.
+extensions/2.0/Khronos/KHR_gaussian_splatting/README.md and
+KHR_gaussian_splatting_compression_spz_2/README.md, and glTF 2.0, sections 3.5 and 3.6.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ import numpy.typing as npt
 
 from pipeline.errors import InvalidModelFile
 from pipeline.formats.read_splats import ReadModel, finish, joined, refuse_too_many
+from pipeline.formats.spz_reader import load_spz
 from pipeline.geometry.frames import GLTF_FROM_WORLD, rotate_model
 from pipeline.types import FloatArray, SplatModel
 
 _EXTENSION = "KHR_gaussian_splatting"
+_SPZ = "KHR_gaussian_splatting_compression_spz_2"
 _COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 _JSON, _BIN = 0x4E4F534A, 0x004E4942
@@ -88,15 +91,20 @@ def _parts(document: dict[str, Any], binary: bytes) -> Iterator[SplatModel]:
         for primitive in meshes[node["mesh"]]["primitives"] if "mesh" in node else []:
             extension = primitive.get("extensions", {}).get(_EXTENSION)
             if extension is not None:
-                if extension.get("extensions"):
-                    how = next(iter(extension["extensions"]))
-                    raise InvalidModelFile(
-                        f"The splats of the .glb are compressed ({how}): convert it to .ply."
-                    )
                 # Every node may repeat all splats of the file.
                 splats += int(document["accessors"][primitive["attributes"]["POSITION"]]["count"])
                 refuse_too_many(splats, len(binary), ".glb")
-                yield _placed(_read(document, binary, primitive["attributes"]), place)
+                compressed = extension.get("extensions", {})
+                if _SPZ in compressed:
+                    part = _read_spz(document, binary, compressed[_SPZ]["bufferView"])
+                elif compressed:
+                    how = next(iter(compressed))
+                    raise InvalidModelFile(
+                        f"The splats of the .glb are compressed ({how}): convert it to .ply."
+                    )
+                else:
+                    part = _read(document, binary, primitive["attributes"])
+                yield _placed(part, place)
 
 
 def _matrix(node: dict[str, Any]) -> npt.NDArray[np.float64]:
@@ -160,15 +168,29 @@ def _read(document: dict[str, Any], binary: bytes, attributes: dict[str, int]) -
         )
 
 
+def _read_spz(document: dict[str, Any], binary: bytes, index: int) -> SplatModel:
+    """The splats of one primitive, in its own frame, which is that of a .spz turned to glTF's."""
+    view = _view(document, index)
+    start = int(view.get("byteOffset", 0))
+    return rotate_model(
+        load_spz(binary[start : start + int(view["byteLength"])]).model, GLTF_FROM_WORLD
+    )
+
+
+def _view(document: dict[str, Any], index: int) -> dict[str, Any]:
+    view: dict[str, Any] = document["bufferViews"][index]
+    if document["buffers"][view["buffer"]].get("uri") is not None or view["buffer"]:
+        raise InvalidModelFile("The data of the .glb lie in another file.")
+    return view
+
+
 def _accessor(document: dict[str, Any], binary: bytes, index: int, width: int) -> FloatArray:
     """The rows of an accessor, float32 [N, width]."""
     accessor = document["accessors"][index]
     kind, count = np.dtype(_COMPONENTS[accessor["componentType"]]), int(accessor["count"])
     if _WIDTHS.get(accessor["type"]) != width or "sparse" in accessor or count < 0:
         raise InvalidModelFile("The splats of the .glb have an attribute of an unknown kind.")
-    view = document["bufferViews"][accessor["bufferView"]]
-    if document["buffers"][view["buffer"]].get("uri") is not None or view["buffer"]:
-        raise InvalidModelFile("The data of the .glb lie in another file.")
+    view = _view(document, accessor["bufferView"])
     start = int(view.get("byteOffset", 0)) + int(accessor.get("byteOffset", 0))
     stride = int(view.get("byteStride", width * kind.itemsize))
     end = start + (count - 1) * stride + width * kind.itemsize

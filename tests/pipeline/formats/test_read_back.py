@@ -18,6 +18,7 @@ import pytest
 from pipeline.errors import InvalidInput, InvalidModelFile
 from pipeline.formats.glb_splat import write_glb_splat
 from pipeline.formats.glb_splat_reader import load_glb_splat
+from pipeline.formats.gltf import GlbBuilder, one_node_scene
 from pipeline.formats.splat import load_splat, write_splat
 from pipeline.formats.spz import RUB_FROM_WORLD, fitted, write_spz
 from pipeline.formats.spz_reader import load_spz
@@ -275,3 +276,31 @@ def test_a_glb_that_repeats_its_splats_without_end_is_refused() -> None:
         ),
     )
     assert len(load_glb_splat(few).model) == 400
+
+
+def test_a_glb_whose_splats_are_an_spz_is_read() -> None:
+    model = some_model(50, sh_degree=2)
+    builder = GlbBuilder()
+    builder.add_view(b"something before")
+    inside = builder.add_view(write_spz(model))
+    accessor = builder.add_attribute(model.means[:, :1])
+
+    def document(how: str) -> dict[str, Any]:
+        extension = {"extensions": {how: {"bufferView": inside}}}
+        primitive = {
+            "attributes": {"POSITION": accessor},
+            "mode": 0,
+            "extensions": {"KHR_gaussian_splatting": extension},
+        }
+        return {
+            **one_node_scene({"mesh": 0}),
+            "meshes": [{"primitives": [primitive]}],
+        }
+
+    data = builder.to_bytes(document("KHR_gaussian_splatting_compression_spz_2"))
+    back, wanted = load_glb_splat(data).model, load_spz(write_spz(model)).model
+    for name in ("means", "log_scales", "logit_opacities", "sh"):
+        np.testing.assert_allclose(getattr(back, name), getattr(wanted, name), atol=1e-5)
+    assert_turned_alike(back.quats, wanted.quats, 1e-6)
+    with pytest.raises(InvalidModelFile, match=r"compressed \(other\)"):
+        load_glb_splat(builder.to_bytes(document("other")))
