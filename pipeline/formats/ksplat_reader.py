@@ -7,7 +7,7 @@ src/loaders/SplatBuffer.js, and playcanvas/splat-transform, src/lib/readers/read
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,8 @@ _HARMONICS = (0, 9, 24, 45)
 _LEVELS = (("<f4", "<f4", "<f4"), ("<u2", "<f2", "<f2"), ("<u2", "<f2", "u1"))
 #: Of the three coordinates of a bucket's centre.
 _BUCKET_BYTES = 12
+#: In the order of `_Section`.
+_SECTION_NUMBERS = struct.Struct("<IIIIfH2xI4xIIH")
 #: Half of the steps of a bucket, where a section does not say it.
 _HALF_STEPS = 32767
 #: Ends of the range of a byte of a harmonic, where the file does not say them.
@@ -50,11 +52,9 @@ class _Section:
         """Raises InvalidModelFile where the numbers cannot be."""
         if at + _SECTION > len(data):
             raise InvalidModelFile("The .ksplat is truncated: it ends in its headers.")
-        *counts, size, bucket_bytes = struct.unpack_from("<IIIIfH", data, at)
-        (half_steps,) = struct.unpack_from("<I", data, at + 24)
-        full, partial, degree = struct.unpack_from("<IIH", data, at + 32)
-        section = cls(*counts, size, bucket_bytes, half_steps or _HALF_STEPS, full, partial, degree)
-        if degree >= len(_HARMONICS) or section.splats > section.capacity:
+        section = cls(*_SECTION_NUMBERS.unpack_from(data, at))
+        section = replace(section, half_steps=section.half_steps or _HALF_STEPS)
+        if section.degree >= len(_HARMONICS) or section.splats > section.capacity:
             raise InvalidModelFile("The .ksplat has a section whose header makes no sense.")
         return section
 
