@@ -21,6 +21,8 @@ from pipeline.types import FloatArray, SplatModel
 _SURE_LOGIT = 20.0
 #: Stands for the logarithm of a scale of zero, 2e-9: flat, and still a number in every format.
 _FLAT = -20.0
+#: Sizes of splats that are lengths, in units in which an object is about 1, or a room 10.
+_LENGTHS = 0.3
 #: Hints are given for models of at least so many splats; fewer may be anything.
 _ENOUGH_TO_JUDGE = 100
 #: A model is so many steps of float32 large, or it is seen that they are steps.
@@ -120,10 +122,13 @@ def _hints(model: SplatModel, kind: str) -> tuple[str, ...]:
     if model.log_scales.min() >= 0:
         size = float(np.median(model.log_scales.max(axis=1)))
         bulk = model.means[core(model)].astype(np.float64)
-        if np.log(max(float(np.ptp(bulk, axis=0).max()), 1e-30)) < size:
+        larger = np.log(max(float(np.ptp(bulk, axis=0).max()), 1e-30)) < size
+        # Of lengths most are small; as logarithms they are all a little more than 1.
+        if larger or (model.log_scales.min() > 0 and size < _LENGTHS):
+            what = "larger than the whole object" if larger else "a little larger than 1"
             hints.append(
-                f"Nearly every splat of the {kind} is larger than the whole object. Scales are "
-                "read as logarithms, as the format says; if they are lengths, the model is a blur."
+                f"Nearly every splat of the {kind} is {what}. Scales are read as logarithms, as "
+                "the format says; if they are lengths, the model is a blur."
             )
     return tuple(hints)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.geometry.core import core, reaches
+from pipeline.geometry.core import core, reaches, visible_weights
 from pipeline.types import FloatArray, SplatModel
 
 #: Distance from which a camera of the rig's field of view sees a sphere of radius `SEEN_RADIUS`.
@@ -21,6 +21,11 @@ SEEN_RADIUS = 1.12
 #: A splat whose standard deviation exceeds the object's radius covers views instead of being in
 #: them.
 _HUGE = 1.0
+
+#: A splat so many radii from the object's centre, or so large, is a stray ...
+STRAY_RADII = 20.0
+#: ... unless such splats have more than this share of the opacity: then they are scenery.
+_MOST_STRAYS = 0.05
 
 #: Share of the splats of the bulk that may lie outside of the sphere's box, at each end of each
 #: axis.
@@ -62,6 +67,21 @@ class UnitFrame:
         away = np.linalg.norm(unit.means.astype(np.float64), axis=1)
         near: npt.NDArray[np.bool_] = (away <= radius) & (unit.log_scales <= np.log(_HUGE)).all(1)
         return near
+
+    def strays(self, model: SplatModel) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Which splats lie far away, and which others are far too large; bool [N] each.
+
+        Optimisers, scanners and damaged files leave some. None are where they are much of the
+        model: scenery, or a sky.
+        """
+        unit = self.to_unit(model)
+        weights = visible_weights(model)
+        far = np.linalg.norm(unit.means.astype(np.float64), axis=1) > STRAY_RADII
+        huge = ~far & (unit.log_scales.max(axis=1) > np.log(STRAY_RADII))
+        for mask in (far, huge):
+            if weights[mask].sum() > _MOST_STRAYS * weights.sum():
+                mask[:] = False
+        return far, huge
 
     def to_world(self, points: FloatArray) -> FloatArray:
         """Points [N, 3] of the unit frame in the world."""

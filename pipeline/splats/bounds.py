@@ -14,6 +14,7 @@ from pipeline.errors import InvalidInput
 from pipeline.geometry.cameras import turntable_cameras
 from pipeline.geometry.core import core, reaches, visible_weights, weighted_quantile
 from pipeline.geometry.projection import find_pixels
+from pipeline.geometry.unit_frame import STRAY_RADII, UnitFrame
 from pipeline.rig import FOCAL_AT_256, RADIUS
 from pipeline.types import SplatModel
 
@@ -83,12 +84,16 @@ def framed(model: SplatModel) -> SplatModel:
 
     A model of the product stays as it is, so that pictures of its versions can be compared. One
     from elsewhere is moved and scaled: cameras that went to it instead would meet the
-    rasteriser's near plane with a small model and the end of float32 with a distant one.
+    rasteriser's near plane with a small model and the end of float32 with a distant one. A few
+    splats that are far too large, as damaged files have them, would hide it and are not drawn.
 
     Raises:
         InvalidInput: as for `bounding_sphere`.
     """
     sphere = bounding_sphere(model)
+    _, huge = UnitFrame.of(model).strays(model)
+    if huge.any():
+        model = model.select(~huge)
     if sphere.radius < _DOT * _SEEN_RADIUS or not _is_seen_whole(model):
         scale = _FILLED * _SEEN_RADIUS / sphere.radius
         with np.errstate(over="ignore"):  # what becomes infinite is left out below
@@ -101,6 +106,22 @@ def framed(model: SplatModel) -> SplatModel:
     if near.all():
         return model
     return model.select(near)
+
+
+def undrawn(model: SplatModel) -> tuple[str, ...]:
+    """Notes for the user on what `framed` leaves out although it would be seen.
+
+    Raises:
+        InvalidInput: as for `bounding_sphere`.
+    """
+    bounding_sphere(model)
+    _, huge = UnitFrame.of(model).strays(model)
+    if not huge.any():
+        return ()
+    return (
+        f"Not drawn because they cover the object: {huge.sum():,} of {len(model):,} splats, more "
+        f"than {STRAY_RADII:g} times as large as its radius.",
+    )
 
 
 def _is_seen_whole(model: SplatModel) -> bool:

@@ -12,8 +12,7 @@ import torch
 
 from pipeline.control import Control
 from pipeline.geometry.cameras import surround_cameras
-from pipeline.geometry.core import visible_weights
-from pipeline.geometry.unit_frame import CAMERA_RADIUS, SEEN_RADIUS, UnitFrame
+from pipeline.geometry.unit_frame import CAMERA_RADIUS, SEEN_RADIUS, STRAY_RADII, UnitFrame
 from pipeline.splats.rasterize import RasterRequest, rasterize
 from pipeline.types import FloatArray, SplatModel
 
@@ -33,11 +32,6 @@ _MANY_FINE = 0.01
 #: No rasteriser draws what is fainter.
 _NEVER_DRAWN = 1 / 255
 
-#: A splat so many radii from the object's centre is a stray ...
-_FAR = 20.0
-#: ... unless such splats have more than this share of the opacity: then they are scenery.
-_MOST_STRAYS = 0.05
-
 
 @dataclass(frozen=True)
 class Pruned:
@@ -45,8 +39,8 @@ class Pruned:
 
     Attributes:
         model: the splats that stay, in their order.
-        notes: sentences for the user: how many splats went because they lie far away, how many
-            stayed although no view could judge them.
+        notes: sentences for the user: how many splats went because they lie far away or are far
+            too large, how many stayed although no view could judge them.
     """
 
     model: SplatModel
@@ -56,9 +50,10 @@ class Pruned:
 def prune_invisible(model: SplatModel, control: Control | None = None) -> Pruned:
     """Without the splats that nobody sees from outside: too faint, or behind others from all sides.
 
-    A few strays far away go, too. Splats that the views around the object cannot judge, because
-    they lie outside of them, are larger than the object or tiny beside the whole model, stay unless
-    they are too faint to be drawn. A model of which nothing would be left stays as it is.
+    A few strays that lie far away or are far too large go, too. Splats that the views around the
+    object cannot judge, because they lie outside of them, are larger than the object or tiny beside
+    the whole model, stay unless they are too faint to be drawn. A model of which nothing would be
+    left stays as it is.
 
     Raises:
         Cancelled: a stop was asked for.
@@ -67,7 +62,6 @@ def prune_invisible(model: SplatModel, control: Control | None = None) -> Pruned
         return Pruned(model)
     frame = UnitFrame.of(model)
     unit = frame.to_unit(model)
-    away = np.linalg.norm(unit.means.astype(np.float64), axis=1)
     judged = frame.near(model, radius=SEEN_RADIUS)
     drawn = model.opacities >= _NEVER_DRAWN
     seen = drawn & ~judged
@@ -75,19 +69,20 @@ def prune_invisible(model: SplatModel, control: Control | None = None) -> Pruned
     seen[judged] = contributions >= _UNSEEN
     fine = drawn & judged & ~seen & (unit.log_scales.max(axis=1) < np.log(_FINE * _pixel()))
     seen |= fine
-    strays = away > _FAR
-    weights = visible_weights(model)
-    if weights[strays].sum() <= _MOST_STRAYS * weights.sum():
-        seen &= ~strays
-    else:
-        strays[:] = False
+    far, huge = frame.strays(model)
+    seen &= ~(far | huge)
     if not seen.any():
         return Pruned(model)
     notes = []
-    if strays.any():
+    if far.any():
         notes.append(
-            f"Left out far away from the object: {strays.sum():,} of {len(model):,} splats, "
-            f"more than {_FAR:g} times its radius from its centre."
+            f"Left out far away from the object: {far.sum():,} of {len(model):,} splats, "
+            f"more than {STRAY_RADII:g} times its radius from its centre."
+        )
+    if huge.any():
+        notes.append(
+            f"Left out because they cover the object: {huge.sum():,} of {len(model):,} splats, "
+            f"more than {STRAY_RADII:g} times as large as its radius."
         )
     if unjudged := int((seen & ~judged).sum()):
         notes.append(

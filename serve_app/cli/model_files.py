@@ -160,6 +160,7 @@ def render_file(
     """
     from pipeline.flow.local import build_ports
     from pipeline.flow.previews import check_picture, make_thumbnail, make_turntable
+    from pipeline.splats.bounds import undrawn
 
     check_picture(frames=frames, size=size)
     for target in pictures.values():
@@ -176,4 +177,4 @@ def render_file(
         film = asyncio.run(make_turntable(model, splats, bars.show, frames=frames, size=size))
         write_whole(pictures["turntable"], film)
     bars.finish("")
-    return read.notes
+    return read.notes + undrawn(model)

@@ -264,6 +264,13 @@ class TestFraming:
         film = decode(await make_turntable(moved, splats, frames=2, size=SIZE), tmp_path)
         assert (border(film.frames[1]) > 240).all()
 
+    def test_leaves_out_a_few_splats_that_would_cover_it(self, torus: SplatModel):
+        log_scales = torus.log_scales.copy()
+        log_scales[[3, 70, 200]] = [[4], [20], [80]]
+        drawn_of = framed(replace(torus, log_scales=log_scales))
+        kept = np.delete(np.arange(len(torus)), [3, 70, 200])
+        np.testing.assert_array_equal(drawn_of.means, torus.means[kept])
+
     async def test_does_not_touch_a_model_of_the_product(
         self, splats: SplatFitter, torus: SplatModel
     ):

@@ -343,6 +343,8 @@ def test_numbers_in_other_units_are_hinted_at() -> None:
     torus = shell("torus", 500)
     assert load_ply(write_ply(torus)).notes == ()
     lengths = replace(torus, log_scales=torus.scales)
-    assert "lengths" in load_ply(write_ply(lengths)).notes[0]
+    assert "larger than the whole" in load_ply(write_ply(lengths)).notes[0]
+    room = replace(lengths, means=np.float32(20) * torus.means)
+    assert "if they are lengths" in load_ply(write_ply(room)).notes[0]
     shares = replace(torus, logit_opacities=np.linspace(0.2, 0.9, 500).astype(np.float32))
     assert "opacities" in load_ply(write_ply(shares)).notes[0]

@@ -198,6 +198,16 @@ def test_what_was_left_out_of_a_file_is_said(tmp_path: Path, command: str) -> No
     assert not target.exists()
 
 
+def test_splats_left_out_of_a_picture_are_said(tmp_path: Path) -> None:
+    model = some_model(200)
+    model.log_scales[[3, 4]] = 9
+    source = tmp_path / "model.ply"
+    source.write_bytes(write_ply(model))
+    code, said = run("render", source, "--thumbnail", tmp_path / "a.png", "--size", 64)
+    assert code == 0, said
+    assert "Note: Not drawn because they cover the object: 2 of 200 splats" in said
+
+
 def test_strays_left_out_of_a_file_are_said(tmp_path: Path, torus: SplatModel) -> None:
     means = torus.means.copy()
     means[:20] *= np.float32(1e7)
