@@ -54,15 +54,17 @@ def read_compressed(data: bytes, header: Header) -> tuple[SplatModel, int, str]:
         return mixed.astype(np.float32)
 
     position, rotation, scale, color = packed
-    rgba = np.stack([_share(color, shift, 8) for shift in (24, 16, 8, 0)], axis=1)
-    rgb = rgba[:, :3]
-    if "min_r" in chunks:
-        low, high = (_columns(chunks, f"{end}_r", f"{end}_g", f"{end}_b") for end in ("min", "max"))
-        rgb = between(low, high, rgb)
-    sh = ((rgb - 0.5) / SH_C0)[:, None].astype(np.float32)
-    if "sh" in tables:
-        sh = np.concatenate([sh, _harmonics(tables["sh"], count)], axis=1)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # `finish` judges what comes of it
+        rgba = np.stack([_share(color, shift, 8) for shift in (24, 16, 8, 0)], axis=1)
+        rgb = rgba[:, :3]
+        if "min_r" in chunks:
+            low, high = (
+                _columns(chunks, f"{end}_r", f"{end}_g", f"{end}_b") for end in ("min", "max")
+            )
+            rgb = between(low, high, rgb)
+        sh = ((rgb - 0.5) / SH_C0)[:, None].astype(np.float32)
+        if "sh" in tables:
+            sh = np.concatenate([sh, _harmonics(tables["sh"], count)], axis=1)
         model = SplatModel(
             means=between(corners["min"], corners["max"], _eleven_ten_eleven(position)),
             quats=_quaternions(rotation),

@@ -141,8 +141,10 @@ def near_origin(exact: npt.NDArray[np.floating]) -> tuple[FloatArray, tuple[str,
     """
     with np.errstate(over="ignore"):
         plain = exact.astype(np.float32, copy=False)
+    if exact.dtype == np.float32:
+        return plain, ()
     finite = np.isfinite(plain).all(axis=1)
-    if exact.dtype == np.float32 or not finite.any():
+    if not finite.any():
         return plain, ()
     low, middle, high = np.quantile(exact[finite], (0.1, 0.5, 0.9), axis=0)
     step = float(np.spacing(np.abs(middle).max().astype(np.float32)))

@@ -84,7 +84,7 @@ def load_spz(data: bytes) -> ReadModel:
     count = len(positions)
     sh = np.empty((count, (kept + 1) ** 2, 3), np.float32)
     sh[:, 0] = (colors / 255.0 - 0.5) / COLOR_SCALE
-    higher = harmonics.reshape(count, -1, 3)[:, : (kept + 1) ** 2 - 1]
+    higher = harmonics.reshape(count, harmonics.shape[1] // 3, 3)[:, : (kept + 1) ** 2 - 1]
     sh[:, 1:] = (higher.astype(np.float32) - 128.0) / 128.0
     model = SplatModel(
         means=_positions(positions, packed.bits),

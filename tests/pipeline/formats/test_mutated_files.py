@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import struct
 import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gsply
 import numpy as np
@@ -144,3 +146,67 @@ def test_a_file_cut_off_anywhere_is_refused_or_its_splats_are_whole(name: str) -
             continue
         # A .splat says nowhere how many there are; whoever reads takes those that are whole.
         assert len(model) == len(whole) or name == "a.splat"
+
+
+#: What may stand in a JSON document instead of what should.
+VALUES = (None, True, -1, 0, 1, 3, 10**9, 10**30, 0.5, -1e300, float("nan"), "", "a", [], [0], {})
+
+
+def places(value: object, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The way to every value within a document."""
+    inner = (
+        list(value.items())
+        if isinstance(value, dict)
+        else list(enumerate(value))[:8]
+        if isinstance(value, list)
+        else []
+    )
+    return [path] * bool(path) + [p for key, v in inner for p in places(v, (*path, key))]
+
+
+def with_odd_value(text: bytes, rng: np.random.Generator) -> bytes:
+    document = json.loads(text)
+    ways = places(document)
+    *way, last = ways[rng.integers(len(ways))]
+    inner = document
+    for key in way:
+        inner = inner[key]
+    if rng.integers(4):
+        inner[last] = VALUES[rng.integers(len(VALUES))]
+    else:
+        del inner[last]
+    return json.dumps(document).encode()
+
+
+def glb_with_odd_value(data: bytes, rng: np.random.Generator) -> bytes:
+    (length,) = struct.unpack_from("<I", data, 12)
+    text = with_odd_value(data[20 : 20 + length], rng)
+    return data[:12] + struct.pack("<I", len(text)) + data[16:20] + text + data[20 + length :]
+
+
+def sog_with_odd_value(data: bytes, rng: np.random.Generator) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w") as new:
+        for name in old.namelist():
+            member = old.read(name)
+            new.writestr(name, with_odd_value(member, rng) if name == "meta.json" else member)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "change"), [("a.splat.glb", glb_with_odd_value), ("sixty.sog", sog_with_odd_value)]
+)
+def test_a_document_with_an_odd_value_is_read_or_refused(
+    name: str, change: Callable[[bytes, np.random.Generator], bytes]
+) -> None:
+    rng = np.random.default_rng(5)
+    read = 0
+    for _ in range(TRIES):
+        try:
+            model = load_splats(change(FILES[name][0], rng), name).model
+        except InvalidModelFile:
+            continue
+        read += 1
+        for array in vars(model).values():
+            assert np.isfinite(array).all()
+    assert 0 < read < TRIES
