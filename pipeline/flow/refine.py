@@ -2,7 +2,7 @@
 
 It knows its neighbours only as ports. A candidate becomes a model version only if it scores
 better on views the optimiser never saw and breaks no guard; the loop stops when the relative gain
-is below 1%.
+is below 1%, and after one round where that round finds that the views contradict each other.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 
 from pipeline.control import ignore_progress
 from pipeline.errors import DeviceLost, ModelFailed, OutOfMemory, ReplicaDied
+from pipeline.flow.guards import broken_guards, disagreement
 from pipeline.flow.references import held_out_references
 from pipeline.journals import IterationOutcome, RefineJournal
 from pipeline.options import RefineOptions, derived_seed
@@ -56,41 +57,10 @@ class StopReason(StrEnum):
     MAX_ITERATIONS = "max_iterations"
     #: Two candidates in a row were worse than the model they started from, or broke a guard.
     REGRESSED = "regressed"
+    #: The first round found that the views contradict each other: no round can help.
+    VIEWS_DISAGREE = "views_disagree"
     #: Somebody stopped the job; `refine` raises then, reports use the word.
     CANCELLED = "cancelled"
-
-
-@dataclass(frozen=True)
-class _Guard:
-    """A number that a candidate may not make much worse, whatever its agreement with the views.
-
-    Attributes:
-        allowed: how much worse it may be, added to (or taken from) the number before...
-        factor: ... which is multiplied by this first.
-        higher_is_better: of the number.
-    """
-
-    name: str
-    sentence: str
-    allowed: float
-    factor: float = 1.0
-    higher_is_better: bool = False
-
-    def broken(self, before: float, after: float) -> bool:
-        # Written so that NaN breaks it.
-        if self.higher_is_better:
-            return not after >= before - self.allowed
-        return not after <= before * self.factor + self.allowed
-
-
-#: The small constants keep noise on tiny numbers from breaking a guard.
-_GUARDS = (
-    _Guard("photo_psnr", "the photo's own view", 0.2, higher_is_better=True),
-    _Guard("photo_lpips", "the photo's own view, as LPIPS sees it", 0.01),
-    _Guard("low_pass_psnr", "the colours of held-out views", 0.3, higher_is_better=True),
-    _Guard("consistency", "the agreement between views", 0.0005, 1.05),
-    _Guard("depth_error", "the depth of held-out views", 0.0005, 1.05),
-)
 
 
 @dataclass(frozen=True)
@@ -142,33 +112,16 @@ async def refine(options: RefineOptions, ports: Ports, journal: RefineJournal) -
 def _judged(outcome: IterationOutcome, before: Scores) -> IterationOutcome:
     """The outcome, rolled back where its candidate is not better or breaks a guard."""
     after = outcome.scores
-    guards = _broken_guards(before, after)
+    if outcome.iteration == 1 and (why := disagreement(outcome)) is not None:
+        note = f"{why} {outcome.note}".strip()
+        return replace(outcome, accepted=False, model=None, note=note)
+    guards = broken_guards(before, after)
     better = after.view_agreement > before.view_agreement
     if better and not guards:
         return outcome
     why = "A guard was broken" if better else "Not better on held-out views"
     note = f"{why}: rolled back. {outcome.note}".strip()
     return replace(outcome, accepted=False, model=None, guards=guards, note=note)
-
-
-def _broken_guards(before: Scores, after: Scores) -> tuple[str, ...]:
-    sentences = []
-    for guard in _GUARDS:
-        was, now = (_guarded(guard.name, scores) for scores in (before, after))
-        if was is None:
-            continue
-        # What could be measured of the model and cannot of the candidate has got worse.
-        if now is None:
-            sentences.append(
-                f"{guard.name} ({guard.sentence}): {was:.4g} can no longer be measured."
-            )
-        elif guard.broken(was, now):
-            sentences.append(f"{guard.name} ({guard.sentence}): {was:.4g} became {now:.4g}.")
-    return tuple(sentences)
-
-
-def _guarded(name: str, scores: Scores) -> float | None:
-    return scores.consistency if name == "consistency" else scores.extra.get(name)
 
 
 def _last_accepted(outcomes: list[IterationOutcome]) -> IterationOutcome:
@@ -178,6 +131,8 @@ def _last_accepted(outcomes: list[IterationOutcome]) -> IterationOutcome:
 def _stop_reason(outcomes: list[IterationOutcome], options: RefineOptions) -> StopReason | None:
     """Decided from the outcomes alone, so that a resumed attempt decides the same."""
     done = outcomes[1:]
+    if done and not done[0].accepted and disagreement(done[0]) is not None:
+        return StopReason.VIEWS_DISAGREE
     if len(done) >= 2 and not done[-1].accepted and not done[-2].accepted:
         return StopReason.REGRESSED
     if done and done[-1].accepted:

@@ -216,13 +216,15 @@ async def scripted(num_iterations: int = 1, **changes) -> tuple[RefineResult, Sc
         ("low_pass_psnr", 30.0, 29.6, 29.8),
         ("depth_error", 0.1, 0.107, 0.104),
         ("consistency", 0.5, 0.53, 0.52),
+        ("expected_likeness", 0.7, 0.69, 0.696),
         ("photo_psnr", 25.0, float("nan"), 30.0),
         ("consistency", 0.5, None, 0.1),
     ],
 )
 async def test_a_broken_guard_rolls_back_what_is_better(name, before, after, kept):
     def measured(value):
-        return {name: value} if name == "consistency" else {"extra": {name: value}}
+        own = name in ("consistency", "expected_likeness")
+        return {name: value} if own else {"extra": {name: value}}
 
     result, _ = await scripted(changes=(measured(before), measured(after)))
     newest = result.outcomes[1]
@@ -232,6 +234,41 @@ async def test_a_broken_guard_rolls_back_what_is_better(name, before, after, kep
     assert "A guard was broken: rolled back." in newest.note
     result, _ = await scripted(changes=(measured(before), measured(kept)))
     assert result.outcomes[1].accepted and result.outcomes[1].guards == ()
+
+
+@dataclass
+class Doubting(FakeModels):
+    """Fakes that do not believe so many of the original views, in each round."""
+
+    doubted: tuple[int, ...] = ()
+
+    async def improve(
+        self, request: RefineRequest, report: Report = ignore_progress
+    ) -> Improvement:
+        done = await super().improve(request, report)
+        weights = np.ones(len(request.originals), np.float32)
+        weights[: self.doubted[len(self.refinements) - 1]] = 0.3
+        return replace(done, view_weights=weights)
+
+
+async def test_where_views_contradict_each_other_it_says_so_and_stops_after_one_round():
+    models, kept = Doubting(qualities=[0.5, 0.6], doubted=(5, 5)), journal()
+    result = await refine(options(), models.ports(), kept)
+    assert result.stop_reason is StopReason.VIEWS_DISAGREE
+    assert not result.converged
+    assert result.model is kept.model, "better on views that are wrong is not better"
+    newest = result.outcomes[1]
+    assert len(result.outcomes) == 2 and not newest.accepted and newest.model is None
+    assert "Refinement cannot help: 5 of 14 views contradict" in newest.note
+    again = await refine(options(), Doubting().ports(), kept)
+    assert again.stop_reason is StopReason.VIEWS_DISAGREE, "decided from what was saved"
+
+
+async def test_a_few_wrong_views_are_sat_out_and_later_rounds_may_doubt_more():
+    models = Doubting(qualities=[0.5, 0.6, 0.7], doubted=(4, 6))
+    result = await refine(options(num_iterations=2), models.ports(), journal())
+    assert result.stop_reason is StopReason.MAX_ITERATIONS
+    assert [o.accepted for o in result.outcomes] == [True, True, True]
 
 
 async def test_what_was_never_measured_is_no_guard():
@@ -389,8 +426,8 @@ async def test_hopeless_targets_leave_the_model_as_it_was():
     kept = MemoryJournal(views=hopeless, depths=depths, model=start)
     wanted = options(num_iterations=4, steps_per_iteration=25)
     result = await refine(wanted, Real().ports(), kept)
-    assert result.stop_reason is StopReason.REGRESSED
-    assert result.model is start
+    assert result.stop_reason is StopReason.VIEWS_DISAGREE
+    assert result.model is start and len(result.outcomes) == 2
     assert max(result.outcomes[1].view_weights.values()) < 0.05
 
 
