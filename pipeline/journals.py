@@ -33,9 +33,16 @@ class Candidate:
 
     Attributes:
         seed: of its views and its fit.
-        view_agreement, psnr, ssim, lpips: on its own held-out views; None where it failed.
+        view_agreement, psnr, ssim, lpips: of its trial, a small fit that saw no photo, on its own
+            held-out views; None where it failed.
         chosen: it became the project's model; true of one.
         note: why it failed, else empty.
+        photo_psnr: dB, how far the trial shows what the photos show; first in the ranking.
+        consistency: of the trial; second in the ranking.
+        expected_likeness: of the trial.
+        like_others: dB, mean PSNR of the trial's sides and those of each of the other trials: where
+            candidates differ, all of them guess. None where it is the only one.
+        picture: of the trial from the first photo's camera, a data URI; else empty.
     """
 
     seed: int
@@ -45,6 +52,11 @@ class Candidate:
     lpips: float | None
     chosen: bool
     note: str = ""
+    photo_psnr: float | None = None
+    consistency: float | None = None
+    expected_likeness: float | None = None
+    like_others: float | None = None
+    picture: str = ""
 
 
 class GenerateJournal(_Journal, Protocol):

@@ -6,7 +6,6 @@ models run, not where results are kept.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -14,13 +13,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
-from pipeline.control import Progress, Report, part_of
-from pipeline.errors import GlimpseError, ModelFailed
+from pipeline.control import Report, part_of
+from pipeline.errors import ModelFailed
+from pipeline.flow.contest import Trial, hold_contest, tried
 from pipeline.flow.references import held_out_references
 from pipeline.geometry.cameras import photo_camera
 from pipeline.imaging.framing import picture_on_white
 from pipeline.journals import Candidate, GenerateJournal
-from pipeline.options import SEED_LIMIT, GenerateOptions
+from pipeline.options import GenerateOptions
 from pipeline.ports import Ports
 from pipeline.requests import FitRequest, ViewRequest
 from pipeline.rig import HELD_OUT_VIEWS
@@ -32,12 +32,8 @@ log = logging.getLogger(__name__)
 #: on two cores with the embedded engines. What is left is for the previews, which others make.
 STAGE_SPANS = {"views": (0.0, 0.10), "depth": (0.10, 0.12), "splats": (0.12, 0.75)}
 
-#: The same of the stage that makes and compares several candidates; what follows it only saves.
-CANDIDATES_SPAN = (0.0, 0.75)
-
-#: Candidates under way at once. Engines in one process share a lane and gain nothing from more;
-#: on a cluster one candidate's views are made while another is fitted. Each holds its views.
-_SIDE_BY_SIDE = 2
+#: The same of the stage that tries and compares several candidates; the best is fitted after it.
+CANDIDATES_SPAN = (0.0, 0.5)
 
 T = TypeVar("T")
 
@@ -86,9 +82,10 @@ async def generate(
 ) -> GenerateResult:
     """Views, depth, splats; each stage is saved before the next begins and skipped when saved.
 
-    Several candidates are made and compared before anything is saved: first the ranking, then
-    the stages of the best one. An attempt that is interrupted before the ranking is saved begins
-    anew; one that is interrupted after it goes on with the chosen seed alone.
+    Several candidates are tried and compared before anything is saved: first the ranking, then
+    the stages of the best one, which is what its seed alone gives. An attempt that is interrupted
+    before the ranking is saved begins anew; one that is interrupted after it goes on with the
+    chosen seed.
 
     Args:
         photos: further photos of the object.
@@ -103,14 +100,23 @@ async def generate(
         return await _stages(given, options, ports, journal)
     ranking = await journal.load_ranking()
     if ranking is None:
-        (ranking, best), seconds = await _timed(_best_of(given, options, ports, journal))
+        await journal.enter("candidates", *CANDIDATES_SPAN)
+        attempt = partial(_try, given, ports)
+        contest = hold_contest(options, attempt, journal.report)
+        (ranking, best), seconds = await _timed(contest)
         await journal.save_ranking(ranking, seconds)
-        result = await _save(best, ports, journal)
+        await _keep(best, journal)
+        chosen = replace(options, seed=_winner(ranking), candidates=1)
+        span = CANDIDATES_SPAN[1], STAGE_SPANS["splats"][1]
+        result = await _splats(best.views, best.depths, chosen, ports, journal, span)
     else:
-        seed = next(candidate.seed for candidate in ranking if candidate.chosen)
-        chosen = replace(options, seed=seed, candidates=1)
+        chosen = replace(options, seed=_winner(ranking), candidates=1)
         result = await _stages(given, chosen, ports, journal)
     return replace(result, ranking=ranking)
+
+
+def _winner(ranking: tuple[Candidate, ...]) -> int:
+    return next(candidate.seed for candidate in ranking if candidate.chosen)
 
 
 @dataclass(frozen=True)
@@ -121,14 +127,6 @@ class Photos:
     further: tuple[FurtherPhoto, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Made:
-    """One candidate with everything that the journal wants to know; seconds by stage."""
-
-    result: GenerateResult
-    seconds: dict[str, float]
-
-
 async def _stages(
     given: Photos, options: GenerateOptions, ports: Ports, journal: GenerateJournal
 ) -> GenerateResult:
@@ -137,7 +135,19 @@ async def _stages(
     views = await _stage("views", journal, journal.load_views, make_views, journal.save_views)
     make_depths = partial(_make_depths, views, ports, journal.report)
     depths = await _stage("depth", journal, journal.load_depths, make_depths, journal.save_depths)
-    await journal.enter("splats", *STAGE_SPANS["splats"])
+    return await _splats(views, depths, options, ports, journal)
+
+
+async def _splats(
+    views: ViewSet,
+    depths: DepthMaps,
+    options: GenerateOptions,
+    ports: Ports,
+    journal: GenerateJournal,
+    span: tuple[float, float] = STAGE_SPANS["splats"],
+) -> GenerateResult:
+    """The last stage: the model, fitted to all that is known."""
+    await journal.enter("splats", *span)
     saved = await journal.load_model()
     if saved is not None:
         scores = await ports.splats.evaluate(saved, held_out_references(views, depths))
@@ -165,17 +175,13 @@ async def _stage(
     return made
 
 
-async def _save(made: _Made, ports: Ports, journal: GenerateJournal) -> GenerateResult:
-    """The stages of the chosen candidate; none of them can be there before the ranking is."""
-    result, seconds, end = made.result, made.seconds, CANDIDATES_SPAN[1]
+async def _keep(best: Trial, journal: GenerateJournal) -> None:
+    """The first stages of the chosen candidate; none of them can be there before the ranking is."""
+    end = CANDIDATES_SPAN[1]
     await journal.enter("views", end, end)
-    await journal.save_views(result.views, seconds["views"])
+    await journal.save_views(best.views, best.seconds["views"])
     await journal.enter("depth", end, end)
-    await journal.save_depths(result.depths, seconds["depth"])
-    await journal.enter("splats", end, end)
-    engine = await ports.splats.engine_name()
-    await journal.save_model(result.model, result.scores, engine, seconds["splats"])
-    return result
+    await journal.save_depths(best.depths, best.seconds["depth"])
 
 
 async def _timed(work: Awaitable[T]) -> tuple[T, float]:
@@ -237,8 +243,8 @@ async def _make_model(
     return model, await ports.splats.evaluate(model, held_out_references(views, depths))
 
 
-async def _make(given: Photos, options: GenerateOptions, ports: Ports, report: Report) -> _Made:
-    """All stages of one candidate, saved nowhere. `report` gets the progress of the whole."""
+async def _try(given: Photos, ports: Ports, options: GenerateOptions, report: Report) -> Trial:
+    """The trial of one candidate, saved nowhere. `report` gets the progress of the whole."""
     end = STAGE_SPANS["splats"][1]
 
     def within(stage: str) -> Report:
@@ -246,110 +252,5 @@ async def _make(given: Photos, options: GenerateOptions, ports: Ports, report: R
 
     views, views_s = await _timed(_make_views(given, options, ports, within("views")))
     depths, depth_s = await _timed(_make_depths(views, ports, within("depth")))
-    fit = _make_model(views, depths, options, ports, within("splats"))
-    (model, scores), splats_s = await _timed(fit)
-    seconds = {"views": views_s, "depth": depth_s, "splats": splats_s}
-    return _Made(GenerateResult(views, depths, model, scores), seconds)
-
-
-async def _best_of(
-    given: Photos, options: GenerateOptions, ports: Ports, journal: GenerateJournal
-) -> tuple[tuple[Candidate, ...], _Made]:
-    """Candidates with consecutive seeds, side by side; the ranking and the best of them.
-
-    Raises:
-        GlimpseError: of the first candidate, where every one failed.
-        GlimpseError: that ends the attempt (`GlimpseError.ends_attempt`), of any of them; the
-            others are stopped.
-    """
-    await journal.enter("candidates", *CANDIDATES_SPAN)
-    contest = _Contest(options, journal.report)
-    waiting = iter(range(options.candidates))
-
-    async def work() -> None:
-        for index in waiting:
-            mine = replace(options, seed=contest.seed(index), candidates=1)
-            try:
-                # Not by a name of its own here, which would keep it until the next is made.
-                contest.finished(index, await _make(given, mine, ports, contest.report_of(index)))
-            except GlimpseError as error:
-                if error.ends_attempt:
-                    raise
-                contest.failed(index, error)
-
-    tasks = [asyncio.ensure_future(work()) for _ in range(_SIDE_BY_SIDE)]
-    try:
-        # Not a TaskGroup: callers want the error itself, not a group of them.
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    return contest.ranking(), contest.best()
-
-
-class _Contest:
-    """Scores of all candidates, and everything of the best so far; the others are let go."""
-
-    def __init__(self, options: GenerateOptions, report: Report) -> None:
-        self._options = options
-        self._report = report
-        self._fractions = [0.0] * options.candidates
-        self._scores: dict[int, Scores] = {}
-        self._errors: dict[int, GlimpseError] = {}
-        self._best: _Made | None = None
-
-    def seed(self, index: int) -> int:
-        return (self._options.seed + index) % SEED_LIMIT
-
-    def report_of(self, index: int) -> Report:
-        """Progress of all as the mean of each."""
-        return partial(self._advance, index)
-
-    def _advance(self, index: int, progress: Progress) -> None:
-        self._fractions[index] = max(self._fractions[index], progress.fraction)
-        count = len(self._fractions)
-        message = f"candidate {index + 1} of {count}: {progress.message}".rstrip(": ")
-        self._report(replace(progress, fraction=sum(self._fractions) / count, message=message))
-
-    def failed(self, index: int, error: GlimpseError) -> None:
-        # The ranking shows what clients may read of it.
-        log.warning("candidate with seed %d failed: %s", self.seed(index), error)
-        self._errors[index] = error
-        self._advance(index, Progress(1.0, "failed"))
-
-    def finished(self, index: int, made: _Made) -> None:
-        self._scores[index] = made.result.scores
-        if self._order()[0] == index:
-            self._best = made
-        agreement = made.result.scores.view_agreement
-        self._advance(index, Progress(1.0, f"view agreement {agreement:.4f}"))
-
-    def _order(self) -> list[int]:
-        """Best first; of equals the one with the lower index."""
-        return sorted(self._scores, key=lambda i: (-self._scores[i].view_agreement, i))
-
-    def best(self) -> _Made:
-        if self._best is None:
-            raise self._errors[min(self._errors)]
-        return self._best
-
-    def ranking(self) -> tuple[Candidate, ...]:
-        """Those that failed come last."""
-        order = self._order()
-        scored = [
-            Candidate(
-                seed=self.seed(i),
-                view_agreement=self._scores[i].view_agreement,
-                psnr=self._scores[i].psnr,
-                ssim=self._scores[i].ssim,
-                lpips=self._scores[i].lpips,
-                chosen=i == order[0],
-            )
-            for i in order
-        ]
-        failed = [
-            Candidate(self.seed(i), None, None, None, None, False, f"{error.code}: {error.public}")
-            for i, error in sorted(self._errors.items())
-        ]
-        return tuple(scored + failed)
+    seconds = {"views": views_s, "depth": depth_s}
+    return await tried(views, depths, options, ports, within("splats"), seconds)
