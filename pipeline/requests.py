@@ -186,6 +186,8 @@ class References:
             None.
         photos: the photos as views. They are targets of the refinement, so they are no score, but
             they must not get worse: a guard.
+        confidence: 0..1, how sure the views' engine is of its own surface; None where it does not
+            say.
     """
 
     images: UInt8Array
@@ -194,6 +196,7 @@ class References:
     alphas: UInt8Array | None = None
     depth: FloatArray | None = None
     photos: ViewSet | None = None
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)

@@ -317,8 +317,26 @@ class ViewScore:
 
 
 @dataclass(frozen=True)
+class PhotoScore:
+    """How far a model shows what a photo shows, seen from the photo's own camera.
+
+    Attributes:
+        photo: place of the photo among those that were accepted; 0 is the first.
+        psnr: dB, higher is better.
+        silhouette_iou: intersection over union of the outlines, 0..1, higher is better.
+        lpips: >= 0, lower is better; None without weights.
+    """
+
+    photo: int
+    psnr: float
+    silhouette_iou: float
+    lpips: float | None = None
+
+
+@dataclass(frozen=True)
 class Scores:
-    """How well a model explains images it was not fitted to. None means "not measured".
+    """What is known of a model, what is a guess, and how it agrees with images. None means "not
+    measured".
 
     Attributes:
         psnr: dB, higher is better.
@@ -332,6 +350,11 @@ class Scores:
             is better.
         views: one entry per reference view.
         extra: further named numbers; the guards of the refinement are among them.
+        photos: one entry per photo; what is known.
+        seen_share: of the model's surface, what any photo saw, 0..1; the rest is a guess.
+        evidence: what `expected_likeness` was found from, by its names.
+        expected_likeness: 0..1, how far the model is expected to look like the object from sides
+            that no photo showed (`pipeline.splats.likeness`); None without a photo.
     """
 
     psnr: float
@@ -343,13 +366,25 @@ class Scores:
     floaters: float | None = None
     views: tuple[ViewScore, ...] = ()
     extra: dict[str, float] = field(default_factory=dict)
+    photos: tuple[PhotoScore, ...] = ()
+    seen_share: float | None = None
+    evidence: dict[str, float] = field(default_factory=dict)
+    expected_likeness: float | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences a user should read: what the numbers lack."""
+        """Sentences a user should read: what is a guess, and what the numbers lack."""
+        guess: tuple[str, ...] = ()
+        if self.seen_share is not None and self.expected_likeness is not None:
+            guess = (
+                f"Photos saw {self.seen_share:.0%} of the model's surface. The rest is a guess, "
+                f"expected to look {self.expected_likeness:.2f} like the object, where 1 is the "
+                "object itself.",
+            )
         if self.lpips is not None:
-            return ()
+            return guess
         return (
+            *guess,
             "LPIPS was not measured, because its weights are not installed: view_agreement is "
             "made of the other scores and does not compare with one that has it, and refinements "
             "do not guard the LPIPS of the photo's own view.",

@@ -339,14 +339,15 @@ begin
 
     insert into gaussian_splat_models (
         project_id, job_id, stage, version, model_path, engine, origin, splat_count,
-        file_size_bytes, psnr, ssim, lpips, view_agreement, scores)
+        file_size_bytes, psnr, ssim, lpips, view_agreement, expected_likeness, scores)
     select v_job.project_id, p_job_id, v_stage, r.version, r.model_path, r.engine, r.origin,
            r.splat_count, r.file_size_bytes, r.psnr, r.ssim, r.lpips, r.view_agreement,
-           coalesce(r.scores, '{}')
+           r.expected_likeness, coalesce(r.scores, '{}')
       from jsonb_to_recordset(coalesce(p_commit -> 'models', '[]')) as r (
         version integer, model_path text, engine text, origin text, splat_count bigint,
         file_size_bytes bigint, psnr double precision, ssim double precision,
-        lpips double precision, view_agreement double precision, scores jsonb);
+        lpips double precision, view_agreement double precision,
+        expected_likeness double precision, scores jsonb);
 
     insert into enhancement_iterations (
         project_id, job_id, stage, iteration_number, accepted, model_version, enhance_engine,
@@ -360,12 +361,14 @@ begin
         note text, detail jsonb);
 
     insert into refinement_metrics (
-        project_id, job_id, stage, iteration_number, view_agreement, psnr, ssim, lpips, scores)
-    select v_job.project_id, p_job_id, v_stage, r.iteration_number, r.view_agreement, r.psnr,
-           r.ssim, r.lpips, coalesce(r.scores, '{}')
+        project_id, job_id, stage, iteration_number, view_agreement, expected_likeness, psnr, ssim,
+        lpips, scores)
+    select v_job.project_id, p_job_id, v_stage, r.iteration_number, r.view_agreement,
+           r.expected_likeness, r.psnr, r.ssim, r.lpips, coalesce(r.scores, '{}')
       from jsonb_to_recordset(coalesce(p_commit -> 'iterations', '[]')) as r (
-        iteration_number integer, view_agreement double precision, psnr double precision,
-        ssim double precision, lpips double precision, scores jsonb);
+        iteration_number integer, view_agreement double precision,
+        expected_likeness double precision, psnr double precision, ssim double precision,
+        lpips double precision, scores jsonb);
 
     insert into enhanced_views (
         project_id, job_id, stage, iteration_number, view_index, image_path, engine,
@@ -1948,13 +1951,15 @@ CREATE TABLE public.gaussian_splat_models (
     ssim double precision,
     lpips double precision,
     view_agreement double precision,
+    expected_likeness double precision,
     created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     scores jsonb DEFAULT '{}'::jsonb NOT NULL,
+    CONSTRAINT gaussian_splat_models_agreement_is_a_number CHECK ((view_agreement < 'NaN'::double precision)),
     CONSTRAINT gaussian_splat_models_file_size_is_not_negative CHECK ((file_size_bytes >= 0)),
+    CONSTRAINT gaussian_splat_models_likeness_is_in_range CHECK (((expected_likeness >= (0)::double precision) AND (expected_likeness <= (1)::double precision))),
     CONSTRAINT gaussian_splat_models_lpips_is_in_range CHECK (((lpips >= (0)::double precision) AND (lpips < 'NaN'::double precision))),
     CONSTRAINT gaussian_splat_models_model_path_is_set CHECK ((model_path <> ''::text)),
     CONSTRAINT gaussian_splat_models_psnr_is_a_number CHECK ((psnr < 'NaN'::double precision)),
-    CONSTRAINT gaussian_splat_models_agreement_is_a_number CHECK ((view_agreement < 'NaN'::double precision)),
     CONSTRAINT gaussian_splat_models_scores_is_an_object CHECK ((jsonb_typeof(scores) = 'object'::text)),
     CONSTRAINT gaussian_splat_models_splat_count_is_not_negative CHECK ((splat_count >= 0)),
     CONSTRAINT gaussian_splat_models_ssim_is_in_range CHECK (((ssim >= ('-1'::integer)::double precision) AND (ssim <= (1)::double precision))),
@@ -2119,6 +2124,7 @@ CREATE VIEW public.project_summary WITH (security_invoker='true') AS
     newest.model_path AS newest_model_path,
     newest.splat_count,
     newest.view_agreement,
+    newest.expected_likeness,
     ( SELECT count(*) AS count
            FROM public.enhancement_iterations i
           WHERE ((i.project_id = p.id) AND (i.iteration_number > 0))) AS refinement_iterations,
@@ -2134,7 +2140,8 @@ CREATE VIEW public.project_summary WITH (security_invoker='true') AS
      LEFT JOIN LATERAL ( SELECT m.version,
             m.model_path,
             m.splat_count,
-            m.view_agreement
+            m.view_agreement,
+            m.expected_likeness
            FROM public.gaussian_splat_models m
           WHERE (m.project_id = p.id)
           ORDER BY m.version DESC
@@ -2153,14 +2160,16 @@ CREATE TABLE public.refinement_metrics (
     stage text NOT NULL,
     iteration_number integer NOT NULL,
     view_agreement double precision NOT NULL,
+    expected_likeness double precision,
     psnr double precision NOT NULL,
     ssim double precision NOT NULL,
     lpips double precision,
     created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     scores jsonb DEFAULT '{}'::jsonb NOT NULL,
+    CONSTRAINT refinement_metrics_agreement_is_a_number CHECK ((view_agreement < 'NaN'::double precision)),
+    CONSTRAINT refinement_metrics_likeness_is_in_range CHECK (((expected_likeness >= (0)::double precision) AND (expected_likeness <= (1)::double precision))),
     CONSTRAINT refinement_metrics_lpips_is_in_range CHECK (((lpips >= (0)::double precision) AND (lpips < 'NaN'::double precision))),
     CONSTRAINT refinement_metrics_psnr_is_a_number CHECK ((psnr < 'NaN'::double precision)),
-    CONSTRAINT refinement_metrics_agreement_is_a_number CHECK ((view_agreement < 'NaN'::double precision)),
     CONSTRAINT refinement_metrics_scores_is_an_object CHECK ((jsonb_typeof(scores) = 'object'::text)),
     CONSTRAINT refinement_metrics_ssim_is_in_range CHECK (((ssim >= ('-1'::integer)::double precision) AND (ssim <= (1)::double precision)))
 );
@@ -2194,6 +2203,7 @@ CREATE VIEW public.refinement_progress WITH (security_invoker='true') AS
     i.seconds,
     m.view_agreement,
     (m.view_agreement - lag(m.view_agreement) OVER (PARTITION BY i.job_id ORDER BY i.iteration_number)) AS agreement_gain,
+    m.expected_likeness,
     m.psnr,
     m.ssim,
     m.lpips,

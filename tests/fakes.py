@@ -52,6 +52,7 @@ from pipeline.types import (
     Cameras,
     Cutout,
     DepthMaps,
+    PhotoScore,
     Scores,
     SplatModel,
     UInt8Array,
@@ -221,8 +222,10 @@ class FakeModels:
             ViewScore(view, 30 * quality + i, quality, None, 0.9)
             for i, view in enumerate(references.views)
         )
+        known = (PhotoScore(0, 30 * quality, 0.9),) if references.photos is not None else ()
         return Scores(
-            30 * quality, quality, None, quality, 0.9, 0.01, 0.002, views, {"photo_psnr": 20.0}
+            *(30 * quality, quality, None, quality, 0.9, 0.01, 0.002, views, {"photo_psnr": 20.0}),
+            photos=known,
         )
 
     async def engine_name(self) -> str:

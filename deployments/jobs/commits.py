@@ -51,7 +51,7 @@ class ModelRow:
 
     Attributes:
         scores: the scores without a column of their own, JSON-ready: `silhouette_iou`,
-            `consistency`, `floaters`, `views`, `extra`.
+            `consistency`, `floaters`, `views`, `extra`, `photos`, `seen_share`, `evidence`.
     """
 
     version: int
@@ -64,6 +64,7 @@ class ModelRow:
     ssim: WireFloat | None = None
     lpips: WireFloat | None = None
     view_agreement: WireFloat | None = None
+    expected_likeness: WireFloat | None = None
     scores: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -94,6 +95,7 @@ class IterationRow:
     note: str = ""
     scores: Mapping[str, Any] = field(default_factory=dict)
     detail: Mapping[str, Any] = field(default_factory=dict)
+    expected_likeness: WireFloat | None = None
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from pydantic import TypeAdapter
 from deployments.jobs.commits import EnhancedViewRow, IterationRow, ModelRow
 from pipeline.flow.generate import GenerateResult
 from pipeline.flow.refine import RefineResult
-from pipeline.journals import IterationOutcome
+from pipeline.journals import Candidate, IterationOutcome
 from pipeline.types import Scores
 
 #: Of `Scores`: rows have a column for each.
-_COLUMNS = ("psnr", "ssim", "lpips", "view_agreement")
+_COLUMNS = ("psnr", "ssim", "lpips", "view_agreement", "expected_likeness")
 
 #: Of the others, those in the result of a refinement.
 _MORE_SCORES = ("silhouette_iou", "consistency", "floaters")
@@ -41,6 +41,14 @@ def score_fields(scores: Scores) -> dict[str, Any]:
 
 def _columns(row: Scores | ModelRow | IterationRow) -> dict[str, Any]:
     return {name: getattr(row, name) for name in _COLUMNS}
+
+
+def _known(scores: Scores) -> dict[str, Any]:
+    """What is known and how much is not, for results of jobs."""
+    return {
+        "seen_share": scores.seen_share,
+        "photos": [_document(asdict(photo)) for photo in scores.photos],
+    }
 
 
 def read_scores(row: ModelRow | IterationRow) -> Scores | None:
@@ -119,10 +127,16 @@ def generate_document(
         "seed": seed,
         "splat_count": len(result.model),
         **_columns(result.scores),
+        **_known(result.scores),
         "notes": [*result.notes, *notes],
         "camera": None if result.views.estimate is None else asdict(result.views.estimate),
-        "ranking": [asdict(candidate) for candidate in result.ranking],
+        "ranking": [_without_picture(candidate) for candidate in result.ranking],
     }
+
+
+def _without_picture(candidate: Candidate) -> dict[str, Any]:
+    """Pictures are in the detail of the stage, for reports."""
+    return {name: value for name, value in asdict(candidate).items() if name != "picture"}
 
 
 def refine_document(
@@ -149,6 +163,7 @@ def _metric(outcome: IterationOutcome) -> dict[str, Any]:
         "iteration": outcome.iteration,
         **_columns(outcome.scores),
         **{name: getattr(outcome.scores, name) for name in _MORE_SCORES},
+        **_known(outcome.scores),
         "accepted": outcome.accepted,
         "seconds": outcome.seconds,
         "engine": outcome.enhance_engine,

@@ -12,16 +12,19 @@ import time
 
 from deployments.jobs.attempt import Attempt
 from deployments.jobs.commits import ModelRow, PreviewRow, SheetRow, StageCommit
+from deployments.jobs.paths import sibling
 from deployments.jobs.rows import Bucket, JobKind, ProjectDetail
-from pipeline.errors import InvalidInput, ModelFailed
+from pipeline.errors import InvalidInput, ModelFailed, NotFound
+from pipeline.flow.artifacts import decode_photo_cameras
 from pipeline.flow.generate import STAGE_SPANS
 from pipeline.flow.previews import make_previews
+from pipeline.flow.seen_pictures import SEEN_ROW, seen_pictures
 from pipeline.geometry.cameras import held_out_cameras
 from pipeline.imaging.contact_sheet import contact_sheet
 from pipeline.imaging.decoding import decode_png
 from pipeline.ports import Ports
 from pipeline.requests import Renders
-from pipeline.types import UInt8Array
+from pipeline.types import Cameras, UInt8Array
 
 log = logging.getLogger("ray.serve")
 
@@ -107,10 +110,13 @@ async def _draw_sheet(
         for kind, (bucket, paths) in wanted.items()
     }
     model = await attempt.get_model(newest.model_path)
-    renders = await ports.splats.render(model, held_out_cameras())
+    cameras = held_out_cameras()
+    renders = await ports.splats.render(model, cameras)
+    photos = await _photo_cameras(detail, attempt)
+    seen = [] if photos is None else await seen_pictures(model, cameras, photos, ports.splats)
     title = f"version {newest.version}: {len(model):,} splats, from cameras that were never fitted"
     versions = "versions " + ", ".join(str(row.version) for row in detail.previews)
-    data = await asyncio.to_thread(_sheet, files, title, renders, versions)
+    data = await asyncio.to_thread(_sheet, files, title, renders, seen, versions)
     path = attempt.files.paths.picture("contact_sheet.png")
     await attempt.files.put_all(Bucket.MODELS, {path: data})
     seconds = time.perf_counter() - started
@@ -118,7 +124,25 @@ async def _draw_sheet(
     await attempt.commit(StageCommit("contact-sheet", seconds, sheets=(row,)))
 
 
-def _sheet(files: dict[str, list[bytes]], title: str, renders: Renders, versions: str) -> bytes:
+async def _photo_cameras(detail: ProjectDetail, attempt: Attempt) -> Cameras | None:
+    """Where the project's photos were taken from; None where nobody looked for that."""
+    if not detail.views:
+        return None
+    path = sibling(detail.views[0].image_path, "photos.npz")
+    try:
+        data = await attempt.files.get(Bucket.VIEWS, path)
+    except NotFound:
+        return None
+    return await asyncio.to_thread(decode_photo_cameras, data)
+
+
+def _sheet(
+    files: dict[str, list[bytes]],
+    title: str,
+    renders: Renders,
+    seen: list[UInt8Array],
+    versions: str,
+) -> bytes:
     def pictures(kind: str) -> list[UInt8Array]:
         return [decode_png(data) for data in files[kind]]
 
@@ -127,6 +151,7 @@ def _sheet(files: dict[str, list[bytes]], title: str, renders: Renders, versions
         (f"{len(files['views'])} views", pictures("views")),
         ("depth", pictures("depth")),
         (title, list(renders.images)),
+        (SEEN_ROW, seen),
         (versions, pictures("versions")),
     ]
     return contact_sheet([(label, images) for label, images in rows if images])

@@ -109,6 +109,13 @@ def _registrations(files: Mapping[str, bytes]) -> tuple[PhotoRegistration, ...]:
         return tuple(PhotoRegistration(**numbers) for numbers in found)
 
 
+def decode_photo_cameras(data: bytes) -> Cameras:
+    """The cameras of `photos.npz`. Raises ModelFailed when it is damaged."""
+    photos = _further({_PHOTOS: data}, _PHOTOS, "")
+    assert photos is not None, "it was given"
+    return photos.cameras
+
+
 # What only some views have has no entry where it is missing.
 
 

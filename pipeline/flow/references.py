@@ -26,4 +26,13 @@ def held_out_references(views: ViewSet, depths: DepthMaps) -> References:
         alphas=views.alphas[indices],
         depth=depth.astype(np.float32),
         photos=views.photos,
+        confidence=_confidence(views),
     )
+
+
+def _confidence(views: ViewSet) -> float | None:
+    """Mean over all that the views show; None of an engine that does not say how sure it is."""
+    if views.surface_confidence is None:
+        return None
+    shown = views.alphas > 127
+    return float(views.surface_confidence[shown].mean()) if shown.any() else None

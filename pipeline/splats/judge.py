@@ -6,6 +6,8 @@ is the caller's word.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +17,20 @@ from pipeline.control import UNATTENDED, Control
 from pipeline.geometry.cameras import rig_cameras
 from pipeline.requests import References
 from pipeline.splats.floaters import floater_share
+from pipeline.splats.likeness import detail_of, expected_likeness, turning
 from pipeline.splats.render import Rendering, render_model
 from pipeline.splats.scores import LpipsLike, psnr, summarise, view_scores
+from pipeline.splats.seen_surface import find_seen_surface
 from pipeline.splats.view_consistency import cross_view_error, low_pass
-from pipeline.types import FloatArray, Scores, SplatModel, UInt8Array, ViewSet
+from pipeline.types import (
+    Cameras,
+    FloatArray,
+    PhotoScore,
+    Scores,
+    SplatModel,
+    UInt8Array,
+    ViewSet,
+)
 
 #: Blur before renders are compared with the references' colours, pixels.
 _LOW_PASS_SIGMA = 4.0
@@ -51,7 +63,10 @@ def judge_model(
     exposures and colours are not adjusted. `consistency` is `rig_consistency` at the references'
     width, `floaters` is `floater_share`. What References lack is None.
 
-    `extra` holds guards that have no part in the quality, each absent where it cannot be measured:
+    What the photos are compared with is the model from their own cameras, raw. `seen_share` is
+    `find_seen_surface`, `expected_likeness` the rule of `pipeline.splats.likeness` on `evidence`.
+
+    `extra` holds guards that have no part in the agreement, each absent where it is not measured:
         low_pass_psnr: mean PSNR (dB) of renders and references, both blurred with sigma 4 px,
             after one gain per view and channel (`exposure_gains`): it forgives lost or invented
             detail and exposure drift of a target, not misplaced mass.
@@ -95,16 +110,39 @@ def judge_model(
         errors = depth_error(rendering.median_depth, references.depth)
         if np.isfinite(errors).any():
             extra["depth_error"] = float(errors[np.isfinite(errors)].mean())
-    if references.photos is not None:
-        control.check()
-        extra |= _photo_scores(model, references.photos, lpips, device)
-    return summarise(
+    cameras = rig_cameras(references.cameras.width)
+    rig = _drawn_rig(model, cameras, device, control)
+    scores = summarise(
         views,
-        consistency=rig_consistency(
-            model, references.cameras.width, device=device, control=control
-        ),
+        consistency=_consistency(rig, cameras),
         floaters=floater_share(model),
         extra=extra,
+    )
+    if references.photos is None:
+        return scores
+    control.check()
+    photos = _photo_scores(model, references.photos, lpips, device)
+    seen = find_seen_surface(model, references.photos.cameras, device=device, control=control)
+    evidence = {
+        "photo_psnr": float(np.mean([photo.psnr for photo in photos])),
+        "photo_outline": float(np.mean([photo.silhouette_iou for photo in photos])),
+        "view_agreement": scores.view_agreement,
+        "engine_confidence": references.confidence or 0.0,
+        "detail": detail_of(references.photos),
+        **({} if seen.share is None else {"seen_share": seen.share}),
+        **turning(rig.images + 1 - rig.alphas[..., None]),
+    }
+    guards = {"photo_psnr": evidence["photo_psnr"]}
+    distances = [photo.lpips for photo in photos if photo.lpips is not None]
+    if distances:
+        guards["photo_lpips"] = float(np.mean(distances))
+    return replace(
+        scores,
+        extra=scores.extra | guards,
+        photos=photos,
+        seen_share=seen.share,
+        evidence=evidence,
+        expected_likeness=expected_likeness(evidence),
     )
 
 
@@ -128,9 +166,20 @@ def rig_consistency(
         control: as in `judge_model`.
     """
     cameras = rig_cameras(size)
-    rendering = render_model(
+    return _consistency(_drawn_rig(model, cameras, device, control), cameras)
+
+
+def _drawn_rig(
+    model: SplatModel, cameras: Cameras, device: torch.device | None, control: Control
+) -> Rendering:
+    """On black, with depth."""
+    return render_model(
         model, cameras, background=0.0, with_depth=True, device=device, control=control
     )
+
+
+def _consistency(rendering: Rendering, cameras: Cameras) -> float | None:
+    """`rig_consistency` of a model that is drawn on black."""
     depth = rendering.median_depth
     assert depth is not None, "asked for"
     straight = rendering.images / np.maximum(rendering.alphas, 1e-3)[..., None]
@@ -226,12 +275,20 @@ def _low_pass_psnr(rendering: Rendering, wanted: FloatArray) -> float:
 
 def _photo_scores(
     model: SplatModel, photos: ViewSet, lpips: LpipsLike | None, device: torch.device | None
-) -> dict[str, float]:
-    """The model from the photos' own cameras against the photos, raw, as means."""
-    images = render_model(model, photos.cameras, device=device).images
-    scores = summarise(view_scores(images, _unit_range(photos.images), lpips=lpips))
-    found = {"photo_psnr": scores.psnr}
-    return found if scores.lpips is None else found | {"photo_lpips": scores.lpips}
+) -> tuple[PhotoScore, ...]:
+    """The model from the photos' own cameras against the photos, raw."""
+    drawn = render_model(model, photos.cameras, device=device)
+    found = view_scores(
+        drawn.images,
+        _unit_range(photos.images),
+        lpips=lpips,
+        rendered_alphas=drawn.alphas,
+        alphas=photos.alphas,
+    )
+    return tuple(
+        PhotoScore(i, score.psnr, score.silhouette_iou or 0.0, score.lpips)
+        for i, score in enumerate(found)
+    )
 
 
 def _unit_range(images: UInt8Array) -> FloatArray:

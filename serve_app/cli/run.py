@@ -33,13 +33,14 @@ from pipeline.flow.manifest import (
 )
 from pipeline.flow.previews import make_previews
 from pipeline.flow.refine import RefineResult, refine
+from pipeline.flow.seen_pictures import SEEN_ROW, seen_pictures
 from pipeline.geometry.cameras import held_out_cameras
 from pipeline.imaging.contact_sheet import contact_sheet
 from pipeline.imaging.decoding import decode_png
 from pipeline.journals import IterationOutcome
 from pipeline.options import ExportOptions, GenerateOptions, RefineOptions
 from pipeline.ports import Ports
-from pipeline.types import SplatModel
+from pipeline.types import SplatModel, UInt8Array, ViewSet
 from serve_app.cli.console import (
     StageBars,
     iterations_table,
@@ -149,15 +150,7 @@ async def run_in_process(
         previews_s = time.perf_counter() - started
         (out / "thumbnail.png").write_bytes(previews.thumbnail)
         (out / "turntable.mp4").write_bytes(previews.turntable)
-        renders = await ports.splats.render(model, held_out_cameras())
-        pictures = [decode_png(upload.original_png)[..., :3], decode_png(upload.processed_png)]
-        sheet = contact_sheet(
-            [
-                ("photo and cut-out", pictures),
-                ("16 views", list(result.views.images)),
-                ("final model", list(renders.images)),
-            ]
-        )
+        sheet = await _contact_sheet(upload, result.views, model, ports)
         (out / "contact_sheet.png").write_bytes(sheet)
         bars.finish()
     stages = [
@@ -169,9 +162,9 @@ async def run_in_process(
     rows = [(s.stage, f"{s.seconds:.1f}", s.engine) for s in stages]
     console.print(summary_table("Stages", ("stage", "seconds:", "engine"), rows))
     if result.ranking:
-        title = f"Best of {len(result.ranking)} on held-out views"
+        title = f"Best of {len(result.ranking)}, by the photo that their trials did not see"
         kept = (
-            (c.seed, c.psnr, c.ssim, c.view_agreement, "kept" if c.chosen else escape(c.note))
+            (c.seed, c.photo_psnr, c.ssim, c.view_agreement, "kept" if c.chosen else escape(c.note))
             for c in result.ranking
         )
         console.print(scores_table(title, "seed:", kept))
@@ -182,6 +175,24 @@ async def run_in_process(
         )
     print_notes(console, notes)
     console.print(f"{len(model)} splats, seed {options.seed}. Files under {escape(str(out))}.")
+
+
+async def _contact_sheet(upload: Upload, views: ViewSet, model: SplatModel, ports: Ports) -> bytes:
+    """Photo, cut-out, views, and the model, also with a tint where no photo saw it."""
+    cameras = held_out_cameras()
+    renders = await ports.splats.render(model, cameras)
+    rows: list[tuple[str, list[UInt8Array]]] = [
+        (
+            "photo and cut-out",
+            [decode_png(upload.original_png)[..., :3], decode_png(upload.processed_png)],
+        ),
+        ("16 views", list(views.images)),
+        ("final model", list(renders.images)),
+    ]
+    if views.photos is not None:
+        seen = await seen_pictures(model, cameras, views.photos.cameras, ports.splats)
+        rows.append((SEEN_ROW, seen))
+    return contact_sheet(rows)
 
 
 async def _export(model: SplatModel, ports: Ports, out: Path, bars: StageBars) -> list[str]:

@@ -195,6 +195,7 @@ class Report(_Part):
         ranking: of the generation that `version` comes from; empty where it made one model only.
         notes: of that generation.
         camera: the photo's, where its view engine looked for it.
+        sheet: contact sheet of `version`; None until it is made, and of older versions.
     """
 
     generated_at: datetime
@@ -207,6 +208,7 @@ class Report(_Part):
     ranking: tuple[Candidate, ...]
     notes: tuple[str, ...]
     camera: CameraEstimate | None
+    sheet: _ModelPicture | None = None
 
     @property
     def model(self) -> ModelReport | None:
@@ -254,6 +256,7 @@ async def assemble(
         "ranking": _ranking(origin),
         "notes": made.get("notes", ()),
         "camera": made.get("camera"),
+        "sheet": _sheet_of(version, jobs),
     }
     return Report.model_validate(values, context=url)
 
@@ -332,6 +335,12 @@ def _generation_of(version: int | None, jobs: Sequence[ProjectJob]) -> ProjectJo
             if version is not None and made and min(made) <= version:
                 found = one
     return found
+
+
+def _sheet_of(version: int | None, jobs: Sequence[ProjectJob]) -> str | None:
+    """Where the contact sheet of a version is."""
+    sheets = [row for one in jobs for commit in one.commits for row in commit.sheets]
+    return next((row.image_path for row in sheets if row.model_version == version), None)
 
 
 def _ranking(origin: ProjectJob | None) -> list[Mapping[str, Any]]:

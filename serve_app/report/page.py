@@ -22,10 +22,13 @@ from serve_app.report.assemble import (
     Report,
     StageReport,
 )
+from serve_app.report.known import what_is_a_guess, what_is_known
 from serve_app.report.plots import Plot, Share, plot_over_iterations, stacked_bar
 
 #: Longest sides in pixels of pictures of the whole object, and of targets.
 _FIGURE, _STRIP = 384, 192
+#: Width of the contact sheet, which has eight pictures in a row.
+_SHEET = 1100
 
 #: Of many versions the first and so many of the newest are shown, and of how many iterations the
 #: targets.
@@ -61,6 +64,7 @@ _STOPS = {
     "converged": "the newest accepted iteration gained less than 1%",
     "max_iterations": "all iterations that were asked for ran",
     "regressed": "two iterations in a row were not kept",
+    "views_disagree": "the views contradict each other, so no iteration can help",
     "cancelled": "somebody stopped the job",
     "failed": "the job failed",
 }
@@ -72,6 +76,8 @@ _ENVIRONMENT = ("product", "python", "platform", "gpu", "devices", "packages")
 def wanted_pictures(report: Report) -> dict[Picture, int]:
     """Every picture of the page and its longest side in pixels."""
     sizes = {report.project.cutout: _FIGURE}
+    if report.sheet is not None:
+        sizes[report.sheet] = _SHEET
     sizes |= {m.thumbnail: _FIGURE for m in _shown_models(report) if m.thumbnail is not None}
     for iteration in _shown_strips(report):
         for target in iteration.targets:
@@ -219,5 +225,7 @@ _TEMPLATES.filters |= {
     "plot": _plot,
     "remarks": _remarks,
     "timing": _timing,
+    "known": what_is_known,
+    "guessed": what_is_a_guess,
     "by_number": lambda named: sorted(named.items(), key=lambda item: int(item[0])),
 }

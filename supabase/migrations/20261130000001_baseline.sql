@@ -340,8 +340,13 @@ create table if not exists public.gaussian_splat_models (
         constraint gaussian_splat_models_lpips_is_in_range check (lpips >= 0 and lpips < 'NaN'),
     view_agreement double precision
         constraint gaussian_splat_models_agreement_is_a_number check (view_agreement < 'NaN'),
+    -- how far the model is expected to look like the object from sides that no photo showed
+    expected_likeness double precision
+        constraint gaussian_splat_models_likeness_is_in_range
+            check (expected_likeness between 0 and 1),
     created_at timestamptz not null default clock_timestamp(),
-    -- silhouette_iou, consistency, floaters, views (one object per view), extra (named numbers);
+    -- silhouette_iou, consistency, floaters, views (one object per view), extra (named numbers),
+    -- photos (one object per photo), seen_share, evidence (named numbers);
     -- infinite numbers as text
     scores jsonb not null default '{}'
         constraint gaussian_splat_models_scores_is_an_object check (
@@ -391,6 +396,9 @@ create table if not exists public.refinement_metrics (
     iteration_number integer not null,
     view_agreement double precision not null
         constraint refinement_metrics_agreement_is_a_number check (view_agreement < 'NaN'),
+    expected_likeness double precision
+        constraint refinement_metrics_likeness_is_in_range
+            check (expected_likeness between 0 and 1),
     psnr double precision not null
         constraint refinement_metrics_psnr_is_a_number check (psnr < 'NaN'),
     ssim double precision not null
@@ -579,6 +587,7 @@ select
     newest.model_path as newest_model_path,
     newest.splat_count,
     newest.view_agreement,
+    newest.expected_likeness,
     (select count(*) from public.enhancement_iterations i
       where i.project_id = p.id and i.iteration_number > 0) as refinement_iterations,
     (select count(*) from public.export_history e where e.project_id = p.id) as exports,
@@ -588,7 +597,7 @@ select
     p.updated_at
 from public.projects p
 left join lateral (
-    select m.version, m.model_path, m.splat_count, m.view_agreement
+    select m.version, m.model_path, m.splat_count, m.view_agreement, m.expected_likeness
       from public.gaussian_splat_models m
      where m.project_id = p.id
      order by m.version desc
@@ -610,6 +619,7 @@ select
     m.view_agreement
         - lag(m.view_agreement) over (partition by i.job_id order by i.iteration_number)
         as agreement_gain,
+    m.expected_likeness,
     m.psnr,
     m.ssim,
     m.lpips,
@@ -1649,14 +1659,15 @@ begin
 
     insert into gaussian_splat_models (
         project_id, job_id, stage, version, model_path, engine, origin, splat_count,
-        file_size_bytes, psnr, ssim, lpips, view_agreement, scores)
+        file_size_bytes, psnr, ssim, lpips, view_agreement, expected_likeness, scores)
     select v_job.project_id, p_job_id, v_stage, r.version, r.model_path, r.engine, r.origin,
            r.splat_count, r.file_size_bytes, r.psnr, r.ssim, r.lpips, r.view_agreement,
-           coalesce(r.scores, '{}')
+           r.expected_likeness, coalesce(r.scores, '{}')
       from jsonb_to_recordset(coalesce(p_commit -> 'models', '[]')) as r (
         version integer, model_path text, engine text, origin text, splat_count bigint,
         file_size_bytes bigint, psnr double precision, ssim double precision,
-        lpips double precision, view_agreement double precision, scores jsonb);
+        lpips double precision, view_agreement double precision,
+        expected_likeness double precision, scores jsonb);
 
     insert into enhancement_iterations (
         project_id, job_id, stage, iteration_number, accepted, model_version, enhance_engine,
@@ -1670,12 +1681,14 @@ begin
         note text, detail jsonb);
 
     insert into refinement_metrics (
-        project_id, job_id, stage, iteration_number, view_agreement, psnr, ssim, lpips, scores)
-    select v_job.project_id, p_job_id, v_stage, r.iteration_number, r.view_agreement, r.psnr,
-           r.ssim, r.lpips, coalesce(r.scores, '{}')
+        project_id, job_id, stage, iteration_number, view_agreement, expected_likeness, psnr, ssim,
+        lpips, scores)
+    select v_job.project_id, p_job_id, v_stage, r.iteration_number, r.view_agreement,
+           r.expected_likeness, r.psnr, r.ssim, r.lpips, coalesce(r.scores, '{}')
       from jsonb_to_recordset(coalesce(p_commit -> 'iterations', '[]')) as r (
-        iteration_number integer, view_agreement double precision, psnr double precision,
-        ssim double precision, lpips double precision, scores jsonb);
+        iteration_number integer, view_agreement double precision,
+        expected_likeness double precision, psnr double precision, ssim double precision,
+        lpips double precision, scores jsonb);
 
     insert into enhanced_views (
         project_id, job_id, stage, iteration_number, view_index, image_path, engine,

@@ -15,7 +15,7 @@ from deployments.jobs.rows import Bucket, Project, ProjectDetail, ProjectStatus
 from pipeline.rig import VIEW_COUNT
 from serve_app.http.schemas.job_answers import JobAnswer
 from serve_app.http.schemas.request_bodies import FormatName
-from serve_app.http.schemas.result_answers import RowAnswer, Url
+from serve_app.http.schemas.result_answers import PhotoScoreAnswer, RowAnswer, Url
 
 
 class ProjectAnswer(RowAnswer):
@@ -96,9 +96,10 @@ class PipelineProgressAnswer(BaseModel):
     refinement_iterations: int
 
 
-def _loose_scores(row: IterationRow | ModelRow) -> dict[str, float | None]:
+def _loose_scores(row: IterationRow | ModelRow) -> dict[str, Any]:
     """The scores that have no column of their own."""
-    return {name: row.scores.get(name) for name in ("silhouette_iou", "consistency", "floaters")}
+    names = ("silhouette_iou", "consistency", "floaters", "seen_share")
+    return {name: row.scores.get(name) for name in names} | {"photos": row.scores.get("photos", ())}
 
 
 class IterationAnswer(RowAnswer):
@@ -112,6 +113,9 @@ class IterationAnswer(RowAnswer):
     silhouette_iou: float | None
     consistency: float | None
     floaters: float | None
+    expected_likeness: float | None
+    seen_share: float | None
+    photos: list[PhotoScoreAnswer]
     accepted: bool
     model_version: int | None
     strength: float
@@ -151,6 +155,9 @@ class ModelAnswer(RowAnswer):
     silhouette_iou: float | None
     consistency: float | None
     floaters: float | None
+    expected_likeness: float | None
+    seen_share: float | None
+    photos: list[PhotoScoreAnswer]
 
     @classmethod
     def of(cls, row: ModelRow, preview: PreviewRow | None, url: Url) -> Self:

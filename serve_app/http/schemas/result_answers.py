@@ -59,10 +59,24 @@ class UploadAnswer(BaseModel):
         )
 
 
+class PhotoScoreAnswer(BaseModel):
+    """How far a model shows what a photo shows, from the photo's own camera."""
+
+    photo: int
+    psnr: float
+    silhouette_iou: float
+    lpips: float | None = None
+
+
 class CandidateAnswer(BaseModel):
-    """One of several models that a generation chose from; numbers are None where it failed."""
+    """One of several models that a generation chose from; its numbers are of a small fit that saw
+    no photo, and None where it failed."""
 
     seed: int
+    photo_psnr: float | None = None
+    consistency: float | None = None
+    expected_likeness: float | None = None
+    like_others: float | None = None
     view_agreement: float | None
     psnr: float | None
     ssim: float | None
@@ -102,6 +116,9 @@ class GenerateAnswer(BaseModel):
     ssim: float
     lpips: float | None
     view_agreement: float
+    expected_likeness: float | None = None
+    seen_share: float | None = None
+    photos: list[PhotoScoreAnswer] = []
     notes: list[str]
     ranking: list[CandidateAnswer] = []
     camera: CameraAnswer | None = None
@@ -119,6 +136,9 @@ class MetricAnswer(BaseModel):
     silhouette_iou: float | None = None
     consistency: float | None = None
     floaters: float | None = None
+    expected_likeness: float | None = None
+    seen_share: float | None = None
+    photos: list[PhotoScoreAnswer] = []
     accepted: bool
     seconds: float
     engine: str

@@ -105,7 +105,7 @@ async def test_candidates_are_ranked_once_and_an_attempt_that_follows_takes_the_
 
     with pytest.MonkeyPatch.context() as dying:
         dying.setattr(type(store.records), "commit_stage", broken)
-        await run(store, FakeModels(qualities=[0.4, 0.6, 0.5]), lease)
+        await run(store, FakeModels(qualities=[0.4, 0.6, 0.5, 0.6]), lease)
     again = await store.records.claim_job("test", 30)
     assert again is not None
     models = FakeModels()

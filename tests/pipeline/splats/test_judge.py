@@ -171,6 +171,8 @@ def test_a_flaw_makes_its_numbers_worse_and_the_quality_lower(name: str) -> None
     make, lower, higher, same = FLAWS[name]
     flawed, worse = (judge_model(make(s), references(), MeanDifference()) for s in (0.5, 1.0))
     assert best().view_agreement > flawed.view_agreement > worse.view_agreement
+    assert best().expected_likeness is not None and worse.expected_likeness is not None
+    assert best().expected_likeness > worse.expected_likeness
     for measure in lower:
         values = [number(s, measure) for s in (best(), flawed, worse)]
         assert values[0] > values[1] > values[2], (measure, values)

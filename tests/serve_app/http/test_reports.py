@@ -56,8 +56,9 @@ async def page(service, project_id: str, **query) -> str:
 
 @pytest.fixture
 def models() -> FakeModels:
-    # Two candidates, then iterations 0, 1 and 2: the second one is rolled back.
-    return FakeModels(qualities=[0.4, 0.5, 0.5, 0.6, 0.55])
+    # Two candidates and the fit of the better one, then iterations 0, 1 and 2: the second one is
+    # rolled back.
+    return FakeModels(qualities=[0.4, 0.5, 0.5, 0.5, 0.6, 0.55])
 
 
 async def test_the_report_has_everything_that_was_measured(service):
@@ -236,7 +237,7 @@ async def stopped(service, project_id: str) -> None:
 async def test_a_cancelled_refinement_says_so_and_keeps_its_iterations(service):
     project_id = await upload(service)
     await service.http.post(f"{API}/generate/{project_id}")
-    service.models.evaluations = 2  # 0.5, then 0.6
+    service.models.evaluations = 3  # 0.5, then 0.6
     await stopped(service, project_id)
     (refinement,) = (await report(service, project_id))["refinements"]
     assert (refinement["state"], refinement["stop_reason"]) == ("cancelled", "cancelled")

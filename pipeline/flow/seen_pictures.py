@@ -1,0 +1,58 @@
+"""Pictures of a model that show what photos saw of it as it is, and the rest tinted.
+
+It asks the splat engine for renders; it does not know how true the rest is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.ports import SplatFitter
+from pipeline.requests import Renders
+from pipeline.splats.seen_surface import at_most, seen_through
+from pipeline.types import Cameras, SplatModel, UInt8Array
+
+#: Colour of what no photo saw, and how much of it.
+_TINT, _SHARE = np.array([170, 60, 210], np.float32), 0.55
+
+#: What a row of these pictures is called.
+SEEN_ROW = "as it is: seen by a photo; violet: a guess"
+
+
+async def seen_pictures(
+    model: SplatModel, cameras: Cameras, photos: Cameras, splats: SplatFitter
+) -> list[UInt8Array]:
+    """One picture per camera, uint8 [H, W, 3] on white.
+
+    Args:
+        cameras: of the pictures.
+        photos: of the photos, as they were registered.
+
+    Raises:
+        InvalidInput: the model holds NaN or infinity.
+    """
+    small = at_most(photos)
+    from_photos = await splats.render(model, small, with_depth=True)
+    renders = await splats.render(model, cameras, with_depth=True)
+    return await asyncio.to_thread(_drawn, from_photos, small, renders, cameras)
+
+
+def _drawn(
+    from_photos: Renders, photos: Cameras, renders: Renders, cameras: Cameras
+) -> list[UInt8Array]:
+    assert from_photos.depth is not None and renders.depth is not None, "asked for"
+    seen = seen_through(from_photos.depth, photos, renders.depth, cameras)
+    # The majority of nine: single pixels between two splats are nobody's side.
+    calm = np.stack([cv2.medianBlur(plane.astype(np.uint8), 3) for plane in seen])
+    return list(tinted(renders.images, renders.alphas, calm > 0))
+
+
+def tinted(images: UInt8Array, alphas: UInt8Array, seen: npt.NDArray[np.bool_]) -> UInt8Array:
+    """The pictures, uint8 [V, H, W, 3] on white, with a tint wherever `seen` [V, H, W] is False."""
+    share = _SHARE * np.where(seen, 0, alphas / np.float32(255))[..., None]
+    mixed: UInt8Array = np.round((1 - share) * images + share * _TINT).astype(np.uint8)
+    return mixed

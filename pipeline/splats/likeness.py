@@ -1,0 +1,121 @@
+"""How much a model is expected to look like its object from sides that no photo showed.
+
+What is known (the photos, what they saw of the surface) and what is a guess (how far the views
+agree, how sure their engine is, how much the object changes with the side it is seen from) become
+one number, by a rule that was fitted to objects whose every side is known
+(`bench.quality_calibration`). It does not know what the number is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from scipy.special import expit
+
+from pipeline.rig import VIEW_COUNT
+from pipeline.splats.training.losses import ssim
+from pipeline.torch_threads import one_torch_thread
+from pipeline.types import FloatArray, ViewSet
+
+#: Side of the pictures of a model that are compared with each other.
+_SIDE = 128
+
+#: Views of the rig between two that are compared: 45 and 90 degrees.
+_NEAR, _FAR = 2, 4
+
+_LEAST_ERROR = 1e-6
+
+
+@dataclass(frozen=True)
+class Term:
+    """A number of the evidence and what it adds to the rule.
+
+    Attributes:
+        weight: of a step of 1; its sign says whether more of it is better.
+        low, high: the range in which it was measured; what lies beyond counts as its end.
+    """
+
+    name: str
+    weight: float
+    low: float
+    high: float
+
+    def share(self, value: float) -> float:
+        return self.weight * min(max(value, self.low), self.high)
+
+
+#: The rule: a logistic of a sum. By `python -m bench quality_calibration`.
+BASE = 0.6
+RULE: tuple[Term, ...] = (
+    Term("view_agreement", 0.55, 0.4, 0.95),
+    Term("engine_confidence", 0.3, 0.0, 0.86),
+    Term("seen_share", 0.6, 0.3, 0.98),
+    Term("turn", -2.5, 0.02, 0.4),
+    Term("turn_db", 0.01, 8.0, 25.0),
+    Term("detail", -1.5, 0.006, 0.08),
+)
+
+
+def turning(rig: FloatArray) -> dict[str, float]:
+    """How much a model's look changes with the side, from its pictures from the rig.
+
+    What a guess costs depends on it: a vase that looks the same from everywhere is guessed well,
+    and an error of place or shape costs what a turn costs.
+
+    Args:
+        rig: float32 [16, S, S, 3], 0..1, on white.
+
+    Returns:
+        turn: 1 - SSIM of views 45 degrees apart.
+        turn_db: PSNR of views 90 degrees apart, dB.
+        blank_db: PSNR of the views and an empty picture, dB: how much there is to see.
+    """
+    if rig.shape[1] > _SIDE:
+        small = [cv2.resize(i, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA) for i in rig]
+        rig = np.stack(small)
+    near, far = np.roll(rig, -_NEAR, axis=0), np.roll(rig, -_FAR, axis=0)
+    with torch.no_grad(), one_torch_thread():
+        a, b = (torch.from_numpy(np.ascontiguousarray(x)).permute(0, 3, 1, 2) for x in (rig, near))
+        alike = [float(ssim(a[i : i + 1], b[i : i + 1])) for i in range(VIEW_COUNT)]
+    return {
+        "turn": 1 - float(np.mean(alike)),
+        "turn_db": _psnr(rig, far),
+        "blank_db": _psnr(rig, np.ones_like(rig)),
+    }
+
+
+def _psnr(images: FloatArray, others: FloatArray) -> float:
+    errors = ((images - others).astype(np.float64) ** 2).mean(axis=(1, 2, 3))
+    return float(-10 * np.log10(np.maximum(errors, _LEAST_ERROR)).mean())
+
+
+def detail_of(photos: ViewSet) -> float:
+    """How busy the photos are: mean colour change per pixel inside the outline, at 96 px a side."""
+    found = []
+    for image, alpha in zip(photos.images, photos.alphas, strict=True):
+        small, cover = (
+            cv2.resize(plane.astype(np.float32) / 255, (96, 96), interpolation=cv2.INTER_AREA)
+            for plane in (image, alpha)
+        )
+        inside = cv2.erode((cover > 0.9).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        across, down = (
+            cv2.Sobel(small, cv2.CV_32F, *axis, scale=1 / 8) for axis in ((1, 0), (0, 1))
+        )
+        steps = (np.abs(across) + np.abs(down)).mean(axis=-1)
+        found.append(float(steps[inside].mean()) if inside.any() else 0.0)
+    return float(np.mean(found))
+
+
+def expected_likeness(evidence: Mapping[str, float]) -> float | None:
+    """0..1: 1 less the LPIPS that is to be expected from sides that no photo showed.
+
+    Monotone in each number. None where one of them is missing.
+    """
+    if not all(term.name in evidence for term in RULE):
+        return None
+    total = BASE + sum(term.share(evidence[term.name]) for term in RULE)
+    return float(expit(total))
