@@ -18,6 +18,7 @@ BENCHES = {
     "rasterizer": "Rasteriser",
     "fit": "Fit of analytic objects",
     "quality": "Refinement",
+    "quality_calibration": "Quality against the truth",
     "exports": "Exports and previews",
     "service": "Service",
     "serving": "Serving many",
@@ -26,7 +27,7 @@ BENCHES = {
 }
 
 #: These run only when they are named: they take minutes, or need a GPU.
-ON_DEMAND = ("serving", "store", "gpu", "quality")
+ON_DEMAND = ("serving", "store", "gpu", "quality", "quality_calibration")
 
 
 def _split(words: str) -> list[str]:
