@@ -87,6 +87,17 @@ def _read_binary(
             f"The .ply has lists of several lengths in its element {element.name[:40]!r}: they "
             "cannot be Gaussian splats."
         )
+    if len(element.properties) == 1 and element.properties[0].count_dtype == "u1":
+        # The faces of a mesh; there may be tens of millions.
+        width = np.dtype(element.properties[0].dtype).itemsize
+        try:
+            for _ in range(element.count):
+                at += 1 + width * data[at]
+        except IndexError:
+            at = len(data) + 1
+        if at > len(data):
+            raise _truncated(data, element, at)
+        return {}, at
     for _ in range(element.count):
         _, at = _lengths_of_row(data, element, order, at)
     return {}, at

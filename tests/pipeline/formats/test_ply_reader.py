@@ -162,6 +162,13 @@ def test_elements_before_and_behind_the_splats_are_passed_over(lengths: list[int
     assert_same(read_ply(header_of(COLUMNS, "ascii", BEFORE + FACES, behind) + text), MODEL)
 
 
+@pytest.mark.parametrize("cut", [1, 5, 30])
+def test_lists_of_several_lengths_that_end_too_early_are_refused(cut: int) -> None:
+    header = header_of(COLUMNS, "binary_little_endian", FACES)
+    with pytest.raises(InvalidModelFile, match="truncated"):
+        read_ply(header + lists([3, 5, 4])[:-cut])
+
+
 def test_bytes_too_many_or_too_few_behind_the_splats_are_a_note() -> None:
     data = write_ply(MODEL)
     assert "last 7 bytes were ignored" in load_ply(data + b"trailer").notes[0]
