@@ -102,7 +102,7 @@ def load_ksplat(data: bytes) -> ReadModel:
         raise InvalidModelFile("The .ksplat holds no splats: it has no sections.")
     faults: tuple[str, ...] = ()
     if at < len(data):
-        faults += (f"The last {len(data) - at:,} bytes of the .ksplat were ignored.",)
+        faults += ("The .ksplat is longer than its header says; the rest was ignored.",)
     return finish(joined(parts), PLY_FROM_WORLD.T, ".ksplat", faults=faults)
 
 

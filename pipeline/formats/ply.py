@@ -115,7 +115,8 @@ def _about_the_end(data: bytes, header: Header, end: int, last: str) -> tuple[st
     if len(data) < end + rest:
         return ("The .ply is truncated behind its splats, which are all there.",)
     extra = len(data) - end - rest
-    return (f"The .ply is longer than its header says; its last {extra:,} bytes were ignored.",)
+    what = "byte was" if extra == 1 else f"{extra:,} bytes were"
+    return (f"The .ply is longer than its header says; its last {what} ignored.",)
 
 
 def _refuse_what_is_no_splats(header: Header, vertex: Element) -> None:

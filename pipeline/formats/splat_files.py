@@ -66,5 +66,7 @@ def refuse_damage(read: ReadModel) -> ReadModel:
         InvalidModelFile: something was; the text says what.
     """
     if read.faults:
-        raise InvalidModelFile(" ".join(("The file is damaged.", *read.faults)))
+        raise InvalidModelFile(
+            f"The file is damaged and was refused. If that is not asked for: {' '.join(read.faults)}"
+        )
     return read

@@ -172,6 +172,7 @@ def test_lists_of_several_lengths_that_end_too_early_are_refused(cut: int) -> No
 def test_bytes_too_many_or_too_few_behind_the_splats_are_a_note() -> None:
     data = write_ply(MODEL)
     assert "last 7 bytes were ignored" in load_ply(data + b"trailer").notes[0]
+    assert "last byte was ignored" in load_ply(data + b"t").notes[0]
     header = header_of(COLUMNS, "binary_little_endian", "", "element e 9\nproperty float x\n")
     read = load_ply(header + table_of(COLUMNS) + bytes(8))
     assert "truncated behind its splats" in read.notes[0]
