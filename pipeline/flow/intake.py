@@ -15,8 +15,9 @@ import numpy as np
 from scipy import ndimage
 
 from pipeline.errors import InvalidImage
-from pipeline.imaging.decoding import Photo, decode_photo, decode_png, encode_png
+from pipeline.imaging.decoding import decode_photo, decode_png, encode_png
 from pipeline.imaging.framing import GIVEN_ALPHA, frame_object
+from pipeline.imaging.object_alpha import BOX_ALPHA, clean, glass_note, glass_of, solid
 from pipeline.imaging.object_notes import notes_on_object
 from pipeline.ports import BackgroundRemover
 from pipeline.types import Cutout, UInt8Array
@@ -65,7 +66,7 @@ async def prepare_upload(
         alpha, engine = found.alpha, found.engine
     else:
         alpha, engine = np.full(photo.rgb.shape[:2], 255, np.uint8), WHOLE_PHOTO
-    return await _in_thread(_encode, photo, alpha, engine)
+    return await _in_thread(upload_of, photo.rgb, alpha, engine, notes=photo.notes)
 
 
 async def _in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -87,12 +88,46 @@ def stored_cutout(processed_png: bytes, engine: str) -> Cutout:
     return frame_object(rgba[..., :3], rgba[..., 3], engine=engine, size=None)
 
 
-def _encode(photo: Photo, alpha: UInt8Array, engine: str) -> Upload:
-    _check_object(photo.rgb, alpha, engine)
-    original = photo.rgb if photo.alpha is None else np.dstack([photo.rgb, photo.alpha])
-    processed = encode_png(np.dstack([photo.rgb, alpha]))
-    about = notes_on_object(alpha, given=engine == GIVEN_ALPHA) if engine != WHOLE_PHOTO else ()
-    return Upload(encode_png(original), processed, engine, photo.notes + about)
+def upload_of(
+    rgb: UInt8Array, alpha: UInt8Array, engine: str, *, notes: tuple[str, ...] = ()
+) -> Upload:
+    """A photo with the alpha of its object, checked and cleaned; how the alpha came matters not.
+
+    Args:
+        rgb: uint8 [H, W, 3].
+        alpha: uint8 [H, W].
+        engine: who made the alpha; what is cleaned away is told where it is `GIVEN_ALPHA`.
+        notes: on the photo; those on its object come after them.
+
+    Raises:
+        InvalidImage: there is no object, or its outline falls to pieces.
+    """
+    given = engine == GIVEN_ALPHA
+    about: tuple[str, ...] = ()
+    cleaned = alpha
+    if engine != WHOLE_PHOTO:
+        cleaned, about = _object_of(rgb, alpha, given=given)
+    _check_object(rgb, cleaned, engine)
+    original = np.dstack([rgb, alpha]) if given else rgb
+    processed = encode_png(np.dstack([rgb, cleaned]))
+    return Upload(encode_png(original), processed, engine, notes + about)
+
+
+def _object_of(
+    rgb: UInt8Array, alpha: UInt8Array, *, given: bool
+) -> tuple[UInt8Array, tuple[str, ...]]:
+    """The cleaned alpha, and notes on the object that it shows."""
+    most = glass_of(alpha) if given else None
+    if most is not None:
+        # Judged as if it were solid, and kept as it was given.
+        made = clean(rgb, solid(rgb, alpha), given=True)
+        kept = np.where(made.alpha > BOX_ALPHA, alpha, 0).astype(np.uint8)
+        return kept, (glass_note(most), *made.notes, *notes_on_object(made.alpha, given=True))
+    made = clean(rgb, alpha, given=given)
+    return made.alpha, (
+        *(made.notes if given else ()),
+        *notes_on_object(solid(rgb, made.alpha) if given else made.alpha, given=given),
+    )
 
 
 def _check_object(rgb: UInt8Array, alpha: UInt8Array, engine: str) -> None:

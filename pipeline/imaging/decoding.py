@@ -9,24 +9,30 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageFile, UnidentifiedImageError, features
+import pi_heif
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError, features
 
 from pipeline.errors import InvalidImage, ModelFailed, OutOfMemory
+from pipeline.imaging.coded_light import CodedLight, light_to_srgb
 from pipeline.imaging.colour_profiles import alpha_histogram, shrink, to_srgb, upright
+from pipeline.imaging.object_alpha import BOX_ALPHA, MIN_OBJECT_SHARE, glass_alpha
 from pipeline.imaging.photo_files import (
     PNG_END,
-    avif_notes,
+    coded_as,
+    coded_light,
     foreign_kind,
     jpeg_with_its_end,
     mended_png,
+    turned_by_itself,
 )
-from pipeline.imaging.rounding import to_bytes
 from pipeline.types import UInt8Array
 
 MAX_BYTES = 20 * 1024 * 1024
 #: Admits the 50-megapixel sensors of telephones. Pillow decodes them to 4 bytes a pixel, 256 MB.
 MAX_PIXELS = 64_000_000
+#: HEIF's decoder holds the pixels several times, too: these peak at 320 MB. It admits the 48
+#: megapixels of telephones.
+MAX_HEIF_PIXELS = 50_000_000
 #: WebP's decoder holds several such copies at once: these pixels peak at 370 MB, 64 million at over
 #: 1 GB, whatever is done with them afterwards. AVIF's peaks at 240 MB.
 MAX_WEBP_PIXELS = 20_000_000
@@ -37,17 +43,17 @@ WORK_SIDE = 2048
 #: Only these decoders run on a stranger's bytes: no vector formats, no icons, no raw dumps.
 #: Wheels of Pillow decode AVIF, one that a distribution built may not.
 FORMATS = (
-    *("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"),
+    *("JPEG", "PNG", "WEBP", "HEIF", "GIF", "BMP", "TIFF"),
     *(("AVIF",) if features.check("avif") else ()),
 )
+# HEIC is HEIF with pictures as HEVC codes them. Of such a file only the photo is looked at.
+pi_heif.register_heif_opener(
+    thumbnails=False, depth_images=False, aux_images=False, decode_threads=1
+)
 
-#: An object smaller than this share of the photo cannot be told from dirt on the lens.
-MIN_OBJECT_SHARE = 0.002
-#: Pixels with more alpha than this belong to the object.
-BOX_ALPHA = 8
-#: An object of which so large a share has an alpha below this is made of glass, all of it. One with
-#: solid parts is not: its faint ones may be its shadow.
-_SOLID_SHARE, _GLASS_ALPHA = 0.98, 160
+#: The most pixels of some formats.
+_MOST_PIXELS = {"WEBP": MAX_WEBP_PIXELS, "AVIF": MAX_WEBP_PIXELS, "HEIF": MAX_HEIF_PIXELS}
+
 #: Less see-through area than this is a rounded screenshot corner, not a cut-out.
 MIN_TRANSPARENT_SHARE = 0.01
 
@@ -95,7 +101,9 @@ def decode_photo(
         )
     data, mended = mended_png(data)
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        # Some files of boxes go by the brands of both; what they hold decides.
+        coded = coded_as(data)
+        image = Image.open(io.BytesIO(data), formats=FORMATS if coded is None else (coded,))
     except UnidentifiedImageError:
         raise InvalidImage(
             foreign_kind(data)
@@ -112,28 +120,26 @@ def decode_photo(
         source_format = "JPEG" if image.format == "MPO" else str(image.format)
         try:
             pixels, notes = _load(image, data)
-            if image.format == "AVIF":
-                notes = (*avif_notes(data), *notes)
         except InvalidImage:
             raise
         except MemoryError:
             raise InvalidImage("The image needs too much memory to decode.") from None
         except Exception as error:  # truncated files: OSError, SyntaxError, struct.error, ...
-            raise InvalidImage(f"The image is damaged or truncated: {error}") from error
+            raise InvalidImage(
+                f"The image is damaged or truncated: {str(error).strip()}"
+            ) from error
     notes = (*mended, *notes)
     array = np.ascontiguousarray(np.asarray(pixels))
     if pixels.mode == "RGB":
         return Photo(array, None, source_format, size, notes)
     rgb, alpha = np.ascontiguousarray(array[..., :3]), array[..., 3].copy()
-    alpha, lifted = _solid(alpha)
-    return Photo(rgb, alpha, source_format, size, (*notes, *lifted))
+    return Photo(rgb, alpha, source_format, size, notes)
 
 
 def _check_header(image: ImageFile.ImageFile, *, max_pixels: int, min_side: int) -> None:
     """Refuse by what the header says. Costs no decoding."""
     width, height = image.size
-    if image.format in ("WEBP", "AVIF"):
-        max_pixels = min(max_pixels, MAX_WEBP_PIXELS)
+    max_pixels = min(max_pixels, _MOST_PIXELS.get(str(image.format), max_pixels))
     if width * height > max_pixels:
         raise InvalidImage(
             f"The {image.format} has {width} x {height} pixels; "
@@ -145,8 +151,9 @@ def _check_header(image: ImageFile.ImageFile, *, max_pixels: int, min_side: int)
         )
     if min(width, height) * WORK_SIDE < min_side * max(width, height):
         raise InvalidImage(f"The image is too narrow: {width} x {height} pixels.")
-    # "MPO" is a telephone's JPEG with more pictures (depth, gain map) behind the photo.
-    if image.format != "MPO":
+    # "MPO" is a telephone's JPEG with more pictures (depth, gain map) behind the photo; HEIF names
+    # one of its pictures the primary one.
+    if image.format not in ("MPO", "HEIF"):
         try:
             frames = int(getattr(image, "n_frames", 1))
         except Exception as error:
@@ -170,15 +177,35 @@ def _load(image: ImageFile.ImageFile, data: bytes) -> tuple[Image.Image, tuple[s
             copy.verify()
     if image.format in ("JPEG", "MPO"):
         image.draft("", _fitted(image.size))  # decodes at 1/2, 1/4, 1/8 where that suffices
+    size = image.size
     try:
         image.load()
     except OSError:
+        if image.format not in ("JPEG", "MPO"):
+            raise
         image = _without_end_mark(image, data)
+    if image.format == "HEIF" and image.size != size:
+        raise OSError("its header tells another size than its pixels have")
     keep_alpha = _has_meaningful_alpha(image)
+    if image.format == "HEIF" and not turned_by_itself(data):
+        # Its reader takes the orientation out of the EXIF block, for it should be a property.
+        told = image.info.get("original_orientation") or 1
+        image.getexif()[ExifTags.Base.Orientation] = told
     small = shrink(image, _fitted(image.size), keep_alpha=keep_alpha)
     turned, unturned = upright(small, image)
-    pixels, uncoloured = to_srgb(turned, image.info.get("icc_profile"))
+    light, profile = coded_light(data), image.info.get("icc_profile")
+    if light is not None and (light.is_hdr or not profile):
+        return _in_srgb(turned, light), (*light.notes, *unturned)
+    pixels, uncoloured = to_srgb(turned, profile)
     return pixels, (*unturned, *uncoloured)
+
+
+def _in_srgb(image: Image.Image, light: CodedLight) -> Image.Image:
+    """Mode RGB or RGBA in sRGB, of a picture whose light is coded so."""
+    rgb = Image.fromarray(light_to_srgb(np.asarray(image.convert("RGB")), light))
+    if image.mode == "RGBA":
+        rgb.putalpha(image.getchannel("A"))
+    return rgb
 
 
 def _fitted(size: tuple[int, int]) -> tuple[int, int]:
@@ -219,38 +246,11 @@ def _has_meaningful_alpha(image: Image.Image) -> bool:
         return False
     total = counts.sum()
     opaque = counts[128:].sum() / total
-    if _glass_alpha(counts) is not None:
+    if glass_alpha(counts) is not None:
         opaque = counts[BOX_ALPHA + 1 :].sum() / total
     if opaque < MIN_OBJECT_SHARE:
         raise InvalidImage("The image has no foreground: it is transparent everywhere.")
     return bool(1.0 - opaque >= MIN_TRANSPARENT_SHARE)
-
-
-def _glass_alpha(counts: npt.NDArray[np.int64]) -> int | None:
-    """The alpha that stands for solid where nearly all of an object is see-through, else None.
-
-    Args:
-        counts: how many pixels have each alpha, int64 [256].
-    """
-    visible = counts.copy()
-    visible[: BOX_ALPHA + 1] = 0
-    if visible.sum() < MIN_OBJECT_SHARE * counts.sum():
-        return None
-    upto = np.cumsum(visible)
-    most = int(np.searchsorted(upto, _SOLID_SHARE * upto[-1]))
-    return most if most < _GLASS_ALPHA else None
-
-
-def _solid(alpha: UInt8Array) -> tuple[UInt8Array, tuple[str, ...]]:
-    """An object of glass becomes solid, as what comes after knows only solid ones; and a note."""
-    most = _glass_alpha(np.bincount(alpha.ravel(), minlength=256))
-    if most is None:
-        return alpha, ()
-    lifted = to_bytes(alpha.astype(np.float32) * np.float32(255 / most))
-    return lifted, (
-        f"The object in the photo is see-through (its alpha is {most} of 255 or less); it is made "
-        "solid, in the colours that the photo gives it.",
-    )
 
 
 def encode_png(array: UInt8Array) -> bytes:

@@ -11,8 +11,8 @@ from PIL import Image
 from scipy import ndimage
 
 from pipeline.errors import InvalidImage
-from pipeline.imaging.decoding import BOX_ALPHA, MIN_OBJECT_SHARE
 from pipeline.imaging.nearest import nearest_known
+from pipeline.imaging.object_alpha import BODY_ALPHA, BOX_ALPHA, MIN_OBJECT_SHARE, clean, solid
 from pipeline.imaging.rounding import to_bytes
 from pipeline.types import Cutout, UInt8Array
 
@@ -37,9 +37,11 @@ def frame_object(
 ) -> Cutout:
     """Scale and centre the object as the view synthesisers expect it.
 
-    The bounding box of alpha > 8/255 is scaled (bicubic) so that its longest side is 200/256 of
-    `size`, and centred. Colours and alpha are resampled apart, colours only from pixels that
-    surely show the object, so that neither the old background nor the new one leaves a fringe.
+    What is not the object goes first (`object_alpha.clean`), and given glass becomes solid. The
+    bounding box of what is left, alpha > 8/255, is scaled (bicubic) so that its longest side is
+    200/256 of `size`, and centred. Colours and alpha are resampled apart, colours only from
+    pixels that surely show the object, so that neither the old background nor the new one leaves
+    a fringe.
 
     Args:
         rgb: uint8 [H, W, 3].
@@ -56,8 +58,10 @@ def frame_object(
     """
     if alpha.shape != rgb.shape[:2]:
         raise ValueError(f"alpha {alpha.shape} does not cover rgb {rgb.shape}")
+    given = engine == GIVEN_ALPHA
+    alpha = clean(rgb, solid(rgb, alpha) if given else alpha, given=given).alpha
     inside = alpha > BOX_ALPHA
-    if float((alpha >= 128).mean()) < MIN_OBJECT_SHARE:
+    if float((alpha >= BODY_ALPHA).mean()) < MIN_OBJECT_SHARE:
         raise InvalidImage(
             "The image has no foreground object, or one that is too small: let it fill the frame."
         )
@@ -74,7 +78,7 @@ def frame_object(
 
     crop_rgb = rgb[top:bottom, left:right].astype(np.float32)
     crop_alpha = alpha[top:bottom, left:right].astype(np.float32) / 255.0
-    weight = _colour_weight(crop_alpha, trust_soft_pixels=engine == GIVEN_ALPHA)
+    weight = _colour_weight(crop_alpha, trust_soft_pixels=given)
     new_alpha = np.clip(_resize(crop_alpha, new_w, new_h), 0.0, 1.0)
     new_weight = _resize(weight, new_w, new_h)
     known = new_weight > 0.05

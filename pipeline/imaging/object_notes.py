@@ -13,6 +13,10 @@ from pipeline.types import UInt8Array
 
 #: Share of an edge of the photo that the object covers where it is cut off there.
 _CUT_SHARE = 0.03
+#: The same of a given cut-out that touches all four edges.
+_TRIMMED_CUT_SHARE = 0.25
+#: A separate part that has so large a share of the largest one is an object of its own.
+_PART_SHARE = 0.2
 #: An object smaller than this share of the photo may be a part of the one that was meant.
 _SMALL_SHARE = 0.08
 #: A ground touches nearly all of the photo's rim, and its hole is the object.
@@ -38,11 +42,33 @@ def notes_on_object(alpha: UInt8Array, *, given: bool) -> tuple[str, ...]:
                 "inverted, with the ground taken for the object.",
             )
     notes: list[str] = []
-    cut = [name for name, edge in edges.items() if float(edge.mean()) >= _CUT_SHARE]
-    if cut:
+    shares = {name: float(edge.mean()) for name, edge in edges.items()}
+    cut = [name for name, share in shares.items() if share >= _CUT_SHARE]
+    if given and all(edge.any() for edge in edges.values()):
+        # A cut-out that was trimmed touches all four with what sticks out, and is whole.
+        cut = [name for name in cut if shares[name] >= _TRIMMED_CUT_SHARE]
+    if cut and given:
+        notes.append(
+            f"The object touches the photo's edge ({', '.join(cut)}): if it is cut off there, what "
+            "lies beyond is not known and the model ends there."
+        )
+    elif cut:
         notes.append(
             f"The object is cut off by the photo's edge ({', '.join(cut)}): what lies beyond is "
             "not known and the model ends there. A photo with some ground all around is better."
+        )
+    if given and sum(share >= _RIM_SHARE for share in shares.values()) == 3:
+        notes.append(
+            "It fills three of the four edges: is the alpha of the photo inverted, with the ground "
+            "taken for the object?"
+        )
+    parts, count = ndimage.label(solid, np.ones((3, 3)))
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
+    several = int((sizes >= _PART_SHARE * sizes.max(initial=1)).sum())
+    if not given and several > 1:
+        notes.append(
+            f"{several} separate objects were found, which become one model. If one of them was "
+            "meant, crop the photo to it."
         )
     share = float(solid.mean())
     if not given and share < _SMALL_SHARE:

@@ -10,29 +10,36 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from pipeline.imaging.coded_light import CodedLight
+
 _PNG = b"\x89PNG\r\n\x1a\n"
 #: The last chunk of every PNG, with its checksum.
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _JPEG_END = b"\xff\xd9"
 
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_HOW_HEIC = (
-    "Convert it to JPEG or PNG first (an iPhone takes JPEGs with Settings > Camera > Formats > "
-    "Most Compatible)"
-)
+_AVIF = (b"avif", b"avis")
 
-#: Transfer functions of light that is no sRGB: PQ and HLG (ITU-T H.273).
-_HDR = {16: "PQ", 18: "HLG"}
+
+def coded_as(data: bytes) -> str | None:
+    """ "HEIF" or "AVIF" for a photo in a file of boxes (ISO 23008-12), whatever its name says."""
+    if data[4:8] != b"ftyp":
+        return None
+    (length,) = struct.unpack_from(">I", data)
+    # The first brand, a version, and the others that it goes by, too.
+    box = data[8 : min(length, 256)]
+    brands = {box[at : at + 4] for at in range(0, len(box) - 3, 4)}
+    if brands & set(_AVIF):
+        return "AVIF"
+    return "HEIF" if box[:4] in _HEIC else None
 
 
 def foreign_kind(data: bytes) -> str | None:
-    """What a file is that no photo decoder of ours knows, with what to do; None if unknown."""
+    """What a file is that no decoder of ours can open, with what to do; None if unknown."""
+    coded = coded_as(data)
+    if coded is not None:
+        return f"The file is {_NAMES[coded]} photo that is damaged or truncated."
     if data[4:8] == b"ftyp":
-        brand = data[8:12]
-        if brand in _HEIC:
-            return f"The file is a HEIC photo, which cannot be read. {_HOW_HEIC}."
-        if brand in (b"avif", b"avis"):
-            return "The file is an AVIF photo that is damaged, or AVIF cannot be read here."
         return "The file is a video: send one of its pictures, as JPEG or PNG."
     for magic, name in _FOREIGN.items():
         if data.startswith(magic):
@@ -43,6 +50,7 @@ def foreign_kind(data: bytes) -> str | None:
     return None
 
 
+_NAMES = {"HEIF": "a HEIC", "AVIF": "an AVIF"}
 _FOREIGN = {
     b"%PDF": "a PDF document",
     b"<svg": "an SVG drawing",
@@ -95,8 +103,6 @@ def mended_png(data: bytes) -> tuple[bytes, tuple[str, ...]]:
         # A small first letter says that a reader may ignore the chunk.
         if not chunk.is_whole and chunk.kind[:1].islower():
             damaged.append(chunk)
-        if chunk.kind == b"cICP" and len(chunk.body) == 4 and chunk.body[1] in _HDR:
-            notes.append(hdr_note(_HDR[chunk.body[1]]))
     if any(chunk.kind == b"iCCP" for chunk in damaged):
         notes.append("The colour profile of the photo is damaged: its colours are taken as sRGB.")
     if any(chunk.kind == b"tRNS" for chunk in damaged):
@@ -109,21 +115,32 @@ def mended_png(data: bytes) -> tuple[bytes, tuple[str, ...]]:
     return data, tuple(notes)
 
 
-def hdr_note(transfer: str) -> str:
-    """What is said of a photo whose light is coded for HDR screens."""
-    return (
-        f"The photo is HDR ({transfer}), which is taken for sRGB: its colours are paler than they "
-        "should be. Export it for standard screens to keep them."
-    )
+#: Where the boxes that describe the photo stand in a file of boxes, before its pixels.
+_DESCRIBED = 1 << 16
 
 
-def avif_notes(data: bytes) -> tuple[str, ...]:
-    """Notes on an AVIF: whether its light is coded for HDR screens."""
-    at = data.find(b"colrnclx", 0, 1 << 16)
+def turned_by_itself(data: bytes) -> bool:
+    """Whether a HEIF says how it is to be turned or mirrored. What its EXIF block says of that is
+    of no account then (ISO 23008-12, 6.5.10)."""
+    return any(data.find(kind, 0, _DESCRIBED) >= 0 for kind in (b"irot", b"imir"))
+
+
+def coded_light(data: bytes) -> CodedLight | None:
+    """How a PNG, HEIC or AVIF says that its numbers mean light (ITU-T H.273); None: it does not."""
+    if data.startswith(_PNG):
+        for chunk in _chunks(data):
+            if chunk.kind == b"cICP" and chunk.is_whole and len(chunk.body) == 4:
+                return CodedLight(chunk.body[0], chunk.body[1])
+            if chunk.kind == b"IDAT":
+                break
+        return None
+    if coded_as(data) is None:
+        return None
+    # Properties stand before the pixels; the photo's own come first.
+    at = data.find(b"colrnclx", 0, _DESCRIBED)
     if at < 0 or at + 12 > len(data):
-        return ()
-    (transfer,) = struct.unpack_from(">H", data, at + 10)
-    return (hdr_note(_HDR[transfer]),) if transfer in _HDR else ()
+        return None
+    return CodedLight(*struct.unpack_from(">HH", data, at + 8))
 
 
 def jpeg_with_its_end(data: bytes, pixels_of: Callable[[bytes], bytes]) -> bytes | None:

@@ -20,7 +20,7 @@ from rich.markup import escape
 
 from pipeline.engines.registry import EngineChoice, engine_names, spec_of
 from pipeline.errors import InvalidInput, InvalidOption, Unavailable
-from pipeline.flow.intake import WHOLE_PHOTO, Upload, prepare_upload
+from pipeline.flow.intake import WHOLE_PHOTO, Upload, prepare_upload, upload_of
 from pipeline.flow.local import LocalPorts, build_ports
 from pipeline.flow.manifest import (
     Difference,
@@ -33,7 +33,7 @@ from pipeline.flow.manifest import (
     content_hash,
     is_identical,
 )
-from pipeline.imaging.decoding import decode_png, encode_png
+from pipeline.imaging.decoding import decode_png
 from pipeline.imaging.framing import GIVEN_ALPHA
 from pipeline.options import GenerateOptions, RefineOptions
 from pipeline.ports import BackgroundRemover, PortName
@@ -203,8 +203,8 @@ async def stored_upload(
     """
     pixels = await asyncio.to_thread(decode_png, png)
     if pixels.ndim == 3 and pixels.shape[-1] == 4:
-        whole = await asyncio.to_thread(encode_png, pixels)
-        return Upload(whole, whole, GIVEN_ALPHA)
+        rgb, alpha = pixels[..., :3], pixels[..., 3]
+        return await asyncio.to_thread(upload_of, rgb, alpha, GIVEN_ALPHA)
     return await prepare_upload(png, background, remove_background=remove_background)
 
 

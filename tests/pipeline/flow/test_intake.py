@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InvalidImage
-from pipeline.flow.intake import prepare_upload
+from pipeline.flow.intake import prepare_upload, stored_cutout
 from pipeline.imaging.decoding import decode_png, encode_png
 from pipeline.types import UInt8Array
 from tests.fakes import FakeModels
@@ -93,6 +93,39 @@ def specks(size: int, share: float) -> UInt8Array:
 async def test_an_alpha_without_an_outline_is_refused_at_once(alpha: UInt8Array) -> None:
     with pytest.raises(InvalidImage, match="no foreground"):
         await prepare_upload(with_alpha(alpha), FakeModels(), remove_background=True)
+
+
+def hazy() -> UInt8Array:
+    """`disc`, one stray pixel, and haze over all."""
+    alpha = np.maximum(disc(), 12)
+    alpha[3, 3] = 255
+    return alpha.astype(np.uint8)
+
+
+async def test_a_given_alpha_is_cleaned_and_the_photo_kept_as_it_came() -> None:
+    upload = await prepare_upload(with_alpha(hazy()), FakeModels(), remove_background=True)
+    assert np.array_equal(decode_png(upload.original_png)[..., 3], hazy())
+    cleaned = decode_png(upload.processed_png)[..., 3]
+    assert np.abs(cleaned.astype(int) - disc()).max() <= 13
+    assert cleaned[3, 3] == cleaned[0, 0] == 0
+    speck, haze = upload.notes
+    assert "stray speck" in speck
+    assert "haze" in haze
+
+
+async def test_whoever_frames_a_cut_out_gets_a_clean_one() -> None:
+    upload = await prepare_upload(with_alpha(disc()), FakeModels(), remove_background=True)
+    clean = stored_cutout(upload.processed_png, "given").rgba[..., 3]
+    dirty = stored_cutout(with_alpha(hazy()), "given").rgba[..., 3]
+    assert np.array_equal(clean >= 128, dirty >= 128)
+
+
+async def test_glass_is_stored_as_it_was_given_and_framed_solid() -> None:
+    glass = (disc() // 255 * 120).astype(np.uint8)
+    upload = await prepare_upload(with_alpha(glass), FakeModels(), remove_background=True)
+    assert np.array_equal(decode_png(upload.processed_png)[..., 3], glass)
+    assert "see-through (its alpha is 120" in upload.notes[0]
+    assert stored_cutout(upload.processed_png, upload.engine).rgba[..., 3].max() == 255
 
 
 async def test_a_thin_object_is_taken() -> None:

@@ -7,12 +7,7 @@ import pytest
 
 from pipeline.errors import InvalidImage
 from pipeline.imaging.framing import GIVEN_ALPHA, frame_object
-from pipeline.types import UInt8Array
-
-
-def disc_alpha(size: int, radius: float) -> UInt8Array:
-    y, x = np.mgrid[:size, :size] + 0.5 - size / 2
-    return np.rint(np.clip(radius - np.hypot(x, y) + 0.5, 0, 1) * 255).astype(np.uint8)
+from tests.oracles.discs import disc_alpha
 
 
 @pytest.mark.parametrize(("size", "longest"), [(256, 200), (512, 400)])

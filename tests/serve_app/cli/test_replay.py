@@ -126,10 +126,11 @@ def _photo(kind: str) -> bytes:
         Image.fromarray(pixels).save(buffer, "JPEG", exif=exif)
     elif kind == "large":
         Image.fromarray(pixels).resize((2500, 3000)).save(buffer, "JPEG")
-    elif kind == "cut out":
-        alpha = np.zeros((400, 300), np.uint8)
-        alpha[100:300, 80:220] = 255
-        alpha[99, 80:220] = 120
+    elif kind in ("cut out", "hazy cut out", "glass"):
+        alpha = np.full((400, 300), 12 if kind == "hazy cut out" else 0, np.uint8)
+        alpha[100:300, 80:220] = 110 if kind == "glass" else 255
+        alpha[99, 80:220] = 100
+        alpha[3, 3] = 90
         Image.fromarray(np.dstack([pixels, alpha])).save(buffer, "PNG")
     elif kind == "alpha that scaling hides":
         alpha = np.full((512, 4096), 255, np.uint8)
@@ -141,7 +142,10 @@ def _photo(kind: str) -> bytes:
 
 
 @pytest.mark.parametrize("remove_background", [True, False])
-@pytest.mark.parametrize("kind", ["turned jpeg", "large", "cut out", "alpha that scaling hides"])
+@pytest.mark.parametrize(
+    "kind",
+    ["turned jpeg", "large", "cut out", "hazy cut out", "glass", "alpha that scaling hides"],
+)
 async def test_the_stored_photo_makes_what_the_upload_made(
     kind: str, remove_background: bool
 ) -> None:
