@@ -66,7 +66,6 @@ def refuse_damage(read: ReadModel) -> ReadModel:
         InvalidModelFile: something was; the text says what.
     """
     if read.faults:
-        raise InvalidModelFile(
-            f"The file is damaged and was refused. If that is not asked for: {' '.join(read.faults)}"
-        )
+        faults = " ".join(read.faults)
+        raise InvalidModelFile(f"The file is damaged and was refused. If it were not: {faults}")
     return read
