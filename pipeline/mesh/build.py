@@ -1,4 +1,4 @@
-"""A splat model to a textured mesh: frame it, find its surface, simplify, colour.
+"""A splat model to a textured mesh: frame it, find its parts and their surfaces, colour them.
 
 It reads like the method and leaves each step to its module. It does not know file formats.
 """
@@ -14,8 +14,9 @@ from pipeline.control import Control
 from pipeline.errors import InvalidInput
 from pipeline.geometry.cameras import surround_cameras
 from pipeline.geometry.unit_frame import CAMERA_RADIUS, UnitFrame
-from pipeline.mesh.extract import extract_surface
+from pipeline.mesh.extract_parts import extract_parts
 from pipeline.mesh.mesh_types import TexturedMesh, TriangleMesh
+from pipeline.mesh.parts import find_parts
 from pipeline.mesh.texture import UNWRAP_LIMIT, bake_colors, bake_texture
 from pipeline.splats.floaters import VISIBLE_OPACITY, floating
 from pipeline.types import FloatArray, SplatModel
@@ -41,17 +42,19 @@ class BuiltMesh:
     """A mesh and what happened on the way.
 
     Attributes:
+        parts: closed surfaces that do not touch.
         surface_faces: faces of the surface before it was simplified.
         notes: sentences for the user.
     """
 
     mesh: TexturedMesh
+    parts: int
     surface_faces: int
     notes: tuple[str, ...]
 
 
 def build_mesh(model: SplatModel, request: MeshRequest, control: Control) -> BuiltMesh:
-    """The closed, coloured surface of a model of any size and place.
+    """The closed, coloured surfaces of a model of any size and place, one of each part of it.
 
     Raises:
         InvalidInput: the model has no splats, or nothing opaque enough to have a surface.
@@ -62,13 +65,16 @@ def build_mesh(model: SplatModel, request: MeshRequest, control: Control) -> Bui
     unit = frame.to_unit(model)
     near = frame.near(model)
     unit = unit.select(near)
-    surface = extract_surface(unit, request.face_limit, control.part(0.0, 0.45))
-    simple, notes = surface.mesh, list(surface.notes)
+    parts = find_parts(unit)
+    surfaces = extract_parts(unit, parts, request.face_limit, control.part(0.0, 0.45))
+    simple, notes = surfaces.joined(), list(surfaces.notes)
     if not near.all():
         notes.append(
             f"{int((~near).sum()):,} splats have no part in the surface: they lie far away from "
             "the object or are larger than it."
         )
+    # What has no surface would only hide what has one.
+    unit = unit.select(surfaces.shown)
     normals = _normals(simple)
     bake_size = int(np.clip(request.texture_size // 2, 256, 1024))
     cameras = surround_cameras(_BAKE_VIEWS, size=bake_size, radius=CAMERA_RADIUS)
@@ -80,7 +86,7 @@ def build_mesh(model: SplatModel, request: MeshRequest, control: Control) -> Bui
         mesh = bake_colors(simple, normals, unit, cameras, control.part(0.45, 1.0))
         notes.append(f"Above {UNWRAP_LIMIT:,} faces colours are per vertex: there is no texture.")
     mesh = replace(mesh, vertices=frame.to_world(mesh.vertices))
-    return BuiltMesh(mesh, surface.full_faces, tuple(notes))
+    return BuiltMesh(mesh, len(surfaces.meshes), surfaces.full_faces, tuple(notes))
 
 
 def _without_floaters(model: SplatModel) -> SplatModel:

@@ -1,4 +1,4 @@
-"""The closed surface of a splat model: one component, watertight, with a positive volume.
+"""The closed surface of a splat model of one part: one component, watertight, positive volume.
 
 It looks at the model from all around, fuses median depths into a volume and walks its zero level.
 It does not know colours, and it asks for a model that fills the unit sphere (`pipeline.mesh.build`
@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import cv2
-import fast_simplification
 import numpy as np
 import numpy.typing as npt
 import trimesh
@@ -24,14 +23,16 @@ from pipeline.geometry.neighbours import neighbour_distance
 from pipeline.geometry.unit_frame import CAMERA_RADIUS
 from pipeline.mesh.mesh_raster import rasterize_mesh
 from pipeline.mesh.mesh_types import TriangleMesh
+from pipeline.mesh.simplify import faces_of, is_closed, simplify_carefully, simplify_surface
 from pipeline.mesh.volume import SurfaceViews, VoxelGrid, carve_hull, fuse_depth
 from pipeline.splats.render import render_model
 from pipeline.types import Cameras, FloatArray, SplatModel
 
 #: More views do not help (64 were no better), fewer leave concavities unseen.
-_VIEWS, _VIEW_SIZE = 32, 256
+_VIEWS = 32
 
-_GRID = VoxelGrid(size=128, half=1.05)
+#: Distance from the centre to the outermost voxels, for an object of radius 1.
+_HALF = 1.05
 
 #: Not less than .065 for an object of radius 1, whatever the voxel: a truncation that shrinks
 #: with the voxel lets the back of a thin wall carve its front.
@@ -47,6 +48,32 @@ _MIN_AGREEMENT = 0.85
 
 
 Mask = npt.NDArray[np.bool_]
+_Numbers = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How finely an object is looked at.
+
+    Attributes:
+        voxels: along each axis of the volume.
+        view_size: pixels along each side of a view.
+    """
+
+    voxels: int = 128
+    view_size: int = 256
+
+    @classmethod
+    def of_part(cls, share: float) -> Sampling:
+        """For a part whose radius is `share` of the whole object's, 0..1: half as fine again as
+        the whole would be sampled, but not finer than an object of its own, and not so coarse that
+        its walls vanish."""
+        voxels = int(np.clip(8 * np.round(1.5 * 128 * share / 8), 64, 128))
+        return cls(voxels, 2 * voxels)
+
+    @property
+    def grid(self) -> VoxelGrid:
+        return VoxelGrid(self.voxels, _HALF)
 
 
 @dataclass(frozen=True)
@@ -86,6 +113,10 @@ _HULL_NOTE = (
 #: A share of the solid below this is dust that nobody misses.
 _DUST = 0.001
 
+#: A share of the solid from this on is a part of its own where it stands apart in two densities: a
+#: see-through cloud falls into other pieces, or none, once it is denser.
+_PART = 0.02
+
 
 @dataclass(frozen=True)
 class Surface:
@@ -101,29 +132,62 @@ class Surface:
     notes: tuple[str, ...]
 
 
-def extract_surface(model: SplatModel, face_limit: int, control: Control) -> Surface:
+class FellApart(Exception):
+    """The splats are of several solids, though they lie close to each other.
+
+    Attributes:
+        of_splat: int64 [N], the number of the solid next to each splat, from 0 on.
+        shares: of all their surface, about, the largest solid first; together 1.
+    """
+
+    def __init__(self, of_splat: npt.NDArray[np.int64], shares: tuple[float, ...]) -> None:
+        super().__init__(f"{len(shares)} solids")
+        self.of_splat, self.shares = of_splat, shares
+
+
+def extract_surface(
+    model: SplatModel,
+    face_limit: int,
+    control: Control,
+    sampling: Sampling | None = None,
+    *,
+    may_fall_apart: bool = False,
+) -> Surface:
     """The surface of a model that fills the unit sphere around the origin.
 
     Tries denser, then larger splats while the surface is not closed, falls apart or does not have
     the model's outline; at worst it is the visual hull, which has no hollows.
 
     Args:
-        face_limit: most faces; exceeded, with a note, only where the surface would tear.
+        face_limit: most faces; exceeded, with a note, only where so few cannot show its handles.
+        sampling: how finely to look; as an object of its own by default.
+        may_fall_apart: the caller knows what to do with several solids. If not, the largest is
+            the surface.
 
     Raises:
+        FellApart: there are several.
         InvalidInput: nothing of the model is opaque enough to have a surface.
         Cancelled: a stop was asked for.
     """
+    sampling = sampling or Sampling()
     control.step(0.0, "surface")
-    outlines = _outlines(_render_views(model, control))
+    outlines = _outlines(_render_views(model, sampling, control))
+    standing_apart = 1
     for number, attempt in enumerate(_ATTEMPTS):
         control.step(0.1 + 0.2 * number, "surface")
-        views = _render_views(_denser(model, attempt), control)
+        views = _render_views(_denser(model, attempt), sampling, control)
         control.step(0.2 + 0.2 * number, "volume")
-        volume = fuse_depth(views, _GRID, _TRUNCATION)
+        volume = fuse_depth(views, sampling.grid, _TRUNCATION)
+        if may_fall_apart and number < 2:
+            pieces, large = _pieces(volume)
+            if number == 1 and len(large) == standing_apart > 1:
+                raise _fell_apart(model, sampling.grid, pieces, large)
+            standing_apart = len(large)
+            if number == 0 and standing_apart > 1:
+                continue  # what the denser attempt says decides
         for smoothing in _SMOOTHINGS:
             control.check()
-            level = _zero_level(volume, smoothing)
+            level = _zero_level(volume, sampling.grid, smoothing)
             if level is None or _agreement(level.mesh, views.cameras, outlines) < _MIN_AGREEMENT:
                 break  # smoother would not be more alike
             simple = simplify_surface(level.mesh, face_limit, control)
@@ -131,11 +195,13 @@ def extract_surface(model: SplatModel, face_limit: int, control: Control) -> Sur
                 denser = () if number == 0 else (_DENSER_NOTE.format(number + 1, attempt),)
                 return _finish(level, simple, denser)
     control.step(0.9, "visual hull")
-    hull = carve_hull(views, _GRID)
-    level = _zero_level(hull, _SMOOTHINGS[-1]) or _zero_level(hull, _SMOOTHINGS[0])
+    hull, grid = carve_hull(views, sampling.grid), sampling.grid
+    level = _zero_level(hull, grid, _SMOOTHINGS[-1]) or _zero_level(hull, grid, _SMOOTHINGS[0])
     if level is None:
         raise InvalidInput("The model has no surface: nothing in it is opaque from all around.")
     simple = simplify_surface(level.mesh, face_limit, control)
+    if simple is None:
+        simple = simplify_carefully(level.mesh, face_limit, control)
     how: tuple[str, ...] = (_HULL_NOTE,)
     if simple is None:
         simple = level.mesh
@@ -173,8 +239,8 @@ def _denser(model: SplatModel, attempt: _Attempt) -> SplatModel:
     )
 
 
-def _render_views(model: SplatModel, control: Control) -> SurfaceViews:
-    cameras = surround_cameras(_VIEWS, size=_VIEW_SIZE, radius=CAMERA_RADIUS)
+def _render_views(model: SplatModel, sampling: Sampling, control: Control) -> SurfaceViews:
+    cameras = surround_cameras(_VIEWS, size=sampling.view_size, radius=CAMERA_RADIUS)
     alphas, depths = [], []
     for start in range(0, _VIEWS, 8):
         control.check()
@@ -194,7 +260,7 @@ class _Level:
     left_out: float
 
 
-def _zero_level(volume: FloatArray, smoothing: float) -> _Level | None:
+def _zero_level(volume: FloatArray, grid: VoxelGrid, smoothing: float) -> _Level | None:
     """The zero level of a volume, or None where there is none or it is not closed."""
     solid, left_out = _solidify(volume)
     if solid is None:
@@ -203,7 +269,7 @@ def _zero_level(volume: FloatArray, smoothing: float) -> _Level | None:
     if not smooth.min() < 0 < smooth.max():
         return None
     vertices, faces, _, _ = measure.marching_cubes(-smooth, 0.0)
-    mesh = trimesh.Trimesh(vertices * _GRID.voxel - _GRID.half, faces, process=False)
+    mesh = trimesh.Trimesh(vertices * grid.voxel - grid.half, faces, process=False)
     mesh = max(mesh.split(only_watertight=False), key=lambda part: len(part.faces), default=mesh)
     if mesh.volume < 0:
         mesh.invert()
@@ -211,7 +277,7 @@ def _zero_level(volume: FloatArray, smoothing: float) -> _Level | None:
     trimesh.smoothing.filter_taubin(mesh, lamb=0.5, nu=0.53, iterations=10)
     if not is_closed(mesh):
         return None
-    return _Level(TriangleMesh(mesh.vertices.astype(np.float32), _faces_of(mesh)), left_out)
+    return _Level(TriangleMesh(mesh.vertices.astype(np.float32), faces_of(mesh)), left_out)
 
 
 def _solidify(volume: FloatArray) -> tuple[FloatArray | None, float]:
@@ -223,28 +289,47 @@ def _solidify(volume: FloatArray) -> tuple[FloatArray | None, float]:
     for axis in range(3):  # closed at the border of the grid
         edge = np.moveaxis(volume, axis, 0)
         edge[0] = edge[-1] = 1.0
-    free, _ = ndimage.label(volume > 0)
-    outside = free == free[0, 0, 0]
-    volume[(volume > 0) & ~outside] = -1.0
-    parts, count = ndimage.label(~outside)
-    if count == 0:
+    parts, sizes = _solids(volume)
+    if not sizes.any():
         return None, 0.0
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
+    volume[(volume > 0) & (parts > 0)] = -1.0
     kept = int(sizes.argmax())
     volume[(parts > 0) & (parts != kept)] = 1.0
     return volume, 1 - float(sizes[kept] / sizes.sum())
 
 
-def is_closed(mesh: trimesh.Trimesh) -> bool:
-    """One component, watertight, consistently wound, with a positive volume."""
-    return bool(
-        len(mesh.faces) > 0
-        and mesh.is_watertight
-        and mesh.is_winding_consistent
-        and mesh.volume > 0
-        and mesh.body_count == 1
-    )
+def _solids(volume: FloatArray) -> tuple[_Numbers, _Numbers]:
+    """The number of the solid that each voxel of a volume belongs to, 0 where it is free, and how
+    many voxels each has, by its number."""
+    free, _ = ndimage.label(volume > 0)
+    parts, _ = ndimage.label(free != free[0, 0, 0])
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    return parts, sizes
+
+
+def _pieces(volume: FloatArray) -> tuple[_Numbers, _Numbers]:
+    """The solids of a volume and the numbers of the large ones, the largest first."""
+    parts, sizes = _solids(volume)
+    order = np.argsort(-sizes, kind="stable")
+    return parts, order[sizes[order] >= max(_PART * sizes.sum(), 1)]
+
+
+def _fell_apart(
+    model: SplatModel,
+    grid: VoxelGrid,
+    pieces: _Numbers,
+    large: _Numbers,
+) -> FellApart:
+    number = np.full(int(pieces.max()) + 1, -1, np.int64)
+    number[large] = np.arange(len(large))
+    mine = number[pieces]
+    nearest = ndimage.distance_transform_edt(mine < 0, return_distances=False, return_indices=True)
+    place = np.round((model.means - grid.origin) / grid.voxel).astype(np.int64)
+    at = tuple(np.clip(place, 0, grid.size - 1).T)
+    of_splat = mine[tuple(axis[at] for axis in nearest)]
+    areas = np.bincount(pieces.ravel())[large] ** (2 / 3)
+    return FellApart(of_splat, tuple((areas / areas.sum()).tolist()))
 
 
 def _outlines(views: SurfaceViews) -> Mask:
@@ -262,26 +347,3 @@ def _agreement(mesh: TriangleMesh, cameras: Cameras, outlines: Mask) -> float:
     ours, theirs = drawn.coverage > 0.5, outlines[some]
     union, overlap = (ours | theirs).sum(axis=(1, 2)), (ours & theirs).sum(axis=(1, 2))
     return float(np.mean(overlap / np.maximum(union, 1)))
-
-
-def simplify_surface(mesh: TriangleMesh, face_limit: int, control: Control) -> TriangleMesh | None:
-    """At most `face_limit` faces, still closed; None when no setting keeps it closed.
-
-    Quadric error metrics (Garland and Heckbert 1997), slower and more careful until it holds.
-    Raises Cancelled, between two settings: one takes .1 s for 100,000 faces.
-    """
-    if len(mesh.faces) <= face_limit:
-        return mesh
-    for aggressiveness in (7.0, 4.0, 2.0):
-        control.check()
-        vertices, faces = fast_simplification.simplify(
-            mesh.vertices, mesh.faces, target_count=face_limit, agg=aggressiveness
-        )
-        simple = trimesh.Trimesh(vertices, faces, process=True)
-        if len(simple.faces) <= face_limit and is_closed(simple):
-            return TriangleMesh(np.asarray(simple.vertices, np.float32), _faces_of(simple))
-    return None
-
-
-def _faces_of(mesh: trimesh.Trimesh) -> npt.NDArray[np.int32]:
-    return np.asarray(mesh.faces, np.int32)

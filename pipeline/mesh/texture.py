@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from scipy.spatial import cKDTree
 
 from pipeline.control import Control
 from pipeline.errors import InvalidInput
@@ -34,6 +35,9 @@ _TOLERANCE = 0.03
 
 #: Views per call while baking: 8 of 1024 x 1024 take 200 MB.
 _VIEWS_AT_ONCE = 8
+
+#: bool [P].
+_Flags = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 
 def bake_texture(
@@ -89,7 +93,10 @@ def bake_colors(
 ) -> TexturedMesh:
     """The surface with a colour per vertex; arguments and errors as of `bake_texture`."""
     colors, seen = _colors(surface.vertices, normals, surface, model, cameras, control)
-    colors = _spread_over_edges(colors, seen, surface.faces)
+    colors, seen = _spread_over_edges(colors, seen, surface.faces)
+    if not seen.all():  # a part that no view saw, behind the others
+        nearest = cKDTree(surface.vertices[seen]).query(surface.vertices[~seen])[1]
+        colors[~seen] = colors[seen][nearest]
     return TexturedMesh(surface.vertices, normals, surface.faces, colors=to_bytes(255 * colors))
 
 
@@ -117,7 +124,7 @@ def _colors(
     model: SplatModel,
     cameras: Cameras,
     control: Control,
-) -> tuple[FloatArray, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
+) -> tuple[FloatArray, _Flags]:
     """Colours [P, 3], 0..1, and where any view saw the point [P]."""
     points, normals = (np.ascontiguousarray(a, np.float32) for a in (points, normals))
     total, weight = np.zeros((len(points), 3), np.float32), np.zeros(len(points), np.float32)
@@ -174,16 +181,17 @@ def _fill_unknown(
 
 
 def _spread_over_edges(
-    colors: FloatArray, seen: np.ndarray[tuple[int], np.dtype[np.bool_]], faces: IndexArray
-) -> FloatArray:
-    """Vertices that no view saw take the mean of their neighbours, ring by ring."""
+    colors: FloatArray, seen: _Flags, faces: IndexArray
+) -> tuple[FloatArray, _Flags]:
+    """Vertices that no view saw take the mean of their neighbours, ring by ring; also which have
+    a colour then."""
     colors, seen = colors.copy(), seen.copy()
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     edges = np.concatenate([edges, edges[:, ::-1]])
     while not seen.all():
         useful = edges[~seen[edges[:, 0]] & seen[edges[:, 1]]]
         if not len(useful):
-            break  # cannot happen on one component; unseen vertices stay black
+            break
         total = np.zeros((len(colors), 3))
         count = np.zeros(len(colors))
         np.add.at(total, useful[:, 0], colors[useful[:, 1]])
@@ -191,4 +199,4 @@ def _spread_over_edges(
         reached = count > 0
         colors[reached] = (total[reached] / count[reached, None]).astype(np.float32)
         seen |= reached
-    return colors
+    return colors, seen

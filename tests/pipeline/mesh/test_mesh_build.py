@@ -116,27 +116,6 @@ def test_dust_becomes_a_visual_hull_and_says_so() -> None:
 
 
 @pytest.mark.slow
-def test_what_is_not_connected_is_left_out_and_said() -> None:
-    large, small = shell("sphere"), shell("sphere", 4000)
-    beside = replace(
-        small,
-        means=0.35 * small.means + np.array([0.9, 0, 0], np.float32),
-        log_scales=small.log_scales + np.float32(np.log(0.7)),
-    )
-    both = SplatModel(
-        *(
-            np.concatenate([getattr(large, name), getattr(beside, name)])
-            for name in ("means", "quats", "log_scales", "logit_opacities", "sh")
-        )
-    )
-    result = build_mesh(both, DEFAULT, Control())
-    mesh = closed(result.mesh)
-    assert mesh.body_count == 1
-    assert mesh.bounds[1][0] < 0.5  # the large one was kept
-    assert any("not connected" in note for note in result.notes)
-
-
-@pytest.mark.slow
 def test_size_and_place_do_not_matter() -> None:
     model = shell("torus")
     place, size = np.array([300.0, -20.0, 7.0], np.float32), 40.0
