@@ -19,11 +19,13 @@ class Format:
         name: what users call it.
         suffix: of the file's name, without the leading dot.
         is_mesh: a surface is made of the splats first.
+        for_printers: in millimetres, standing on the build plate.
     """
 
     name: str
     suffix: str
     is_mesh: bool
+    for_printers: bool = False
 
 
 #: Every format, by name.
@@ -36,6 +38,8 @@ FORMATS = {
         Format("glb", "glb", is_mesh=True),
         Format("obj", "obj.zip", is_mesh=True),
         Format("usdz", "usdz", is_mesh=True),
+        Format("stl", "stl", is_mesh=True, for_printers=True),
+        Format("3mf", "3mf", is_mesh=True, for_printers=True),
         Format("glb-splat", "splat.glb", is_mesh=False),
     )
 }
@@ -52,12 +56,14 @@ _BINARY = "application/octet-stream"
 
 # Not `mimetypes`: what it answers depends on tables of the system.
 _BY_SUFFIX = {
+    "3mf": "model/3mf",
     "glb": "model/gltf-binary",
     "jpg": "image/jpeg",
     "json": "application/json",
     "mp4": "video/mp4",
     "obj": "model/obj",
     "png": "image/png",
+    "stl": "model/stl",
     "usdz": "model/vnd.usdz+zip",
     "webp": "image/webp",
     "zip": "application/zip",

@@ -47,6 +47,10 @@ FACE_LIMITS = (100, 200_000)
 TEXTURE_SIZES = (64, 4096)
 
 
+#: Lowest and highest exported model, metres.
+HEIGHT_LIMITS_M = (0.001, 1000.0)
+
+
 class DeviceName(StrEnum):
     """Where the engines that can use a GPU compute; `auto` takes a GPU where torch can use one."""
 
@@ -263,23 +267,31 @@ class ExportOptions(_Options):
         optimize: leave out and round off what nobody sees.
         face_limit: most faces of a mesh, 100..200,000; formats of splats have no use for it.
         texture_size: of a mesh's texture, pixels along each side, 64..4096; the same holds.
+        unlit: the colours of a mesh are shown as they are, whatever lights a viewer has; splats
+            never are lit.
+        height_m: the model is so many metres high, .001..1,000, and stands on the ground, its
+            middle above the origin; None leaves its size and place, or, in files for printers,
+            makes its longest side 100 mm.
     """
 
     format: str
     optimize: bool = False
     face_limit: int = 10_000
     texture_size: int = 1024
+    unlit: bool = False
+    height_m: float | None = None
 
     def _check_values(self) -> None:
         find_format(self.format)
         _check_range("face_limit", self.face_limit, *FACE_LIMITS)
         _check_range("texture_size", self.texture_size, *TEXTURE_SIZES)
+        _check_range("height_m", self.height_m, *HEIGHT_LIMITS_M)
 
     def canonical(self) -> ExportOptions:
         """Equal for all options that make the same file: what the format ignores is default."""
         if find_format(self.format).is_mesh:
             return self
-        return ExportOptions(self.format, self.optimize)
+        return ExportOptions(self.format, self.optimize, height_m=self.height_m)
 
 
 #: What a job is asked for, whichever kind it is.

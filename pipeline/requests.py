@@ -214,8 +214,8 @@ class ExportedFile:
 
     Attributes:
         data: the whole file.
-        contents: what is in it: `splats`, or `vertices`, `faces` and `texture_size` (absent where
-            colours are per vertex).
+        contents: what is in it: `splats`, or `vertices`, `faces`, `parts` (closed surfaces that
+            do not touch) and `texture_size` (absent where colours are per vertex).
         saved: what `optimize` left out, by the same names and in `bytes`; empty without it.
         notes: sentences a user should read: what had to be done to get a closed surface, which
             splats were left out.

@@ -10,7 +10,8 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -23,8 +24,12 @@ from pipeline.formats.obj import write_obj
 from pipeline.formats.ply import write_ply
 from pipeline.formats.splat import write_splat
 from pipeline.formats.spz import fitted, write_spz
+from pipeline.formats.stl import write_stl
+from pipeline.formats.threemf import write_3mf
 from pipeline.formats.usdz import write_usdz
+from pipeline.geometry.true_size import Box, Placement
 from pipeline.mesh.build import BuiltMesh, MeshRequest, build_mesh
+from pipeline.mesh.mesh_types import TexturedMesh
 from pipeline.options import ExportOptions
 from pipeline.requests import ExportedFile
 from pipeline.splats.visible import prune_invisible
@@ -39,8 +44,17 @@ WRITERS: dict[str, Callable[..., bytes]] = {
     "glb": write_glb,
     "obj": write_obj,
     "usdz": write_usdz,
+    "stl": write_stl,
+    "3mf": write_3mf,
     "glb-splat": write_glb_splat,
 }
+
+#: Formats whose writers take `unlit`.
+_CAN_BE_UNLIT = ("glb", "obj", "usdz")
+
+#: The longest side of a model for printers that nobody gave a height: a thing that fits on every
+#: build plate.
+_PRINTED_MM = 100.0
 
 
 @dataclass
@@ -113,6 +127,8 @@ def _export_splats(model: SplatModel, options: ExportOptions, control: Control) 
     write = WRITERS[options.format]
     given = len(model)
     notes: tuple[str, ...] = ()
+    if options.height_m is not None:
+        model = Placement.of_height(Box.of_splats(model), options.height_m).model(model)
     if options.format == "spz":
         model, notes = fitted(model)
     if not options.optimize:
@@ -132,11 +148,14 @@ def _export_mesh(
     faces = options.face_limit // 2 if options.optimize else options.face_limit
     request = MeshRequest(faces, options.texture_size)
     built = memory.build(model, request, control.part(0.0, 0.9))
-    mesh = built.mesh
+    mesh, notes = _placed(built.mesh, options)
+    notes = built.notes + notes + _what_is_not_there(mesh, options)
     control.step(0.9, "write")
     write = WRITERS[options.format]
+    if options.unlit and options.format in _CAN_BE_UNLIT:
+        write = partial(write, unlit=True)
     data = write(mesh, compact=options.optimize)
-    contents = {"vertices": len(mesh.vertices), "faces": len(mesh.faces)}
+    contents = {"vertices": len(mesh.vertices), "faces": len(mesh.faces), "parts": built.parts}
     if mesh.texture is not None:
         contents["texture_size"] = len(mesh.texture)
     saved: dict[str, int] = {}
@@ -145,4 +164,40 @@ def _export_mesh(
             "faces": min(options.face_limit, built.surface_faces) - len(mesh.faces),
             "bytes": len(write(mesh)) - len(data),
         }
-    return ExportedFile(data, contents, saved, built.notes)
+    return ExportedFile(data, contents, saved, notes)
+
+
+def _placed(mesh: TexturedMesh, options: ExportOptions) -> tuple[TexturedMesh, tuple[str, ...]]:
+    """The mesh in the size that was asked for, and that in words where a printer needs it."""
+    printed = find_format(options.format).for_printers
+    if options.height_m is None and not printed:
+        return mesh, ()
+    box = Box.of_points(mesh.vertices)
+    if options.height_m is None:
+        placement = Placement.of_longest_side(box, _PRINTED_MM)
+    else:
+        placement = Placement.of_height(box, options.height_m * (1000 if printed else 1))
+    mesh = replace(mesh, vertices=placement.points(mesh.vertices))
+    if not printed:
+        return mesh, ()
+    deep, wide, high = placement.scale * (box.high - box.low)
+    return mesh, (
+        f"Printed, the model is {wide:.1f} mm wide, {deep:.1f} mm deep and {high:.1f} mm high.",
+    )
+
+
+def _what_is_not_there(mesh: TexturedMesh, options: ExportOptions) -> tuple[str, ...]:
+    """What the format has no place for, of what the mesh holds and what was asked for."""
+    notes = []
+    if options.format == "stl":
+        notes.append("An .stl file holds the shape alone: the colours are left out.")
+    if options.unlit and options.format == "obj":
+        notes.append(
+            "An .obj file with a colour per vertex has no material that could be unlit."
+            if mesh.texture is None
+            else "The .obj file asks for colours without light (illum 0); many viewers light the "
+            "model all the same."
+        )
+    if options.unlit and options.format not in _CAN_BE_UNLIT:
+        notes.append(f"A .{options.format} file has no material that could be unlit.")
+    return tuple(notes)

@@ -17,10 +17,10 @@ from pipeline.mesh.mesh_types import TexturedMesh
 from pipeline.types import FloatArray
 
 _LINEAR, _LINEAR_MIPMAP_LINEAR, _CLAMP_TO_EDGE = 9729, 9987, 33071
-_QUANTIZATION = "KHR_mesh_quantization"
+_QUANTIZATION, _UNLIT = "KHR_mesh_quantization", "KHR_materials_unlit"
 
 
-def write_glb(mesh: TexturedMesh, *, compact: bool = False) -> bytes:
+def write_glb(mesh: TexturedMesh, *, compact: bool = False, unlit: bool = False) -> bytes:
     """The file's bytes, in the glTF frame of `pipeline.geometry.frames`.
 
     Colours per vertex become linear (glTF 2.0, 3.7.2.1: COLOR_0 is linear), in 16 bits, because
@@ -30,6 +30,8 @@ def write_glb(mesh: TexturedMesh, *, compact: bool = False) -> bytes:
         compact: quantise as KHR_mesh_quantization allows, which readers then must know: positions
             to 1/65534 of the longest side (int16, undone by the node's translation and scale),
             normals to 1/127 (int8), texture coordinates to 1/65535 (uint16); texture as JPEG.
+        unlit: colours as they are, whatever the lights (KHR_materials_unlit); a reader that does
+            not know the extension shows the rough, matt surface of other files.
 
     Raises:
         InvalidInput: the mesh is empty or not finite.
@@ -56,8 +58,14 @@ def write_glb(mesh: TexturedMesh, *, compact: bool = False) -> bytes:
         "doubleSided": False,
     }
     document: dict[str, Any] = {**one_node_scene(node), "materials": [material]}
+    used = [_QUANTIZATION] if compact else []
     if compact:
-        document["extensionsUsed"] = document["extensionsRequired"] = [_QUANTIZATION]
+        document["extensionsRequired"] = [_QUANTIZATION]
+    if unlit:
+        material["extensions"] = {_UNLIT: {}}
+        used.append(_UNLIT)
+    if used:
+        document["extensionsUsed"] = used
     if mesh.texture is not None and mesh.uvs is not None:
         uvs: npt.NDArray[Any] = mesh.uvs.astype(np.float32)
         if compact:

@@ -17,6 +17,9 @@ from pipeline.types import SH_C0, SplatModel
 _EXTENSION = "KHR_gaussian_splatting"
 _POINTS = 0
 
+#: Smaller splats would show the steps of 16 bits.
+_FINE = 0.001
+
 
 def write_glb_splat(model: SplatModel, *, compact: bool = False) -> bytes:
     """The file's bytes, in the glTF frame of `pipeline.geometry.frames`, harmonics turned along.
@@ -27,7 +30,8 @@ def write_glb_splat(model: SplatModel, *, compact: bool = False) -> bytes:
     linear, with the opacity as alpha.
 
     Args:
-        compact: ROTATION as normalised int16 and SCALE, where none exceeds 1, as normalised uint16
+        compact: ROTATION as normalised int16 and SCALE, where none exceeds 1 and half of the
+            splats are at least a thousandth large, as normalised uint16
             (steps of 1/32767 and 1/65535 world units), COLOR_0 in 8 bits. 48 bytes instead of 64
             for a splat of degree 0. The rest stays float32: harmonics must, a byte for OPACITY
             would be padded to four, and POSITION would need KHR_mesh_quantization and a scaled
@@ -46,6 +50,7 @@ def write_glb_splat(model: SplatModel, *, compact: bool = False) -> bytes:
     rotations = unit_rows(model.quats[:, [1, 2, 3, 0]], [0, 0, 0, 1])  # xyzw
     # Through float64 and clipped, so that no finite logarithm overflows or vanishes.
     scales = np.exp(np.clip(model.log_scales.astype(np.float64), -80.0, 80.0))
+    fits = scales.max() <= 1.0 and np.median(scales.max(axis=1)) >= _FINE
     opacities = model.opacities
     diffuse = linear_from_srgb(np.clip(0.5 + SH_C0 * model.sh[:, 0], 0.0, 1.0))
     fallback = np.concatenate([diffuse, opacities[:, None]], axis=1)
@@ -65,7 +70,7 @@ def write_glb_splat(model: SplatModel, *, compact: bool = False) -> bytes:
             builder.add_attribute(
                 np.maximum(normalized_integers(scales, np.uint16), 1), normalized=True
             )
-            if compact and scales.max() <= 1.0
+            if compact and fits
             else builder.add_attribute(scales.astype(np.float32))
         ),
         f"{_EXTENSION}:OPACITY": builder.add_attribute(opacities),

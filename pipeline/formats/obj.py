@@ -16,10 +16,14 @@ from pipeline.formats.encoded_texture import encode_texture
 from pipeline.formats.surface import to_gltf_axes
 from pipeline.mesh.mesh_types import TexturedMesh
 
-_MATERIAL = "newmtl surface\nKd 1 1 1\nKs 0 0 0\nd 1\nillum 1\n"
+#: The illumination model stands at the end: 1 has lights, 0 is the colour itself.
+_MATERIAL = "newmtl surface\nKd 1 1 1\nKs 0 0 0\nd 1\nillum %d\n"
+
+#: Places have more digits where the whole model is smaller than this.
+_SMALL = 0.1
 
 
-def write_obj(mesh: TexturedMesh, *, compact: bool = False) -> bytes:
+def write_obj(mesh: TexturedMesh, *, compact: bool = False, unlit: bool = False) -> bytes:
     """A zip of model.obj, model.mtl and albedo.png, in the glTF frame; deterministic.
 
     Without a texture there is model.obj alone, and every vertex line carries its sRGB colour
@@ -28,20 +32,25 @@ def write_obj(mesh: TexturedMesh, *, compact: bool = False) -> bytes:
 
     Args:
         compact: albedo.jpg instead, positions to 1e-4, texture coordinates to 1e-5 and normals to
-            1e-3 instead of 1e-6, 1e-6 and 1e-4.
+            1e-3 instead of 1e-6, 1e-6 and 1e-4. Positions have more digits where the model is
+            smaller than .1.
+        unlit: `illum 0` in the material: the colour is shown as it is. Many readers ignore that.
 
     Raises:
         InvalidInput: the mesh is empty or not finite.
     """
     mesh = to_gltf_axes(mesh)
     position, coordinate, direction = (4, 5, 3) if compact else (6, 6, 4)
+    size = float(np.ptp(mesh.vertices.astype(np.float64), axis=0).max())
+    if 0 < size < _SMALL:
+        position += int(np.ceil(np.log10(_SMALL / size)))
     lines = ["# Glimpse3D: +Y up, front +Z", "o model"]
     files: dict[str, bytes] = {}
     if mesh.texture is not None and mesh.uvs is not None:
         picture = encode_texture(mesh.texture, compact=compact)
         name = f"albedo.{picture.suffix}"
         lines += ["mtllib model.mtl", "usemtl surface"]
-        files["model.mtl"] = f"{_MATERIAL}map_Kd {name}\n".encode("ascii")
+        files["model.mtl"] = f"{_MATERIAL % (not unlit)}map_Kd {name}\n".encode("ascii")
         files[name] = picture.data
         lines += _lines(f"v{f' %.{position}f' * 3}", mesh.vertices)
         # OBJ counts v from the bottom of the picture.

@@ -22,7 +22,7 @@ from pipeline.mesh.mesh_types import TexturedMesh
 _OLDEST_ZIP_TIME_S = 315_619_200
 
 
-def write_usdz(mesh: TexturedMesh, *, compact: bool = False) -> bytes:
+def write_usdz(mesh: TexturedMesh, *, compact: bool = False, unlit: bool = False) -> bytes:
     """The file's bytes: +Y up, front +Z, one metre per world unit; deterministic.
 
     Colours per vertex become linear `displayColor`, which the material reads.
@@ -30,6 +30,7 @@ def write_usdz(mesh: TexturedMesh, *, compact: bool = False) -> bytes:
     Args:
         compact: texture as JPEG instead of PNG. A crate has no smaller numbers than float32 for
             points (halves would move vertices by 1/4000 of the object), so the rest stays.
+        unlit: the colours glow and nothing is reflected, so that no light changes them.
 
     Raises:
         InvalidInput: the mesh is empty or not finite.
@@ -54,7 +55,7 @@ def write_usdz(mesh: TexturedMesh, *, compact: bool = False) -> bytes:
         root = UsdGeom.Xform.Define(stage, "/Model")
         Usd.ModelAPI(root).SetKind("component")
         stage.SetDefaultPrim(root.GetPrim())
-        _bind_material(stage, _define_mesh(stage, mesh), texture)
+        _bind_material(stage, _define_mesh(stage, mesh), texture, unlit=unlit)
         stage.GetRootLayer().Save()
         # Not UsdUtils.CreateNewARKitUsdzPackage: it warns on stderr of references that are fine
         # and has nothing to flatten here. Both store the entries and align them alike.
@@ -95,8 +96,9 @@ def _define_mesh(stage: Any, mesh: TexturedMesh) -> Any:
     return surface
 
 
-def _bind_material(stage: Any, surface: Any, texture: str | None) -> None:
-    """A rough, matt UsdPreviewSurface whose colour is the texture or `displayColor`."""
+def _bind_material(stage: Any, surface: Any, texture: str | None, *, unlit: bool) -> None:
+    """A rough, matt UsdPreviewSurface whose colour is the texture or `displayColor`; unlit, it
+    glows with that colour and is black otherwise."""
     from pxr import Sdf, UsdShade
 
     types = Sdf.ValueTypeNames
@@ -110,11 +112,15 @@ def _bind_material(stage: Any, surface: Any, texture: str | None) -> None:
     preview = shader("Preview", "UsdPreviewSurface")
     preview.CreateInput("roughness", types.Float).Set(1.0)
     preview.CreateInput("metallic", types.Float).Set(0.0)
-    diffuse = preview.CreateInput("diffuseColor", types.Color3f)
+    color = preview.CreateInput("emissiveColor" if unlit else "diffuseColor", types.Color3f)
+    if unlit:
+        preview.CreateInput("diffuseColor", types.Color3f).Set((0.0, 0.0, 0.0))
+        preview.CreateInput("useSpecularWorkflow", types.Int).Set(1)
+        preview.CreateInput("specularColor", types.Color3f).Set((0.0, 0.0, 0.0))
     if texture is None:
         colors = shader("Colors", "UsdPrimvarReader_float3")
         colors.CreateInput("varname", types.String).Set("displayColor")
-        diffuse.ConnectToSource(colors.CreateOutput("result", types.Float3))
+        color.ConnectToSource(colors.CreateOutput("result", types.Float3))
     else:
         coordinates = shader("Coordinates", "UsdPrimvarReader_float2")
         coordinates.CreateInput("varname", types.String).Set("st")
@@ -125,7 +131,7 @@ def _bind_material(stage: Any, surface: Any, texture: str | None) -> None:
         albedo.CreateInput("wrapT", types.Token).Set("clamp")
         st = coordinates.CreateOutput("result", types.Float2)
         albedo.CreateInput("st", types.Float2).ConnectToSource(st)
-        diffuse.ConnectToSource(albedo.CreateOutput("rgb", types.Float3))
+        color.ConnectToSource(albedo.CreateOutput("rgb", types.Float3))
     output = preview.CreateOutput("surface", types.Token)
     material.CreateSurfaceOutput().ConnectToSource(output)
     UsdShade.MaterialBindingAPI.Apply(surface.GetPrim()).Bind(material)

@@ -265,7 +265,7 @@ def export(
         Path,
         typer.Argument(
             help="The file to write: .ply, .splat, .spz, .splat.glb (splats), .glb, .obj.zip, "
-            ".usdz (a textured mesh)."
+            ".usdz (a textured mesh), .stl, .3mf (a mesh for printers)."
         ),
     ],
     format_name: Annotated[
@@ -276,6 +276,16 @@ def export(
     ] = False,
     face_limit: Annotated[int, typer.Option(help="Most faces of a mesh.")] = 10_000,
     texture_size: Annotated[int, typer.Option(help="Pixels along each side of a texture.")] = 1024,
+    unlit: Annotated[
+        bool, typer.Option("--unlit", help="Show a mesh's colours as they are, whatever lights.")
+    ] = False,
+    height_m: Annotated[
+        float | None,
+        typer.Option(
+            help="Make the model so many metres high, standing on the ground. Default: as it is; "
+            ".stl and .3mf: 100 mm along the longest side."
+        ),
+    ] = None,
     strict: StrictOption = False,
 ) -> None:
     """Convert a model file to another format, without a service."""
@@ -284,7 +294,12 @@ def export(
 
     with errors_as_sentences(console):
         options = ExportOptions(
-            format_name or format_of(target), optimize, face_limit, texture_size
+            format_name or format_of(target),
+            optimize,
+            face_limit,
+            texture_size,
+            unlit=unlit,
+            height_m=height_m,
         )
         with stage_bars(console) as bars:
             exported = export_file(model, target, options, bars, strict=strict)

@@ -2284,8 +2284,8 @@ begin
         ('depth-maps', 50, array['image/png', 'application/octet-stream']),
         ('enhanced-views', 50, array['image/png']),
         ('3d-models', 200, array[
-            'application/octet-stream', 'application/zip', 'image/png', 'model/gltf-binary',
-            'model/vnd.usdz+zip', 'video/mp4'])) as b (id, mebibytes, types)
+            'application/octet-stream', 'application/zip', 'image/png', 'model/3mf',
+            'model/gltf-binary', 'model/stl', 'model/vnd.usdz+zip', 'video/mp4'])) as b (id, mebibytes, types)
     on conflict (id) do update
        set file_size_limit = excluded.file_size_limit,
            allowed_mime_types = excluded.allowed_mime_types;

@@ -78,11 +78,16 @@ def test_presets_fill_what_was_not_chosen():
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"format": "docx"}, "ply, splat, spz, glb, obj, usdz, glb-splat; got 'docx'"),
+        ({"format": "docx"}, "ply, splat, spz, glb, obj, usdz, stl, 3mf, glb-splat; got 'docx'"),
         ({"face_limit": 99}, "face_limit"),
         ({"face_limit": 200_001}, "face_limit"),
         ({"texture_size": 63}, "texture_size"),
         ({"texture_size": 4097}, "texture_size"),
+        ({"height_m": 0}, "height_m must be between 0.001 and 1000, got 0"),
+        ({"height_m": -1.0}, "height_m"),
+        ({"height_m": 1000.5}, "height_m"),
+        ({"height_m": "tall"}, "height_m must be a number"),
+        ({"unlit": 1}, "unlit must be true or false"),
     ],
 )
 def test_a_bad_export_option_is_named(changes, told):
@@ -92,13 +97,16 @@ def test_a_bad_export_option_is_named(changes, told):
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_options_that_make_the_same_file_are_canonically_equal(name):
-    odd = ExportOptions(name, optimize=True, face_limit=500, texture_size=128)
+    odd = ExportOptions(name, optimize=True, face_limit=500, texture_size=128, unlit=True)
     plain = ExportOptions(name, optimize=True)
     assert (odd.canonical() == plain.canonical()) is not FORMATS[name].is_mesh
     assert odd.canonical().canonical() == odd.canonical()
     assert ExportOptions.from_json(odd.to_json()) == odd
     # Jobs that an earlier release queued have but these two.
     assert ExportOptions.from_json({"format": name, "optimize": True}) == plain
+    # A height makes another file of any format.
+    high = ExportOptions(name, height_m=0.3)
+    assert high.canonical() == high != ExportOptions(name)
 
 
 @pytest.mark.parametrize(

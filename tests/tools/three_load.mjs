@@ -37,6 +37,7 @@ scene.traverse((object) => {
             Object.entries(geometry.attributes).map(([name, attribute]) => [name, rows(attribute)])
         ),
         material: {
+            type: material.type,
             side: material.side,
             color: material.color.toArray(),
             metalness: material.metalness,

@@ -14,6 +14,7 @@ from pipeline.file_types import FORMATS
 from pipeline.options import (
     ELEVATION_LIMITS_DEG,
     FACE_LIMITS,
+    HEIGHT_LIMITS_M,
     MAX_CANDIDATES,
     SEED_LIMIT,
     TEXTURE_SIZES,
@@ -125,6 +126,12 @@ class ExportQuery(_Asked):
     optimize: bool = False
     face_limit: Annotated[int, Field(ge=FACE_LIMITS[0], le=FACE_LIMITS[1])] = 10_000
     texture_size: Annotated[int, Field(ge=TEXTURE_SIZES[0], le=TEXTURE_SIZES[1])] = 1024
+    unlit: bool = False
+    # Not a `Number`: in a query every number is a text.
+    height_m: (
+        Annotated[float, Field(ge=HEIGHT_LIMITS_M[0], le=HEIGHT_LIMITS_M[1], allow_inf_nan=False)]
+        | None
+    ) = None
     webhook_url: WebhookUrl | None = None
 
     def options(self) -> ExportOptions:

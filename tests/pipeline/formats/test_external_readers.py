@@ -230,6 +230,18 @@ def test_glb_splat_has_no_fault_but_what_the_validator_does_not_know(files, name
 
 @pytest.mark.parametrize("compact", [False, True])
 @pytest.mark.parametrize("make", [textured_ellipsoid, coloured_ellipsoid])
+def test_an_unlit_glb_is_valid_and_three_shows_plain_colours(tmp_path, compact, make):
+    path = tmp_path / "model.glb"
+    path.write_bytes(write_glb(make(), compact=compact, unlit=True))
+    report = validate_gltf(path)
+    assert report["messages"] == []
+    wanted = ["KHR_mesh_quantization"] if compact else []
+    assert sorted(report["extensions"]) == ["KHR_materials_unlit", *wanted]
+    assert load_with_three(path)["material"]["type"] == "MeshBasicMaterial"
+
+
+@pytest.mark.parametrize("compact", [False, True])
+@pytest.mark.parametrize("make", [textured_ellipsoid, coloured_ellipsoid])
 def test_glb_is_valid_and_three_loads_it(tmp_path, compact, make):
     mesh = make()
     path = tmp_path / "model.glb"

@@ -191,6 +191,8 @@ def test_an_unknown_format_is_refused_with_those_that_exist():
         ("glb-splat", "model/gltf-binary"),
         ("obj", "application/zip"),
         ("usdz", "model/vnd.usdz+zip"),
+        ("stl", "model/stl"),
+        ("3mf", "model/3mf"),
     ],
 )
 def test_every_format_has_a_media_type(name, wanted):

@@ -134,9 +134,10 @@ def test_glb_indices_have_32_bits_only_where_16_do_not_suffice():
 
 
 @pytest.mark.parametrize("compact", [False, True])
+@pytest.mark.parametrize("unlit", [False, True])
 @pytest.mark.parametrize("make", [textured_ellipsoid, coloured_ellipsoid])
-def test_usdz_passes_apples_profile_and_openusds_validators(tmp_path, compact, make):
-    data = write_usdz(make(), compact=compact)
+def test_usdz_passes_apples_profile_and_openusds_validators(tmp_path, compact, unlit, make):
+    data = write_usdz(make(), compact=compact, unlit=unlit)
     stage, _ = open_usdz(data, tmp_path)
     with pytest.warns(DeprecationWarning):  # the one checker that knows Apple's profile
         checker = UsdUtils.ComplianceChecker(arkit=True)
@@ -181,6 +182,37 @@ def test_usdz_as_openusd_reads_it(tmp_path):
     assert UsdShade.Shader(source.GetPrim()).GetIdAttr().Get() == "UsdUVTexture"
     low, high = np.array(seen.GetExtentAttr().Get())
     np.testing.assert_allclose([low, high], [[-0.4, -0.5, -0.3], [0.4, 0.5, 0.3]], atol=0.003)
+
+
+@pytest.mark.parametrize("make", [textured_ellipsoid, coloured_ellipsoid])
+def test_an_unlit_usdz_glows_and_reflects_nothing(tmp_path, make):
+    stage, seen = open_usdz(write_usdz(make(), unlit=True), tmp_path)
+    assert stage.GetDefaultPrim().GetPath() == "/Model"
+    material, _ = UsdShade.MaterialBindingAPI(seen).ComputeBoundMaterial()
+    surface, _, _ = material.ComputeSurfaceSource()
+    assert surface.GetInput("emissiveColor").HasConnectedSource()
+    assert not surface.GetInput("diffuseColor").HasConnectedSource()
+    assert surface.GetInput("diffuseColor").Get() == (0, 0, 0)
+    assert surface.GetInput("useSpecularWorkflow").Get() == 1
+    assert surface.GetInput("specularColor").Get() == (0, 0, 0)
+
+
+def test_an_unlit_obj_has_a_constant_colour():
+    def illumination(**options):
+        with zipfile.ZipFile(io.BytesIO(write_obj(textured_ellipsoid(), **options))) as archive:
+            return archive.read("model.mtl").decode().splitlines()[4]
+
+    assert illumination() == "illum 1"
+    assert illumination(unlit=True) == "illum 0"
+
+
+@pytest.mark.parametrize("compact", [False, True])
+def test_a_small_obj_has_as_many_steps_as_a_large_one(tmp_path, compact):
+    mesh = textured_ellipsoid()
+    small = replace(mesh, vertices=mesh.vertices / 1000)
+    seen = load_obj(write_obj(small, compact=compact), tmp_path)
+    wanted = small.vertices @ GLTF_FROM_WORLD.T
+    np.testing.assert_allclose(seen.vertices, wanted, atol=6e-7 if compact else 6e-9)
 
 
 def test_usdz_colours_per_vertex_are_linear(tmp_path):

@@ -261,6 +261,7 @@ def test_bad_options_are_named(model_file: Path, tmp_path: Path) -> None:
         (["--format", "fbx"], "format must be one of"),
         (["--face-limit", 5], "face_limit"),
         (["--texture-size", 5], "texture_size"),
+        (["--height-m", 0], "height_m"),
     ):
         code, said = run("export", model_file, tmp_path / "x.glb", *flags)
         assert code == 1

@@ -101,16 +101,24 @@ async def test_asking_twice_for_an_export_answers_with_the_stored_file(service):
     fewer = await export("format=glb&face_limit=400")
     optimised = await export("format=glb&face_limit=500&optimize=true")
     assert len({x["download_url"] for x in (first, fewer, optimised)}) == 3
+    high = await export("format=glb&face_limit=500&height_m=.3")
+    assert high["options"]["height_m"] == 0.3
+    assert await export("format=glb&face_limit=500&height_m=0.30") == high
+    unlit = await export("format=glb&face_limit=500&unlit=true")
+    assert len({x["download_url"] for x in (first, high, unlit)}) == 3
     splats = await export("format=ply")
     assert await export("format=ply&face_limit=400&texture_size=64") == splats, "of no use for it"
+    assert await export("format=ply&unlit=true") == splats, "never lit"
     assert [(o.format, o.optimize, o.face_limit) for o in service.models.exports] == [
         ("glb", False, 500),
         ("glb", False, 400),
         ("glb", True, 500),
+        ("glb", False, 500),
+        ("glb", False, 500),
         ("ply", False, 10_000),
     ]
     status = (await service.http.get(f"{API}/status/{project_id}")).json()
-    assert len(status["exports"]) == 4
+    assert len(status["exports"]) == 6
 
     # A newer model is another file.
     await service.http.post(f"{API}/generate/{project_id}")
@@ -127,6 +135,7 @@ async def test_an_export_says_what_is_in_it(service):
     assert body.pop("download_url")
     assert body.pop("seconds") >= 0
     options = {"format": "obj", "optimize": True, "face_limit": 300, "texture_size": 256}
+    options |= {"unlit": False, "height_m": None}
     told = {
         "format": "obj",
         "optimize": True,
