@@ -13,6 +13,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.control import UNATTENDED
 from pipeline.engines.registry import EngineChoice
@@ -21,6 +22,7 @@ from pipeline.flow.local import LocalPorts, build_ports
 from pipeline.geometry.cameras import orbit_cameras, rig_cameras
 from pipeline.imaging.framing import GIVEN_ALPHA, frame_object
 from pipeline.imaging.rounding import to_bytes
+from pipeline.mesh.mesh_raster import rasterize_mesh
 from pipeline.requests import ViewRequest
 from pipeline.types import Cameras, Cutout, DepthMaps, UInt8Array, ViewSet
 from training.prior.kept_back import fixed_set
@@ -30,6 +32,7 @@ from training.prior.kept_back.pictures import Studio, triangles
 from training.prior.kept_back.telephone import some_light
 from training.prior.recipe import FIRST_CHECK_SEED
 from training.prior.scene import Scene, make_scene, photograph
+from training.prior.solids import Points
 from training.prior.surfaces import card
 
 ENGINES = ("prior", "relief", "card")
@@ -96,7 +99,20 @@ def true_views(name: str, cameras: Cameras) -> ViewSet:
     studio = Studio(triangles(Assembly(centred.scaled(scale), thing.paints)), some_light(rng))
     colors, covered = studio.draw(cameras)
     on_white = colors * covered[..., None] + 1 - covered[..., None]
-    return ViewSet(to_bytes(255 * on_white), to_bytes(255 * covered), cameras, "true")
+    views = ViewSet(to_bytes(255 * on_white), to_bytes(255 * covered), cameras, "true")
+    solid = centred.scaled(scale)
+    return _with_depth(views, solid.vertices, solid.faces)
+
+
+def _with_depth(views: ViewSet, vertices: Points, faces: npt.NDArray[np.int32]) -> ViewSet:
+    """The views and the true depth of their surface."""
+    points = vertices.astype(np.float32)
+    drawn = rasterize_mesh(points, faces.astype(np.int32), points, views.cameras)
+    forward = views.cameras.viewmats[:, 2, :3]
+    depth = np.einsum("vhwc,vc->vhw", drawn.attributes, forward)
+    depth += views.cameras.viewmats[:, 2, 3][:, None, None]
+    known = (drawn.coverage > 0.5) & (views.alphas > 127)
+    return replace(views, surface_depth=np.where(known, depth, 0).astype(np.float32))
 
 
 def _seen_from(scene: Scene, cameras: Cameras) -> ViewSet:
@@ -111,7 +127,8 @@ def _seen_from(scene: Scene, cameras: Cameras) -> ViewSet:
         drawn.append(photograph(scene, rotation, eye, focal, cameras.width))
     seen = np.stack(drawn)
     on_white = seen[..., :3] * seen[..., 3:] + 1 - seen[..., 3:]
-    return ViewSet(to_bytes(255 * on_white), to_bytes(255 * seen[..., 3]), cameras, "true")
+    views = ViewSet(to_bytes(255 * on_white), to_bytes(255 * seen[..., 3]), cameras, "true")
+    return _with_depth(views, (vertices - middle) * size, scene.mesh.faces)
 
 
 # Views, as engines make them and as they should not be.

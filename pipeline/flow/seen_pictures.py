@@ -16,11 +16,15 @@ from pipeline.requests import Renders
 from pipeline.splats.seen_surface import at_most, seen_through
 from pipeline.types import Cameras, SplatModel, UInt8Array
 
-#: Colour of what no photo saw, and how much of it.
-_TINT, _SHARE = np.array([170, 60, 210], np.float32), 0.55
+#: Colour of what no photo saw, and how much of it there is on and between slanting stripes: on an
+#: object of that colour a tint alone would not show.
+_TINT, _ON, _BETWEEN = np.array([150, 40, 190], np.float32), 0.85, 0.35
+
+#: Pixels from one stripe to the next, of a picture of 256.
+_PERIOD = 16
 
 #: What a row of these pictures is called.
-SEEN_ROW = "as it is: seen by a photo; violet: a guess"
+SEEN_ROW = "as it is: seen by a photo; striped violet: a guess"
 
 
 async def seen_pictures(
@@ -53,6 +57,10 @@ def _drawn(
 
 def tinted(images: UInt8Array, alphas: UInt8Array, seen: npt.NDArray[np.bool_]) -> UInt8Array:
     """The pictures, uint8 [V, H, W, 3] on white, with a tint wherever `seen` [V, H, W] is False."""
-    share = _SHARE * np.where(seen, 0, alphas / np.float32(255))[..., None]
+    height, width = seen.shape[1:]
+    period = max(2, _PERIOD * width // 256)
+    slant = np.add.outer(np.arange(height), np.arange(width)) % period
+    strength = np.where(slant < period // 2, _ON, _BETWEEN).astype(np.float32)
+    share = (strength * np.where(seen, 0, alphas / np.float32(255)))[..., None]
     mixed: UInt8Array = np.round((1 - share) * images + share * _TINT).astype(np.uint8)
     return mixed

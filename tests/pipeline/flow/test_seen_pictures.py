@@ -19,7 +19,7 @@ def test_only_what_was_not_seen_is_tinted_and_the_ground_never() -> None:
     seen = np.array([[[True, False], [False, False]]])
     drawn = tinted(images, alphas, seen)
     assert drawn[0, 0, 0].tolist() == [100, 100, 100]
-    assert drawn[0, 0, 1].tolist() == [138, 78, 160]
+    assert drawn[0, 0, 1].tolist() == [118, 79, 132]
     assert (drawn[0, 1] == 255).all()
 
 
