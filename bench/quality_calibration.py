@@ -39,6 +39,9 @@ SPLATS, STEPS = 2_500, 30
 
 #: Draws a weight to 0 as so many further models would that say nothing.
 RIDGE = 0.5
+#: Each number counts at least so much, in standard deviations of it: what says nothing among these
+#: models still may not be without effect.
+LEAST = 0.03
 #: A term counts within these quantiles of what was measured.
 RANGE = (0.02, 0.98)
 #: How much truth a choice may cost.
@@ -129,8 +132,8 @@ def fit_rule(cases: Sequence[Case]) -> tuple[float, tuple[Term, ...]]:
     wanted = np.r_[np.log((1 - lpips) / lpips), np.zeros(len(names))]
     signs = np.array([term.weight > 0 for term in RULE])
     bounds = (
-        np.r_[-np.inf, np.where(signs, 0, -np.inf)],
-        np.r_[np.inf, np.where(signs, np.inf, 0)],
+        np.r_[-np.inf, np.where(signs, LEAST, -np.inf)],
+        np.r_[np.inf, np.where(signs, np.inf, -LEAST)],
     )
     found = lsq_linear(np.r_[scaled, ridge], wanted, bounds).x
     weights = found[1:] / spread

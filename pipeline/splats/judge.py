@@ -17,7 +17,13 @@ from pipeline.control import UNATTENDED, Control
 from pipeline.geometry.cameras import rig_cameras
 from pipeline.requests import References
 from pipeline.splats.floaters import floater_share
-from pipeline.splats.likeness import detail_of, expected_likeness, turning
+from pipeline.splats.likeness import (
+    contradiction,
+    detail_of,
+    expected_likeness,
+    flatness,
+    turning,
+)
 from pipeline.splats.render import Rendering, render_model
 from pipeline.splats.scores import LpipsLike, psnr, summarise, view_scores
 from pipeline.splats.seen_surface import find_seen_surface
@@ -126,12 +132,14 @@ def judge_model(
     evidence = {
         "photo_psnr": float(np.mean([photo.psnr for photo in photos])),
         "photo_outline": float(np.mean([photo.silhouette_iou for photo in photos])),
-        "view_agreement": scores.view_agreement,
         "engine_confidence": references.confidence or 0.0,
+        "turn": turning(rig.images + 1 - rig.alphas[..., None]),
+        "flatness": flatness(seen.rendering.alphas),
         "detail": detail_of(references.photos),
-        **({} if seen.share is None else {"seen_share": seen.share}),
-        **turning(rig.images + 1 - rig.alphas[..., None]),
     }
+    if seen.share is not None:
+        evidence["seen_share"] = seen.share
+        evidence["contradiction"] = contradiction(seen.share, scores.view_agreement)
     guards = {"photo_psnr": evidence["photo_psnr"]}
     distances = [photo.lpips for photo in photos if photo.lpips is not None]
     if distances:

@@ -24,10 +24,8 @@ from pipeline.types import FloatArray, ViewSet
 #: Side of the pictures of a model that are compared with each other.
 _SIDE = 128
 
-#: Views of the rig between two that are compared: 45 and 90 degrees.
-_NEAR, _FAR = 2, 4
-
-_LEAST_ERROR = 1e-6
+#: Views of the rig from one to the other that are compared: 45 degrees.
+_APART = 2
 
 
 @dataclass(frozen=True)
@@ -49,48 +47,53 @@ class Term:
 
 
 #: The rule: a logistic of a sum. By `python -m bench quality_calibration`.
-BASE = 0.6
+BASE = 0.912
 RULE: tuple[Term, ...] = (
-    Term("view_agreement", 0.55, 0.4, 0.95),
-    Term("engine_confidence", 0.3, 0.0, 0.86),
-    Term("seen_share", 0.6, 0.3, 0.98),
-    Term("turn", -2.5, 0.02, 0.4),
-    Term("turn_db", 0.01, 8.0, 25.0),
-    Term("detail", -1.5, 0.006, 0.08),
+    Term("seen_share", 3.57, 0.33, 0.909),
+    Term("engine_confidence", 0.213, 0.0, 0.796),
+    Term("contradiction", -0.339, 0.0205, 0.339),
+    Term("turn", -3.87, 0.133, 0.446),
+    Term("flatness", -1.53, 0.0369, 0.458),
+    Term("detail", -2.22, 0.0141, 0.102),
 )
 
 
-def turning(rig: FloatArray) -> dict[str, float]:
-    """How much a model's look changes with the side, from its pictures from the rig.
+def turning(rig: FloatArray) -> float:
+    """How much a model's look changes with the side: 1 - SSIM of views 45 degrees apart, mean.
 
     What a guess costs depends on it: a vase that looks the same from everywhere is guessed well,
     and an error of place or shape costs what a turn costs.
 
     Args:
-        rig: float32 [16, S, S, 3], 0..1, on white.
-
-    Returns:
-        turn: 1 - SSIM of views 45 degrees apart.
-        turn_db: PSNR of views 90 degrees apart, dB.
-        blank_db: PSNR of the views and an empty picture, dB: how much there is to see.
+        rig: float32 [16, S, S, 3], 0..1, the model from the rig, on white.
     """
     if rig.shape[1] > _SIDE:
         small = [cv2.resize(i, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA) for i in rig]
         rig = np.stack(small)
-    near, far = np.roll(rig, -_NEAR, axis=0), np.roll(rig, -_FAR, axis=0)
+    turned = np.roll(rig, -_APART, axis=0)
     with torch.no_grad(), one_torch_thread():
-        a, b = (torch.from_numpy(np.ascontiguousarray(x)).permute(0, 3, 1, 2) for x in (rig, near))
+        a, b = (
+            torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+            for images in (rig, turned)
+        )
         alike = [float(ssim(a[i : i + 1], b[i : i + 1])) for i in range(VIEW_COUNT)]
-    return {
-        "turn": 1 - float(np.mean(alike)),
-        "turn_db": _psnr(rig, far),
-        "blank_db": _psnr(rig, np.ones_like(rig)),
-    }
+    return 1 - float(np.mean(alike))
 
 
-def _psnr(images: FloatArray, others: FloatArray) -> float:
-    errors = ((images - others).astype(np.float64) ** 2).mean(axis=(1, 2, 3))
-    return float(-10 * np.log10(np.maximum(errors, _LEAST_ERROR)).mean())
+def flatness(alphas: FloatArray) -> float:
+    """How differently large a model looks from all around, 0 for a ball: the standard deviation of
+    its area over the views, by the mean.
+
+    Args:
+        alphas: float32 [V, S, S], 0..1, from evenly spread cameras.
+    """
+    areas = alphas.mean(axis=(1, 2), dtype=np.float64)
+    return float(areas.std() / max(float(areas.mean()), 1e-6))
+
+
+def contradiction(seen_share: float, view_agreement: float) -> float:
+    """How far the views contradict each other where no photo decides, 0..1."""
+    return (1 - seen_share) * (1 - view_agreement)
 
 
 def detail_of(photos: ViewSet) -> float:

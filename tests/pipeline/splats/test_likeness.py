@@ -11,18 +11,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.geometry.cameras import photo_camera, rig_cameras
-from pipeline.splats.likeness import RULE, detail_of, expected_likeness, turning
+from pipeline.splats.likeness import (
+    RULE,
+    contradiction,
+    detail_of,
+    expected_likeness,
+    flatness,
+    turning,
+)
 from pipeline.splats.render import render_model
 from pipeline.types import FloatArray, ViewSet
 from tests.oracles.shells import shell
 
 #: Which way is better, as anybody would say it.
 BETTER = {
-    "view_agreement": 1,
-    "engine_confidence": 1,
     "seen_share": 1,
+    "engine_confidence": 1,
+    "contradiction": -1,
     "turn": -1,
-    "turn_db": 1,
+    "flatness": -1,
     "detail": -1,
 }
 
@@ -76,17 +83,27 @@ def rig_of(name: str, turns: int = 0) -> FloatArray:
 
 
 def test_what_looks_the_same_from_all_sides_does_not_turn() -> None:
-    same, changing = turning(rig_of("grey")), turning(rig_of("two sides"))
-    assert same["turn"] < 0.5 * changing["turn"]
-    assert same["turn_db"] > changing["turn_db"] + 6
-    empty = turning(np.ones((16, 64, 64, 3), np.float32))
-    assert empty["turn"] == pytest.approx(0, abs=1e-5)
-    assert empty["turn_db"] == empty["blank_db"] == pytest.approx(60)
+    assert turning(rig_of("grey")) < 0.5 * turning(rig_of("two sides"))
+    assert turning(np.ones((16, 64, 64, 3), np.float32)) == pytest.approx(0, abs=1e-5)
 
 
 def test_a_turned_rig_turns_as_much() -> None:
     images = rig_of("two sides")
     assert turning(np.roll(images, 5, axis=0)) == pytest.approx(turning(images))
+
+
+def test_a_ball_is_not_flat_and_a_sheet_is() -> None:
+    views = np.zeros((24, 32, 32), np.float32)
+    views[:, 8:24, 8:24] = 1
+    assert flatness(views) == 0
+    views[::2] = 0
+    assert flatness(views) == pytest.approx(1)
+
+
+def test_views_that_contradict_each_other_count_where_no_photo_decides() -> None:
+    assert contradiction(1.0, 0.2) == 0
+    assert contradiction(0.4, 0.5) == pytest.approx(0.3)
+    assert contradiction(0.4, 0.9) < contradiction(0.2, 0.9)
 
 
 def photo(picture: FloatArray) -> ViewSet:

@@ -30,7 +30,7 @@ def test_one_photo_is_told_with_its_numbers_and_what_it_saw() -> None:
 def test_the_rest_is_called_a_guess_with_what_may_be_expected_of_it() -> None:
     lines = what_is_a_guess(ONE)
     assert lines[0] == "The other 57% of the surface is a guess."
-    assert "the right object, with wrong details: 0.74, where 1 is the object itself" in lines[1]
+    assert "a rough idea of it: 0.74, where 1 is the object itself" in lines[1]
     assert lines[2] == "The views engine is sure of its surface: 0.70 of 1."
     assert lines[-1] == "A photo of another side makes more of it known."
 
