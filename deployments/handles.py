@@ -200,6 +200,7 @@ class HandlePort:
     remove_background = _remote(BackgroundRemover.remove_background)
     synthesize_views = _remote(ViewSynthesizer.synthesize_views)
     estimate_depth = _remote(DepthEstimator.estimate_depth)
+    register = _remote(SplatFitter.register)
     reconstruct = _remote(SplatFitter.reconstruct)
     improve = _remote(SplatFitter.improve)
     render = _remote(SplatFitter.render)

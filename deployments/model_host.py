@@ -220,6 +220,7 @@ class ModelHost:
     engine_name = _short(PortName.SPLATS, SplatFitter.engine_name)
 
     synthesize_views = _long(PortName.VIEWS, ViewSynthesizer.synthesize_views)
+    register = _long(PortName.SPLATS, SplatFitter.register)
     reconstruct = _long(PortName.SPLATS, SplatFitter.reconstruct)
     improve = _long(PortName.SPLATS, SplatFitter.improve)
     enhance = _long(PortName.ENHANCER, Enhancer.enhance)

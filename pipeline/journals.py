@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pipeline.control import Progress
+from pipeline.requests import RegisteredPhotos
 from pipeline.types import (
     DepthMaps,
     Scores,
@@ -69,6 +70,10 @@ class GenerateJournal(_Journal, Protocol):
     async def load_depths(self) -> DepthMaps | None: ...
 
     async def save_depths(self, depths: DepthMaps, seconds: float) -> None: ...
+
+    async def load_photos(self) -> RegisteredPhotos | None: ...
+
+    async def save_photos(self, photos: RegisteredPhotos, seconds: float) -> None: ...
 
     async def load_model(self) -> SplatModel | None: ...
 

@@ -25,6 +25,8 @@ from pipeline.requests import (
     Improvement,
     References,
     RefineRequest,
+    RegisteredPhotos,
+    RegisterRequest,
     Renders,
     ViewRequest,
 )
@@ -97,6 +99,8 @@ class DepthEstimator(Protocol):
 
 
 class SplatEngine(Engine, Protocol):
+    def register(self, request: RegisterRequest, control: Control) -> RegisteredPhotos: ...
+
     def reconstruct(self, request: FitRequest, control: Control) -> SplatModel: ...
 
     def improve(self, request: RefineRequest, control: Control) -> Improvement: ...
@@ -109,6 +113,11 @@ class SplatEngine(Engine, Protocol):
 
 
 class SplatFitter(Protocol):
+    async def register(
+        self, request: RegisterRequest, report: Report = ignore_progress
+    ) -> RegisteredPhotos:
+        """Find out where the photos were taken from, against views and depth."""
+
     async def reconstruct(
         self, request: FitRequest, report: Report = ignore_progress
     ) -> SplatModel: ...

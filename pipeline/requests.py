@@ -5,16 +5,18 @@ Frozen values that cross process borders; they do not know who computes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.rig import ELEVATION_DEG
 from pipeline.types import (
+    CameraEstimate,
     Cameras,
     Cutout,
     DepthMaps,
     FloatArray,
     FurtherPhoto,
+    PhotoRegistration,
     SplatModel,
     UInt8Array,
     ViewSet,
@@ -59,6 +61,55 @@ class ViewRequest:
         """The elevation; where none was given the rig's, which an engine takes that sees nothing
         of it in the photo."""
         return ELEVATION_DEG if self.elevation_deg is None else self.elevation_deg
+
+
+@dataclass(frozen=True)
+class RegisterRequest:
+    """Input of the registration of an object's photos.
+
+    Attributes:
+        cutout: the first photo.
+        photos: the further ones.
+        views, depths: what they are registered against.
+        assumed: one camera, of the first photo.
+        known: `assumed` is the engine's, which made the views of it: it is confirmed, not sought.
+        elevation_deg: of the first photo, as it was given.
+    """
+
+    cutout: Cutout
+    photos: tuple[FurtherPhoto, ...]
+    views: ViewSet
+    depths: DepthMaps
+    assumed: Cameras
+    known: bool
+    elevation_deg: float | None
+
+
+@dataclass(frozen=True)
+class RegisteredPhotos:
+    """The photos as targets.
+
+    Attributes:
+        photos: those that were accepted, from their registered cameras, the first one first.
+        registrations: one for each that was given, as `ViewSet.registrations` has them.
+        notes: sentences a user should read: which photo is unsure or was left out, and why.
+        estimate: of the first photo's camera, where it was sought.
+    """
+
+    photos: ViewSet
+    registrations: tuple[PhotoRegistration, ...]
+    notes: tuple[str, ...] = ()
+    estimate: CameraEstimate | None = None
+
+    def on(self, views: ViewSet) -> ViewSet:
+        """The views with these photos."""
+        return replace(
+            views,
+            photos=self.photos,
+            registrations=self.registrations,
+            notes=(*views.notes, *self.notes),
+            estimate=views.estimate or self.estimate,
+        )
 
 
 @dataclass(frozen=True)

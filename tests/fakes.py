@@ -30,6 +30,7 @@ from pipeline.control import Control, Progress, Report, ignore_progress
 from pipeline.errors import Cancelled, DeviceLost, InvalidImage, OutOfMemory, Unavailable
 from pipeline.flow.local import LocalPorts
 from pipeline.geometry.cameras import rig_cameras
+from pipeline.imaging.framing import picture_on_white
 from pipeline.journals import Candidate, IterationOutcome
 from pipeline.lane import Lane
 from pipeline.options import ExportOptions
@@ -43,6 +44,8 @@ from pipeline.requests import (
     Improvement,
     References,
     RefineRequest,
+    RegisteredPhotos,
+    RegisterRequest,
     Renders,
     ViewRequest,
 )
@@ -126,7 +129,7 @@ class FakeModels:
         fail_at: name of the call that raises `failure`.
         hold_at: name of the call that waits until `release` is set; `cancelled` lists the calls
             that were cancelled while they waited.
-        fits, refinements, strengths, exports: the requests as they came.
+        fits, registered, refinements, strengths, exports: the requests as they came.
         noises: seed and views of every enhancement.
     """
 
@@ -140,6 +143,7 @@ class FakeModels:
     calls: list[str] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     fits: list[FitRequest] = field(default_factory=list)
+    registered: list[RegisterRequest] = field(default_factory=list)
     refinements: list[RefineRequest] = field(default_factory=list)
     strengths: list[float] = field(default_factory=list)
     noises: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
@@ -182,6 +186,16 @@ class FakeModels:
         depth = views.surface_depth
         assert depth is not None
         return DepthMaps(depth, (depth > 0).astype(np.float32), "fake-depth")
+
+    async def register(
+        self, request: RegisterRequest, report: Report = ignore_progress
+    ) -> RegisteredPhotos:
+        await self._called("photos", report)
+        self.registered.append(request)
+        size = request.views.cameras.width
+        picture, alpha = picture_on_white(request.cutout, size)
+        photos = ViewSet(picture[None], alpha[None], request.assumed, "fake-views")
+        return RegisteredPhotos(photos, (), ("A fake registration.",) if request.photos else ())
 
     async def reconstruct(
         self, request: FitRequest, report: Report = ignore_progress
@@ -262,6 +276,8 @@ class MemoryJournal:
     depths: DepthMaps | None = None
     model: SplatModel | None = None
     ranking: tuple[Candidate, ...] | None = None
+    photos: RegisteredPhotos | None = None
+    shown: ViewSet | None = None
     iterations: list[IterationOutcome] = field(default_factory=list)
     stages: list[str] = field(default_factory=list)
     saved: list[str] = field(default_factory=list)
@@ -279,7 +295,7 @@ class MemoryJournal:
 
     async def generated_views(self) -> ViewSet:
         assert self.views is not None
-        return self.views
+        return self.views if self.shown is None else self.shown
 
     async def save_views(self, views: ViewSet, seconds: float) -> None:
         self.views = views
@@ -295,6 +311,15 @@ class MemoryJournal:
     async def generated_depths(self) -> DepthMaps:
         assert self.depths is not None
         return self.depths
+
+    async def load_photos(self) -> RegisteredPhotos | None:
+        return self.photos
+
+    async def save_photos(self, photos: RegisteredPhotos, seconds: float) -> None:
+        self.photos = photos
+        if self.views is not None:
+            self.shown = photos.on(self.views)
+        self.saved.append("photos")
 
     async def load_model(self) -> SplatModel | None:
         return self.model

@@ -8,15 +8,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 
 from deployments.jobs.attempt import Attempt
 from deployments.jobs.commits import DepthRow, StageCommit, ViewRow
+from deployments.jobs.paths import sibling
 from deployments.jobs.rows import Bucket
-from pipeline.flow.artifacts import decode_depths, decode_views, encode_depths, encode_views
+from pipeline.flow.artifacts import (
+    decode_depths,
+    decode_registered,
+    decode_views,
+    encode_depths,
+    encode_registered,
+    encode_views,
+)
 from pipeline.journals import Candidate
+from pipeline.requests import RegisteredPhotos
 from pipeline.types import DepthMaps, Scores, SplatModel, ViewSet
 
 T = TypeVar("T")
@@ -121,6 +131,23 @@ class StoreGenerateJournal:
         await self._attempt.commit(
             StageCommit("depth", seconds, depths=tuple(rows), detail={"files": paths})
         )
+
+    async def load_photos(self) -> RegisteredPhotos | None:
+        return await self._load("photos", Bucket.VIEWS, decode_registered)
+
+    async def save_photos(self, photos: RegisteredPhotos, seconds: float) -> None:
+        """Begins only, as `save_views`."""
+        await self._save_meanwhile(self._save_photos(photos, seconds))
+
+    async def _save_photos(self, photos: RegisteredPhotos, seconds: float) -> None:
+        files = await asyncio.to_thread(encode_registered, photos)
+        views = self._attempt.committed.get("views")
+        # Beside the views, where a refinement finds it: those of an earlier attempt have a folder
+        # of their own. Whoever writes it there writes the same.
+        beside = None if views is None else views.detail["files"]["geometry.npz"]
+        path = self._files.paths.view if beside is None else partial(sibling, beside)
+        paths = await self._put(Bucket.VIEWS, files, path)
+        await self._attempt.commit(StageCommit("photos", seconds, detail={"files": paths}))
 
     async def load_model(self) -> SplatModel | None:
         commit = self._attempt.committed.get("splats")

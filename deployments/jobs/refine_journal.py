@@ -22,7 +22,7 @@ from pipeline.rig import VIEW_COUNT
 from pipeline.types import DepthMaps, SplatModel, UInt8Array, ViewSet
 
 #: Files beside the views that only some projects have.
-_FURTHER_VIEWS = ("auxiliary.npz", "photos.npz")
+_FURTHER_VIEWS = ("auxiliary.npz", "photos.npz", "registered.npz")
 
 
 class StoreRefineJournal:

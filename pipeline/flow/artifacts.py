@@ -20,6 +20,7 @@ import numpy.typing as npt
 from pipeline.errors import GlimpseError, ModelFailed, OutOfMemory
 from pipeline.imaging.decoding import decode_png, encode_png
 from pipeline.imaging.heat_map import heat_map
+from pipeline.requests import RegisteredPhotos
 from pipeline.types import (
     CameraEstimate,
     Cameras,
@@ -31,6 +32,7 @@ from pipeline.types import (
 
 _AUXILIARY = "auxiliary.npz"
 _PHOTOS = "photos.npz"
+_REGISTERED = "registered.npz"
 
 #: What an engine knows of its own surface, float32 [V, H, W].
 _SURFACE = ("surface_depth", "surface_confidence")
@@ -60,13 +62,40 @@ def encode_photos(views: ViewSet) -> dict[str, bytes]:
     is no photo."""
     if views.photos is None:
         return {}
-    said = json.dumps([asdict(found) for found in views.registrations], sort_keys=True)
-    registered = {"registrations": np.array(said)} if views.registrations else {}
-    return {_PHOTOS: _npz(**_geometry(views.photos), images=views.photos.images, **registered)}
+    return {_PHOTOS: _npz(**_photos(views.photos, views.registrations))}
+
+
+def encode_registered(found: RegisteredPhotos) -> dict[str, bytes]:
+    """`registered.npz`: as `photos.npz`, after the registration, with its notes and estimate."""
+    arrays = _photos(found.photos, found.registrations)
+    notes = np.array(found.notes, np.str_)
+    engine = np.array(found.photos.engine)
+    return {_REGISTERED: _npz(**arrays, **_estimate(found.estimate), notes=notes, engine=engine)}
+
+
+def decode_registered(files: Mapping[str, bytes]) -> RegisteredPhotos:
+    """Inverse of `encode_registered`. Raises ModelFailed when the file is missing or damaged."""
+    stored = _load_npz(files, _REGISTERED)
+    with _reading(_REGISTERED):
+        photos = _views(stored["images"].astype(np.uint8), stored, str(stored["engine"]))
+        notes = tuple(str(note) for note in stored["notes"])
+        estimate = _read_estimate(stored.get("estimate"))
+    return RegisteredPhotos(photos, _registrations(files, _REGISTERED), notes, estimate)
+
+
+def _photos(
+    photos: ViewSet, registrations: tuple[PhotoRegistration, ...]
+) -> dict[str, npt.NDArray[Any]]:
+    said = json.dumps([asdict(found) for found in registrations], sort_keys=True)
+    registered = {"registrations": np.array(said)} if registrations else {}
+    return {**_geometry(photos), "images": photos.images, **registered}
 
 
 def decode_views(files: Mapping[str, bytes]) -> ViewSet:
-    """Inverse of `encode_views`. Raises ModelFailed when a file is missing or damaged."""
+    """Inverse of `encode_views`; with `registered.npz` the photos are those.
+
+    Raises ModelFailed when a file is missing or damaged.
+    """
     geometry = _load_npz(files, "geometry.npz")
     with _reading("geometry.npz"):
         names = [f"{i:02d}.png" for i in range(len(geometry["alphas"]))]
@@ -81,14 +110,15 @@ def decode_views(files: Mapping[str, bytes]) -> ViewSet:
     with _reading("geometry.npz"):
         views = _views(np.stack(images), geometry, engine)
         estimate = _read_estimate(geometry.get("estimate"))
-    return replace(
+    views = replace(
         views,
         notes=notes,
         estimate=estimate,
         auxiliary=_further(files, _AUXILIARY, engine),
         photos=_further(files, _PHOTOS, engine),
-        registrations=_registrations(files),
+        registrations=_registrations(files, _PHOTOS),
     )
+    return decode_registered(files).on(views) if _REGISTERED in files else views
 
 
 def _further(files: Mapping[str, bytes], name: str, engine: str) -> ViewSet | None:
@@ -100,11 +130,11 @@ def _further(files: Mapping[str, bytes], name: str, engine: str) -> ViewSet | No
         return _views(extra["images"].astype(np.uint8), extra, engine)
 
 
-def _registrations(files: Mapping[str, bytes]) -> tuple[PhotoRegistration, ...]:
-    if _PHOTOS not in files:
+def _registrations(files: Mapping[str, bytes], name: str) -> tuple[PhotoRegistration, ...]:
+    if name not in files:
         return ()
-    said = _load_npz(files, _PHOTOS).get("registrations")
-    with _reading(_PHOTOS):
+    said = _load_npz(files, name).get("registrations")
+    with _reading(name):
         found = () if said is None else json.loads(str(said))
         return tuple(PhotoRegistration(**numbers) for numbers in found)
 

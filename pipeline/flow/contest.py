@@ -23,7 +23,7 @@ from pipeline.imaging.data_uri import jpeg_uri
 from pipeline.journals import Candidate
 from pipeline.options import SEED_LIMIT, GenerateOptions
 from pipeline.ports import Ports
-from pipeline.requests import FitRequest
+from pipeline.requests import FitRequest, RegisteredPhotos
 from pipeline.rig import HELD_OUT_VIEWS
 from pipeline.splats.scores import psnr
 from pipeline.types import DepthMaps, FloatArray, Scores, UInt8Array, ViewSet
@@ -50,7 +50,9 @@ class Trial:
     """What was made of one seed.
 
     Attributes:
-        seconds: of the views, the depth and the small fit, by stage.
+        views: as their engine made them.
+        photos: as they were registered.
+        seconds: of the views, the depth and the photos, by stage.
         scores: of the small fit, which saw no photo.
         sides: uint8 [16, 64, 64, 3], it from the rig.
         picture: of it from the first photo's camera, as a data URI.
@@ -58,6 +60,7 @@ class Trial:
 
     views: ViewSet
     depths: DepthMaps
+    photos: RegisteredPhotos
     seconds: Mapping[str, float]
     scores: Scores
     sides: UInt8Array
@@ -67,6 +70,7 @@ class Trial:
 async def tried(
     views: ViewSet,
     depths: DepthMaps,
+    photos: RegisteredPhotos,
     options: GenerateOptions,
     ports: Ports,
     report: Report,
@@ -75,8 +79,9 @@ async def tried(
     """A small fit to the views without the photos.
 
     Args:
-        seconds: that the views and the depth took.
+        seconds: that the views, the depth and the photos took.
     """
+    shown = photos.on(views)
     request = FitRequest(
         views=replace(views, photos=None, registrations=()),
         depths=depths,
@@ -86,13 +91,13 @@ async def tried(
         seed=options.seed,
     )
     model = await ports.splats.reconstruct(request, report)
-    scores = await ports.splats.evaluate(model, held_out_references(views, depths))
+    scores = await ports.splats.evaluate(model, held_out_references(shown, depths))
     sides = (await ports.splats.render(model, rig_cameras(_SIDE))).images
     picture = ""
-    if views.photos is not None:
-        renders = await ports.splats.render(model, views.photos.cameras.select([0]))
+    if shown.photos is not None:
+        renders = await ports.splats.render(model, shown.photos.cameras.select([0]))
         picture = await asyncio.to_thread(jpeg_uri, renders.images[0])
-    return Trial(views, depths, seconds, scores, sides, picture)
+    return Trial(views, depths, photos, seconds, scores, sides, picture)
 
 
 async def hold_contest(

@@ -15,11 +15,12 @@ from typing import Any
 
 from pipeline.control import Progress, Report, ignore_progress
 from pipeline.file_types import FORMATS
-from pipeline.flow.artifacts import encode_depths, encode_views
+from pipeline.flow.artifacts import encode_depths, encode_registered, encode_views
 from pipeline.flow.manifest import Step, StepKind, content_hash
 from pipeline.formats.ply import write_ply
 from pipeline.imaging.decoding import encode_png
 from pipeline.journals import Candidate, IterationOutcome
+from pipeline.requests import RegisteredPhotos
 from pipeline.types import DepthMaps, Scores, SplatModel, ViewSet
 
 _FINAL = "|".join(re.escape(known.suffix) for known in FORMATS.values())
@@ -27,7 +28,7 @@ _FINAL = "|".join(re.escape(known.suffix) for known in FORMATS.values())
 #: What a run writes, by subfolder: file names that are removed when the next run begins. The
 #: final models and the previews stand beside the versions.
 _OWN_FILES = {
-    "views": r"\d\d\.png|(geometry|auxiliary|photos)\.npz",
+    "views": r"\d\d\.png|(geometry|auxiliary|photos|registered)\.npz",
     "depth": r"\d\d\.(npy|png)|confidence\.npz",
     "models": rf"v\d+\.(ply|png|mp4)|final\.({_FINAL})",
     "enhanced": r"\d+/\d\d(\.before|\.after)?\.png",
@@ -133,6 +134,17 @@ class FolderJournal:
         self._depths = depths
         self._used("depth", depths.engine)
         self.seconds.append(StageSeconds("depth", seconds, depths.engine))
+
+    async def load_photos(self) -> RegisteredPhotos | None:
+        return None
+
+    async def save_photos(self, photos: RegisteredPhotos, seconds: float) -> None:
+        assert self._views is not None, "photos are registered against views"
+        self._write("views", encode_registered(photos))
+        self._views = photos.on(self._views)
+        if self.steps:
+            self.steps[-1] = replace(self.steps[-1], camera=self._views.estimate)
+        self.seconds.append(StageSeconds("photos", seconds, photos.photos.engine))
 
     async def save_model(
         self, model: SplatModel, scores: Scores, engine: str, seconds: float

@@ -1,4 +1,4 @@
-"""One cut-out photo to the first splat model: views, depth, splats, or the best of several.
+"""One cut-out photo to the first splat model: views, depth, photos, splats, or the best of several.
 
 It reads like the description of the method and knows its neighbours only as ports: not where
 models run, not where results are kept.
@@ -16,9 +16,8 @@ from typing import TypeVar
 from pipeline.control import Report, part_of
 from pipeline.errors import ModelFailed
 from pipeline.flow.contest import Trial, hold_contest, tried
+from pipeline.flow.given_photos import Photos, register
 from pipeline.flow.references import held_out_references
-from pipeline.geometry.cameras import photo_camera
-from pipeline.imaging.framing import picture_on_white
 from pipeline.journals import Candidate, GenerateJournal
 from pipeline.options import GenerateOptions
 from pipeline.ports import Ports
@@ -30,7 +29,12 @@ log = logging.getLogger(__name__)
 
 #: Where each stage begins and ends in the progress of the whole job; from stage seconds measured
 #: on two cores with the embedded engines. What is left is for the previews, which others make.
-STAGE_SPANS = {"views": (0.0, 0.10), "depth": (0.10, 0.12), "splats": (0.12, 0.75)}
+STAGE_SPANS = {
+    "views": (0.0, 0.10),
+    "depth": (0.10, 0.12),
+    "photos": (0.12, 0.16),
+    "splats": (0.16, 0.75),
+}
 
 #: The same of the stage that tries and compares several candidates; the best is fitted after it.
 CANDIDATES_SPAN = (0.0, 0.5)
@@ -59,19 +63,6 @@ class GenerateResult:
         return (*self.views.notes, *self.depths.notes, *self.scores.notes)
 
 
-def photo_view(cutout: Cutout, elevation_deg: float, views: ViewSet) -> ViewSet:
-    """The cut-out on white as one view from `photo_camera(elevation_deg)`, as large as `views`: for
-    engines that do not return it with a camera of their own."""
-    size = views.cameras.width
-    picture, alpha = picture_on_white(cutout, size)
-    return ViewSet(
-        images=picture[None],
-        alphas=alpha[None],
-        cameras=photo_camera(elevation_deg, size),
-        engine=views.engine,
-    )
-
-
 async def generate(
     cutout: Cutout,
     options: GenerateOptions,
@@ -80,7 +71,8 @@ async def generate(
     *,
     photos: tuple[FurtherPhoto, ...] = (),
 ) -> GenerateResult:
-    """Views, depth, splats; each stage is saved before the next begins and skipped when saved.
+    """Views, depth, photos, splats; each stage is saved before the next begins, and skipped when it
+    is there already.
 
     Several candidates are tried and compared before anything is saved: first the ranking, then
     the stages of the best one, which is what its seed alone gives. An attempt that is interrupted
@@ -108,7 +100,9 @@ async def generate(
         await _keep(best, journal)
         chosen = replace(options, seed=_winner(ranking), candidates=1)
         span = CANDIDATES_SPAN[1], STAGE_SPANS["splats"][1]
-        result = await _splats(best.views, best.depths, chosen, ports, journal, span)
+        result = await _splats(
+            best.photos.on(best.views), best.depths, chosen, ports, journal, span
+        )
     else:
         chosen = replace(options, seed=_winner(ranking), candidates=1)
         result = await _stages(given, chosen, ports, journal)
@@ -119,14 +113,6 @@ def _winner(ranking: tuple[Candidate, ...]) -> int:
     return next(candidate.seed for candidate in ranking if candidate.chosen)
 
 
-@dataclass(frozen=True)
-class Photos:
-    """All photos of an object: the first one and the others."""
-
-    cutout: Cutout
-    further: tuple[FurtherPhoto, ...] = ()
-
-
 async def _stages(
     given: Photos, options: GenerateOptions, ports: Ports, journal: GenerateJournal
 ) -> GenerateResult:
@@ -135,7 +121,9 @@ async def _stages(
     views = await _stage("views", journal, journal.load_views, make_views, journal.save_views)
     make_depths = partial(_make_depths, views, ports, journal.report)
     depths = await _stage("depth", journal, journal.load_depths, make_depths, journal.save_depths)
-    return await _splats(views, depths, options, ports, journal)
+    find = partial(register, given, views, depths, options, ports, journal.report)
+    photos = await _stage("photos", journal, journal.load_photos, find, journal.save_photos)
+    return await _splats(photos.on(views), depths, options, ports, journal)
 
 
 async def _splats(
@@ -182,6 +170,8 @@ async def _keep(best: Trial, journal: GenerateJournal) -> None:
     await journal.save_views(best.views, best.seconds["views"])
     await journal.enter("depth", end, end)
     await journal.save_depths(best.depths, best.seconds["depth"])
+    await journal.enter("photos", end, end)
+    await journal.save_photos(best.photos, best.seconds["photos"])
 
 
 async def _timed(work: Awaitable[T]) -> tuple[T, float]:
@@ -207,12 +197,12 @@ async def _make_views(
     if not (views.alphas > 127).any(axis=(1, 2)).all():
         raise ModelFailed.openly(f"The {views.engine} engine returned an empty view.")
     if given.further and not views.registrations:
-        note = f"The {views.engine} engine made the views from the first photo alone."
+        note = (
+            f"The {views.engine} engine made the views from the first photo alone; "
+            "the others are targets of the fit."
+        )
         views = replace(views, notes=(*views.notes, note))
-    if views.photos is None:
-        first = photo_view(given.cutout, request.assumed_elevation_deg, views)
-        return replace(views, photos=first)
-    if views.photos.images.shape[1:] != views.images.shape[1:]:
+    if views.photos is not None and views.photos.images.shape[1:] != views.images.shape[1:]:
         raise ModelFailed.openly(
             f"The {views.engine} engine returned the photos as {views.photos.images.shape}."
         )
@@ -252,5 +242,7 @@ async def _try(given: Photos, ports: Ports, options: GenerateOptions, report: Re
 
     views, views_s = await _timed(_make_views(given, options, ports, within("views")))
     depths, depth_s = await _timed(_make_depths(views, ports, within("depth")))
-    seconds = {"views": views_s, "depth": depth_s}
-    return await tried(views, depths, options, ports, within("splats"), seconds)
+    finding = register(given, views, depths, options, ports, within("photos"))
+    photos, photos_s = await _timed(finding)
+    seconds = {"views": views_s, "depth": depth_s, "photos": photos_s}
+    return await tried(views, depths, photos, options, ports, within("splats"), seconds)

@@ -43,6 +43,8 @@ from pipeline.requests import (
     Improvement,
     References,
     RefineRequest,
+    RegisteredPhotos,
+    RegisterRequest,
     Renders,
     ViewRequest,
 )
@@ -109,6 +111,11 @@ class Laned(Generic[EngineT]):
     ) -> list[DepthMaps]:
         """Several objects in common batches."""
         return await self._run(partial(self.engine.estimate_many, sets), report)
+
+    async def register(
+        self: Laned[SplatEngine], request: RegisterRequest, report: Report = ignore_progress
+    ) -> RegisteredPhotos:
+        return await self._run(partial(self.engine.register, request), report)
 
     async def reconstruct(
         self: Laned[SplatEngine], request: FitRequest, report: Report = ignore_progress

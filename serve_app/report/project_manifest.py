@@ -29,7 +29,7 @@ _KEPT_CHARS = 512 * 1024
 
 #: Stages of generate and refine that make models; the others draw pictures of them, which a
 #: replay leaves out.
-_STAGES = ("candidates", "views", "depth", "splats", "iteration-")
+_STAGES = ("candidates", "views", "depth", "photos", "splats", "iteration-")
 
 
 class PhotoHashes:

@@ -16,7 +16,16 @@ from pipeline.control import UNATTENDED, Control
 from pipeline.device import Device, Precision
 from pipeline.geometry.frames import with_exact_quats
 from pipeline.imaging.rounding import to_bytes
-from pipeline.requests import FitRequest, Improvement, References, RefineRequest, Renders
+from pipeline.registration.against_views import register_photos
+from pipeline.requests import (
+    FitRequest,
+    Improvement,
+    References,
+    RefineRequest,
+    RegisteredPhotos,
+    RegisterRequest,
+    Renders,
+)
 from pipeline.splats.judge import judge_model
 from pipeline.splats.render import render_model
 from pipeline.splats.scores import LpipsLike
@@ -53,6 +62,14 @@ class SplatsOnDevice(ABC):
     @abstractmethod
     def _plan(self, request: FitRequest) -> tuple[FitPlan, Strategy]:
         """How the first fit goes."""
+
+    def register(self, request: RegisterRequest, control: Control) -> RegisteredPhotos:
+        """Where the photos were taken from; computed on the CPU by every engine.
+
+        Raises:
+            Cancelled: `control` asked for it.
+        """
+        return register_photos(request, control)
 
     def reconstruct(self, request: FitRequest, control: Control) -> SplatModel:
         """Place splats on the depth maps of the shown views and fit them to these views.

@@ -41,7 +41,14 @@ async def test_generate_leaves_rows_files_and_a_result(store: Store):
     assert len(read_ply(await store.blobs.get(Bucket.MODELS, model.model_path))) == 20
     assert detail.job is not None
     assert detail.job.state is JobState.SUCCEEDED
-    assert set(detail.job.timings) == {"views", "depth", "splats", "previews-v0", "contact-sheet"}
+    assert set(detail.job.timings) == {
+        "views",
+        "depth",
+        "photos",
+        "splats",
+        "previews-v0",
+        "contact-sheet",
+    }
     assert detail.job.result is not None
     assert detail.job.result["engines"]["views"] == "fake-views"
     first, second = detail.job.result["notes"]
@@ -70,8 +77,8 @@ async def test_every_stage_keeps_the_hashes_of_its_files_and_the_peak_memory(sto
     assert where["packages"]["numpy"] == np.__version__
     assert where["devices"] == {"splats": "NVIDIA H200, bf16", "views": "cpu"}
     names = {
-        "views": {f"views/{i:02d}.png" for i in range(16)}
-        | {"views/geometry.npz", "views/photos.npz"},
+        "views": {f"views/{i:02d}.png" for i in range(16)} | {"views/geometry.npz"},
+        "photos": {"views/registered.npz"},
         "splats": {"models/v0.ply"},
         "previews-v0": {"models/v0.png", "models/v0.mp4"},
         "contact-sheet": {"models/contact_sheet.png"},
@@ -277,7 +284,7 @@ async def test_a_full_disk_names_itself_and_another_attempt_goes_on(store: Store
     assert again is not None
     models = FakeModels()
     await run(store, models, again)
-    assert models.calls[:3] == ["depth", "splats", "evaluate"], "the views were committed"
+    assert models.calls[:3] == ["depth", "photos", "splats"], "the views were committed"
     assert (await store.records.get_job(lease.job.id)).state is JobState.SUCCEEDED
 
 
@@ -419,7 +426,8 @@ async def test_nothing_that_was_written_is_overwritten(store: Store, monkeypatch
             {
                 "views": (0.0, 0.1),
                 "depth": (0.1, 0.12),
-                "splats": (0.12, 0.75),
+                "photos": (0.12, 0.16),
+                "splats": (0.16, 0.75),
                 "previews": (0.75, 0.98),
                 "contact-sheet": (0.98, 1.0),
             },

@@ -96,7 +96,7 @@ async def test_an_attempt_that_fails_after_an_upload_takes_its_files_back(
         broken.setattr(type(store.blobs), "put", one_breaks)
         await run(store, FakeModels(), lease)
     assert (await files_of(store))[Bucket.DEPTH] == set()
-    assert len((await files_of(store))[Bucket.VIEWS]) == 18, "the stage before was committed"
+    assert len((await files_of(store))[Bucket.VIEWS]) == 17, "the stage before was committed"
 
 
 async def test_a_cancelled_attempt_takes_back_what_it_was_uploading(store: Store, monkeypatch):
@@ -256,7 +256,7 @@ async def test_a_store_that_stays_away_gives_the_job_back(store: Store, monkeypa
     job = await store.records.get_job(lease.job.id)
     assert (job.state, job.attempt) == (JobState.QUEUED, 1)
     # Nobody knows whether the commit came through: files are the janitor's.
-    assert len((await files_of(store))[Bucket.VIEWS]) == 18
+    assert len((await files_of(store))[Bucket.VIEWS]) == 17
 
 
 async def test_a_project_deleted_under_its_job_ends_the_attempt_quietly(store: Store):

@@ -9,11 +9,14 @@ from pipeline.errors import ModelFailed, OutOfMemory
 from pipeline.file_types import media_type
 from pipeline.flow.artifacts import (
     decode_depths,
+    decode_registered,
     decode_views,
     encode_depths,
+    encode_registered,
     encode_views,
 )
 from pipeline.imaging.decoding import encode_png
+from pipeline.requests import RegisteredPhotos
 from pipeline.types import DepthMaps, PhotoRegistration
 from tests.fakes import some_views
 
@@ -53,6 +56,21 @@ def test_how_the_photos_were_registered_comes_back():
     assert back.registrations == (found, lost)
     np.testing.assert_allclose(back.photo_trust, [0.8])
     assert decode_views(encode_views(replace(views, registrations=()))).photo_trust == [1.0]
+
+
+def test_registered_photos_come_back_and_take_the_place_of_those_of_the_engine():
+    found = PhotoRegistration(0, True, 0.8, 0.0, 12.5, 0.0, 1.1, 0.97, 0.02, None, 2.0, 0.01)
+    seen = some_views().estimate
+    registered = RegisteredPhotos(some_views().select([3]), (found,), ("A note.",), seen)
+    files = encode_registered(registered)
+    back = decode_registered(files)
+    assert (back.registrations, back.notes, back.estimate) == ((found,), ("A note.",), seen)
+    views = replace(some_views(), photos=some_views().select([7]), estimate=None)
+    shown = decode_views(encode_views(views) | files)
+    assert shown.photos is not None
+    np.testing.assert_array_equal(shown.photos.images, some_views().images[3:4])
+    assert shown.notes == (*views.notes, "A note.")
+    assert shown.estimate == seen
 
 
 def depth_of(indices):
@@ -108,7 +126,7 @@ def test_a_missing_file_is_named(gone):
         decode_views(files)
 
 
-VIEWS = encode_views(
+VIEWS = encode_registered(RegisteredPhotos(some_views().select([3]), ())) | encode_views(
     replace(some_views(), auxiliary=some_views().select([1]), photos=some_views().select([7]))
 )
 DEPTHS = encode_depths(DepthMaps(np.ones((2, 8, 8), "f4"), np.ones((2, 8, 8), "f4"), "test"))

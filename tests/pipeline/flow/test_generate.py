@@ -8,11 +8,12 @@ import pytest
 from deployments.jobs.job_errors import StaleAttempt
 from pipeline.errors import Cancelled, ModelFailed, OutOfMemory
 from pipeline.flow.artifacts import decode_views, encode_views
-from pipeline.flow.generate import STAGE_SPANS, generate, photo_view
+from pipeline.flow.generate import STAGE_SPANS, generate
+from pipeline.flow.given_photos import photo_view
 from pipeline.geometry.cameras import photo_camera
 from pipeline.options import SEED_LIMIT, GenerateOptions, Preset
 from pipeline.rig import HELD_OUT_VIEWS
-from pipeline.types import Cutout, DepthMaps, FurtherPhoto
+from pipeline.types import Cutout, DepthMaps, FurtherPhoto, PhotoRegistration
 from tests.fakes import SIZE, FakeModels, MemoryJournal, some_cutout, some_model, some_views
 
 OPTIONS = GenerateOptions(seed=7, num_gaussians=600)
@@ -21,9 +22,9 @@ OPTIONS = GenerateOptions(seed=7, num_gaussians=600)
 async def test_every_stage_is_saved_before_the_next_begins():
     models, journal = FakeModels(), MemoryJournal()
     result = await generate(some_cutout(), OPTIONS, models.ports(), journal)
-    assert models.calls == ["views", "depth", "splats", "evaluate"]
-    assert journal.stages == ["views", "depth", "splats"]
-    assert journal.saved == ["views", "depth", "model"]
+    assert models.calls == ["views", "depth", "photos", "splats", "evaluate"]
+    assert journal.stages == ["views", "depth", "photos", "splats"]
+    assert journal.saved == ["views", "depth", "photos", "model"]
     assert len(result.views) == 16
     assert result.scores.lpips is None, "no weights, no number"
 
@@ -33,7 +34,7 @@ async def test_a_second_attempt_goes_on_at_the_first_unsaved_stage():
     broken = FakeModels(fail_at="splats", failure=ModelFailed("boom"))
     with pytest.raises(ModelFailed, match="boom"):
         await generate(some_cutout(), OPTIONS, broken.ports(), journal)
-    assert journal.saved == ["views", "depth"], "what was finished stays"
+    assert journal.saved == ["views", "depth", "photos"], "what was finished stays"
 
     models = FakeModels()
     await generate(some_cutout(), OPTIONS, models.ports(), journal)
@@ -54,14 +55,14 @@ async def test_the_photo_travels_with_the_views():
     result = await generate(some_cutout(), options, FakeModels().ports(), journal)
     photo = result.views.photos
     assert photo is not None
-    assert journal.views is not None
-    assert journal.views.photos is photo
+    assert journal.photos is not None
+    assert journal.photos.photos is photo
     assert len(photo) == 1
     np.testing.assert_array_equal(photo.cameras.viewmats, photo_camera(10).viewmats)
     assert photo.cameras.width == result.views.cameras.width
     assert photo.images.shape == (1, *result.views.images.shape[1:])
     again = await generate(some_cutout(), options, FakeModels().ports(), journal)
-    assert again.views.photos is photo, "a resumed attempt finds it in the stored views"
+    assert again.views.photos is photo, "a resumed attempt finds it stored"
 
 
 class OwnCamera(FakeModels):
@@ -113,6 +114,27 @@ async def test_further_photos_are_handed_to_the_engine_and_it_is_said_where_they
     )
     assert models.given == (behind,)
     assert any("the first photo alone" in note for note in result.notes)
+    (asked,) = models.registered
+    assert (asked.photos, asked.known, asked.elevation_deg) == ((behind,), False, None)
+    assert "A fake registration." in result.notes
+
+
+async def test_an_engine_that_registered_the_photos_itself_is_believed():
+    found = PhotoRegistration(0, True, 1.0, 0.0, 17.0, 0.0, 1.1, 0.97, 0.02)
+    lost = replace(found, photo=1, accepted=False, trust=0.0)
+
+    class Registers(OwnCamera):
+        async def synthesize_views(self, request, report=None):
+            views = await super().synthesize_views(request, report)
+            return replace(views, registrations=(found, lost))
+
+    models, behind = Registers(), FurtherPhoto.from_side(some_cutout(), "back")
+    result = await generate(
+        some_cutout(), OPTIONS, models.ports(), MemoryJournal(), photos=(behind,)
+    )
+    assert models.registered == []
+    assert result.views.registrations == (found, lost)
+    assert not any("the first photo alone" in note for note in result.notes)
 
 
 async def test_a_photo_of_another_size_than_the_views_is_a_failure_of_the_engine():
@@ -166,7 +188,7 @@ async def test_what_a_model_lacks_is_told_in_notes():
 
 def test_stages_follow_each_other_and_leave_room_for_the_pictures():
     spans = list(STAGE_SPANS.values())
-    assert list(STAGE_SPANS) == ["views", "depth", "splats"]
+    assert list(STAGE_SPANS) == ["views", "depth", "photos", "splats"]
     assert spans[0][0] == 0
     assert all(a[1] == b[0] for a, b in pairwise(spans))
     assert spans[-1][1] < 0.98
@@ -193,8 +215,8 @@ async def test_the_best_of_several_becomes_the_model():
     assert [c.photo_psnr for c in result.ranking] == [27.0, 21.0, 18.0, 15.0]
     assert all(c.like_others is not None for c in result.ranking)
     assert all(c.picture.startswith("data:image/jpeg;base64,") for c in result.ranking)
-    assert journal.saved == ["ranking", "views", "depth", "model"]
-    assert journal.stages == ["candidates", "views", "depth", "splats"]
+    assert journal.saved == ["ranking", "views", "depth", "photos", "model"]
+    assert journal.stages == ["candidates", "views", "depth", "photos", "splats"]
     assert journal.ranking == result.ranking
     assert journal.model is result.model
     np.testing.assert_array_equal(result.model.means, some_model(seed=9).means)
@@ -312,7 +334,7 @@ async def test_an_attempt_interrupted_before_the_choice_begins_anew():
     assert sorted(request.seed for request in models.fits[:4]) == [7, 8, 9, 10]
 
 
-@pytest.mark.parametrize("saved", ["ranking", "views", "depth", "model"])
+@pytest.mark.parametrize("saved", ["ranking", "views", "depth", "photos", "model"])
 async def test_an_attempt_interrupted_after_the_choice_goes_on_with_the_chosen_seed(saved):
     class Dies(MemoryJournal):
         async def _die_after(self, name):
@@ -331,6 +353,10 @@ async def test_an_attempt_interrupted_after_the_choice_goes_on_with_the_chosen_s
             await super().save_depths(*values)
             await self._die_after("depth")
 
+        async def save_photos(self, *values):
+            await super().save_photos(*values)
+            await self._die_after("photos")
+
         async def save_model(self, *values):
             await super().save_model(*values)
             await self._die_after("model")
@@ -339,7 +365,7 @@ async def test_an_attempt_interrupted_after_the_choice_goes_on_with_the_chosen_s
     models = FakeModels(qualities_by_seed=QUALITIES)
     with pytest.raises(StaleAttempt):
         await generate(some_cutout(), BEST_OF_4, models.ports(), dead)
-    journal = MemoryJournal(dead.views, dead.depths, dead.model, dead.ranking)
+    journal = MemoryJournal(dead.views, dead.depths, dead.model, dead.ranking, photos=dead.photos)
     models = FakeModels(qualities_by_seed=QUALITIES)
     result = await generate(some_cutout(), BEST_OF_4, models.ports(), journal)
     assert [request.seed for request in models.fits] == ([] if saved == "model" else [9])

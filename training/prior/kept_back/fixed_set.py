@@ -147,12 +147,23 @@ def _assembled(name: str) -> tuple[Assembly, np.random.Generator]:
     return RECIPES[kind][0](rng), rng
 
 
-def _made(name: str) -> KeptBack:
+def studio_of(name: str) -> Studio:
+    """The object as it stands in the world, in its light: to be seen from anywhere."""
     thing, rng = _assembled(name)
+    return Studio(_standing(thing), some_light(rng))
+
+
+def _standing(thing: Assembly) -> Triangles:
+    """Centred in the world, in its size there."""
     corners = thing.solid.box
     centred = thing.solid.shifted(*(-0.5 * (corners[0] + corners[1])))
     scale = RADIUS / float(np.linalg.norm(centred.vertices, axis=1).max())
-    drawn = triangles(Assembly(centred.scaled(scale), thing.paints))
+    return triangles(Assembly(centred.scaled(scale), thing.paints))
+
+
+def _made(name: str) -> KeptBack:
+    thing, rng = _assembled(name)
+    drawn = _standing(thing)
     light = some_light(rng)
     studio = Studio(drawn, light)
     shot = some_shot(rng, drawn.vertices, LOWEST_DEG.get(name.rsplit(" ", 1)[0], -90.0))

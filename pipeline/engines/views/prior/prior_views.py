@@ -14,17 +14,16 @@ import numpy as np
 from pipeline.control import Control
 from pipeline.device import Device
 from pipeline.engines.views.diffusion_notes import notes_on_diffusion
-from pipeline.engines.views.outline import silhouette
+from pipeline.engines.views.many_photos import columns_of, views_of_photos, with_photos
+from pipeline.engines.views.outline import Plane, silhouette
 from pipeline.engines.views.outline_sheet import triangulate
 from pipeline.engines.views.prior.guess import Guess
-from pipeline.engines.views.prior.two_sided import place_in_world, sides_of
+from pipeline.engines.views.prior.two_sided import place_in_world, sides_of, with_walls
 from pipeline.engines.views.prior.two_sided_paint import confidence_of, paint
-from pipeline.engines.views.surface_views import ColoredMesh, reduced_to, render_views
+from pipeline.engines.views.surface_views import ColoredMesh, reduced_to
+from pipeline.engines.views.two_sheets import TwoSheets
 from pipeline.errors import InvalidOption, ModelFailed
-from pipeline.geometry.cameras import rig_cameras, underside_cameras
-from pipeline.imaging.framing import picture_on_white
 from pipeline.requests import ViewRequest
-from pipeline.rig import VIEW_SIZE
 from pipeline.types import CameraEstimate, Cameras, Cutout, FloatArray, UInt8Array, ViewSet
 
 GUESS_NOTE = (
@@ -53,11 +52,25 @@ class TwoSidedModel:
         mesh: closed, in the world.
         confidence: float32 [V], 0..1, of each vertex.
         camera: the one that took the photo, as large as the cut-out that the mesh was made from.
+        points: how many the near side has, and as many the far side; they come first.
+        rim: how many of them lie on the outline.
     """
 
     mesh: ColoredMesh
     confidence: FloatArray
     camera: Cameras
+    points: int
+    rim: int
+
+    @property
+    def sheets(self) -> TwoSheets:
+        """The same surface as other photos may reshape it."""
+        near, far = self.mesh.vertices[: self.points], self.mesh.vertices[self.points :]
+
+        def build(near: Plane, far: Plane) -> FloatArray:
+            return with_walls(near, far, self.rim).astype(np.float32)
+
+        return TwoSheets(self.camera, *columns_of(self.camera, near, far[: self.points]), build)
 
 
 def two_sided_model(
@@ -86,7 +99,8 @@ def two_sided_model(
     colors = paint(rgba, outline.inside, sheet, sides, guess, hypothesis)
     control.step(1.0, "colours")
     mesh = ColoredMesh(placed.vertices, placed.faces, colors)
-    return TwoSidedModel(mesh, confidence_of(sheet, guess, size), placed.camera)
+    confidence, points = confidence_of(sheet, guess, size), len(sheet.points)
+    return TwoSidedModel(mesh, confidence, placed.camera, points, points - len(sheet.pixels))
 
 
 def _check(guess: Guess) -> None:
@@ -139,11 +153,19 @@ class PriorViews:
             request.cutout, guess, hypothesis=hypothesis, control=control.part(0.2, 0.4)
         )
         notes = (GUESS_NOTE, *_on_elevation(request, guess))
+        every = with_photos(
+            request.cutout,
+            request.photos,
+            model.sheets,
+            model.mesh,
+            self.name,
+            control.part(0.4, 0.6),
+        )
         return replace(
-            self._drawn(model, rig_cameras(VIEW_SIZE), control.part(0.4, 0.85)),
-            notes=notes + notes_on_diffusion(request, self.name),
-            auxiliary=self._drawn(model, underside_cameras(VIEW_SIZE), control.part(0.85, 1.0)),
-            photos=self._photo(request.cutout, model.camera),
+            views_of_photos(every, self.name, control.part(0.6, 1.0), model.confidence),
+            notes=notes + every.notes + notes_on_diffusion(request, self.name),
+            photos=every.photos,
+            registrations=every.registrations,
             estimate=CameraEstimate(
                 elevation_deg=guess.elevation_deg,
                 elevation_error_deg=guess.elevation_error_deg if asked is None else None,
@@ -151,16 +173,6 @@ class PriorViews:
                 focal_error=guess.focal_error,
             ),
         )
-
-    def _drawn(self, model: TwoSidedModel, cameras: Cameras, control: Control) -> ViewSet:
-        return render_views(model.mesh, cameras, self.name, control, confidence=model.confidence)
-
-    def _photo(self, cutout: Cutout, camera: Cameras) -> ViewSet:
-        picture, alpha = picture_on_white(cutout, VIEW_SIZE)
-        intrinsics = camera.intrinsics.copy()
-        intrinsics[:, :2] *= VIEW_SIZE / camera.width
-        seen_from = Cameras(camera.viewmats, intrinsics, VIEW_SIZE, VIEW_SIZE)
-        return ViewSet(picture[None], alpha[None], seen_from, self.name)
 
 
 def _on_elevation(request: ViewRequest, guess: Guess) -> tuple[str, ...]:

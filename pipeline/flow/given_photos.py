@@ -1,0 +1,65 @@
+"""The photos of an object on their way through a generation, until their cameras are known.
+
+It does not know how a camera is found: an engine or the splats port says it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.control import Report
+from pipeline.geometry.cameras import photo_camera
+from pipeline.imaging.framing import picture_on_white
+from pipeline.options import GenerateOptions
+from pipeline.ports import Ports
+from pipeline.requests import RegisteredPhotos, RegisterRequest
+from pipeline.rig import ELEVATION_DEG
+from pipeline.types import Cutout, DepthMaps, FurtherPhoto, ViewSet
+
+
+@dataclass(frozen=True)
+class Photos:
+    """All photos of an object: the first one and the others."""
+
+    cutout: Cutout
+    further: tuple[FurtherPhoto, ...] = ()
+
+
+def photo_view(cutout: Cutout, elevation_deg: float, views: ViewSet) -> ViewSet:
+    """The cut-out on white as one view from `photo_camera(elevation_deg)`, as large as `views`: for
+    engines that do not return it with a camera of their own."""
+    size = views.cameras.width
+    picture, alpha = picture_on_white(cutout, size)
+    return ViewSet(
+        images=picture[None],
+        alphas=alpha[None],
+        cameras=photo_camera(elevation_deg, size),
+        engine=views.engine,
+    )
+
+
+async def register(
+    given: Photos,
+    views: ViewSet,
+    depths: DepthMaps,
+    options: GenerateOptions,
+    ports: Ports,
+    report: Report,
+) -> RegisteredPhotos:
+    """The photos with their cameras: the engine's where it registered them itself, as one does that
+    makes a surface of them."""
+    if views.photos is not None and (views.registrations or not given.further):
+        return RegisteredPhotos(views.photos, views.registrations)
+    elevation = ELEVATION_DEG if options.elevation_deg is None else options.elevation_deg
+    known = views.photos is not None
+    first = views.photos or photo_view(given.cutout, elevation, views)
+    request = RegisterRequest(
+        cutout=given.cutout,
+        photos=given.further,
+        views=views,
+        depths=depths,
+        assumed=first.cameras.select([0]),
+        known=known,
+        elevation_deg=options.elevation_deg,
+    )
+    return await ports.splats.register(request, report)
