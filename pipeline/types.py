@@ -376,8 +376,9 @@ class Scores:
         """Sentences a user should read: what is a guess, and what the numbers lack."""
         guess: tuple[str, ...] = ()
         if self.seen_share is not None and self.expected_likeness is not None:
+            saw = "The photo saw" if len(self.photos) == 1 else "The photos saw"
             guess = (
-                f"Photos saw {self.seen_share:.0%} of the model's surface. The rest is a guess, "
+                f"{saw} {self.seen_share:.0%} of the model's surface. The rest is a guess, "
                 f"expected to look {self.expected_likeness:.2f} like the object, where 1 is the "
                 "object itself.",
             )
