@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import suppress
 
 from deployments.jobs.attempt import Attempt
 from deployments.jobs.commits import ModelRow, PreviewRow, SheetRow, StageCommit
 from deployments.jobs.paths import sibling
 from deployments.jobs.rows import Bucket, JobKind, ProjectDetail
 from pipeline.errors import InvalidInput, ModelFailed, NotFound
-from pipeline.flow.artifacts import decode_photo_cameras
+from pipeline.flow.artifacts import PHOTO_FILES, decode_photo_cameras
 from pipeline.flow.generate import STAGE_SPANS
 from pipeline.flow.previews import make_previews
 from pipeline.flow.seen_pictures import SEEN_ROW, seen_pictures
@@ -128,12 +129,12 @@ async def _photo_cameras(detail: ProjectDetail, attempt: Attempt) -> Cameras | N
     """Where the project's photos were taken from; None where nobody looked for that."""
     if not detail.views:
         return None
-    path = sibling(detail.views[0].image_path, "photos.npz")
-    try:
-        data = await attempt.files.get(Bucket.VIEWS, path)
-    except NotFound:
-        return None
-    return await asyncio.to_thread(decode_photo_cameras, data)
+    for name in PHOTO_FILES:
+        path = sibling(detail.views[0].image_path, name)
+        with suppress(NotFound):
+            data = await attempt.files.get(Bucket.VIEWS, path)
+            return await asyncio.to_thread(decode_photo_cameras, data, name)
+    return None
 
 
 def _sheet(

@@ -139,9 +139,13 @@ def _registrations(files: Mapping[str, bytes], name: str) -> tuple[PhotoRegistra
         return tuple(PhotoRegistration(**numbers) for numbers in found)
 
 
-def decode_photo_cameras(data: bytes) -> Cameras:
-    """The cameras of `photos.npz`. Raises ModelFailed when it is damaged."""
-    photos = _further({_PHOTOS: data}, _PHOTOS, "")
+#: Files with the photos' cameras, beside the views: as they were registered, and as an engine said.
+PHOTO_FILES = (_REGISTERED, _PHOTOS)
+
+
+def decode_photo_cameras(data: bytes, name: str) -> Cameras:
+    """The cameras of one of `PHOTO_FILES`. Raises ModelFailed when it is damaged."""
+    photos = _further({name: data}, name, "")
     assert photos is not None, "it was given"
     return photos.cameras
 

@@ -19,6 +19,18 @@ from tests.fakes import FakeModels, some_model
 pytestmark = pytest.mark.usefixtures("small_pictures")
 
 
+async def test_the_contact_sheet_shows_what_the_registered_photos_saw(store: Store, monkeypatch):
+    asked = []
+
+    async def seen(model, cameras, photos, splats):
+        asked.append((len(cameras), len(photos)))
+        return [np.zeros((8, 8, 3), np.uint8)] * len(cameras)
+
+    monkeypatch.setattr(previews, "seen_pictures", seen)
+    await generated(store)
+    assert asked == [(8, 1)]
+
+
 async def test_every_version_gets_pictures_and_the_project_a_contact_sheet(store: Store):
     await generated(store)
     detail = await store.records.project_detail(PROJECT)
