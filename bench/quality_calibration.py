@@ -22,7 +22,7 @@ from bench.table import Row
 from pipeline.control import UNATTENDED
 from pipeline.engines.perceptual.lpips import Lpips, find_lpips
 from pipeline.flow.contest import ranked
-from pipeline.flow.generate import photo_view
+from pipeline.flow.given_photos import photo_view
 from pipeline.flow.references import held_out_references
 from pipeline.requests import FitRequest
 from pipeline.rig import ELEVATION_DEG, HELD_OUT_VIEWS

@@ -25,11 +25,15 @@ from pipeline.imaging.rounding import to_bytes
 from pipeline.mesh.mesh_raster import rasterize_mesh
 from pipeline.requests import ViewRequest
 from pipeline.types import Cameras, Cutout, DepthMaps, UInt8Array, ViewSet
-from training.prior.kept_back import fixed_set
-from training.prior.kept_back.assembly import Assembly
-from training.prior.kept_back.fixed_set import OTHER_VIEWS, RADIUS, VIEW_SIDE, kept_back, names
-from training.prior.kept_back.pictures import Studio, triangles
-from training.prior.kept_back.telephone import some_light
+from training.prior.kept_back.fixed_set import (
+    OTHER_VIEWS,
+    RADIUS,
+    VIEW_SIDE,
+    kept_back,
+    names,
+    shape_of,
+    studio_of,
+)
 from training.prior.recipe import FIRST_CHECK_SEED
 from training.prior.scene import Scene, make_scene, photograph
 from training.prior.solids import Points
@@ -92,16 +96,14 @@ def true_views(name: str, cameras: Cameras) -> ViewSet:
     """What an object looks like from cameras in the frame of its truth."""
     if name.startswith("made "):
         return _seen_from(_scene(name), cameras)
-    thing, rng = fixed_set._assembled(name)
-    corners = thing.solid.box
-    centred = thing.solid.shifted(*(-0.5 * (corners[0] + corners[1])))
-    scale = RADIUS / float(np.linalg.norm(centred.vertices, axis=1).max())
-    studio = Studio(triangles(Assembly(centred.scaled(scale), thing.paints)), some_light(rng))
-    colors, covered = studio.draw(cameras)
+    colors, covered = studio_of(name).draw(cameras)
     on_white = colors * covered[..., None] + 1 - covered[..., None]
     views = ViewSet(to_bytes(255 * on_white), to_bytes(255 * covered), cameras, "true")
-    solid = centred.scaled(scale)
-    return _with_depth(views, solid.vertices, solid.faces)
+    solid = shape_of(name).solid
+    corners = solid.box
+    centred = solid.shifted(*(-0.5 * (corners[0] + corners[1])))
+    scale = RADIUS / float(np.linalg.norm(centred.vertices, axis=1).max())
+    return _with_depth(views, centred.scaled(scale).vertices, solid.faces)
 
 
 def _with_depth(views: ViewSet, vertices: Points, faces: npt.NDArray[np.int32]) -> ViewSet:
