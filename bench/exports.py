@@ -26,7 +26,7 @@ from pipeline.mesh.mesh_types import TexturedMesh
 from pipeline.options import ExportOptions
 from pipeline.ports import PortName
 from tests.oracles import shells
-from tests.oracles.shells import Kind, shell
+from tests.oracles.shells import Kind, moved, shell, together
 
 _SPLATS = 65_000
 
@@ -76,6 +76,10 @@ def run() -> list[Row]:
     splats = ports.splats
     turn = _seconds(lambda: asyncio.run(make_turntable(model, splats)))
     rows.append(Row(f"turntable, 60 frames of 512 px, {_SPLATS:,} splats", turn, "s", 6))
+    ball = shell("sphere", 20_000)
+    pair = together(moved(ball, (0, 0.5, 0)), moved(ball, (0, -0.5, 0)))
+    taken = _seconds(lambda: export_model(pair, ExportOptions("glb")), times=1)
+    rows.append(Row("glb of two balls side by side, 20,000 splats each", taken, "s", 6))
     kinds: tuple[Kind, ...] = ("sphere", "torus")
     for kind in kinds:
         built = build_mesh(shell(kind, 20_000), MeshRequest(10_000, 1024), Control())

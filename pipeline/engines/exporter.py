@@ -25,6 +25,7 @@ from pipeline.formats.ply import write_ply
 from pipeline.formats.splat import write_splat
 from pipeline.formats.spz import fitted, write_spz
 from pipeline.formats.stl import write_stl
+from pipeline.formats.surface import to_print_solid
 from pipeline.formats.threemf import write_3mf
 from pipeline.formats.usdz import write_usdz
 from pipeline.geometry.true_size import Box, Placement
@@ -155,8 +156,11 @@ def _export_mesh(
     if options.unlit and options.format in _CAN_BE_UNLIT:
         write = partial(write, unlit=True)
     data = write(mesh, compact=options.optimize)
-    contents = {"vertices": len(mesh.vertices), "faces": len(mesh.faces), "parts": built.parts}
-    if mesh.texture is not None:
+    printed = find_format(options.format).for_printers
+    # Files for printers have neither seams nor a texture.
+    shape = to_print_solid(mesh) if printed else mesh
+    contents = {"vertices": len(shape.vertices), "faces": len(shape.faces), "parts": built.parts}
+    if mesh.texture is not None and not printed:
         contents["texture_size"] = len(mesh.texture)
     saved: dict[str, int] = {}
     if options.optimize:
