@@ -52,7 +52,7 @@ def _closed_grid(rows: int, columns: int, surface: Callable[[Grid, Grid], Grid])
         ]
     )
     light = 0.75 + 0.25 * np.abs(normals @ np.array([0.4, -0.5, 0.77]))
-    colors = _texture(points) * light[..., None]
+    colors = texture(points) * light[..., None]
     return Object(
         points.reshape(-1, 3).astype(np.float32),
         faces.reshape(-1, 3).astype(np.int32),
@@ -60,7 +60,7 @@ def _closed_grid(rows: int, columns: int, surface: Callable[[Grid, Grid], Grid])
     )
 
 
-def _texture(p: Grid) -> Grid:
+def texture(p: Grid) -> Grid:
     """Colours [..., 3] with details down to .05 world units (9 px at 256 px) and soft edges."""
     waves = [
         np.sin(30 * p[..., 0] + 6 * np.sin(8 * p[..., 1])),
@@ -98,7 +98,7 @@ def bumpy_sphere() -> Object:
     return _closed_grid(500, 1000, surface)
 
 
-def _joined(*parts: Object) -> Object:
+def joined(*parts: Object) -> Object:
     offsets = np.cumsum([0, *(len(part.vertices) for part in parts)])
     return Object(
         np.concatenate([part.vertices for part in parts]),
@@ -107,7 +107,7 @@ def _joined(*parts: Object) -> Object:
     )
 
 
-def _sheet(surface: Callable[[Grid, Grid], Grid], rows: int, columns: int) -> tuple[Grid, Grid]:
+def sheet(surface: Callable[[Grid, Grid], Grid], rows: int, columns: int) -> tuple[Grid, Grid]:
     """Points of surface(u, v), u and v in 0..1, and the faces of their open grid."""
     u, v = np.meshgrid(np.linspace(0, 1, rows), np.linspace(0, 1, columns), indexing="ij")
     points = surface(u, v).reshape(-1, 3)
@@ -152,7 +152,7 @@ def printed_box() -> Object:
             points[..., (axis + 2) % 3] = (2 * v - 1) * half[(axis + 2) % 3]
             return points
 
-        points, faces = _sheet(surface, 200, 200)
+        points, faces = sheet(surface, 200, 200)
         u = (points[:, across] / half[across] + 1) / 2
         v = (points[:, up] / half[up] + 1) / 2
         ink = 0.5 + 0.5 * np.tanh(2.5 * prints[face](u, v))
@@ -160,7 +160,7 @@ def printed_box() -> Object:
         parts.append(
             Object(points.astype(np.float32), faces.astype(np.int32), colors.astype(np.float32))
         )
-    return _joined(*parts)
+    return joined(*parts)
 
 
 @lru_cache(maxsize=1)
@@ -168,9 +168,9 @@ def mug() -> Object:
     """A cup with walls, a bottom and a handle: hollow, with a hole."""
 
     def of(surface: Callable[[Grid, Grid], Grid], rows: int, columns: int) -> Object:
-        points, faces = _sheet(surface, rows, columns)
+        points, faces = sheet(surface, rows, columns)
         return Object(
-            points.astype(np.float32), faces.astype(np.int32), _texture(points).astype(np.float32)
+            points.astype(np.float32), faces.astype(np.int32), texture(points).astype(np.float32)
         )
 
     # Outline from the middle of the bottom up the outside, over the rim and down the inside.
@@ -196,7 +196,7 @@ def mug() -> Object:
             [0.035 * np.sin(around), 0.26 + reach * np.cos(along), 1.1 * reach * np.sin(along)], -1
         )
 
-    return _joined(of(wall, 500, 500), of(handle, 250, 80))
+    return joined(of(wall, 500, 500), of(handle, 250, 80))
 
 
 def photograph(
