@@ -18,7 +18,7 @@ from torch import Tensor
 from bench.table import Row
 from pipeline import native
 from pipeline.geometry.cameras import orbit_cameras
-from pipeline.splats.rasterize import RasterRequest, rasterize
+from pipeline.splats.rasterize import AS_VIEWERS, RasterRequest, rasterize
 from pipeline.torch_threads import one_torch_thread
 from tests.oracles import torch_rasterizer
 
@@ -60,7 +60,7 @@ def run() -> list[Row]:
     leaves = [value.clone().requires_grad_() for value in splats]
 
     def fast() -> Tensor:
-        request = RasterRequest(*leaves, viewmats, Ks, SIZE, SIZE, backgrounds=white)
+        request = RasterRequest(*leaves, viewmats, Ks, SIZE, SIZE, backgrounds=white, **AS_VIEWERS)
         image, alpha, _ = rasterize(request)
         return image.mean() + alpha.mean()
 

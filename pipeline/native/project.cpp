@@ -127,6 +127,9 @@ struct Footprint {
         blurred_det = det + eps2d * (xx + yy) + eps2d * eps2d;
         blurred_det = std::min(std::max(blurred_det, 1e-20f), kMaxDeterminant);
     }
+
+    // Opacity factor of the antialiased mode: the blur of eps2d must not add light.
+    float compensation() const { return std::sqrt(det / blurred_det); }
 };
 
 Mat3 scaled_rotation(const Mat3& R, const float* scale) {
@@ -139,12 +142,13 @@ Mat3 scaled_rotation(const Mat3& R, const float* scale) {
 }  // namespace
 
 // radii int32 [C,N,2] (0,0 = not visible), means2d [C,N,2], depths [C,N], conics [C,N,3] (inverse
-// blurred covariance xx, xy, yy). `opacities` [N] only shrinks the radii.
+// blurred covariance xx, xy, yy), compensations [C,N]. `opacities` [N] only shrinks the radii.
 extern "C" int splats_project(int C, int64_t N, const float* means, const float* quats,
                               const float* scales, const float* opacities, const float* viewmats,
                               const float* Ks, int width, int height, float eps2d, float near_plane,
-                              float far_plane, float radius_clip, int32_t* radii, float* means2d,
-                              float* depths, float* conics) try {
+                              float far_plane, float radius_clip, int antialiased, int32_t* radii,
+                              float* means2d, float* depths, float* conics,
+                              float* compensations) try {
     std::vector<Camera> cameras;
     for (int c = 0; c < C; c++)
         cameras.emplace_back(viewmats + 16 * c, Ks + 9 * c, width, height);
@@ -156,6 +160,7 @@ extern "C" int splats_project(int C, int64_t N, const float* means, const float*
             radii[2 * k] = radii[2 * k + 1] = 0;
             means2d[2 * k] = means2d[2 * k + 1] = 0;
             conics[3 * k] = conics[3 * k + 1] = conics[3 * k + 2] = 0;
+            compensations[k] = 0;
             const Vec3 p = cam.to_camera(means + 3 * n);
             depths[k] = p.z;
             if (p.z < near_plane || p.z > far_plane) continue;
@@ -168,8 +173,9 @@ extern "C" int splats_project(int C, int64_t N, const float* means, const float*
             conics[3 * k] = f.blurred_yy * inverse_det;
             conics[3 * k + 1] = -f.xy * inverse_det;
             conics[3 * k + 2] = f.blurred_xx * inverse_det;
+            compensations[k] = f.compensation();
 
-            const float opacity = opacities[n];
+            const float opacity = opacities[n] * (antialiased ? compensations[k] : 1.f);
             if (opacity < kMinAlpha) continue;
             // arXiv 2402.00525, B.2: a faint splat ends where its alpha falls to 1/255.
             const float extent = std::min(kMaxExtent, std::sqrt(2.f * std::log(opacity * 255.f)));
@@ -185,13 +191,14 @@ extern "C" int splats_project(int C, int64_t N, const float* means, const float*
     return glimpse::status_of_exception();
 }
 
-// Takes the gradients of means2d, depths and conics to means, quats and scales, summed over the
-// cameras in their order.
+// Takes the gradients of means2d, depths, conics and compensations to means, quats and scales,
+// summed over the cameras in their order.
 extern "C" int splats_project_backward(int C, int64_t N, const float* means, const float* quats,
                                        const float* scales, const float* viewmats, const float* Ks,
                                        int width, int height, float eps2d, const int32_t* radii,
                                        const float* conics, const float* v_means2d,
-                                       const float* v_depths, const float* v_conics, float* v_means,
+                                       const float* v_depths, const float* v_conics,
+                                       const float* v_compensations, float* v_means,
                                        float* v_quats, float* v_scales) try {
     std::vector<Camera> cameras;
     for (int c = 0; c < C; c++)
@@ -216,8 +223,17 @@ extern "C" int splats_project_backward(int C, int64_t N, const float* means, con
                         g2 = v_conics[3 * k + 2];
             const float q00 = p0 * g0 + p1 * g1, q01 = p0 * g1 + p1 * g2;
             const float q10 = p1 * g0 + p2 * g1, q11 = p1 * g1 + p2 * g2;
-            const float v_xx = -(q00 * p0 + q01 * p1), v_xy = -(q00 * p1 + q01 * p2);
-            const float v_yy = -(q10 * p1 + q11 * p2);
+            float v_xx = -(q00 * p0 + q01 * p1), v_xy = -(q00 * p1 + q01 * p2);
+            float v_yy = -(q10 * p1 + q11 * p2);
+            const float v_comp = v_compensations ? v_compensations[k] : 0.f;
+            const float comp = f.compensation();
+            if (v_comp != 0.f && comp > 1e-8f) {
+                const float ratio = f.det / f.blurred_det;
+                const float scale = 0.5f * v_comp / (comp * f.blurred_det);
+                v_xx += scale * (f.yy - ratio * f.blurred_yy);
+                v_yy += scale * (f.xx - ratio * f.blurred_xx);
+                v_xy += scale * (ratio - 1.f) * f.xy;
+            }
 
             float v_B[2][3], v_j00 = 0, v_j02 = 0, v_j11 = 0, v_j12 = 0;
             Mat3 v_A;

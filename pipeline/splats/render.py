@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pipeline.control import UNATTENDED, Control
-from pipeline.splats.rasterize import RasterRequest, median_depth, rasterize
+from pipeline.splats.rasterize import AS_VIEWERS, RasterRequest, median_depth, rasterize
 from pipeline.torch_threads import one_torch_thread
 from pipeline.types import Cameras, FloatArray, SplatModel
 
@@ -45,6 +45,7 @@ def render_model(
     with_depth: bool = False,
     device: torch.device | None = None,
     control: Control = UNATTENDED,
+    plain: bool = False,
 ) -> Rendering:
     """Draws `model` from all `cameras` on a grey background (1 = white).
 
@@ -52,6 +53,7 @@ def render_model(
         with_depth: fill `median_depth`.
         device: where to draw; None is the CPU.
         control: asked for a stop after every few views.
+        plain: as viewers draw that know nothing better, and not as a fit does; for comparisons.
 
     Raises:
         Cancelled: a stop was asked for.
@@ -90,6 +92,7 @@ def render_model(
                 H,
                 sh_degree=model.sh_degree,
                 backgrounds=torch.full((part.stop - start, 3), background, device=device),
+                **(AS_VIEWERS if plain else {}),
             )
             image, alpha, _ = rasterize(request)
             images[part] = image.clamp(0.0, 1.0).cpu().numpy()

@@ -13,7 +13,7 @@ import torch
 from pipeline.control import Control
 from pipeline.geometry.cameras import surround_cameras
 from pipeline.geometry.unit_frame import CAMERA_RADIUS, SEEN_RADIUS, STRAY_RADII, UnitFrame
-from pipeline.splats.rasterize import RasterRequest, rasterize
+from pipeline.splats.rasterize import AS_VIEWERS, RasterRequest, rasterize
 from pipeline.types import FloatArray, SplatModel
 
 _VIEWS, _VIEW_SIZE = 16, 192
@@ -126,7 +126,9 @@ def peak_contributions(unit: SplatModel, control: Control) -> FloatArray:
             for a in (cameras.viewmats, cameras.intrinsics)
         )
         splats = (means, quats, scales, opacities, brightness)
-        image, _, _ = rasterize(RasterRequest(*splats, viewmat, K, _VIEW_SIZE, _VIEW_SIZE))
+        image, _, _ = rasterize(
+            RasterRequest(*splats, viewmat, K, _VIEW_SIZE, _VIEW_SIZE, **AS_VIEWERS)
+        )
         (gradient,) = torch.autograd.grad(image.sum(), brightness)
         np.maximum(peak, gradient[:, 0].numpy(), out=peak)
     return peak

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pipeline.geometry.cameras import orbit_cameras
 from pipeline.splats import rasterize as rasterizer
-from pipeline.splats.rasterize import Projection, RasterRequest
+from pipeline.splats.rasterize import AS_VIEWERS, Projection, RasterRequest
 
 #: Arguments of `rasterize` in the order of a scene's values.
 NAMES = ("means", "quats", "scales", "opacities", "colors", "viewmats", "Ks")
@@ -44,9 +44,9 @@ def scene(count: int = 150, cameras: int = 1, channels: int = 3, seed: int = 0) 
 
 
 def rasterize(*arguments: Any, **options: Any) -> tuple[Tensor, Tensor, Projection]:
-    """Draws a `RasterRequest` of these arguments."""
-    return rasterizer.rasterize(RasterRequest(*arguments, **options))
+    """Draws a `RasterRequest` of these arguments, without options as gsplat would without."""
+    return rasterizer.rasterize(RasterRequest(*arguments, **AS_VIEWERS | options))
 
 
 def median_depth(*arguments: Any, **options: Any) -> Tensor:
-    return rasterizer.median_depth(RasterRequest(*arguments, **options))
+    return rasterizer.median_depth(RasterRequest(*arguments, **AS_VIEWERS | options))

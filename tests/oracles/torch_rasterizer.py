@@ -58,6 +58,7 @@ def project(
     *,
     near_plane: float = 0.01,
     eps2d: float = 0.3,
+    antialiased: bool = False,
 ) -> Projected:
     """EWA projection: the image of the covariance under the Jacobian at the mean."""
     fx, fy, cx, cy = (float(v) for v in (K[0, 0], K[1, 1], K[0, 2], K[1, 2]))
@@ -79,8 +80,11 @@ def project(
         ],
         -2,
     )
-    blurred = J @ covariance @ J.transpose(1, 2) + eps2d * torch.eye(2, dtype=means.dtype)
+    sharp = J @ covariance @ J.transpose(1, 2)
+    blurred = sharp + eps2d * torch.eye(2, dtype=means.dtype)
     opacity = opacities[ids]
+    if antialiased:
+        opacity = opacity * (torch.linalg.det(sharp) / torch.linalg.det(blurred)).sqrt()
     means2d = torch.stack([fx * x / z + cx, fy * y / z + cy], -1)
 
     with torch.no_grad():
@@ -152,9 +156,12 @@ def draw(
     with_depth: bool = False,
     background: Tensor | None = None,
     tiled: bool = False,
+    eps2d: float = 0.3,
+    antialiased: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Image [H, W, D'], alpha [H, W] and median depth [H, W]; `colors` [N, D]."""
-    splats = project(means, quats, scales, opacities, viewmat, K, width, height)
+    style = {"eps2d": eps2d, "antialiased": antialiased}
+    splats = project(means, quats, scales, opacities, viewmat, K, width, height, **style)
     channels = colors[splats.ids]
     if with_depth:
         channels = torch.cat([channels, splats.depths[:, None]], -1)

@@ -4,7 +4,19 @@ It does not know where splats come from. `arguments` checks what is asked, `rast
 backend: `cpu_backend` (C++ by way of `autograd` and `binding`) or `gsplat_backend`.
 """
 
-from pipeline.splats.rasterize.arguments import Projection, RasterRequest, RenderMode
+from pipeline.splats.rasterize.arguments import (
+    AS_VIEWERS,
+    Projection,
+    RasterRequest,
+    RenderMode,
+)
 from pipeline.splats.rasterize.rasterizer import median_depth, rasterize
 
-__all__ = ["Projection", "RasterRequest", "RenderMode", "median_depth", "rasterize"]
+__all__ = [
+    "AS_VIEWERS",
+    "Projection",
+    "RasterRequest",
+    "RenderMode",
+    "median_depth",
+    "rasterize",
+]

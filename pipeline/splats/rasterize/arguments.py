@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -24,13 +24,19 @@ MAX_CHANNELS = 32
 #: 32-bit floats on their way to the screen and make gradients NaN. Objects measure 1.
 MAX_EXTENT = 1e6
 
+#: How gsplat draws without options, and viewers that know nothing better: every splat is blurred by
+#: half a pixel, which adds light to small ones.
+AS_VIEWERS: dict[str, Any] = {"eps2d": 0.3, "antialiased": False}
+
 #: Beyond this, 32-bit pixel arithmetic and memory give out.
 MAX_SIDE = 16384
 
 
 @dataclass(frozen=True)
 class RasterRequest:
-    """N splats, C cameras and how to draw them: names, meanings and defaults of gsplat 1.5.3.
+    """N splats, C cameras and how to draw them: names, meanings and defaults of gsplat 1.5.3
+    but for those of `eps2d` and `antialiased`, with which pictures of few and of many pixels show
+    the same (docs/decisions.md, "Splats are drawn as they are").
 
     Attributes:
         means: float32 [N, 3], world frame, at most 1e6 away. All tensors share one device.
@@ -44,7 +50,9 @@ class RasterRequest:
         width, height: image size in pixels.
         near_plane, far_plane: splats with z-depth outside of these are not drawn, world units.
         radius_clip: splats whose box is this small or smaller are not drawn, pixels.
-        eps2d: variance added to each projected splat, pixels squared.
+        eps2d: variance added to each projected splat, pixels squared. A pixel's own is 1/12.
+        antialiased: take the light that `eps2d` adds out of the opacity again (Mip-Splatting,
+            arXiv 2311.16493, equation 9).
         sh_degree: 0..3, or None when `colors` holds colours.
         backgrounds: float32 [C, D], drawn behind the splats; black without.
         render_mode: RGB, or RGB+ED with the depth of the splats, weighted by and divided by alpha,
@@ -69,7 +77,8 @@ class RasterRequest:
     near_plane: float = 0.01
     far_plane: float = 1e10
     radius_clip: float = 0.0
-    eps2d: float = 0.3
+    eps2d: float = 0.1
+    antialiased: bool = True
     sh_degree: int | None = None
     backgrounds: Tensor | None = None
     render_mode: RenderMode = "RGB"
@@ -188,7 +197,7 @@ class Projection:
         means2d: float32 [C, N, 2], pixels; `retain_grad` works.
         depths: float32 [C, N], z in camera axes.
         conics: float32 [C, N, 3], inverse 2D covariance xx, xy, yy.
-        opacities: float32 [C, N].
+        opacities: float32 [C, N], as they are blended.
     """
 
     radii: Tensor

@@ -55,7 +55,7 @@ class _Project(torch.autograd.Function):
         C, N = len(viewmats), len(means)
         radii = torch.empty(C, N, 2, dtype=torch.int32)
         means2d, depths = torch.empty(C, N, 2), torch.empty(C, N)
-        conics = torch.empty(C, N, 3)
+        conics, compensations = torch.empty(C, N, 3), torch.empty(C, N)
         library().splats_project(
             C,
             N,
@@ -66,20 +66,26 @@ class _Project(torch.autograd.Function):
             request.near_plane,
             request.far_plane,
             request.radius_clip,
-            *map(pointer, (radii, means2d, depths, conics)),
+            request.antialiased,
+            *map(pointer, (radii, means2d, depths, conics, compensations)),
         )
         ctx.mark_non_differentiable(radii)
         ctx.save_for_backward(means, quats, scales, viewmats, Ks, radii, conics)
         ctx.frame = request.width, request.height, request.eps2d
-        return radii, means2d, depths, conics
+        return radii, means2d, depths, conics, compensations
 
     @staticmethod
     def backward(
-        ctx: Any, _radii: Any, v_means2d: Tensor, v_depths: Tensor, v_conics: Tensor
+        ctx: Any,
+        _radii: Any,
+        v_means2d: Tensor,
+        v_depths: Tensor,
+        v_conics: Tensor,
+        v_compensations: Tensor,
     ) -> tuple[Tensor | None, ...]:
         means, quats, scales, viewmats, Ks, radii, conics = ctx.saved_tensors
         v_means, v_quats, v_scales = map(torch.empty_like, (means, quats, scales))
-        incoming = [v.contiguous() for v in (v_means2d, v_depths, v_conics)]
+        incoming = [v.contiguous() for v in (v_means2d, v_depths, v_conics, v_compensations)]
         library().splats_project_backward(
             len(viewmats),
             len(means),
@@ -151,10 +157,12 @@ def project(request: RasterRequest) -> Projection:
     """Screen ellipses of all splats in all cameras, differentiable in means, quats and scales."""
     r = request
     apply: Any = _Project.apply
-    radii, means2d, depths, conics = apply(
+    radii, means2d, depths, conics, compensations = apply(
         r.means, r.quats, r.scales, r.opacities, r.viewmats, r.Ks, r
     )
     opacities = r.opacities.expand(len(r.viewmats), -1)
+    if r.antialiased:
+        opacities = opacities * compensations
     return Projection(radii, means2d, depths, conics, opacities)
 
 

@@ -22,11 +22,11 @@ _FUNCTIONS: dict[str, tuple[type | None, list[type]]] = {
     "splats_tile_size": (_INT, []),
     "splats_project": (
         _STATUS,
-        [_INT, _LONG, *[_POINTER] * 6, _INT, _INT, *[_FLOAT] * 4, *[_POINTER] * 4],
+        [_INT, _LONG, *[_POINTER] * 6, _INT, _INT, *[_FLOAT] * 4, _INT, *[_POINTER] * 5],
     ),
     "splats_project_backward": (
         _STATUS,
-        [_INT, _LONG, *[_POINTER] * 5, _INT, _INT, _FLOAT, *[_POINTER] * 8],
+        [_INT, _LONG, *[_POINTER] * 5, _INT, _INT, _FLOAT, *[_POINTER] * 9],
     ),
     "splats_count_pairs": (_LONG, [_INT, _LONG, _INT, _INT, _INT, *[_POINTER] * 4]),
     "splats_list_pairs": (_STATUS, [_INT, _LONG, _INT, _INT, _INT, *[_POINTER] * 7]),

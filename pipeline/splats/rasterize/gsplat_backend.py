@@ -14,6 +14,7 @@ alpha). What differs, and what is done about it:
 - Its kernels are not launched for no splats: the CPU backend makes such a picture.
 - It leaves means2d, depths and conics of splats that are not drawn uninitialised where the CPU
   backend writes zeros and depths: read them where radii > 0 only. Gradients of such splats are 0.
+- The determinant of needles cancels in 32 bits: where they are antialiased it differs there.
 - Its meta has more keys: those are left out.
 - Its gradients are sums of atomics: two runs differ in the last bits.
 """
@@ -102,6 +103,7 @@ def _draw(
         far_plane=request.far_plane,
         radius_clip=request.radius_clip,
         eps2d=request.eps2d,
+        rasterize_mode="antialiased" if request.antialiased else "classic",
         packed=False,
         render_mode=render_mode,
         **options,

@@ -26,7 +26,7 @@ from pipeline.geometry.cameras import rig_cameras
 from pipeline.requests import FitRequest
 from pipeline.splats.rasterize import cpu_backend, gsplat_backend
 from pipeline.splats.rasterize import rasterizer as front
-from pipeline.splats.rasterize.arguments import RasterRequest
+from pipeline.splats.rasterize.arguments import AS_VIEWERS, RasterRequest
 from pipeline.splats.rasterize.median import median_depth as torch_median
 from pipeline.splats.training.losses import _l1_and_ssim, photometric_loss
 from tests.oracles.objects import photograph, torus
@@ -91,6 +91,7 @@ class StandIn:
         assert not packed and tile_size <= 32 and not viewmats.requires_grad
         names = inspect.signature(RasterRequest).parameters
         asked = {name: given[name] for name in names if name in given}
+        asked["antialiased"] = rasterize_mode == "antialiased"
         if render_mode == "D":
             asked["render_mode"] = "RGB"
         image, alpha, projection = cpu_backend.rasterize(RasterRequest(**asked))
@@ -203,11 +204,21 @@ def test_projection_is_that_of_the_cpu_backend(stand_in: StandIn) -> None:
     s = scene(30, cameras=2)
     arguments = (*s.splats, s.viewmats, s.Ks, 48, 32)
     _, _, ours = rasterize(*arguments)
-    _, _, cpu = cpu_backend.rasterize(RasterRequest(*arguments))
+    _, _, cpu = cpu_backend.rasterize(RasterRequest(*arguments, **AS_VIEWERS))
     for name, value in vars(cpu).items():
         got = getattr(ours, name)
         assert got.shape == value.shape and got.dtype == value.dtype, name
     assert stand_in.calls[0]["tile_size"] == 16
+
+
+def test_antialiasing_is_asked_of_gsplat(stand_in: StandIn) -> None:
+    s = scene(30)
+    request = RasterRequest(*s.splats, s.viewmats, s.Ks, 48, 32)
+    image, _, _ = gsplat_backend.rasterize(request)
+    assert stand_in.calls[0]["rasterize_mode"] == "antialiased"
+    assert stand_in.calls[0]["eps2d"] == request.eps2d == 0.1
+    wanted, _, _ = cpu_backend.rasterize(request)
+    assert torch.equal(image, wanted)
 
 
 def test_screen_gradients_can_be_retained(stand_in: StandIn) -> None:
@@ -234,7 +245,7 @@ def test_no_splats_show_the_background_and_never_reach_gsplat(stand_in: StandIn,
     options: dict[str, Any] = {"backgrounds": ground, "render_mode": mode, "absgrad": True}
     image, alpha, meta = rasterize(*splats, s.viewmats, s.Ks, 33, 21, **options)
     wanted, _, cpu = cpu_backend.rasterize(
-        RasterRequest(*s.splats, s.viewmats, s.Ks, 33, 21, **options)
+        RasterRequest(*s.splats, s.viewmats, s.Ks, 33, 21, **AS_VIEWERS | options)
     )
     assert torch.equal(image, wanted) and not alpha.any() and alpha.shape == (2, 21, 33, 1)
     for name in ("radii", "means2d", "depths", "conics", "opacities"):
@@ -310,7 +321,7 @@ def test_median_depth_goes_through_gsplat_and_ignores_what_it_leaves_undefined(
     s = scene(150, seed=5)
     s = replace(s, splats=(4 * s.splats[0], *s.splats[1:]))  # a part is behind the camera
     depth = median_depth(*s.splats, s.viewmats, s.Ks, WIDTH, HEIGHT)
-    request = RasterRequest(*s.splats, s.viewmats, s.Ks, WIDTH, HEIGHT)
+    request = RasterRequest(*s.splats, s.viewmats, s.Ks, WIDTH, HEIGHT, **AS_VIEWERS)
     assert len(stand_in.calls) == 1
     assert float(((depth - cpu_backend.median_depth(request)).abs() > 1e-6).float().mean()) < 1e-3
 

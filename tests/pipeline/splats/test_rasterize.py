@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from pipeline import native
 from pipeline.errors import InvalidInput
 from pipeline.geometry.cameras import rig_cameras
 from pipeline.geometry.spherical_harmonics import sh_basis
+from pipeline.splats import rasterize as rasterizer
+from pipeline.splats.rasterize import RasterRequest
 from pipeline.splats.rasterize.arguments import MAX_EXTENT
 from pipeline.splats.render import render_model
 from pipeline.types import SplatModel
@@ -43,7 +46,7 @@ def largest(difference: Tensor) -> float:
     return float(difference.detach().abs().max())
 
 
-def assert_agrees(s: Scene, *, mode: str = "RGB") -> None:
+def assert_agrees(s: Scene, *, mode: str = "RGB", **style: Any) -> None:
     """Image, alpha and gradients of all splat parameters, under random cotangents."""
     C = len(s.viewmats)
     fast, slow = leaves(s.splats), leaves(tuple(v.double() for v in s.splats))
@@ -56,6 +59,7 @@ def assert_agrees(s: Scene, *, mode: str = "RGB") -> None:
         HEIGHT,
         backgrounds=ground.expand(C, -1),
         render_mode=mode,
+        **style,
     )
     g = torch.Generator().manual_seed(7)
     v_image, v_alpha = (torch.randn(t.shape, generator=g) for t in (image, alpha))
@@ -71,6 +75,7 @@ def assert_agrees(s: Scene, *, mode: str = "RGB") -> None:
             HEIGHT,
             with_depth=mode == "RGB+ED",
             background=ground.double(),
+            **style,
         )
         if mode == "RGB+ED":
             expected = wanted[..., -1:] / wanted_alpha[..., None].clamp_min(1e-10)
@@ -89,6 +94,38 @@ def assert_agrees(s: Scene, *, mode: str = "RGB") -> None:
 @pytest.mark.parametrize("mode", ["RGB", "RGB+ED"])
 def test_agrees_with_the_oracle(mode: str) -> None:
     assert_agrees(scene(), mode=mode)
+
+
+@pytest.mark.parametrize("eps2d", [0.1, 0.3])
+def test_agrees_with_the_oracle_where_splats_are_antialiased(eps2d: float) -> None:
+    assert_agrees(scene(), eps2d=eps2d, antialiased=True)
+    small = scene(seed=2)
+    means, quats, scales, *rest = small.splats
+    assert_agrees(
+        replace(small, splats=(means, quats, 0.1 * scales, *rest)), eps2d=eps2d, antialiased=True
+    )
+
+
+def test_a_splat_gives_as_much_light_however_few_pixels_show_it() -> None:
+    """What the blur of a pixel adds to its size is taken out of its opacity."""
+    light = []
+    for size in (32, 64, 256):
+        camera = rig_cameras(size)
+        request = RasterRequest(
+            torch.zeros(1, 3),
+            torch.tensor([[1.0, 0, 0, 0]]),
+            torch.full((1, 3), 0.01),
+            torch.full((1,), 0.5),
+            torch.ones(1, 3),
+            torch.from_numpy(camera.viewmats[:1]),
+            torch.from_numpy(camera.intrinsics[:1]),
+            size,
+            size,
+            eps2d=0.3,
+            antialiased=True,
+        )
+        light.append(float(rasterizer.rasterize(request)[1].mean()))
+    assert max(light) < 1.15 * min(light)
 
 
 def test_agrees_with_the_oracle_on_several_cameras() -> None:
