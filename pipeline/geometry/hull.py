@@ -66,7 +66,8 @@ def hull_of(
             free |= known & (z < depths.depth[view].reshape(-1)[pixel] - _FREE_VOXELS * voxel)
         left = left[~(free & inside)]
     if seen_points is not None:
-        left = left[_within_convex_hull(flat[left], seen_points, voxel)]
+        # Not half a voxel beyond it: splats at their middles would show below an object.
+        left = left[_within_convex_hull(flat[left], seen_points, -0.5 * voxel)]
     carved = np.zeros(len(flat), bool)
     carved[left] = True
     inside = carved.reshape(grid.shape[:3])
@@ -82,7 +83,8 @@ def hull_of(
 def _within_convex_hull(
     points: FloatArray, seen_points: FloatArray, margin: float
 ) -> npt.NDArray[np.bool_]:
-    """Which points [n, 3] lie in the convex hull of others, or `margin` around it."""
+    """Which points [n, 3] lie in the convex hull of others, or `margin` around it; below 0 as
+    deep inside."""
     sample = _extremes(seen_points[:: max(1, len(seen_points) // _SEEN_POINTS)])
     try:
         planes = ConvexHull(sample).equations.astype(np.float32)

@@ -15,7 +15,7 @@ from pipeline.control import Control
 from pipeline.errors import InvalidInput, ModelFailed
 from pipeline.geometry.hull import FOREGROUND, hull_of
 from pipeline.geometry.projection import find_pixels, pixel_rays, to_world
-from pipeline.types import SH_C0, DepthMaps, FloatArray, SplatModel, ViewSet
+from pipeline.types import SH_C0, DepthMaps, FloatArray, SplatModel, UInt8Array, ViewSet
 
 #: A neighbour whose depth differs by more than this many pixel widths lies on another surface.
 _JUMP_PIXELS = 6.0
@@ -111,9 +111,17 @@ def _surface_of_depth(views: ViewSet, depths: DepthMaps) -> _Surface:
         n *= np.sign(facing)[:, None]
         # Oblique pixels are large on the surface and blurred in the view.
         weights = depths.confidence[view][good] * np.abs(facing) ** 2
-        colors = views.images[view][good] / np.float32(255)
+        colors = _straight(views.images[view][good], views.alphas[view][good])
         parts.append(_Surface(p, n, colors, weights.astype(np.float32)))
     return _joined(*parts)
+
+
+def _straight(colors: UInt8Array, alphas: UInt8Array) -> FloatArray:
+    """Colours 0..1 [n, 3] of the object itself from pixels on white: without that, the rim of
+    everything and all of a thin handle would begin pale."""
+    alpha = alphas[:, None] / np.float32(255)
+    straight = (colors / np.float32(255) - (1 - alpha)) / alpha
+    return straight.clip(0, 1).astype(np.float32)
 
 
 def _joined(*parts: _Surface) -> _Surface:
