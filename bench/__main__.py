@@ -17,6 +17,7 @@ from bench.table import Row, machine, print_rows, write_rows
 BENCHES = {
     "rasterizer": "Rasteriser",
     "fit": "Fit of analytic objects",
+    "fit_generalises": "Views that nobody fitted",
     "quality": "Refinement",
     "quality_calibration": "Quality against the truth",
     "exports": "Exports and previews",
@@ -27,7 +28,7 @@ BENCHES = {
 }
 
 #: These run only when they are named: they take minutes, or need a GPU.
-ON_DEMAND = ("serving", "store", "gpu", "quality", "quality_calibration")
+ON_DEMAND = ("serving", "store", "gpu", "quality", "quality_calibration", "fit_generalises")
 
 
 def _split(words: str) -> list[str]:

@@ -71,6 +71,8 @@ class Preset(StrEnum):
 # the 16 relief views of scikit-image's coffee cup; see docs/decisions.md.
 _SPLATS = {Preset.DRAFT: 8_000, Preset.STANDARD: 20_000, Preset.HIGH: 60_000}
 _FIT_STEPS = {Preset.DRAFT: 100, Preset.STANDARD: 250, Preset.HIGH: 600}
+# Sides of the photos as targets, pixels; views are as large as their engine makes them.
+_PHOTO_PIXELS = {Preset.DRAFT: 256, Preset.STANDARD: 512, Preset.HIGH: 1024}
 
 
 def random_seed() -> int:
@@ -202,6 +204,11 @@ class GenerateOptions(_Options):
     def splat_count(self) -> int:
         """The cap that applies."""
         return self.num_gaussians or _SPLATS[Preset(self.preset)]
+
+    @property
+    def photo_pixels(self) -> int:
+        """Most pixels along each side of a photo that the model is fitted to."""
+        return _PHOTO_PIXELS[Preset(self.preset)]
 
     @property
     def fit_iterations(self) -> int:

@@ -68,6 +68,11 @@ class Cameras:
         """The cameras at `indices`, in that order."""
         return Cameras(self.viewmats[indices], self.intrinsics[indices], self.width, self.height)
 
+    def resized(self, width: int, height: int) -> Cameras:
+        """The same cameras with pictures of another size of the same scene."""
+        scale = np.array([[width / self.width], [height / self.height], [1]], np.float32)
+        return Cameras(self.viewmats, self.intrinsics * scale, width, height)
+
 
 @dataclass(frozen=True)
 class Cutout:

@@ -5,9 +5,10 @@ It does not know how a camera is found: an engine or the splats port says it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.control import Report
+from pipeline.flow.photo_pictures import with_large_photos
 from pipeline.geometry.cameras import photo_camera
 from pipeline.imaging.framing import picture_on_white
 from pipeline.options import GenerateOptions
@@ -47,7 +48,22 @@ async def register(
     report: Report,
 ) -> RegisteredPhotos:
     """The photos with their cameras: the engine's where it registered them itself, as one does that
-    makes a surface of them."""
+    makes a surface of them. They are as large as the fit of the preset looks at them."""
+    found = await _registered(given, views, depths, options, ports, report)
+    cutouts = [given.cutout, *(photo.cutout for photo in given.further)]
+    large = with_large_photos(found.on(views), cutouts, options.photo_pixels).photos
+    return found if large is None else replace(found, photos=large)
+
+
+async def _registered(
+    given: Photos,
+    views: ViewSet,
+    depths: DepthMaps,
+    options: GenerateOptions,
+    ports: Ports,
+    report: Report,
+) -> RegisteredPhotos:
+    """The same, as large as views."""
     if views.photos is not None and (views.registrations or not given.further):
         return RegisteredPhotos(views.photos, views.registrations)
     elevation = ELEVATION_DEG if options.elevation_deg is None else options.elevation_deg

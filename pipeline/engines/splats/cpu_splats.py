@@ -33,6 +33,7 @@ from pipeline.splats.training import (
     DefaultStrategy,
     FitPlan,
     PhotometricObjective,
+    PhotoTargets,
     Strategy,
     Targets,
     fit,
@@ -72,7 +73,8 @@ class SplatsOnDevice(ABC):
         return register_photos(request, control)
 
     def reconstruct(self, request: FitRequest, control: Control) -> SplatModel:
-        """Place splats on the depth maps of the shown views and fit them to these views.
+        """Place splats on the depth maps of the shown views and fit them to these views and to the
+        photos, which are at least as large.
 
         Reports and checks for a stop from the start on.
 
@@ -99,7 +101,13 @@ class SplatsOnDevice(ABC):
         control = control.part(_PLACED, 1.0)
         with self._device.reporting_faults("The splat fit"):
             targets = Targets.of_views(views, self._device.torch_device)
-            objective = PhotometricObjective(targets)
+            photos = PhotoTargets.of(
+                request.views.photos,
+                request.views.photo_trust,
+                (views.cameras.width, views.cameras.height),
+                self._device.torch_device,
+            )
+            objective = PhotometricObjective(targets, photos=photos)
             fitted = fit(initial, objective, plan, strategy, control, self._device)
         return with_exact_quats(fitted.model)
 

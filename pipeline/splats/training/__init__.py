@@ -11,6 +11,7 @@ from pipeline.splats.training.fit_plan import FitPlan, FixedCount, Objective, St
 from pipeline.splats.training.initialise import splats_from_views
 from pipeline.splats.training.loop import FitResult, fit
 from pipeline.splats.training.mcmc import McmcStrategy
+from pipeline.splats.training.photo_targets import PhotoTargets
 from pipeline.splats.training.photometric import PhotometricObjective
 from pipeline.splats.training.polish import PolishSettings, RefinementObjective, improve_model
 from pipeline.splats.training.targets import Targets
@@ -22,6 +23,7 @@ __all__ = [
     "FixedCount",
     "McmcStrategy",
     "Objective",
+    "PhotoTargets",
     "PhotometricObjective",
     "PolishSettings",
     "RefinementObjective",

@@ -6,7 +6,7 @@ know any of either; the loop is `pipeline.splats.training.loop`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from pipeline.errors import InvalidOption
 from pipeline.splats.rasterize import Projection
 from pipeline.splats.training.optimiser import ONE_VIEW, LearningRates, Optimiser
+from pipeline.splats.training.photo_targets import Window
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class FitPlan:
         rate_scale: multiplies all of them.
         decay: all rates fall exponentially to this share.
         means_decay: the means' rate falls to this share of that.
+        plain: draw as viewers do that know nothing better; for comparisons.
         fused: take the steps with torch's fused kernel, one launch per parameter: the same up to
             rounding.
         name, message: for errors and progress.
@@ -47,6 +49,7 @@ class FitPlan:
     rate_scale: float = 1.0
     decay: float = 1.0
     means_decay: float = 0.05
+    plain: bool = False
     fused: bool = False
     name: str = "fit"
     message: str = "Fitting"
@@ -66,12 +69,23 @@ class FitPlan:
         return max(1, int(share * (self.num_gaussians or 1)))
 
 
+#: What a step looks at: the index of a view, or a window of a photo.
+Look = int | Window
+
+
 @dataclass(frozen=True)
 class Batch:
-    """What a step looks at: indices of B views, and the ground behind each, float32 [B, 3]."""
+    """What a step looks at.
 
-    views: list[int]
+    Attributes:
+        views: B looks.
+        backgrounds: float32 [B, 3], the ground behind each.
+        weights: of their losses, mean 1; None = all alike.
+    """
+
+    views: Sequence[Look]
     backgrounds: Tensor
+    weights: tuple[float, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.views)
@@ -79,7 +93,9 @@ class Batch:
     def parts(self, size: int) -> Iterator[Batch]:
         """The same in parts of at most `size` views."""
         for i in range(0, len(self), size):
-            yield Batch(self.views[i : i + size], self.backgrounds[i : i + size])
+            part = slice(i, i + size)
+            weights = None if self.weights is None else self.weights[part]
+            yield Batch(self.views[part], self.backgrounds[part], weights)
 
 
 @dataclass(frozen=True)

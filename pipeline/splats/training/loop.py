@@ -55,7 +55,9 @@ def fit(
         raise ModelFailed.openly("A fit needs at least one splat and one view.")
     random = torch.Generator().manual_seed(plan.seed)
     initial = _selection(initial, plan.num_gaussians or len(initial), random)
-    splats = Optimiser(initial, plan.rates, device=device.torch_device, fused=plan.fused)
+    splats = Optimiser(
+        initial, plan.rates, device=device.torch_device, fused=plan.fused, plain=plan.plain
+    )
     course = strategy.begin(splats, plan, random)
     batches = objective.batches(plan.views_per_step, random)
     losses: list[float] = []

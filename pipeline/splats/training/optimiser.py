@@ -12,7 +12,13 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
-from pipeline.splats.rasterize import Projection, RasterRequest, RenderMode, rasterize
+from pipeline.splats.rasterize import (
+    AS_VIEWERS,
+    Projection,
+    RasterRequest,
+    RenderMode,
+    rasterize,
+)
 from pipeline.splats.training.targets import Targets
 from pipeline.types import FloatArray, SplatModel
 
@@ -60,6 +66,7 @@ class Optimiser:
         *,
         device: torch.device | None = None,
         fused: bool = False,
+        plain: bool = False,
     ) -> None:
         """
         Args:
@@ -67,12 +74,14 @@ class Optimiser:
             device: of the parameters, and so of everything a step does; None is the CPU.
             fused: take the steps with torch's fused kernel, one launch per parameter: the same up
                 to rounding.
+            plain: draw as viewers do that know nothing better.
         """
         self.sh_degree = model.sh_degree
         self.device = device or torch.device("cpu")
         self.steps = 0
         self._rates = rates
         self._fused = fused
+        self._style = AS_VIEWERS if plain else {}
         values = {
             "means": model.means,
             "quats": model.quats,
@@ -177,12 +186,11 @@ class Optimiser:
     def draw(
         self,
         targets: Targets,
-        views: list[int],
         backgrounds: Tensor,
         *,
         render_mode: RenderMode = "RGB",
     ) -> tuple[Tensor, Tensor, Projection]:
-        """Image [B, H, W, 3 or 4], alpha [B, H, W, 1] and projection from the cameras of `views`.
+        """Image [B, H, W, 3 or 4], alpha [B, H, W, 1] and projection from the cameras of B targets.
 
         Args:
             backgrounds: float32 [B, 3].
@@ -196,14 +204,15 @@ class Optimiser:
             p["log_scales"].exp(),
             p["logit_opacities"].sigmoid(),
             sh,
-            targets.viewmats[views],
-            targets.Ks[views],
+            targets.viewmats,
+            targets.Ks,
             targets.width,
             targets.height,
             sh_degree=self.sh_degree,
             backgrounds=backgrounds,
             render_mode=render_mode,
             absgrad=True,
+            **self._style,
         )
         return rasterize(request)
 

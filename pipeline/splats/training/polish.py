@@ -152,11 +152,19 @@ class RefinementObjective:
         return len(self._targets)
 
     def batches(self, views_per_step: int | None, random: torch.Generator) -> Iterator[Batch]:
-        """Targets on white, drawn with replacement."""
+        """Targets on white, drawn with replacement; of a photo that is larger than the views a
+        window."""
         count = views_per_step or len(self)
         white = torch.ones(count, 3, device=self._device)
+        large = self._targets.large
+        windows = {
+            target: large.windows(photo, random)
+            for photo, target in enumerate(self._targets.large_of)
+            if large is not None
+        }
         while True:
-            yield Batch([self._pick(random) for _ in range(count)], white)
+            picked = [self._pick(random) for _ in range(count)]
+            yield Batch([next(windows[i]) if i in windows else i for i in picked], white)
 
     def _pick(self, random: torch.Generator) -> int:
         """Targets that nobody believes are not looked at."""
@@ -178,28 +186,35 @@ class RefinementObjective:
 
     def loss(self, splats: Optimiser, batch: Batch) -> tuple[Tensor, Projection]:
         """Of one target."""
-        (view,), settings, targets = batch.views, self._settings, self._targets
+        (look,), settings, targets = batch.views, self._settings, self._targets
+        if isinstance(look, int):
+            view, target, window = look, targets.tensors.select([look]), False
+        else:
+            assert targets.large is not None, "its windows are of photos that it has"
+            view, target, window = targets.large_of[look.photo], targets.large.look(look), True
         with_depth = bool(targets.disparity[view].any()) and settings.disparity_weight > 0
         drawn, alpha, projection = splats.draw(
-            targets.tensors,
-            [view],
-            batch.backgrounds,
-            render_mode="RGB+ED" if with_depth else "RGB",
+            target, batch.backgrounds, render_mode="RGB+ED" if with_depth else "RGB"
         )
         image = drawn[..., :3]
         exposed = self.exposures.apply(view, image, alpha)
-        wanted = targets.tensors.on([view], batch.backgrounds)
-        photometric = _weighted_loss(exposed, wanted, self._pixels[view])
+        wanted = target.on(batch.backgrounds)
+        # Every pixel of a photo is believed alike.
+        photometric = (
+            photometric_loss(exposed, wanted)[0]
+            if window
+            else _weighted_loss(exposed, wanted, self._pixels[view])
+        )
         believed = float(self._views[view])
         weight = believed * (settings.enhanced_weight if view >= targets.originals else 1.0)
-        outline = silhouette_loss(alpha[..., 0], targets.tensors.alphas[[view]])[0]
+        outline = silhouette_loss(alpha[..., 0], target.alphas)[0]
         loss = weight * photometric + settings.alpha_weight * believed * outline
         if with_depth:
             disparity = torch.from_numpy(targets.disparity[view]).to(self._device)
             loss = loss + settings.disparity_weight * weight * _disparity_loss(
                 drawn[0, ..., 3], disparity, alpha[0, ..., 0].detach()
             )
-        if settings.anchor_weight:
+        if settings.anchor_weight and not window:
             small = avg_pool2d(image.permute(0, 3, 1, 2), 8)
             loss = loss + settings.anchor_weight * (small - self._before[[view]]).abs().mean()
         if settings.flat_weight:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -14,8 +15,9 @@ import torch
 from pipeline.requests import RefineRequest
 from pipeline.splats.render import Rendering
 from pipeline.splats.target_weights import TargetSet, TargetWeights, weigh_targets
+from pipeline.splats.training.photo_targets import PhotoTargets
 from pipeline.splats.training.targets import Targets
-from pipeline.types import Cameras, FloatArray, ViewSet
+from pipeline.types import Cameras, FloatArray, UInt8Array, ViewSet
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class RoundTargets:
         originals: how many are no enhanced ones.
         photos: indices of the photos.
         photo_trust: float32, how far each of them is believed, 0..1.
+        large: the trusted photos at their own resolution, where that is higher than the views'.
+        large_of: of each photo in `large` its index here.
         disparity: float32 [T, H, W], 1 / z where depth is known, else 0.
         original_of: int [T], the original that shows what each target shows.
     """
@@ -42,6 +46,8 @@ class RoundTargets:
     originals: int
     photos: tuple[int, ...]
     photo_trust: FloatArray
+    large: PhotoTargets | None
+    large_of: tuple[int, ...]
     disparity: FloatArray
     original_of: npt.NDArray[np.intp]
 
@@ -49,8 +55,12 @@ class RoundTargets:
     def of(cls, request: RefineRequest, device: torch.device) -> RoundTargets:
         views = request.originals
         parts: list[ViewSet] = [replace(views, photos=None, auxiliary=None)]
+        large: PhotoTargets | None = None
+        size = views.cameras.width, views.cameras.height
         if views.photos is not None:
-            parts.append(views.photos)
+            if views.photos.cameras.width > size[0]:
+                large = PhotoTargets.of(views.photos, views.photo_trust, size, device)
+            parts.append(reduced(views.photos, size))
         photos = tuple(range(len(views), sum(len(part) for part in parts)))
         if views.auxiliary is not None:
             parts.append(views.auxiliary)
@@ -73,12 +83,30 @@ class RoundTargets:
             originals=originals,
             photos=photos,
             photo_trust=views.photo_trust,
+            large=large,
+            large_of=() if large is None else tuple(photos[i] for i in large.photos),
             disparity=disparity,
             original_of=np.concatenate([np.arange(originals), np.array(which, np.intp)]),
         )
 
     def __len__(self) -> int:
         return len(self.images)
+
+
+def reduced(photos: ViewSet, size: tuple[int, int]) -> ViewSet:
+    """Photos as large as the views, width and height in pixels: area averages."""
+    if (photos.cameras.width, photos.cameras.height) == size:
+        return photos
+
+    def smaller(pictures: UInt8Array) -> UInt8Array:
+        return np.stack([cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in pictures])
+
+    return replace(
+        photos,
+        images=smaller(photos.images),
+        alphas=smaller(photos.alphas),
+        cameras=photos.cameras.resized(*size),
+    )
 
 
 def weigh_round(targets: RoundTargets, drawn: Rendering) -> TargetWeights:

@@ -5,7 +5,8 @@ It does not know how they were made, or how far each is believed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -76,10 +77,54 @@ class Targets:
     def __len__(self) -> int:
         return len(self.alphas)
 
-    def on(self, views: list[int], backgrounds: Tensor) -> Tensor:
-        """Images [B, H, W, 3] of `views` on `backgrounds` [B, 3]."""
-        uncovered = 1 - self.alphas[views][..., None]
-        return self.premultiplied[views] + uncovered * backgrounds[:, None, None]
+    def select(self, indices: list[int]) -> Targets:
+        """The targets at `indices`, in that order."""
+        return replace(
+            self,
+            premultiplied=self.premultiplied[indices],
+            alphas=self.alphas[indices],
+            viewmats=self.viewmats[indices],
+            Ks=self.Ks[indices],
+        )
+
+    def window(self, index: int, corner: tuple[int, int], size: tuple[int, int]) -> Targets:
+        """A part of one target, as a target of its own.
+
+        Args:
+            corner: column and row of its first pixel.
+            size: width and height in pixels; it lies inside of the target.
+        """
+        (x, y), (width, height) = corner, size
+        shift = torch.zeros(3, 3, device=self.Ks.device)
+        shift[0, 2], shift[1, 2] = x, y
+        rows, columns = slice(y, y + height), slice(x, x + width)
+        return Targets(
+            self.premultiplied[index : index + 1, rows, columns],
+            self.alphas[index : index + 1, rows, columns],
+            self.viewmats[index : index + 1],
+            self.Ks[index : index + 1] - shift,
+            width,
+            height,
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Targets]) -> Targets:
+        """All targets of `parts`, which have one size, one after another."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            premultiplied=torch.cat([part.premultiplied for part in parts]),
+            alphas=torch.cat([part.alphas for part in parts]),
+            viewmats=torch.cat([part.viewmats for part in parts]),
+            Ks=torch.cat([part.Ks for part in parts]),
+            width=parts[0].width,
+            height=parts[0].height,
+        )
+
+    def on(self, backgrounds: Tensor) -> Tensor:
+        """Images [V, H, W, 3] on `backgrounds` [V, 3]."""
+        uncovered = 1 - self.alphas[..., None]
+        return self.premultiplied + uncovered * backgrounds[:, None, None]
 
 
 def _unit(values: UInt8Array | FloatArray) -> FloatArray:
