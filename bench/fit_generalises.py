@@ -87,6 +87,8 @@ def fitted(
     )
     photos = PhotoTargets.of(scene.photo, np.ones(1, np.float32), size) if photo else None
     objective = PhotometricObjective(Targets.of_views(scene.views), photos=photos)
+    if plan.plain:
+        objective = replace(objective, flat_weight=0.0)
     model = fit(start, objective, plan, strategy, Control()).model
     return Fitted(model, time.perf_counter() - began)
 

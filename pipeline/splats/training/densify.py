@@ -39,7 +39,7 @@ class DefaultStrategy:
         split_radius: a splat is split when its largest half box (pixels) exceeds this on
             average, else cloned: below a few pixels there is nothing to split.
         start_share: share of `num_gaussians` that a fit begins with where rounds can add the
-            others. Measured: docs/decisions.md, "Splats to begin with".
+            others. Measured: docs/decisions.md, "Where splats start".
     """
 
     every: int = 50
@@ -47,7 +47,7 @@ class DefaultStrategy:
     prunes_late: bool = True
     share: float = 0.3
     split_radius: float = 4.0
-    start_share: float = 0.5
+    start_share: float = 0.75
 
     def __post_init__(self) -> None:
         if self.every < 0:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pipeline.splats.rasterize import Projection
 from pipeline.splats.training.fit_plan import Batch, Look
+from pipeline.splats.training.flatness import thickness
 from pipeline.splats.training.losses import photometric_loss, silhouette_loss
 from pipeline.splats.training.optimiser import Optimiser
 from pipeline.splats.training.photo_targets import PhotoTargets
@@ -26,11 +27,14 @@ class PhotometricObjective:
     Attributes:
         targets: the views.
         alpha_weight: of |alpha - mask| beside the colours.
+        flat_weight: of the thickness of splats (docs/decisions.md, "What was tried against
+            learning views by heart").
         photos: at their own resolution; None = there are none.
     """
 
     targets: Targets
     alpha_weight: float = 0.1
+    flat_weight: float = 0.02
     photos: PhotoTargets | None = None
 
     def __len__(self) -> int:
@@ -81,7 +85,10 @@ class PhotometricObjective:
         losses = losses + self.alpha_weight * silhouette_loss(alpha[..., 0], wanted.alphas)
         if batch.weights is not None:
             losses = losses * losses.new_tensor(batch.weights)
-        return losses.mean(), projection
+        loss = losses.mean()
+        if self.flat_weight:
+            loss = loss + self.flat_weight * thickness(splats.params["log_scales"])
+        return loss, projection
 
     def _looked_at(self, looks: Sequence[Look]) -> Targets:
         views = [look for look in looks if isinstance(look, int)]
