@@ -21,7 +21,7 @@ from pipeline.splats import rasterize as rasterizer
 from pipeline.splats.rasterize import RasterRequest
 from pipeline.splats.rasterize.arguments import MAX_EXTENT
 from pipeline.splats.render import render_model
-from pipeline.types import SplatModel
+from pipeline.types import SH_C0, SplatModel
 from tests.oracles import torch_rasterizer
 from tests.oracles.scenes import NAMES, Scene, median_depth, rasterize, scene
 
@@ -104,6 +104,24 @@ def test_agrees_with_the_oracle_where_splats_are_antialiased(eps2d: float) -> No
     assert_agrees(
         replace(small, splats=(means, quats, 0.1 * scales, *rest)), eps2d=eps2d, antialiased=True
     )
+
+
+def test_plain_pictures_are_those_that_viewers_draw() -> None:
+    s, camera = scene(60, seed=4), rig_cameras(48).select([0])
+    means, quats, scales, opacities, colors = s.splats
+    model = SplatModel(
+        means=means.numpy(),
+        quats=quats.numpy(),
+        log_scales=scales.log().numpy(),
+        logit_opacities=opacities.clamp(0.01, 0.99).logit().numpy(),
+        sh=((colors - 0.5) / SH_C0)[:, None].numpy(),
+    )
+    tensors = (means, quats, scales, opacities.clamp(0.01, 0.99), colors)
+    views = torch.from_numpy(camera.viewmats), torch.from_numpy(camera.intrinsics)
+    wanted, _, _ = rasterize(*tensors, *views, 48, 48, backgrounds=torch.ones(1, 3))
+    plain = render_model(model, camera, plain=True).images
+    np.testing.assert_allclose(plain, wanted.clamp(0, 1).numpy(), atol=1e-4)
+    assert np.abs(render_model(model, camera).images - plain).max() > 1e-3
 
 
 def test_a_splat_gives_as_much_light_however_few_pixels_show_it() -> None:
