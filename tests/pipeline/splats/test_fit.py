@@ -260,10 +260,10 @@ def test_parameters_that_ran_away_are_a_failure_of_the_model_not_of_its_input() 
 @pytest.mark.parametrize(
     ("iterations", "every", "share"),
     [
-        (100, 50, 1.0),  # draft: one round would grow to .65 of the cap
-        (200, 50, 1.0),  # two to .85
-        (250, 50, 0.5),  # standard
-        (600, 50, 0.5),  # high
+        (100, 50, 1.0),  # draft: one round would grow to .98 of the cap
+        (200, 50, 0.75),  # two would to 1.27
+        (250, 50, 0.75),  # standard
+        (600, 50, 0.75),  # high
         (250, 0, 1.0),
         (0, 50, 1.0),
     ],

@@ -428,7 +428,7 @@ def test_fit_grows_to_its_cap(strategy: str) -> None:
 
 
 def test_fit_begins_with_all_splats_where_rounds_cannot_place_them() -> None:
-    for name, share in (("mcmc", 0.6), ("default", 0.5)):
+    for name, share in (("mcmc", 0.6), ("default", 0.75)):
         few, many = (STRATEGIES[name].start_count(FitPlan(1000, n)) for n in (30, 250))
         assert (few, many) == (1000, int(1000 * share))
         assert replace(STRATEGIES[name], every=0).start_count(FitPlan(1000, 250)) == 1000
