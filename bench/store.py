@@ -23,6 +23,7 @@ import asyncpg
 from bench.serving_alone import NAPS, one_job
 from bench.serving_app import API, App, sleeping_app
 from bench.table import Row
+from deployments.jobs.photo_rows import NewPhoto
 from deployments.jobs.rows import JobKind, NewJob
 from deployments.jobs.store import Records
 from serve_app.cli.demo import default_photo
@@ -191,9 +192,7 @@ async def _claims(project: Project) -> float:
 
 
 async def _submit(records: Records, project_id: str, client: str) -> None:
-    await records.begin_upload(
-        project_id, original_path="o", processed_path="p", background_engine="none"
-    )
+    await records.begin_upload(project_id, [NewPhoto(project_id, "o", "p", "none")])
     await records.finish_upload(project_id)
     await records.submit_job(
         NewJob(project_id, JobKind.GENERATE, {}, "f", client=client, max_attempts=1)

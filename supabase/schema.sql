@@ -64,6 +64,7 @@ CREATE TABLE public.jobs (
     swept_at timestamp with time zone,
     forgotten_at timestamp with time zone,
     false_starts integer DEFAULT 0 NOT NULL,
+    photos jsonb DEFAULT '[]'::jsonb NOT NULL,
     CONSTRAINT jobs_attempt_is_not_negative CHECK ((attempt >= 0)),
     CONSTRAINT jobs_failed_has_error CHECK (((state <> 'failed'::text) OR (error IS NOT NULL))),
     CONSTRAINT jobs_false_starts_are_not_negative CHECK ((false_starts >= 0)),
@@ -73,6 +74,7 @@ CREATE TABLE public.jobs (
     CONSTRAINT jobs_kind_is_known CHECK ((kind = ANY (ARRAY['generate'::text, 'refine'::text, 'export'::text]))),
     CONSTRAINT jobs_lease_iff_running CHECK (((state = 'running'::text) = (lease_expires_at IS NOT NULL))),
     CONSTRAINT jobs_max_attempts_is_1_to_100 CHECK (((max_attempts >= 1) AND (max_attempts <= 100))),
+    CONSTRAINT jobs_photos_is_a_list CHECK ((jsonb_typeof(photos) = 'array'::text)),
     CONSTRAINT jobs_progress_is_a_fraction CHECK (((progress >= (0)::double precision) AND (progress <= (1)::double precision))),
     CONSTRAINT jobs_result_iff_succeeded CHECK (((state = 'succeeded'::text) = (result IS NOT NULL))),
     CONSTRAINT jobs_state_is_known CHECK ((state = ANY (ARRAY['queued'::text, 'running'::text, 'succeeded'::text, 'failed'::text, 'cancelled'::text]))),
@@ -114,9 +116,112 @@ begin
 end
 $$;
 
--- Name: begin_upload_v1(text, text, text, text); Type: FUNCTION; Schema: public; Owner: -
+-- Name: arrange_photos_v1(text, bigint, jsonb, text, text, text, text); Type: FUNCTION; Schema: public; Owner: -
 
-CREATE FUNCTION public.begin_upload_v1(p_project_id text, p_original_path text, p_processed_path text, p_background_engine text) RETURNS jsonb
+CREATE FUNCTION public.arrange_photos_v1(p_project_id text, p_revision bigint, p_photos jsonb, p_added text DEFAULT NULL::text, p_idempotency_key text DEFAULT NULL::text, p_fingerprint text DEFAULT ''::text, p_client text DEFAULT ''::text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_revision bigint;
+    v_taken project_photos;
+begin
+    perform lock_project_v1(p_project_id);
+    select photos_revision into v_revision from projects
+     where id = p_project_id and status <> 'uploading' for no key update;
+    if not found or is_marked_v1(p_project_id) then
+        raise exception using errcode = 'GL404',
+            message = format('There is no project %s.', p_project_id);
+    end if;
+    if p_idempotency_key is not null then
+        select * into v_taken from project_photos
+         where client = p_client and idempotency_key = p_idempotency_key;
+        if v_taken.id is not null and v_taken.fingerprint is distinct from p_fingerprint then
+            raise exception using errcode = 'GL422', message = format(
+                'Idempotency key %s belongs to another request.', p_idempotency_key);
+        end if;
+    end if;
+    if v_revision <> p_revision or v_taken.id is not null then
+        raise exception using errcode = 'GL409', message = format(
+            'The photos of project %s have been changed meanwhile.', p_project_id);
+    end if;
+    if jsonb_array_length(p_photos) not between 1 and 8 then
+        raise exception using errcode = 'GL400', message = 'A project has 1 to 8 photos.';
+    end if;
+
+    -- Taken out first, so that nothing is in a place that another one gets.
+    update project_photos f
+       set position = null,
+           state = case when exists (
+                   select 1 from jobs j where j.project_id = p_project_id
+                      and j.photos @> jsonb_build_array(jsonb_build_object('id', f.id)))
+               then 'kept' else 'removed' end
+     where f.project_id = p_project_id and f.state = 'listed'
+       and not p_photos @> jsonb_build_array(jsonb_build_object('id', f.id));
+    update project_photos f
+       set position = a.place - 1, state = 'listed', side = r.side, azimuth_deg = r.azimuth_deg,
+           elevation_deg = r.elevation_deg
+      from jsonb_array_elements(p_photos) with ordinality a (photo, place)
+     cross join lateral jsonb_to_record(a.photo) as r (
+        id text, side text, azimuth_deg double precision, elevation_deg double precision)
+     where f.id = r.id and f.project_id = p_project_id and f.state in ('arriving', 'listed');
+    if (select count(*) from project_photos f
+         where f.project_id = p_project_id and f.state = 'listed')
+            <> jsonb_array_length(p_photos) then
+        raise exception using errcode = 'GL404', message = format(
+            'A photo of project %s is not there any more.', p_project_id);
+    end if;
+    if p_idempotency_key is not null then
+        -- Somebody may have used it for a photo of another project in this moment.
+        begin
+            update project_photos
+               set idempotency_key = p_idempotency_key, fingerprint = p_fingerprint,
+                   client = p_client
+             where id = p_added and project_id = p_project_id;
+        exception when unique_violation then
+            raise exception using errcode = 'GL422', message = format(
+                'Idempotency key %s belongs to another request.', p_idempotency_key);
+        end;
+    end if;
+    update projects set photos_revision = photos_revision + 1 where id = p_project_id;
+    return true;
+end
+$$;
+
+-- Name: begin_photo_v1(text, jsonb); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.begin_photo_v1(p_project_id text, p_photo jsonb) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_status text;
+begin
+    perform lock_project_v1(p_project_id);
+    select status into v_status from projects where id = p_project_id;
+    if not found or is_marked_v1(p_project_id) then
+        raise exception using errcode = 'GL404',
+            message = format('There is no project %s.', p_project_id);
+    end if;
+    if v_status = 'uploading' then
+        raise exception using errcode = 'GL409',
+            message = format('Project %s is not uploaded yet.', p_project_id);
+    end if;
+    insert into project_photos (
+        id, project_id, original_path, processed_path, background_engine, sha256, notes)
+    select r.id, p_project_id, r.original_path, r.processed_path, r.background_engine,
+           coalesce(r.sha256, ''), coalesce(r.notes, '[]')
+      from jsonb_to_record(p_photo) as r (
+        id text, original_path text, processed_path text, background_engine text, sha256 text,
+        notes jsonb)
+    on conflict (id) do nothing;
+    return true;
+end
+$$;
+
+-- Name: begin_upload_v1(text, jsonb); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.begin_upload_v1(p_project_id text, p_photos jsonb) RETURNS jsonb
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'public', 'pg_temp'
     AS $$
@@ -126,9 +231,7 @@ begin
     perform lock_project_v1(p_project_id);
     -- The files of a project of this name are still to be deleted.
     if not is_marked_v1(p_project_id) then
-        insert into projects (id, original_path, processed_path, background_engine, status)
-        values (
-            p_project_id, p_original_path, p_processed_path, p_background_engine, 'uploading')
+        insert into projects (id, status) values (p_project_id, 'uploading')
         on conflict (id) do nothing
         returning * into v_project;
     end if;
@@ -136,6 +239,19 @@ begin
         raise exception using errcode = 'GL409',
             message = format('There is a project %s already.', p_project_id);
     end if;
+    if coalesce(jsonb_array_length(p_photos), 0) not between 1 and 8 then
+        raise exception using errcode = 'GL400', message = 'A project has 1 to 8 photos.';
+    end if;
+    insert into project_photos (
+        id, project_id, state, position, original_path, processed_path, background_engine, sha256,
+        side, azimuth_deg, elevation_deg, notes)
+    select r.id, p_project_id, 'listed', a.place - 1, r.original_path, r.processed_path,
+           r.background_engine, coalesce(r.sha256, ''), r.side, r.azimuth_deg, r.elevation_deg,
+           coalesce(r.notes, '[]')
+      from jsonb_array_elements(p_photos) with ordinality a (photo, place)
+     cross join lateral jsonb_to_record(a.photo) as r (
+        id text, original_path text, processed_path text, background_engine text, sha256 text,
+        side text, azimuth_deg double precision, elevation_deg double precision, notes jsonb);
     return project_document_v1(v_project);
 end
 $$;
@@ -504,6 +620,38 @@ begin
 end
 $$;
 
+-- Name: due_photos_v1(double precision, integer); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.due_photos_v1(p_age_s double precision, p_limit integer DEFAULT 20) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_since constant timestamptz := ago_v1(p_age_s);
+begin
+    perform check_limit_v1(p_limit);
+    update project_photos set state = 'removed'
+     where id in (select id from project_photos
+                   where state = 'arriving' and created_at <= v_since
+                   order by created_at limit p_limit for update skip locked);
+    return (
+        select coalesce(jsonb_agg(jsonb_build_object(
+                   'id', d.id, 'project_id', d.project_id,
+                   'original_path', case when not exists (
+                        select 1 from project_photos o
+                         where o.project_id = d.project_id and o.state <> 'removed'
+                           and o.original_path = d.original_path) then d.original_path end,
+                   'processed_path', case when not exists (
+                        select 1 from project_photos o
+                         where o.project_id = d.project_id and o.state <> 'removed'
+                           and o.processed_path = d.processed_path) then d.processed_path end
+               ) order by d.created_at, d.id), '[]')
+          from (select * from project_photos f
+                 where f.state = 'removed' and not is_marked_v1(f.project_id)
+                 order by f.created_at, f.id limit p_limit) d);
+end
+$$;
+
 -- Name: end_deletion_v1(text, double precision); Type: FUNCTION; Schema: public; Owner: -
 
 CREATE FUNCTION public.end_deletion_v1(p_project_id text, p_grace_s double precision) RETURNS boolean
@@ -546,6 +694,18 @@ begin
     -- Who waits for the end alone is not woken by every percent.
     perform pg_notify('glimpse3d_ended', p_job_id);
     return v_job;
+end
+$$;
+
+-- Name: end_photo_v1(text); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.end_photo_v1(p_photo_id text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+    delete from project_photos where id = p_photo_id and state = 'removed';
+    return found;
 end
 $$;
 
@@ -644,9 +804,29 @@ CREATE FUNCTION public.file_store_v1() RETURNS jsonb
         'id', (select id from file_store),
         'originals', (
             select coalesce(jsonb_agg(n.original_path), '[]')
-              from (select p.original_path from projects p
+              from (select f.original_path from projects p
+                      join project_photos f on f.project_id = p.id and f.position = 0
                      where p.status <> 'uploading' and not is_marked_v1(p.id)
                      order by p.created_at desc, p.id limit 20) n))
+$$;
+
+-- Name: find_photo_v1(text, text, text); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.find_photo_v1(p_idempotency_key text, p_fingerprint text, p_client text DEFAULT ''::text) RETURNS text
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_photo project_photos;
+begin
+    select * into v_photo from project_photos
+     where client = p_client and idempotency_key = p_idempotency_key;
+    if found and v_photo.fingerprint is distinct from p_fingerprint then
+        raise exception using errcode = 'GL422', message = format(
+            'Idempotency key %s belongs to another request.', p_idempotency_key);
+    end if;
+    return v_photo.id;
+end
 $$;
 
 -- Name: find_upload_v1(text, text, text); Type: FUNCTION; Schema: public; Owner: -
@@ -719,7 +899,9 @@ begin
             raise exception using errcode = 'GL409',
                 message = format('Project %s is uploaded already.', p_project_id);
         end if;
-        return jsonb_build_object('project', project_document_v1(v_project), 'created', true);
+        return jsonb_build_object(
+            'project', project_document_v1(v_project), 'created', true,
+            'photos', photos_document_v1(p_project_id));
     end if;
     loop
         begin
@@ -729,7 +911,9 @@ begin
                    fingerprint = p_fingerprint, client = p_client
              where id = p_project_id
             returning * into v_project;
-            return jsonb_build_object('project', project_document_v1(v_project), 'created', true);
+            return jsonb_build_object(
+            'project', project_document_v1(v_project), 'created', true,
+            'photos', photos_document_v1(p_project_id));
         exception when unique_violation then
             null;
         end;
@@ -742,7 +926,9 @@ begin
         return jsonb_build_object('mismatch', format(
             'Idempotency key %s belongs to another request.', p_idempotency_key));
     end if;
-    return jsonb_build_object('project', project_document_v1(v_other), 'created', false);
+    return jsonb_build_object(
+        'project', project_document_v1(v_other), 'created', false,
+        'photos', photos_document_v1(v_other.id));
 end
 $$;
 
@@ -800,9 +986,16 @@ begin
          order by created_at limit p_limit for update skip locked
     ), uploads as (
         update projects p set idempotency_key = null from keys k where p.id = k.id returning 1
+    ), added as (
+        select id from project_photos
+         where idempotency_key is not null and created_at <= v_before
+         order by created_at limit p_limit for update skip locked
+    ), photos as (
+        update project_photos f set idempotency_key = null from added a where f.id = a.id
+        returning 1
     )
     select (select count(*) from forgotten) + (select count(*) from messages)
-           + (select count(*) from uploads)
+           + (select count(*) from uploads) + (select count(*) from photos)
       into v_number;
     return v_number;
 end
@@ -1059,6 +1252,8 @@ CREATE FUNCTION public.is_forgotten_v1(p_project_id text, p_since timestamp with
     select not is_marked_v1(p_project_id) and not exists (
         select 1 from jobs j where j.project_id = p_project_id
            and (j.finished_at is null or j.finished_at > p_since))
+       and not exists (
+        select 1 from project_photos f where f.project_id = p_project_id and f.created_at > p_since)
 $$;
 
 -- Name: is_marked_v1(text); Type: FUNCTION; Schema: public; Owner: -
@@ -1090,6 +1285,7 @@ CREATE FUNCTION public.job_document_v1(p_job public.jobs) RETURNS jsonb
         'max_attempts', p_job.max_attempts,
         'fence', p_job.fence,
         'cancel_requested', p_job.cancel_requested,
+        'photos', p_job.photos,
         'timings', (
             select coalesce(jsonb_object_agg(s.stage, s.seconds), '{}')
               from job_stages s where s.job_id = p_job.id),
@@ -1261,6 +1457,63 @@ begin
 end
 $$;
 
+-- Name: project_photos; Type: TABLE; Schema: public; Owner: -
+
+CREATE TABLE public.project_photos (
+    id text NOT NULL,
+    project_id text NOT NULL,
+    state text DEFAULT 'arriving'::text NOT NULL,
+    "position" integer,
+    original_path text NOT NULL,
+    processed_path text NOT NULL,
+    background_engine text NOT NULL,
+    sha256 text DEFAULT ''::text NOT NULL,
+    side text,
+    azimuth_deg double precision,
+    elevation_deg double precision,
+    notes jsonb DEFAULT '[]'::jsonb NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    idempotency_key text,
+    fingerprint text DEFAULT ''::text NOT NULL,
+    client text DEFAULT ''::text NOT NULL,
+    CONSTRAINT project_photos_azimuth_is_an_angle CHECK (((azimuth_deg >= ('-360'::integer)::double precision) AND (azimuth_deg <= (360)::double precision))),
+    CONSTRAINT project_photos_elevation_is_an_angle CHECK (((elevation_deg >= ('-90'::integer)::double precision) AND (elevation_deg <= (90)::double precision))),
+    CONSTRAINT project_photos_id_is_a_path_component CHECK ((id ~ '^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$'::text)),
+    CONSTRAINT project_photos_idempotency_key_has_1_to_255_characters CHECK (((length(idempotency_key) >= 1) AND (length(idempotency_key) <= 255))),
+    CONSTRAINT project_photos_listed_iff_in_a_place CHECK (((state = 'listed'::text) = ("position" IS NOT NULL))),
+    CONSTRAINT project_photos_notes_is_a_list CHECK ((jsonb_typeof(notes) = 'array'::text)),
+    CONSTRAINT project_photos_original_path_is_set CHECK ((original_path <> ''::text)),
+    CONSTRAINT project_photos_position_is_0_to_7 CHECK ((("position" >= 0) AND ("position" <= 7))),
+    CONSTRAINT project_photos_processed_path_is_set CHECK ((processed_path <> ''::text)),
+    CONSTRAINT project_photos_side_is_known CHECK ((side = ANY (ARRAY['front'::text, 'left'::text, 'right'::text, 'back'::text, 'top'::text]))),
+    CONSTRAINT project_photos_side_or_angles CHECK (((side IS NULL) OR ((azimuth_deg IS NULL) AND (elevation_deg IS NULL)))),
+    CONSTRAINT project_photos_state_is_known CHECK ((state = ANY (ARRAY['arriving'::text, 'listed'::text, 'kept'::text, 'removed'::text])))
+);
+
+-- Name: TABLE project_photos; Type: COMMENT; Schema: public; Owner: -
+
+COMMENT ON TABLE public.project_photos IS 'Photos of projects, one row per file that was sent, also of those that were taken out again.';
+
+-- Name: photo_document_v1(public.project_photos); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.photo_document_v1(p_photo public.project_photos) RETURNS jsonb
+    LANGUAGE sql STABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    select to_jsonb(p_photo)
+           - array['project_id', 'state', 'idempotency_key', 'fingerprint', 'client']
+$$;
+
+-- Name: photos_document_v1(text); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.photos_document_v1(p_project_id text) RETURNS jsonb
+    LANGUAGE sql STABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    select coalesce(jsonb_agg(photo_document_v1(f) order by f.position), '[]')
+      from project_photos f where f.project_id = p_project_id and f.state = 'listed'
+$$;
+
 -- Name: project_detail_v1(text); Type: FUNCTION; Schema: public; Owner: -
 
 CREATE FUNCTION public.project_detail_v1(p_project_id text) RETURNS jsonb
@@ -1273,6 +1526,12 @@ declare
 begin
     select jsonb_build_object(
         'project', project_document_v1(p),
+        'photos', photos_document_v1(p.id),
+        'generated_photos', coalesce(generated.photos, '[]'),
+        'registrations', coalesce((
+            select s.detail -> 'registrations' from job_stages s
+             where s.job_id = generated.id and s.detail ? 'registrations'
+             order by s.ordinal desc limit 1), '[]'),
         'views', (
             select coalesce(jsonb_agg(to_jsonb(v) - v_hidden order by v.view_index), '[]')
               from multiview_generation v where v.job_id = generated.id),
@@ -1303,7 +1562,7 @@ begin
       into v_detail
       from projects p
       left join lateral (
-            select j.id from jobs j
+            select j.id, j.photos from jobs j
              where j.project_id = p.id and j.kind = 'generate'
              order by j.state in ('queued', 'running') desc,
                       (select max(m.version) from gaussian_splat_models m where m.job_id = j.id)
@@ -1331,26 +1590,22 @@ CREATE TABLE public.projects (
     status text DEFAULT 'ready'::text NOT NULL,
     current_step text DEFAULT ''::text NOT NULL,
     progress_percentage double precision DEFAULT 0 NOT NULL,
-    original_path text NOT NULL,
-    processed_path text NOT NULL,
-    background_engine text NOT NULL,
     error text,
     created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     updated_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     idempotency_key text,
     fingerprint text,
     client text DEFAULT ''::text NOT NULL,
+    photos_revision bigint DEFAULT 0 NOT NULL,
     CONSTRAINT projects_id_is_a_path_component CHECK ((id ~ '^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$'::text)),
     CONSTRAINT projects_idempotency_key_has_1_to_255_characters CHECK (((length(idempotency_key) >= 1) AND (length(idempotency_key) <= 255))),
-    CONSTRAINT projects_original_path_is_set CHECK ((original_path <> ''::text)),
-    CONSTRAINT projects_processed_path_is_set CHECK ((processed_path <> ''::text)),
     CONSTRAINT projects_progress_is_a_percentage CHECK (((progress_percentage >= (0)::double precision) AND (progress_percentage <= (100)::double precision))),
     CONSTRAINT projects_status_is_known CHECK ((status = ANY (ARRAY['uploading'::text, 'preprocessing'::text, 'ready'::text, 'multiview_generating'::text, 'depth_estimating'::text, 'reconstructing'::text, 'enhancing'::text, 'refining'::text, 'exporting'::text, 'completed'::text, 'failed'::text, 'cancelled'::text])))
 );
 
 -- Name: TABLE projects; Type: COMMENT; Schema: public; Owner: -
 
-COMMENT ON TABLE public.projects IS 'One uploaded photo and where its newest job stands.';
+COMMENT ON TABLE public.projects IS 'One object that was photographed, and where its newest job stands.';
 
 -- Name: project_document_v1(public.projects); Type: FUNCTION; Schema: public; Owner: -
 
@@ -1358,7 +1613,12 @@ CREATE FUNCTION public.project_document_v1(p_project public.projects) RETURNS js
     LANGUAGE sql STABLE
     SET search_path TO 'public', 'pg_temp'
     AS $$
-    select to_jsonb(p_project) - array['idempotency_key', 'fingerprint', 'client']
+    select to_jsonb(p_project)
+           - array['idempotency_key', 'fingerprint', 'client']
+           || jsonb_build_object(
+               'original_path', f.original_path, 'processed_path', f.processed_path,
+               'background_engine', f.background_engine)
+      from project_photos f where f.project_id = p_project.id and f.position = 0
 $$;
 
 -- Name: project_events_v1(text, bigint, bigint, integer); Type: FUNCTION; Schema: public; Owner: -
@@ -1489,8 +1749,10 @@ CREATE FUNCTION public.referenced_paths_v1(p_project_id text) RETURNS jsonb
     SET search_path TO 'public', 'pg_temp'
     AS $$
     with named (bucket, path) as (
-        select 'project-uploads', original_path from projects where id = p_project_id
-        union select 'processed-images', processed_path from projects where id = p_project_id
+        select 'project-uploads', original_path from project_photos
+               where project_id = p_project_id
+        union select 'processed-images', processed_path from project_photos
+               where project_id = p_project_id
         union select 'multiview-images', image_path from multiview_generation
                where project_id = p_project_id
         union select 'depth-maps', unnest(array[depth_path, heat_map_path]) from depth_maps
@@ -1646,7 +1908,7 @@ CREATE FUNCTION public.stage_status_v1(p_kind text, p_stage text) RETURNS text
         when p_kind = 'refine' and p_stage = 'enhance' then 'enhancing'
         when p_kind = 'refine' then 'refining'
         when p_stage = 'depth' then 'depth_estimating'
-        when p_stage in ('splats', 'previews', 'contact-sheet') then 'reconstructing'
+        when p_stage in ('photos', 'splats', 'previews', 'contact-sheet') then 'reconstructing'
         else 'multiview_generating'
     end
 $$;
@@ -1697,10 +1959,13 @@ begin
 
         insert into jobs (
             project_id, kind, options, fingerprint, idempotency_key, max_attempts, client, shape,
-            webhook_url)
+            webhook_url, photos)
         values (
             p_project_id, p_kind, p_options, p_fingerprint, p_idempotency_key, p_max_attempts,
-            p_client, p_shape, p_webhook_url)
+            p_client, p_shape, p_webhook_url,
+            -- Nobody changes them meanwhile: that takes the project's name, too.
+            case when p_kind = 'generate' then photos_document_v1(p_project_id)
+                else '[]' end)
         on conflict (client, idempotency_key) where idempotency_key is not null do nothing
         returning * into v_job;
         if found then
@@ -1718,6 +1983,19 @@ begin
             'Idempotency key %s belongs to another request.', p_idempotency_key);
     end if;
     return jsonb_build_object('job', job_document_v1(v_job), 'created', false);
+end
+$$;
+
+-- Name: take_photo_back_v1(text); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.take_photo_back_v1(p_photo_id text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+    update project_photos set state = 'removed' where id = p_photo_id and state = 'arriving';
+    return not exists (
+        select 1 from project_photos where id = p_photo_id and state in ('listed', 'kept'));
 end
 $$;
 
@@ -2344,6 +2622,16 @@ ALTER TABLE ONLY public.multiview_generation
 ALTER TABLE ONLY public.multiview_generation
     ADD CONSTRAINT multiview_generation_pkey PRIMARY KEY (id);
 
+-- Name: project_photos project_photos_one_per_position; Type: CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.project_photos
+    ADD CONSTRAINT project_photos_one_per_position UNIQUE (project_id, "position") DEFERRABLE INITIALLY DEFERRED;
+
+-- Name: project_photos project_photos_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.project_photos
+    ADD CONSTRAINT project_photos_pkey PRIMARY KEY (id);
+
 -- Name: projects projects_pkey; Type: CONSTRAINT; Schema: public; Owner: -
 
 ALTER TABLE ONLY public.projects
@@ -2439,6 +2727,18 @@ CREATE INDEX model_previews_of_stage ON public.model_previews USING btree (job_i
 -- Name: multiview_generation_of_project; Type: INDEX; Schema: public; Owner: -
 
 CREATE INDEX multiview_generation_of_project ON public.multiview_generation USING btree (project_id);
+
+-- Name: project_photos_one_key_per_client; Type: INDEX; Schema: public; Owner: -
+
+CREATE UNIQUE INDEX project_photos_one_key_per_client ON public.project_photos USING btree (client, idempotency_key) WHERE (idempotency_key IS NOT NULL);
+
+-- Name: project_photos_to_remove; Type: INDEX; Schema: public; Owner: -
+
+CREATE INDEX project_photos_to_remove ON public.project_photos USING btree (created_at) WHERE (state = ANY (ARRAY['arriving'::text, 'removed'::text]));
+
+-- Name: project_photos_with_a_key; Type: INDEX; Schema: public; Owner: -
+
+CREATE INDEX project_photos_with_a_key ON public.project_photos USING btree (created_at) WHERE (idempotency_key IS NOT NULL);
 
 -- Name: projects_by_status_and_time; Type: INDEX; Schema: public; Owner: -
 
@@ -2595,6 +2895,11 @@ ALTER TABLE ONLY public.multiview_generation
 ALTER TABLE ONLY public.multiview_generation
     ADD CONSTRAINT multiview_generation_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
 
+-- Name: project_photos project_photos_project_id_fkey; Type: FK CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.project_photos
+    ADD CONSTRAINT project_photos_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
+
 -- Name: refinement_metrics refinement_metrics_job_id_iteration_number_fkey; Type: FK CONSTRAINT; Schema: public; Owner: -
 
 ALTER TABLE ONLY public.refinement_metrics
@@ -2671,6 +2976,10 @@ ALTER TABLE public.model_previews ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.multiview_generation ENABLE ROW LEVEL SECURITY;
 
+-- Name: project_photos; Type: ROW SECURITY; Schema: public; Owner: -
+
+ALTER TABLE public.project_photos ENABLE ROW LEVEL SECURITY;
+
 -- Name: projects; Type: ROW SECURITY; Schema: public; Owner: -
 
 ALTER TABLE public.projects ENABLE ROW LEVEL SECURITY;
@@ -2695,9 +3004,17 @@ REVOKE ALL ON FUNCTION public.add_job_state_event_v1(p_job public.jobs) FROM PUB
 
 REVOKE ALL ON FUNCTION public.ago_v1(p_seconds double precision) FROM PUBLIC;
 
--- Name: FUNCTION begin_upload_v1(p_project_id text, p_original_path text, p_processed_path text, p_background_engine text); Type: ACL; Schema: public; Owner: -
+-- Name: FUNCTION arrange_photos_v1(p_project_id text, p_revision bigint, p_photos jsonb, p_added text, p_idempotency_key text, p_fingerprint text, p_client text); Type: ACL; Schema: public; Owner: -
 
-REVOKE ALL ON FUNCTION public.begin_upload_v1(p_project_id text, p_original_path text, p_processed_path text, p_background_engine text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION public.arrange_photos_v1(p_project_id text, p_revision bigint, p_photos jsonb, p_added text, p_idempotency_key text, p_fingerprint text, p_client text) FROM PUBLIC;
+
+-- Name: FUNCTION begin_photo_v1(p_project_id text, p_photo jsonb); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.begin_photo_v1(p_project_id text, p_photo jsonb) FROM PUBLIC;
+
+-- Name: FUNCTION begin_upload_v1(p_project_id text, p_photos jsonb); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.begin_upload_v1(p_project_id text, p_photos jsonb) FROM PUBLIC;
 
 -- Name: FUNCTION cancel_job_v1(p_job_id text); Type: ACL; Schema: public; Owner: -
 
@@ -2735,6 +3052,10 @@ REVOKE ALL ON FUNCTION public.delete_project_v1(p_project_id text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.due_deletions_v1(p_grace_s double precision, p_limit integer) FROM PUBLIC;
 
+-- Name: FUNCTION due_photos_v1(p_age_s double precision, p_limit integer); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.due_photos_v1(p_age_s double precision, p_limit integer) FROM PUBLIC;
+
 -- Name: FUNCTION end_deletion_v1(p_project_id text, p_grace_s double precision); Type: ACL; Schema: public; Owner: -
 
 REVOKE ALL ON FUNCTION public.end_deletion_v1(p_project_id text, p_grace_s double precision) FROM PUBLIC;
@@ -2742,6 +3063,10 @@ REVOKE ALL ON FUNCTION public.end_deletion_v1(p_project_id text, p_grace_s doubl
 -- Name: FUNCTION end_job_v1(p_job_id text, p_state text, p_result jsonb, p_error jsonb); Type: ACL; Schema: public; Owner: -
 
 REVOKE ALL ON FUNCTION public.end_job_v1(p_job_id text, p_state text, p_result jsonb, p_error jsonb) FROM PUBLIC;
+
+-- Name: FUNCTION end_photo_v1(p_photo_id text); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.end_photo_v1(p_photo_id text) FROM PUBLIC;
 
 -- Name: FUNCTION ended_jobs_v1(p_job_ids jsonb); Type: ACL; Schema: public; Owner: -
 
@@ -2762,6 +3087,10 @@ REVOKE ALL ON FUNCTION public.expire_uploads_v1(p_age_s double precision, p_limi
 -- Name: FUNCTION file_store_v1(); Type: ACL; Schema: public; Owner: -
 
 REVOKE ALL ON FUNCTION public.file_store_v1() FROM PUBLIC;
+
+-- Name: FUNCTION find_photo_v1(p_idempotency_key text, p_fingerprint text, p_client text); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.find_photo_v1(p_idempotency_key text, p_fingerprint text, p_client text) FROM PUBLIC;
 
 -- Name: FUNCTION find_upload_v1(p_idempotency_key text, p_fingerprint text, p_client text); Type: ACL; Schema: public; Owner: -
 
@@ -2855,6 +3184,14 @@ REVOKE ALL ON FUNCTION public.mark_swept_v1(p_job_id text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION public.name_file_store_v1(p_id text) FROM PUBLIC;
 
+-- Name: FUNCTION photo_document_v1(p_photo public.project_photos); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.photo_document_v1(p_photo public.project_photos) FROM PUBLIC;
+
+-- Name: FUNCTION photos_document_v1(p_project_id text); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.photos_document_v1(p_project_id text) FROM PUBLIC;
+
 -- Name: FUNCTION project_detail_v1(p_project_id text); Type: ACL; Schema: public; Owner: -
 
 REVOKE ALL ON FUNCTION public.project_detail_v1(p_project_id text) FROM PUBLIC;
@@ -2914,6 +3251,10 @@ REVOKE ALL ON FUNCTION public.stage_status_v1(p_kind text, p_stage text) FROM PU
 -- Name: FUNCTION submit_job_v1(p_project_id text, p_kind text, p_options jsonb, p_fingerprint text, p_idempotency_key text, p_max_attempts integer, p_max_queued integer, p_client text, p_shape text, p_webhook_url text); Type: ACL; Schema: public; Owner: -
 
 REVOKE ALL ON FUNCTION public.submit_job_v1(p_project_id text, p_kind text, p_options jsonb, p_fingerprint text, p_idempotency_key text, p_max_attempts integer, p_max_queued integer, p_client text, p_shape text, p_webhook_url text) FROM PUBLIC;
+
+-- Name: FUNCTION take_photo_back_v1(p_photo_id text); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.take_photo_back_v1(p_photo_id text) FROM PUBLIC;
 
 -- Name: FUNCTION touch_updated_at(); Type: ACL; Schema: public; Owner: -
 

@@ -55,6 +55,7 @@ from pipeline.types import (
     Cameras,
     Cutout,
     DepthMaps,
+    PhotoRegistration,
     PhotoScore,
     Scores,
     SplatModel,
@@ -112,6 +113,22 @@ def some_views() -> ViewSet:
     )
 
 
+def some_registration(photo: int) -> PhotoRegistration:
+    """Of a photo that fits well."""
+    return PhotoRegistration(
+        photo=photo,
+        accepted=True,
+        trust=0.75,
+        azimuth_deg=90.0 * photo,
+        elevation_deg=12.5,
+        roll_deg=0.5,
+        focal=1.5,
+        outline_iou=0.875,
+        color_error=0.0625,
+        azimuth_error_deg=None if photo == 0 else 2.5,
+    )
+
+
 def some_cutout() -> Cutout:
     """An opaque square on a transparent ground."""
     rgba = np.zeros((SIZE, SIZE, 4), np.uint8)
@@ -129,7 +146,8 @@ class FakeModels:
         fail_at: name of the call that raises `failure`.
         hold_at: name of the call that waits until `release` is set; `cancelled` lists the calls
             that were cancelled while they waited.
-        fits, registered, refinements, strengths, exports: the requests as they came.
+        view_requests, fits, registered, refinements, strengths, exports: the requests as they came.
+        registers: photos come with a registration each.
         noises: seed and views of every enhancement.
     """
 
@@ -142,6 +160,8 @@ class FakeModels:
     holding: asyncio.Event = field(default_factory=asyncio.Event)
     calls: list[str] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
+    registers: bool = False
+    view_requests: list[ViewRequest] = field(default_factory=list)
     fits: list[FitRequest] = field(default_factory=list)
     registered: list[RegisterRequest] = field(default_factory=list)
     refinements: list[RefineRequest] = field(default_factory=list)
@@ -179,6 +199,7 @@ class FakeModels:
         self, request: ViewRequest, report: Report = ignore_progress
     ) -> ViewSet:
         await self._called("views", report)
+        self.view_requests.append(request)
         return some_views()
 
     async def estimate_depth(self, views: ViewSet, report: Report = ignore_progress) -> DepthMaps:
@@ -195,7 +216,10 @@ class FakeModels:
         size = request.views.cameras.width
         picture, alpha = picture_on_white(request.cutout, size)
         photos = ViewSet(picture[None], alpha[None], request.assumed, "fake-views")
-        return RegisteredPhotos(photos, (), ("A fake registration.",) if request.photos else ())
+        found = [some_registration(number) for number in range(1 + len(request.photos))]
+        registrations = tuple(found) if self.registers else ()
+        notes = ("A fake registration.",) if request.photos else ()
+        return RegisteredPhotos(photos, registrations, notes)
 
     async def reconstruct(
         self, request: FitRequest, report: Report = ignore_progress

@@ -10,7 +10,17 @@ from pipeline import errors
 from pipeline.engines.registry import engine_specs, weights_catalogue
 from pipeline.file_types import FORMATS, media_type
 from pipeline.mesh.texture import UNWRAP_LIMIT
-from serve_app.http.routes import events, files, health, jobs, library, projects, reports, uploads
+from serve_app.http.routes import (
+    events,
+    files,
+    health,
+    jobs,
+    library,
+    project_photos,
+    projects,
+    reports,
+    uploads,
+)
 from serve_app.http.schemas.job_answers import GenerateJobAnswer, QueueAnswer
 from serve_app.http.schemas.project_answers import (
     IterationAnswer,
@@ -44,11 +54,21 @@ README = (ROOT / "README.md").read_text()
 
 
 def test_every_route_is_documented():
-    for module in (projects, uploads, library, reports, jobs, events, files, health):
+    for module in (
+        projects,
+        uploads,
+        project_photos,
+        library,
+        reports,
+        jobs,
+        events,
+        files,
+        health,
+    ):
         for route in module.router.routes:
             assert isinstance(route, APIRoute)
             if route.include_in_schema:
-                path = route.path.replace(":path", "")
+                path = route.path.replace(":path", "").replace(":int", "")
                 assert f"`{min(route.methods)} {path}`" in API, route.path
 
 

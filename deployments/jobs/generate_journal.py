@@ -147,7 +147,11 @@ class StoreGenerateJournal:
         beside = None if views is None else views.detail["files"]["geometry.npz"]
         path = self._files.paths.view if beside is None else partial(sibling, beside)
         paths = await self._put(Bucket.VIEWS, files, path)
-        await self._attempt.commit(StageCommit("photos", seconds, detail={"files": paths}))
+        # Of each photo that was given, for people.
+        found = [asdict(registration) for registration in photos.registrations]
+        await self._attempt.commit(
+            StageCommit("photos", seconds, detail={"files": paths, "registrations": found})
+        )
 
     async def load_model(self) -> SplatModel | None:
         commit = self._attempt.committed.get("splats")

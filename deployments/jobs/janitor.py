@@ -1,4 +1,4 @@
-"""Removes what nobody needs any more: files without rows, deleted and expired projects.
+"""Removes what nobody needs any more: files without rows, photos, deleted and expired projects.
 
 Every step may be repeated, by any number of janitors, and interrupted at any point. It knows the
 store and how long things are kept; not who runs it, nor how jobs work.
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
+from deployments.jobs.photo_rows import DuePhoto
 from deployments.jobs.rows import Bucket, Job
 from deployments.jobs.store import Store
 from pipeline.errors import GlimpseError, Unavailable
@@ -42,7 +43,8 @@ class JanitorSettings:
     Attributes:
         history_ttl_s: events, messages and idempotency keys of ended jobs are of use for so long.
         project_ttl_s: a project goes so long after its last job, or its upload; None: never.
-        upload_ttl_s: an upload that has not come to its end by then never will.
+        upload_ttl_s: an upload, or a further photo, that has not come to its end by then never
+            will.
         write_limit_s: a file that is being written for so long never will be whole.
         grace_s: files of a deleted project are looked for once more after so long: a driver that
             was frozen may have written in the meantime.
@@ -86,6 +88,8 @@ class Janitor:
             "files without rows", records.jobs_to_sweep, lambda job: job.id, self._sweep
         )
         await self._do("uploads", partial(records.expire_uploads, settings.upload_ttl_s))
+        due_photos = partial(records.due_photos, settings.upload_ttl_s)
+        await self._for_each("photos", due_photos, lambda photo: photo.id, self._remove_photo)
         await self._do("history", partial(records.forget, settings.history_ttl_s))
         if ttl_s is not None:
             await self._do("expired projects", partial(self._expire, ttl_s))
@@ -149,6 +153,9 @@ class Janitor:
         for project_id in await self.store.records.expire_projects(ttl_s):
             log.info("project %s has expired", project_id)
 
+    async def _remove_photo(self, photo: DuePhoto) -> None:
+        await delete_photo(self.store, photo)
+
     async def _delete(self, project_id: str) -> None:
         records = self.store.records
         if await records.purge_project(project_id):
@@ -170,6 +177,15 @@ class Janitor:
                 await blobs.delete(bucket, orphans)
                 log.info("%d files in %s that job %s left", len(orphans), bucket, job.id)
         await self.store.records.mark_swept(job.id)
+
+
+async def delete_photo(store: Store, photo: DuePhoto) -> None:
+    """The files of a photo that is none of its project's, then its row."""
+    files = ((Bucket.UPLOADS, photo.original_path), (Bucket.PROCESSED, photo.processed_path))
+    for bucket, path in files:
+        if path is not None:
+            await store.blobs.delete(bucket, [path])
+    await store.records.end_photo(photo.id)
 
 
 async def delete_files(store: Store, project_id: str) -> None:

@@ -98,10 +98,11 @@ async def _draw_sheet(
     detail: ProjectDetail, newest: ModelRow, attempt: Attempt, ports: Ports
 ) -> None:
     started = time.perf_counter()
-    project = detail.project
+    # Those that the views beside them were made of.
+    given = detail.generated_photos or detail.photos
     wanted = {
-        "photo": (Bucket.UPLOADS, [project.original_path]),
-        "cut-out": (Bucket.PROCESSED, [project.processed_path]),
+        "photo": (Bucket.UPLOADS, [photo.original_path for photo in given]),
+        "cut-out": (Bucket.PROCESSED, [photo.processed_path for photo in given]),
         "views": (Bucket.VIEWS, [row.image_path for row in detail.views]),
         "depth": (Bucket.DEPTH, [row.heat_map_path for row in detail.depths[::2]]),
         "versions": (Bucket.MODELS, [row.thumbnail_path for row in detail.previews]),
@@ -147,8 +148,9 @@ def _sheet(
     def pictures(kind: str) -> list[UInt8Array]:
         return [decode_png(data) for data in files[kind]]
 
+    shown = "photo and cut-out" if len(files["photo"]) == 1 else "photos and cut-outs"
     rows: list[tuple[str, list[UInt8Array]]] = [
-        ("photo and cut-out", [p[..., :3] for p in pictures("photo")] + pictures("cut-out")),
+        (shown, [p[..., :3] for p in pictures("photo")] + pictures("cut-out")),
         (f"{len(files['views'])} views", pictures("views")),
         ("depth", pictures("depth")),
         (title, list(renders.images)),

@@ -14,14 +14,19 @@ from dataclasses import dataclass
 from deployments.jobs.rows import Job, JobKind
 
 
-def original_path(project_id: str) -> str:
-    """In UPLOADS: the photo as PNG, upright, before background removal."""
-    return f"{project_id}/original.png"
+def original_path(project_id: str, photo_id: str = "") -> str:
+    """In UPLOADS: a photo as PNG, upright, before background removal; the one that the project
+    began with, or another one."""
+    return _photo_path(project_id, photo_id, "original.png")
 
 
-def processed_path(project_id: str) -> str:
-    """In PROCESSED: RGBA PNG."""
-    return f"{project_id}/processed.png"
+def processed_path(project_id: str, photo_id: str = "") -> str:
+    """In PROCESSED: RGBA PNG, of the same photo."""
+    return _photo_path(project_id, photo_id, "processed.png")
+
+
+def _photo_path(project_id: str, photo_id: str, name: str) -> str:
+    return "/".join([project_id, *(["photos", photo_id] if photo_id else []), name])
 
 
 def sibling(path: str, name: str) -> str:

@@ -24,6 +24,7 @@ from deployments.jobs.commits import (
     StageCommit,
     ViewRow,
 )
+from deployments.jobs.photo_rows import PhotoRow, Registrations
 
 #: A moment, in whatever time zone the database's session has.
 Moment = Annotated[datetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
@@ -87,7 +88,9 @@ class ProjectStatus(StrEnum):
 
 @dataclass(frozen=True)
 class Project:
-    """One uploaded photo. `*_path` are object paths in the buckets UPLOADS and PROCESSED."""
+    """One object that was photographed. `*_path` and `background_engine` are those of the first
+    photo, object paths in the buckets UPLOADS and PROCESSED; `photos_revision` grows with every
+    change of the photos."""
 
     id: str
     status: ProjectStatus
@@ -99,6 +102,7 @@ class Project:
     error: str | None
     created_at: Moment
     updated_at: Moment
+    photos_revision: int = 0
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,8 @@ class Job:
         ordinal: 1 for the project's first job of this kind.
         number: position among all jobs ever submitted.
         step_started_at: when the stage under way began, or the newest commit if that is later.
+        photos: of a generation, the project's as they were when it was submitted, the first one
+            first: every attempt works with these, whatever becomes of them meanwhile.
         read_at: now, by the clock that all moments of the job are by, and no other.
     """
 
@@ -186,6 +192,7 @@ class Job:
     finished_at: Moment | None
     # Not what the job is.
     read_at: Moment = field(compare=False)
+    photos: tuple[PhotoRow, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -199,10 +206,11 @@ class Submitted:
 @dataclass(frozen=True)
 class Uploaded:
     """Answer to `finish_upload`; `created` is False when the idempotency key was known: then
-    `project` is the one that has it, and the one just uploaded is gone."""
+    `project` is the one that has it, with its photos, and the one just uploaded is gone."""
 
     project: Project
     created: bool
+    photos: tuple[PhotoRow, ...]
 
 
 @dataclass(frozen=True)
@@ -297,14 +305,19 @@ class Heartbeat:
 class ProjectDetail:
     """A project with all its rows, read in one snapshot.
 
-    `views` and `depths` are those of the generate job under way, else of the one that made the
-    newest generated model, else of the newest. `iterations` are ordered by
+    `photos` are the project's now. `views` and `depths` are those of the generate job under way,
+    else of the one that made the newest generated model, else of the newest; so are
+    `generated_photos`, which it works with, and `registrations`, what it found out of each of
+    these (none before it has looked for them). `iterations` are ordered by
     `iteration_number` and belong to the newest refine job. `previews` are ordered by version;
     `contact_sheet` is the newest one. `job` is the queued or running job, else the newest one,
     else None.
     """
 
     project: Project
+    photos: tuple[PhotoRow, ...]
+    generated_photos: tuple[PhotoRow, ...]
+    registrations: Registrations
     views: tuple[ViewRow, ...]
     depths: tuple[DepthRow, ...]
     models: tuple[ModelRow, ...]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -16,15 +16,18 @@ from deployments.jobs.commits import ExportRow, StageCommit
 from deployments.jobs.documents import generate_document, refine_document
 from deployments.jobs.generate_journal import StoreGenerateJournal
 from deployments.jobs.model_pictures import PIPELINE_END, PictureSize, show_models
+from deployments.jobs.photo_rows import PhotoRow
 from deployments.jobs.refine_journal import StoreRefineJournal
 from deployments.jobs.rows import Bucket, Job, JobKind
 from pipeline.errors import NotGeneratedYet, OutOfMemory
 from pipeline.file_types import find_format
 from pipeline.flow.generate import generate
 from pipeline.flow.intake import stored_cutout
+from pipeline.flow.photo_list import first_elevation, further_photos
 from pipeline.flow.refine import refine
 from pipeline.options import SPLAT_LIMITS, ExportOptions, GenerateOptions, RefineOptions
 from pipeline.ports import Ports
+from pipeline.types import Cutout
 
 #: The work of one kind of job; the document that the job's row keeps as its result.
 Step = Callable[[Attempt, Ports, PictureSize | None], Awaitable[dict[str, Any]]]
@@ -45,12 +48,15 @@ async def _generate(attempt: Attempt, ports: Ports, pictures: PictureSize | None
         notes.append(
             f"The machine ran out of memory: the model has at most {options.splat_count:,} splats."
         )
-    project = attempt.detail.project
-    png = await attempt.files.get(Bucket.PROCESSED, project.processed_path)
-    cutout = await asyncio.to_thread(stored_cutout, png, project.background_engine)
+    # As they were when the job was submitted, in every attempt.
+    given = attempt.job.photos
+    cutout, *others = await _cutouts(attempt, given)
+    directions = [photo.direction for photo in given]
+    options = replace(options, elevation_deg=first_elevation(directions, options.elevation_deg))
     journal = StoreGenerateJournal(attempt)
     try:
-        result = await generate(cutout, options, ports, journal)
+        photos = further_photos(directions, others)
+        result = await generate(cutout, options, ports, journal, photos=photos)
     finally:
         # Also of a generation that failed or was stopped: what it has made is not made again.
         await journal.flush()
@@ -59,6 +65,15 @@ async def _generate(attempt: Attempt, ports: Ports, pictures: PictureSize | None
     return generate_document(
         result, newest, background=cutout.engine, seed=options.seed, notes=notes
     )
+
+
+async def _cutouts(attempt: Attempt, photos: Sequence[PhotoRow]) -> list[Cutout]:
+    paths = {photo.id: photo.processed_path for photo in photos}
+    files = await attempt.files.get_all(Bucket.PROCESSED, paths)
+    return [
+        await asyncio.to_thread(stored_cutout, files[photo.id], photo.background_engine)
+        for photo in photos
+    ]
 
 
 async def _refine(attempt: Attempt, ports: Ports, pictures: PictureSize | None) -> dict[str, Any]:

@@ -21,6 +21,8 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from deployments.jobs.commits import StageCommit
+from deployments.jobs.photo_records import PhotoRecords
+from deployments.jobs.photo_rows import NewPhoto
 from deployments.jobs.rows import (
     Bucket,
     Heartbeat,
@@ -45,16 +47,14 @@ from deployments.jobs.rows import (
 Changed = Callable[[float], Awaitable[None]]
 
 
-class Records(Protocol):
+class Records(PhotoRecords, Protocol):
     """Rows and jobs. Unreachable storage raises `Unavailable`; unknown ids raise `NotFound`."""
 
     async def ping(self) -> None:
         """Return if the store answers and its migrations are current, else `Unavailable`."""
 
-    async def begin_upload(
-        self, project_id: str, *, original_path: str, processed_path: str, background_engine: str
-    ) -> None:
-        """Insert a project with status UPLOADING, before its files are stored.
+    async def begin_upload(self, project_id: str, photos: Sequence[NewPhoto]) -> None:
+        """Insert a project with status UPLOADING and its photos, before their files are stored.
 
         Such a project takes no jobs and is in no list; one that stays so is removed by
         `expire_uploads`. Raises Conflict when the id is taken, or its files are still to go.
@@ -68,7 +68,7 @@ class Records(Protocol):
         fingerprint: str = "",
         client: str = "",
     ) -> Uploaded:
-        """Both files are stored: the project is READY.
+        """All files are stored: the project is READY.
 
         When another project of the client has the idempotency key with the same fingerprint, that
         one is returned, and the project at hand is given up as by `delete_project`.
@@ -121,7 +121,7 @@ class Records(Protocol):
         """Mark for deletion what nothing has happened to for so long; the ids.
 
         Only projects without a queued or running job. The time counts from the end of the newest
-        job, or from the upload.
+        job, or from the newest photo.
         """
 
     async def expire_uploads(self, age_s: float, limit: int = 20) -> tuple[str, ...]:
@@ -262,10 +262,12 @@ class Records(Protocol):
         """The files of the job's project were compared with its rows; harmless when it is gone."""
 
     async def forget(self, age_s: float, limit: int = 100) -> int:
-        """Remove the history of what ended so long ago; how many jobs, messages and uploads had it.
+        """Remove the history of what ended so long ago; how many jobs, messages, uploads and
+        photos had it.
 
         Of jobs all events but the last one go, which tells how they ended, and their idempotency
-        keys; messages that were delivered or given up; keys of uploads. At most `limit` of each.
+        keys; messages that were delivered or given up; keys of uploads and photos. At most `limit`
+        of each.
         """
 
     async def claim_webhook(self, lease_s: float) -> Webhook | None:

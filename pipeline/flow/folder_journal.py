@@ -8,7 +8,7 @@ not know what draws the progress.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from pipeline.control import Progress, Report, ignore_progress
 from pipeline.file_types import FORMATS
 from pipeline.flow.artifacts import encode_depths, encode_registered, encode_views
 from pipeline.flow.manifest import Step, StepKind, content_hash
+from pipeline.flow.stored_photos import PlacedPhoto
 from pipeline.formats.ply import write_ply
 from pipeline.imaging.decoding import encode_png
 from pipeline.journals import Candidate, IterationOutcome
@@ -32,6 +33,7 @@ _OWN_FILES = {
     "depth": r"\d\d\.(npy|png)|confidence\.npz",
     "models": rf"v\d+\.(ply|png|mp4)|final\.({_FINAL})",
     "enhanced": r"\d+/\d\d(\.before|\.after)?\.png",
+    "photos": r"\d+/(original|processed)\.png",
 }
 
 #: Called when a stage is entered, with its name.
@@ -71,14 +73,21 @@ class FolderJournal:
         for subfolder, own in _OWN_FILES.items():
             _remove_files(self.folder / subfolder, re.compile(own))
 
-    def begin(self, kind: StepKind, options: Mapping[str, Any], engines: Mapping[str, str]) -> None:
+    def begin(
+        self,
+        kind: StepKind,
+        options: Mapping[str, Any],
+        engines: Mapping[str, str],
+        photos: Sequence[PlacedPhoto] = (),
+    ) -> None:
         """What is written from now on belongs to a new step.
 
         Args:
             options: JSON-ready.
             engines: those that only the caller knows; the journal adds the others.
+            photos: of a generation.
         """
-        self.steps.append(Step(kind, dict(options), dict(engines), {}))
+        self.steps.append(Step(kind, dict(options), dict(engines), {}, photos=tuple(photos)))
 
     def _used(self, port: str, engine: str) -> None:
         if self.steps:

@@ -22,6 +22,13 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.engines.registry import engine_specs, weights_catalogue
 from pipeline.errors import InvalidInput
 from pipeline.flow.machine import gpu, processor
+from pipeline.flow.stored_photos import (
+    ORIGINAL_FILE,
+    PROCESSED_FILE,
+    PhotoRecord,
+    PlacedPhoto,
+    processed_file,
+)
 from pipeline.types import CameraEstimate
 from pipeline.weights.folders import digest_of
 
@@ -29,10 +36,6 @@ MANIFEST_VERSION = 1
 
 #: Its own name in a folder.
 MANIFEST_FILE = "manifest.json"
-
-#: What the photo and its cut-out are called among the artefacts.
-ORIGINAL_FILE = "original.png"
-PROCESSED_FILE = "processed.png"
 
 #: Packages whose version can change an artefact, beside those that engines name; those of exports
 #: and films are not among them.
@@ -127,24 +130,6 @@ def _digest_of(folder: Path, *patterns: str) -> str:
 
 
 @dataclass(frozen=True)
-class PhotoRecord:
-    """The photo that everything begins with.
-
-    Attributes:
-        file: name of the stored photo, beside the manifest: what intake made of the upload
-            (upright, sRGB, PNG).
-        sha256: content hash of that file.
-        processed_sha256: content hash of the cut-out made from it.
-        remove_background: whether intake was asked to find the object.
-    """
-
-    file: str
-    sha256: str
-    processed_sha256: str
-    remove_background: bool
-
-
-@dataclass(frozen=True)
 class Step:
     """A generation or a refinement that ended well.
 
@@ -156,6 +141,7 @@ class Step:
             `pipeline.flow.folder_journal.FolderJournal` has it: `views/00.png`, `models/v0.ply`,
             ...
         camera: of a generation whose view engine looked for the photo's camera.
+        photos: of a generation, the first one first; empty: the manifest's `photo` alone.
     """
 
     kind: StepKind
@@ -163,6 +149,7 @@ class Step:
     engines: dict[str, str]
     artefacts: dict[str, str]
     camera: CameraEstimate | None = None
+    photos: tuple[PlacedPhoto, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -172,6 +159,8 @@ class Manifest:
     Attributes:
         project_id: of the project; of a run on the command line, the name of its folder.
         created_at: ISO 8601 with a time zone.
+        photo: the first one of the first generation.
+        photos: further ones, of any generation.
         environment: what `environment` answered where the steps ran, and `devices`: by port,
             which device its engine computed on, in which precision.
     """
@@ -181,6 +170,7 @@ class Manifest:
     photo: PhotoRecord
     environment: dict[str, Any]
     steps: tuple[Step, ...]
+    photos: tuple[PhotoRecord, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready; artefacts are sorted by name."""
@@ -265,6 +255,7 @@ class Subject(StrEnum):
     STEP = "step"
     OPTION = "option"
     ENGINE = "engine"
+    PHOTO = "photo"
     CAMERA = "camera"
     ENVIRONMENT = "environment"
 
@@ -292,7 +283,8 @@ def compare(expected: Manifest, found: Manifest) -> list[Difference]:
     """Every artefact with its state, and whatever else differs: it may say why.
 
     Artefacts come first, in the order of the steps, equal ones included; then steps, options,
-    engines, numbers of cameras and entries of the environment, only those that are not equal.
+    engines, photos and whence they were taken, numbers of cameras and entries of the environment,
+    only those that are not equal.
     """
     lines = _lines(Subject.ARTEFACT, _photo_hashes(expected), _photo_hashes(found), None)
     reasons: list[Difference] = []
@@ -306,6 +298,7 @@ def compare(expected: Manifest, found: Manifest) -> list[Difference]:
             continue
         reasons += _lines(Subject.OPTION, _flat(wanted.options), _flat(got.options), i)
         reasons += _lines(Subject.ENGINE, wanted.engines, got.engines, i)
+        reasons += _lines(Subject.PHOTO, _placed(wanted), _placed(got), i)
         reasons += _lines(Subject.CAMERA, _numbers(wanted.camera), _numbers(got.camera), i)
     reasons += _lines(
         Subject.ENVIRONMENT, _flat(expected.environment), _flat(found.environment), None
@@ -323,8 +316,22 @@ def _numbers(camera: CameraEstimate | None) -> dict[str, str]:
     return {} if camera is None else _flat(asdict(camera))
 
 
+def _placed(step: Step) -> dict[str, str]:
+    return {
+        f"{place} {name}": str(value)
+        for place, photo in enumerate(step.photos)
+        for name, value in asdict(photo).items()
+        if value is not None
+    }
+
+
 def _photo_hashes(manifest: Manifest) -> dict[str, str]:
-    return {ORIGINAL_FILE: manifest.photo.sha256, PROCESSED_FILE: manifest.photo.processed_sha256}
+    first = manifest.photo
+    hashes = {ORIGINAL_FILE: first.sha256, PROCESSED_FILE: first.processed_sha256}
+    for photo in manifest.photos:
+        hashes[photo.file] = photo.sha256
+        hashes[processed_file(photo.file)] = photo.processed_sha256
+    return hashes
 
 
 def _lines(

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 
 from pipeline.errors import GlimpseError, ModelFailed
+from pipeline.flow.photo_list import Direction
 from serve_app.proxies import ProxyByUrl
 
 Json = Mapping[str, Any]
@@ -66,6 +67,16 @@ class Client:
         """Create a project from a photo."""
         with photo.open("rb") as file:
             return self._json(self.http.post("upload", files={"file": (photo.name, file)}))
+
+    def add_photo(self, project_id: str, photo: Path, direction: Direction) -> Json:
+        """Add a further photo of the object; the project's photos."""
+        said = {name: str(value) for name, value in vars(direction).items() if value is not None}
+        with photo.open("rb") as file:
+            return self._json(
+                self.http.post(
+                    f"projects/{project_id}/photos", files={"file": (photo.name, file)}, data=said
+                )
+            )
 
     def run_job(
         self, kind: str, project_id: str, body: Json, watch: Callable[[Json], None]

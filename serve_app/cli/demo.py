@@ -6,7 +6,7 @@ It uses the service as any client would and knows nothing of what is behind its 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +17,7 @@ from deployments.jobs.model_pictures import PIPELINE_END, PREVIEW_SPANS
 from deployments.jobs.rows import JobKind
 from pipeline.file_types import FORMATS
 from pipeline.flow.generate import STAGE_SPANS
+from pipeline.flow.photo_list import Direction
 from pipeline.flow.refine import ITERATION_SPANS
 from serve_app.cli.client import Client
 from serve_app.cli.console import (
@@ -40,8 +41,19 @@ def default_photo() -> Path:
     return Path(skimage.data.__file__).parent / "coffee.png"
 
 
-def run_demo(photo: Path, out: Path, console: Console, *, seed: int, iterations: int) -> None:
+def run_demo(
+    photo: Path,
+    out: Path,
+    console: Console,
+    *,
+    seed: int,
+    iterations: int,
+    further: Sequence[tuple[Path, Direction]] = (),
+) -> None:
     """Upload, generate, refine, export, and download everything there is.
+
+    Args:
+        further: photos of the same object, and whence each was taken.
 
     Raises:
         GlimpseError: whatever went wrong, in one sentence. Nothing is left running.
@@ -56,8 +68,10 @@ def run_demo(photo: Path, out: Path, console: Console, *, seed: int, iterations:
                 bars.enter("upload")
                 started = time.perf_counter()
                 project = client.upload(photo)
-                upload_s = time.perf_counter() - started
                 project_id = project["project_id"]
+                for path, direction in further:
+                    client.add_photo(project_id, path, direction)
+                upload_s = time.perf_counter() - started
                 bars.finish(project["background_engine"])
                 body = {"seed": seed}
                 generated = _run_job(client, bars, "generate", project_id, body)
@@ -104,8 +118,9 @@ def _stage_fraction(job: Json, body: Json) -> float:
 
 def _download(client: Client, status: Json, exports: list[Json], out: Path) -> list[Path]:
     """Save every file of the project under `out`; models, exports and pictures of these."""
-    project, newest = status["project"], status["models"][-1]
-    inputs = [project["original_url"], project["processed_url"]]
+    newest = status["models"][-1]
+    names = ("original_url", "processed_url")
+    inputs = [photo[name] for photo in status["photos"] for name in names]
     for url in [*inputs, *status["view_urls"], *status["depth_urls"]]:
         _save(client, url, out / _object_path(url))
     models = [model["model_url"] for model in status["models"]]

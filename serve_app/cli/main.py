@@ -40,6 +40,15 @@ def _prepare() -> None:
 
 PhotoArgument = Annotated[Path, typer.Argument(help="The photo.", exists=True, dir_okay=False)]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
+PhotosOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--photo",
+        help="A further photo of the object, FILE, FILE:SIDE (front, left, right, back, top), "
+        "FILE:AZIMUTH or FILE:AZIMUTH,ELEVATION in degrees; without, its direction is looked for. "
+        "May be given seven times.",
+    ),
+]
 SeedOption = Annotated[int | None, typer.Option(help="Repeat a run; random when absent.")]
 
 
@@ -57,11 +66,13 @@ def run(
     ] = None,
     iterations: Annotated[int, typer.Option(help="Refinement iterations; 0: none.")] = 3,
     seed: SeedOption = None,
+    further: PhotosOption = None,
     candidates: Annotated[
         int, typer.Option(help="Models to make, 1..8, with the seed and the next; the best stays.")
     ] = 1,
 ) -> None:
     """Photo to refined splats in one process, without a service."""
+    from serve_app.cli.folder_photos import parse_photo
     from serve_app.cli.run import run_in_process
 
     with errors_as_sentences(console):
@@ -71,7 +82,8 @@ def run(
             elevation_deg=elevation_deg,
             candidates=candidates,
         )
-        asyncio.run(run_in_process(photo, out, console, options, iterations))
+        others = [parse_photo(text) for text in further or ()]
+        asyncio.run(run_in_process(photo, out, console, options, iterations, others))
 
 
 @app.command()
@@ -232,16 +244,19 @@ def demo(
     out: OutOption = Path("out"),
     iterations: Annotated[int, typer.Option(help="Refinement iterations.", min=1)] = 3,
     seed: Annotated[int, typer.Option(help="Repeat a run.")] = 0,
+    further: PhotosOption = None,
 ) -> None:
     """Start the service, send it a photo, fetch the model, show what happened, stop it."""
     from serve_app.cli.demo import default_photo, run_demo
+    from serve_app.cli.folder_photos import parse_photo
 
     with errors_as_sentences(console):
         photo = image or default_photo()
         if not photo.is_file():
             console.print(f"[red]There is no file {escape(str(photo))}.[/]")
             raise typer.Exit(2)
-        run_demo(photo, out, console, seed=seed, iterations=iterations)
+        others = [parse_photo(text) for text in further or ()]
+        run_demo(photo, out, console, seed=seed, iterations=iterations, further=others)
 
 
 ModelArgument = Annotated[

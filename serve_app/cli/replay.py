@@ -1,6 +1,6 @@
 """`glimpse3d replay`: the steps of a manifest again in one process, compared artefact by artefact.
 
-It needs the project's photo and the engines that the manifest names; there is no service.
+It needs the project's photos and the engines that the manifest names; there is no service.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -33,11 +33,14 @@ from pipeline.flow.manifest import (
     content_hash,
     is_identical,
 )
+from pipeline.flow.photo_list import Direction
+from pipeline.flow.stored_photos import PhotoRecord
 from pipeline.imaging.decoding import decode_png
 from pipeline.imaging.framing import GIVEN_ALPHA
 from pipeline.options import GenerateOptions, RefineOptions
 from pipeline.ports import BackgroundRemover, PortName
 from serve_app.cli.console import StageBars, stage_bars, summary_table
+from serve_app.cli.folder_photos import FolderPhoto
 from serve_app.cli.run import FolderRun, write_manifest
 from serve_app.settings import Environment
 
@@ -79,7 +82,12 @@ async def replay_manifest(
     if not expected.steps or expected.steps[0].kind is not StepKind.GENERATE:
         raise InvalidInput("The manifest has no generation to begin with.")
     _check_out(out, path)
-    data = _read_photo(expected, photo or path.parent / Path(expected.photo.file).name)
+    first = photo or path.parent / Path(expected.photo.file).name
+    data = {expected.photo.file: _read_photo(expected.photo, first, "--photo")}
+    for record in expected.photos:
+        data[record.file] = _read_photo(record, _beside(path, record.file))
+    for step in expected.steps:
+        _check_placed(step, data)
     # All of it is checked before anything is loaded or written.
     options = [_options(step) for step in expected.steps]
     here = Environment().engine_choice()
@@ -105,19 +113,46 @@ def _check_out(out: Path | None, manifest: Path) -> None:
         raise InvalidOption("out must not be the manifest's own folder: it would be overwritten.")
 
 
-def _read_photo(expected: Manifest, path: Path) -> bytes:
-    """Raises InvalidInput unless it is the manifest's photo."""
+def _check_placed(step: Step, known: Iterable[str]) -> None:
+    """Raises InvalidInput where a step names a photo that there is not, or no direction."""
+    for photo in step.photos:
+        if photo.file not in known:
+            raise InvalidInput(f"The manifest is damaged: {photo.file!r} is none of its photos.")
+        try:
+            Direction.checked(photo.side, photo.azimuth_deg, photo.elevation_deg)
+        except InvalidOption as error:
+            raise InvalidInput(f"The manifest is damaged: {error}") from error
+
+
+def _beside(manifest: Path, file: str) -> Path:
+    """Where a further photo is looked for. Raises InvalidInput where it would not be beside."""
+    parts = Path(file).parts
+    if Path(file).is_absolute() or ".." in parts or not parts:
+        raise InvalidInput(f"The manifest is damaged: {file!r} is no file beside it.")
+    return manifest.parent / file
+
+
+def _read_photo(record: PhotoRecord, path: Path, option: str = "") -> bytes:
+    """Raises InvalidInput unless it is the photo of the record.
+
+    Args:
+        option: with which another place can be named.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InvalidInput(
-            f"The photo {path} cannot be read: {error.strerror}. "
-            f"Name the project's {expected.photo.file} with --photo."
-        ) from error
-    if content_hash(data) != expected.photo.sha256:
+        way_out = (
+            f"Name the project's {record.file} with {option}."
+            if option
+            else f"It must be the {record.file} that the project stored."
+        )
+        raise InvalidInput(f"The photo {path} cannot be read: {error.strerror}. {way_out}") from (
+            error
+        )
+    if content_hash(data) != record.sha256:
         raise InvalidInput(
             f"{path} is another photo: its hash is {content_hash(data)}, the manifest has "
-            f"{expected.photo.sha256}. It must be the {expected.photo.file} that the project "
+            f"{record.sha256}. It must be the {record.file} that the project "
             "stored, not the file that was uploaded."
         )
     return data
@@ -212,16 +247,20 @@ async def _run(
     expected: Manifest,
     options: list[_StepOptions],
     choices: list[EngineChoice],
-    photo: bytes,
+    data: Mapping[str, bytes],
     folder: Path,
     bars: StageBars,
 ) -> Manifest:
-    """Everything again, from the stored photo on, into `folder`."""
-    wanted = expected.photo.remove_background
+    """Everything again, from the stored photos on, into `folder`."""
     local = await asyncio.to_thread(build_ports, choices[0])
     bars.enter("background")
-    upload = await stored_upload(photo, local.complete().background, remove_background=wanted)
-    run = FolderRun(folder, upload, bars)
+    photos = []
+    for record in (expected.photo, *expected.photos):
+        wanted = record.remove_background
+        background = local.complete().background
+        upload = await stored_upload(data[record.file], background, remove_background=wanted)
+        photos.append(FolderPhoto(record.file, upload, wanted))
+    run = FolderRun(folder, photos, bars)
     built, devices = choices[0], local.devices()
     for step, chosen, choice in zip(expected.steps, options, choices, strict=True):
         if choice != built:
@@ -229,13 +268,11 @@ async def _run(
             devices |= local.devices()
         _check_engines(step, local)
         if isinstance(chosen, GenerateOptions):
-            await run.generate(chosen, local.complete())
+            await run.generate(chosen, local.complete(), step.photos)
         else:
             await run.refine(chosen, local.complete())
     bars.finish()
-    return await run.manifest(
-        expected.project_id, built.model_dir, devices, remove_background=wanted
-    )
+    return await run.manifest(expected.project_id, built.model_dir, devices)
 
 
 def _print(console: Console, expected: Manifest, differences: list[Difference]) -> None:

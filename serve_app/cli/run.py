@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,24 +20,20 @@ from rich.markup import escape
 from pipeline.file_types import FORMATS
 from pipeline.flow.folder_journal import FolderJournal, StageSeconds
 from pipeline.flow.generate import GenerateResult, generate
-from pipeline.flow.intake import Upload, prepare_upload, stored_cutout
+from pipeline.flow.intake import stored_cutout
 from pipeline.flow.local import build_ports
-from pipeline.flow.manifest import (
-    MANIFEST_FILE,
-    ORIGINAL_FILE,
-    PROCESSED_FILE,
-    Manifest,
-    PhotoRecord,
-    StepKind,
-    content_hash,
-    environment,
+from pipeline.flow.manifest import MANIFEST_FILE, Manifest, StepKind, environment
+from pipeline.flow.photo_list import (
+    Direction,
+    first_elevation,
+    further_photos,
 )
 from pipeline.flow.previews import make_previews
 from pipeline.flow.refine import RefineResult, refine
 from pipeline.flow.seen_pictures import SEEN_ROW, seen_pictures
+from pipeline.flow.stored_photos import PlacedPhoto
 from pipeline.geometry.cameras import held_out_cameras
 from pipeline.imaging.contact_sheet import contact_sheet
-from pipeline.imaging.decoding import decode_png
 from pipeline.journals import IterationOutcome
 from pipeline.options import ExportOptions, GenerateOptions, RefineOptions
 from pipeline.ports import Ports
@@ -49,6 +46,13 @@ from serve_app.cli.console import (
     stage_bars,
     summary_table,
 )
+from serve_app.cli.folder_photos import (
+    FolderPhoto,
+    check_directions,
+    notes_of,
+    read_photos,
+    sheet_row,
+)
 from serve_app.settings import Environment
 
 
@@ -56,22 +60,47 @@ class FolderRun:
     """Steps over one folder, noted for its manifest.
 
     An earlier run's manifest goes before its files do.
+
+    Args:
+        photos: all that any step works with, the first one first.
     """
 
-    def __init__(self, folder: Path, upload: Upload, bars: StageBars) -> None:
+    def __init__(self, folder: Path, photos: Sequence[FolderPhoto], bars: StageBars) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MANIFEST_FILE).unlink(missing_ok=True)
-        (folder / ORIGINAL_FILE).write_bytes(upload.original_png)
-        (folder / PROCESSED_FILE).write_bytes(upload.processed_png)
-        self._upload = upload
+        # It removes the photos of an earlier run, too.
         self.journal = FolderJournal(folder, on_enter=bars.enter, on_progress=bars.show)
+        for photo in photos:
+            photo.write(folder)
+        self._photos = photos
 
-    async def generate(self, options: GenerateOptions, ports: Ports) -> GenerateResult:
-        """A new model."""
-        cutout = stored_cutout(self._upload.processed_png, self._upload.engine)
-        engines = {"background": self._upload.engine}
-        self.journal.begin(StepKind.GENERATE, options.to_json(), engines)
-        return await generate(cutout, options, ports, self.journal)
+    async def generate(
+        self, options: GenerateOptions, ports: Ports, placed: Sequence[PlacedPhoto] = ()
+    ) -> GenerateResult:
+        """A new model.
+
+        Args:
+            placed: the photos to work with, the first one first; none: the run's first alone.
+        """
+        by_file = {photo.file: photo.upload for photo in self._photos}
+        used = placed or (PlacedPhoto(self._photos[0].file),)
+        directions = [
+            Direction(photo.side, photo.azimuth_deg, photo.elevation_deg) for photo in used
+        ]
+        cutout, *others = [
+            stored_cutout(by_file[photo.file].processed_png, by_file[photo.file].engine)
+            for photo in used
+        ]
+        engines = {"background": by_file[used[0].file].engine}
+        self.journal.begin(StepKind.GENERATE, options.to_json(), engines, placed)
+        elevation_deg = first_elevation(directions, options.elevation_deg)
+        return await generate(
+            cutout,
+            replace(options, elevation_deg=elevation_deg),
+            ports,
+            self.journal,
+            photos=further_photos(directions, others),
+        )
 
     async def refine(self, options: RefineOptions, ports: Ports) -> RefineResult:
         """The newest model, refined."""
@@ -80,24 +109,15 @@ class FolderRun:
         return await refine(options, ports, self.journal)
 
     async def manifest(
-        self,
-        project_id: str,
-        model_dir: Path | None,
-        devices: Mapping[str, str],
-        *,
-        remove_background: bool,
+        self, project_id: str, model_dir: Path | None, devices: Mapping[str, str]
     ) -> Manifest:
         """What has been done so far, on these devices (`LocalPorts.devices`)."""
-        photo = PhotoRecord(
-            file=ORIGINAL_FILE,
-            sha256=content_hash(self._upload.original_png),
-            processed_sha256=content_hash(self._upload.processed_png),
-            remove_background=remove_background,
-        )
+        first, *further = [photo.record for photo in self._photos]
         created_at = datetime.now(UTC).isoformat(timespec="seconds")
         where = await asyncio.to_thread(environment, model_dir)
         where |= {"devices": dict(devices)}
-        return Manifest(project_id, created_at, photo, where, tuple(self.journal.steps))
+        steps = tuple(self.journal.steps)
+        return Manifest(project_id, created_at, first, where, steps, tuple(further))
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -107,14 +127,25 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 async def run_in_process(
-    photo: Path, out: Path, console: Console, options: GenerateOptions, iterations: int
+    photo: Path,
+    out: Path,
+    console: Console,
+    options: GenerateOptions,
+    iterations: int,
+    further: Sequence[tuple[Path, Direction]] = (),
 ) -> None:
     """Photo to refined splats under `out`.
 
+    Args:
+        further: photos of the same object, and whence each was taken.
+
     Raises:
-        GlimpseError: what is wrong with the photo, an option or this machine.
+        GlimpseError: what is wrong with a photo, an option or this machine.
     """
     # Checked before anything is loaded or written.
+    paths = [photo, *(path for path, _ in further)]
+    directions = [Direction(), *(direction for _, direction in further)]
+    check_directions(directions)
     refine_options = RefineOptions(options.seed, iterations) if iterations else None
     choice = Environment().engine_choice()
     for asked in (options, refine_options):
@@ -125,24 +156,22 @@ async def run_in_process(
     with stage_bars(console) as bars:
         bars.enter("background")
         started = time.perf_counter()
-        upload = await prepare_upload(photo.read_bytes(), ports.background, remove_background=True)
+        photos, placed = await read_photos(paths, directions, ports.background)
         background_s = time.perf_counter() - started
-        run = FolderRun(out, upload, bars)
-        result = await run.generate(options, ports)
+        run = FolderRun(out, photos, bars)
+        result = await run.generate(options, ports, placed if further else ())
         model = result.model
         outcomes: tuple[IterationOutcome, ...] = ()
         if refine_options is not None:
             refined = await run.refine(refine_options, ports)
             model, outcomes = refined.model, refined.outcomes
         name = out.resolve().name
-        manifest = await run.manifest(
-            name, choice.model_dir, local.devices(), remove_background=True
-        )
+        manifest = await run.manifest(name, choice.model_dir, local.devices())
         write_manifest(out, manifest)
         bars.enter("export")
         started = time.perf_counter()
         exported = await _export(model, ports, out, bars)
-        notes = dict.fromkeys([*upload.notes, *result.notes, *exported])
+        notes = dict.fromkeys([*notes_of(photos), *result.notes, *exported])
         export_s = time.perf_counter() - started
         bars.enter("previews")
         started = time.perf_counter()
@@ -150,17 +179,25 @@ async def run_in_process(
         previews_s = time.perf_counter() - started
         (out / "thumbnail.png").write_bytes(previews.thumbnail)
         (out / "turntable.mp4").write_bytes(previews.turntable)
-        sheet = await _contact_sheet(upload, result.views, model, ports)
+        sheet = await _contact_sheet(photos, result.views, model, ports)
         (out / "contact_sheet.png").write_bytes(sheet)
         bars.finish()
     stages = [
-        StageSeconds("background", background_s, upload.engine),
+        StageSeconds("background", background_s, photos[0].upload.engine),
         *run.journal.seconds,
         StageSeconds("export", export_s, f"{len(FORMATS)} formats"),
         StageSeconds("previews", previews_s, "thumbnail, turntable"),
     ]
     rows = [(s.stage, f"{s.seconds:.1f}", s.engine) for s in stages]
     console.print(summary_table("Stages", ("stage", "seconds:", "engine"), rows))
+    _print_scores(console, result, outcomes)
+    print_notes(console, notes)
+    console.print(f"{len(model)} splats, seed {options.seed}. Files under {escape(str(out))}.")
+
+
+def _print_scores(
+    console: Console, result: GenerateResult, outcomes: Sequence[IterationOutcome]
+) -> None:
     if result.ranking:
         title = f"Best of {len(result.ranking)}, by the photo that their trials did not see"
         kept = (
@@ -173,19 +210,16 @@ async def run_in_process(
         console.print(
             iterations_table((i, s.psnr, s.ssim, s.view_agreement, kept) for i, kept, s in scores)
         )
-    print_notes(console, notes)
-    console.print(f"{len(model)} splats, seed {options.seed}. Files under {escape(str(out))}.")
 
 
-async def _contact_sheet(upload: Upload, views: ViewSet, model: SplatModel, ports: Ports) -> bytes:
-    """Photo, cut-out, views, and the model, also with a tint where no photo saw it."""
+async def _contact_sheet(
+    photos: Sequence[FolderPhoto], views: ViewSet, model: SplatModel, ports: Ports
+) -> bytes:
+    """Photos, cut-outs, views, and the model, also with a tint where no photo saw it."""
     cameras = held_out_cameras()
     renders = await ports.splats.render(model, cameras)
     rows: list[tuple[str, list[UInt8Array]]] = [
-        (
-            "photo and cut-out",
-            [decode_png(upload.original_png)[..., :3], decode_png(upload.processed_png)],
-        ),
+        sheet_row(photos),
         ("16 views", list(views.images)),
         ("final model", list(renders.images)),
     ]

@@ -27,6 +27,9 @@ from serve_app.http.routes import (
     reports,
     uploads,
 )
+from serve_app.http.routes import (
+    project_photos as photos,
+)
 
 
 def create_app(
@@ -57,12 +60,12 @@ def create_app(
     )
     app.state.services = services
     problems.install(app)
-    modules = (health, uploads, projects, library, reports, jobs, events, files)
+    modules = (health, uploads, photos, projects, library, reports, jobs, events, files)
     for module in modules:
         app.include_router(module.router)
     app.include_router(_heads([app.router, *(module.router for module in modules)]))
     # The last one added is the outermost: a refused request has an id, too.
-    app.add_middleware(RequestLimits, services=services, upload_paths=uploads.PATHS)
+    app.add_middleware(RequestLimits, services=services, forms=photos.FORMS)
     app.add_middleware(FrontDoor, reach=services.reach)
     app.add_middleware(RequestId)
     document = app.openapi

@@ -39,7 +39,7 @@ class Limits:
     """What a request may cost.
 
     Attributes:
-        max_upload_bytes: of the photo file.
+        max_upload_bytes: of a photo file.
         max_json_bytes: of every other body.
         max_url_bytes: of path and query.
         max_header_bytes: of all headers of a request.
@@ -53,7 +53,8 @@ class Limits:
         keep_alive_s: a stream of events says something at least so often.
         max_stream_s: a stream of events is closed after so long; the client comes again.
         delete_wait_s: longest a deletion waits for the project's job to stop.
-        max_uploads: photos that are read, wait or are worked on at once.
+        max_uploads: photos that are read, wait or are worked on at once; of a body with several
+            as many as its length has room for.
         max_waiting: requests that wait for a job at once.
         max_streams: streams of events that are open at once.
         max_downloads: files that are on their way to clients at once.
@@ -85,6 +86,12 @@ class Limits:
     download_wait_s: float = 10.0
     max_pages: int = 4
     client_share: float = 0.5
+
+    @property
+    def max_photos_bytes(self) -> int:
+        """Of the files of one upload together: eight of the largest would be no photos of a
+        phone, and lie on this machine's disk while they wait."""
+        return 4 * self.max_upload_bytes
 
     @property
     def held_for_long(self) -> int:

@@ -93,6 +93,12 @@ class RangeNotSatisfiable(Refusal):
     code = "range_not_satisfiable"
 
 
+class Changed(Refusal):
+    """What `If-Match` names is not what there is any more."""
+
+    code = "changed"
+
+
 class TooManyAtOnce(Refusal):
     """A budget of this process is used up (`serve_app.http.budgets`)."""
 
@@ -129,6 +135,7 @@ _ANSWERS: dict[type[GlimpseError], tuple[int, str]] = {
     ForeignOrigin: (403, "Not for pages of other sites"),
     RangeNotSatisfiable: (416, "The file has no such bytes"),
     UnknownHost: (421, "Not the name of this service"),
+    Changed: (412, "It has been changed meanwhile"),
     BodyTooSlow: (408, "The body came too slowly"),
     TooLarge: (413, "The body is too large"),
     UrlTooLong: (414, "The URL is too long"),
@@ -321,7 +328,7 @@ def _without_slash(request: Request) -> str:
 
 def _methods(request: Request) -> Iterator[str]:
     """What the path of a request can be asked with."""
-    for method in ("GET", "HEAD", "POST", "DELETE"):
+    for method in ("GET", "HEAD", "POST", "PUT", "DELETE"):
         scope = {**request.scope, "method": method}
         if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
             yield method

@@ -7,7 +7,8 @@ than is allowed. It knows which paths take photos and no route beyond that.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+import re
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 
 from starlette.datastructures import Headers
@@ -37,14 +38,16 @@ class RequestLimits:
     """Refuses URLs (414), headers (431) and bodies (413, 408, 503) beyond the limits of `services`.
 
     Args:
-        upload_paths: paths whose bodies are forms with a photo.
+        forms: paths whose bodies are forms with photos, and whether with several.
     """
 
-    def __init__(self, app: ASGIApp, services: Services, upload_paths: Collection[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, services: Services, forms: Mapping[re.Pattern[str], bool]
+    ) -> None:
         self._app = app
         self._services = services
         self._limits = services.limits
-        self._upload_paths = frozenset(upload_paths)
+        self._forms = forms
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -52,7 +55,7 @@ class RequestLimits:
             return
         # A slash too many is told by the routes, however large the photo is.
         path = scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
-        body = _Body(self._limits, is_upload=path in self._upload_paths)
+        body = _Body(self._limits, self._photo_bytes(scope.get("method", ""), path))
         try:
             self._check_head(scope)
             body.check_declared(Headers(scope=scope))
@@ -85,6 +88,14 @@ class RequestLimits:
         if body.refused is not None and not has_begun:
             await _refuse(scope, receive, send, body.refused)
 
+    def _photo_bytes(self, method: str, path: str) -> int | None:
+        """What the photos of a body may weigh; None where it is no form with photos."""
+        for form, with_several in self._forms.items():
+            if method in ("POST", "PUT") and form.fullmatch(path):
+                limits = self._limits
+                return limits.max_photos_bytes if with_several else limits.max_upload_bytes
+        return None
+
     def _check_head(self, scope: Scope) -> None:
         limits = self._limits
         url = len(scope.get("raw_path") or scope["path"]) + len(scope.get("query_string", b""))
@@ -107,15 +118,16 @@ class _Body:
         refused: why nothing more of it is read.
     """
 
-    def __init__(self, limits: Limits, *, is_upload: bool) -> None:
+    def __init__(self, limits: Limits, photo_bytes: int | None) -> None:
         self.has_arrived = False
         self.refused: GlimpseError | None = None
         self._received = 0
         # Photos have a budget of their own.
-        self._is_counted = not is_upload
-        if is_upload:
-            self._max_bytes = limits.max_upload_bytes + OVERHEAD_BYTES
-            self._too_large = TooLarge(limits.max_upload_bytes)
+        self._is_counted = photo_bytes is None
+        if photo_bytes is not None:
+            self._max_bytes = photo_bytes + OVERHEAD_BYTES
+            several = photo_bytes > limits.max_upload_bytes
+            self._too_large = TooLarge(photo_bytes, "sum of the files" if several else "file")
             self._timeout_s = limits.upload_timeout_s
         else:
             self._max_bytes = limits.max_json_bytes

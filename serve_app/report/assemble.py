@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
@@ -20,7 +21,7 @@ from deployments.jobs.rows import Bucket, JobError, JobKind, JobState, ProjectJo
 from deployments.jobs.store import Records
 from pipeline.errors import NotFound
 from pipeline.journals import Candidate
-from pipeline.types import CameraEstimate, Scores
+from pipeline.types import CameraEstimate, PhotoRegistration, Scores
 from serve_app.report.project_manifest import newest_environment
 
 #: Makes the URL of a blob, as the client sees the service.
@@ -73,6 +74,18 @@ class ProjectReport(_Part):
     updated_at: datetime
     original: _Original = Field(validation_alias="original_path")
     cutout: _Cutout = Field(validation_alias="processed_path")
+
+
+class PhotoReport(_Part):
+    """A photo that a generation worked with: whence it was said to be taken, and what was found."""
+
+    side: str | None
+    azimuth_deg: float | None
+    elevation_deg: float | None
+    background_engine: str
+    original: _Original = Field(validation_alias="original_path")
+    cutout: _Cutout = Field(validation_alias="processed_path")
+    registration: PhotoRegistration | None
 
 
 class ModelReport(_Part):
@@ -196,6 +209,7 @@ class Report(_Part):
         notes: of that generation.
         camera: the photo's, where its view engine looked for it.
         sheet: contact sheet of `version`; None until it is made, and of older versions.
+        photos: of that generation, the first one first.
     """
 
     generated_at: datetime
@@ -208,6 +222,7 @@ class Report(_Part):
     ranking: tuple[Candidate, ...]
     notes: tuple[str, ...]
     camera: CameraEstimate | None
+    photos: tuple[PhotoReport, ...]
     sheet: _ModelPicture | None = None
 
     @property
@@ -257,6 +272,7 @@ async def assemble(
         "notes": made.get("notes", ()),
         "camera": made.get("camera"),
         "sheet": _sheet_of(version, jobs),
+        "photos": [] if origin is None else _photos(origin),
     }
     return Report.model_validate(values, context=url)
 
@@ -341,6 +357,15 @@ def _sheet_of(version: int | None, jobs: Sequence[ProjectJob]) -> str | None:
     """Where the contact sheet of a version is."""
     sheets = [row for one in jobs for commit in one.commits for row in commit.sheets]
     return next((row.image_path for row in sheets if row.model_version == version), None)
+
+
+def _photos(origin: ProjectJob) -> list[dict[str, Any]]:
+    kept = [c.detail["registrations"] for c in origin.commits if "registrations" in c.detail]
+    found = kept[-1] if kept else ()
+    return [
+        vars(photo) | {"registration": registration}
+        for photo, registration in zip_longest(origin.job.photos, found[: len(origin.job.photos)])
+    ]
 
 
 def _ranking(origin: ProjectJob | None) -> list[Mapping[str, Any]]:

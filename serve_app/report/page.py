@@ -78,6 +78,7 @@ def wanted_pictures(report: Report) -> dict[Picture, int]:
     sizes = {report.project.cutout: _FIGURE}
     if report.sheet is not None:
         sizes[report.sheet] = _SHEET
+    sizes |= {photo.cutout: _FIGURE for photo in report.photos}
     sizes |= {m.thumbnail: _FIGURE for m in _shown_models(report) if m.thumbnail is not None}
     for iteration in _shown_strips(report):
         for target in iteration.targets:

@@ -6,19 +6,15 @@ It knows which jobs are steps of the way to the models; not how a step is made a
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
+from deployments.jobs.photo_rows import PhotoRow
 from deployments.jobs.rows import Bucket, JobKind, JobState, ProjectJob
 from deployments.jobs.store import Blobs, Records
 from pipeline.flow.intake import WHOLE_PHOTO
-from pipeline.flow.manifest import (
-    ORIGINAL_FILE,
-    Manifest,
-    PhotoRecord,
-    Step,
-    StepKind,
-    content_hash,
-)
+from pipeline.flow.manifest import Manifest, Step, StepKind, content_hash
+from pipeline.flow.stored_photos import PhotoRecord, PlacedPhoto, photo_file
 from pipeline.types import CameraEstimate
 from serve_app.report.lately import Lately
 
@@ -64,26 +60,38 @@ async def manifest_document(
     """
     project = await records.get_project(project_id)
     jobs = await records.project_jobs(project_id)
-    original, processed = await asyncio.gather(
-        hashes.of(blobs, Bucket.UPLOADS, project.original_path),
-        hashes.of(blobs, Bucket.PROCESSED, project.processed_path),
-    )
     done = [one for one in jobs if one.job.kind in _KINDS and one.job.state is JobState.SUCCEEDED]
+    # Each once, whichever generations worked with it.
+    used = {photo.id: photo for one in done for photo in one.job.photos}
+    photos = [*used.values()] or [*(await records.project_detail(project_id)).photos[:1]]
+    files = {photo.id: photo_file(place) for place, photo in enumerate(photos)}
+    first, *further = await asyncio.gather(
+        *(_record(photo, files[photo.id], blobs, hashes) for photo in photos)
+    )
     environments = [where for one in done if (where := newest_environment(one))]
     finished = [one.job.finished_at for one in done if one.job.finished_at is not None]
     manifest = Manifest(
         project_id=project.id,
         created_at=max(finished, default=project.created_at).isoformat(),
-        photo=PhotoRecord(
-            file=ORIGINAL_FILE,
-            sha256=original,
-            processed_sha256=processed,
-            remove_background=project.background_engine != WHOLE_PHOTO,
-        ),
+        photo=first,
         environment=environments[-1] if environments else {},
-        steps=tuple(_step(one, project.background_engine) for one in done),
+        steps=tuple(_step(one, files) for one in done),
+        photos=tuple(further),
     )
     return {**manifest.to_json(), "notes": _notes(jobs, done, environments)}
+
+
+async def _record(photo: PhotoRow, file: str, blobs: Blobs, hashes: PhotoHashes) -> PhotoRecord:
+    original, processed = await asyncio.gather(
+        hashes.of(blobs, Bucket.UPLOADS, photo.original_path),
+        hashes.of(blobs, Bucket.PROCESSED, photo.processed_path),
+    )
+    return PhotoRecord(
+        file=file,
+        sha256=original,
+        processed_sha256=processed,
+        remove_background=photo.background_engine != WHOLE_PHOTO,
+    )
 
 
 def newest_environment(one: ProjectJob) -> dict[str, Any]:
@@ -92,24 +100,33 @@ def newest_environment(one: ProjectJob) -> dict[str, Any]:
     return dict(kept[-1]) if kept else {}
 
 
-def _step(one: ProjectJob, background_engine: str) -> Step:
+def _step(one: ProjectJob, files: Mapping[str, str]) -> Step:
+    """`files`: names of photos by their ids."""
     named = (one.job.result or {}).get("engines", {})
     engines = {name: engine for name, engine in named.items() if engine}
-    if one.job.kind is JobKind.GENERATE:
-        engines["background"] = background_engine
+    if one.job.photos:
+        engines["background"] = one.job.photos[0].background_engine
     camera = (one.job.result or {}).get("camera")
     return Step(
         kind=_KINDS[one.job.kind],
         options=dict(one.job.options),
         engines=engines,
-        artefacts={
-            name: sha256
-            for commit in one.commits
-            if commit.stage.startswith(_STAGES)
-            for name, sha256 in commit.detail.get("hashes", {}).items()
-        },
+        artefacts=_artefacts(one),
         camera=None if camera is None else CameraEstimate(**camera),
+        photos=tuple(
+            PlacedPhoto(files[photo.id], photo.side, photo.azimuth_deg, photo.elevation_deg)
+            for photo in one.job.photos
+        ),
     )
+
+
+def _artefacts(one: ProjectJob) -> dict[str, str]:
+    return {
+        name: sha256
+        for commit in one.commits
+        if commit.stage.startswith(_STAGES)
+        for name, sha256 in commit.detail.get("hashes", {}).items()
+    }
 
 
 def _notes(
@@ -126,6 +143,6 @@ def _notes(
             )
     if any(environment != environments[0] for environment in environments):
         notes.append("The steps ran in different environments; the one of the newest is given.")
-    if any(not _step(one, "").artefacts for one in done):
+    if any(not _artefacts(one) for one in done):
         notes.append("A step was made by a release that kept no hashes.")
     return notes

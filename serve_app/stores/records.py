@@ -21,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from deployments.jobs.commits import StageCommit
 from deployments.jobs.job_errors import IdempotencyMismatch, ProjectBusy, StaleAttempt, TooBusy
+from deployments.jobs.photo_rows import NewPhoto, PlacedPhoto
 from deployments.jobs.rows import Bucket, Job, JobError, NewJob, Submitted, Uploaded
 from deployments.jobs.store import Changed, Records
 from pipeline.errors import (
@@ -153,10 +154,12 @@ def _argument(value: Any) -> Any:
     """An argument of a port's method as plain JSON values."""
     if isinstance(value, datetime):
         return value.isoformat()
-    if isinstance(value, StageCommit | JobError):
+    if isinstance(value, StageCommit | JobError | NewPhoto | PlacedPhoto):
         # The database judges values; what is no JSON at all is refused by `call`.
         kind: Any = type(value)
         return _reader(kind).dump_python(value, warnings=False)
+    if isinstance(value, list | tuple):
+        return [_argument(part) for part in value]
     return dict(value) if isinstance(value, Mapping) else value
 
 
@@ -218,6 +221,13 @@ class CallRecords(ABC):
     # --- methods that are one function -----------------------------------------------------------
 
     begin_upload = _step(Records.begin_upload, "begin_upload_v1")
+    begin_photo = _step(Records.begin_photo, "begin_photo_v1", Repeat.ALWAYS)
+    find_photo = _step(Records.find_photo, "find_photo_v1", Repeat.ALWAYS)
+    # Repeated after a lost answer it would find another revision: who calls looks again.
+    arrange_photos = _step(Records.arrange_photos, "arrange_photos_v1")
+    due_photos = _step(Records.due_photos, "due_photos_v1", Repeat.ALWAYS)
+    take_photo_back = _step(Records.take_photo_back, "take_photo_back_v1", Repeat.ALWAYS)
+    end_photo = _step(Records.end_photo, "end_photo_v1", Repeat.ALWAYS)
     find_upload = _step(Records.find_upload, "find_upload_v1", Repeat.ALWAYS)
     get_project = _step(Records.get_project, "get_project_v1", Repeat.ALWAYS)
     project_detail = _step(Records.project_detail, "project_detail_v1", Repeat.ALWAYS)

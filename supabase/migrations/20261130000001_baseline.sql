@@ -2,8 +2,9 @@
 -- Runs on any PostgreSQL >= 15 and on Supabase, as often as one likes.
 --
 --   (head)      refuses a database where another program has these names
---   TABLES      projects, jobs, results, pictures, deletions and messages, views
---   FUNCTIONS   documents, parts, then the steps: projects, jobs, files without rows, messages
+--   TABLES      projects, photos, jobs, results, pictures, deletions and messages, views
+--   FUNCTIONS   documents, parts, then the steps: projects, photos, jobs, files without rows,
+--               messages
 --   RIGHTS      guards, what is there, who may do what
 --   BUCKETS     only where there is Supabase Storage
 --
@@ -35,26 +36,29 @@ begin
          where relnamespace = 'public'::regnamespace and relname = any (array[
             'contact_sheets', 'deletions', 'depth_maps', 'enhanced_views', 'enhancement_iterations',
             'export_history', 'file_store', 'gaussian_splat_models', 'job_events', 'job_stages',
-            'jobs', 'model_previews', 'multiview_generation', 'project_summary', 'projects',
-            'refinement_metrics', 'refinement_progress', 'webhooks'])
+            'jobs', 'model_previews', 'multiview_generation', 'project_photos', 'project_summary',
+            'projects', 'refinement_metrics', 'refinement_progress', 'webhooks'])
         union
         select 'function ' || proname from pg_proc
          where pronamespace = 'public'::regnamespace and proname = any (array[
-            'add_job_event_v1', 'add_job_state_event_v1', 'ago_v1', 'begin_upload_v1',
+            'add_job_event_v1', 'add_job_state_event_v1', 'ago_v1', 'arrange_photos_v1',
+            'begin_photo_v1', 'begin_upload_v1',
             'cancel_job_v1', 'check_lease_v1', 'check_limit_v1', 'claim_job_v1', 'claim_webhook_v1',
             'commit_stage_v1', 'committed_v1', 'delete_project_v1', 'due_deletions_v1',
-            'end_deletion_v1', 'end_job_v1', 'ended_jobs_v1', 'expected_seconds_v1',
-            'expire_projects_v1', 'expire_uploads_v1', 'file_store_v1', 'find_upload_v1',
+            'due_photos_v1', 'end_deletion_v1', 'end_job_v1', 'end_photo_v1', 'ended_jobs_v1',
+            'expected_seconds_v1', 'expire_projects_v1', 'expire_uploads_v1', 'file_store_v1',
+            'find_photo_v1', 'find_upload_v1',
             'finish_job_v1',
             'finish_upload_v1', 'finish_webhook_v1', 'forget_v1', 'get_job_v1', 'get_project_v1',
             'guard_functions_v1', 'guard_tables_v1', 'heartbeat_v1', 'inspect_v1',
             'is_false_start_v1', 'is_forgotten_v1', 'is_marked_v1', 'job_document_v1',
-            'job_events_v1', 'jobs_to_sweep_v1', 'list_projects_v1', 'lock_attempt_v1',
-            'lock_project_v1', 'mark_project_v1', 'mark_swept_v1', 'name_file_store_v1',
-            'project_detail_v1', 'project_document_v1', 'project_events_v1', 'project_jobs_v1', 'project_name_key_v1',
+            'job_events_v1', 'jobs_to_sweep_v1', 'list_projects_v1',
+            'lock_attempt_v1', 'lock_project_v1', 'mark_project_v1', 'mark_swept_v1',
+            'name_file_store_v1', 'photo_document_v1', 'photos_document_v1', 'project_detail_v1',
+            'project_document_v1', 'project_events_v1', 'project_jobs_v1', 'project_name_key_v1',
             'purge_project_v1', 'queue_order_v1', 'queue_v1', 'referenced_paths_v1',
             'release_job_v1', 'schema_version_v1', 'show_job_on_project_v1', 'stage_memory_v1',
-            'stage_status_v1', 'submit_job_v1', 'touch_updated_at'])
+            'stage_status_v1', 'submit_job_v1', 'take_photo_back_v1', 'touch_updated_at'])
     ) as found;
     if v_found is not null then
         raise exception 'This database has objects of another program under names that Glimpse3D '
@@ -73,6 +77,7 @@ comment on function public.schema_version_v1() is 'Timestamp of the newest migra
 -- =============================================================================================
 -- TABLES
 --
+--   projects 1-* project_photos                           what was given
 --   projects 1-* jobs 1-* job_events                      what was asked for, and how it went
 --                jobs 1-1 webhooks                        who is told of the end
 --                jobs 1-* job_stages 1-* multiview_generation, depth_maps,
@@ -105,11 +110,6 @@ create table if not exists public.projects (
     current_step text not null default '',
     progress_percentage double precision not null default 0
         constraint projects_progress_is_a_percentage check (progress_percentage between 0 and 100),
-    original_path text not null
-        constraint projects_original_path_is_set check (original_path <> ''),
-    processed_path text not null
-        constraint projects_processed_path_is_set check (processed_path <> ''),
-    background_engine text not null,
     error text,
     created_at timestamptz not null default clock_timestamp(),
     updated_at timestamptz not null default clock_timestamp(),
@@ -119,10 +119,13 @@ create table if not exists public.projects (
             length(idempotency_key) between 1 and 255),
     fingerprint text,
     -- who uploaded it, an opaque word: keys of different clients have nothing to do with each other
-    client text not null default ''
+    client text not null default '',
+    -- grows with every change of its photos: who changes them says which ones it has seen
+    photos_revision bigint not null default 0
 );
 -- Of databases made before the first release.
 alter table public.projects add column if not exists client text not null default '';
+alter table public.projects add column if not exists photos_revision bigint not null default 0;
 alter table public.projects drop constraint if exists projects_idempotency_key_is_unique;
 
 create unique index if not exists projects_one_key_per_client
@@ -134,6 +137,69 @@ create index if not exists projects_newest_first on public.projects (created_at 
 -- lists, expiry
 create index if not exists projects_by_time on public.projects (created_at, id);
 create index if not exists projects_by_status_and_time on public.projects (status, created_at, id);
+
+-- ---------------------------------------------------------------------------------------------
+-- photos
+--
+--   begin_photo        arrange_photos                arrange_photos
+--   ----------> arriving -----------> listed ---------------------> kept     a job has worked with it
+--                  |                     `------------------------> removed  no job has
+--                  `-- take_photo_back, or due_photos after a while --> removed --end_photo--> gone
+--
+-- A project's photos are its listed ones; the one in place 0 is the first, which the world's frame
+-- begins with, and what is told of it stands here alone. A row's files never change: a photo that is
+-- replaced is another row. A generation works with the photos as they were when it was submitted:
+-- `jobs.photos` has them, and rows that it names are kept for good.
+create table if not exists public.project_photos (
+    id text primary key
+        constraint project_photos_id_is_a_path_component check (
+            id ~ '^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$'),
+    project_id text not null references public.projects (id) on delete cascade,
+    state text not null default 'arriving'
+        constraint project_photos_state_is_known check (
+            state in ('arriving', 'listed', 'kept', 'removed')),
+    position integer
+        constraint project_photos_position_is_0_to_7 check (position between 0 and 7),
+    original_path text not null
+        constraint project_photos_original_path_is_set check (original_path <> ''),
+    processed_path text not null
+        constraint project_photos_processed_path_is_set check (processed_path <> ''),
+    background_engine text not null,
+    -- content hash of the stored original; empty: not known
+    sha256 text not null default '',
+    -- whence it was taken, as far as somebody said so: a side, or angles in degrees
+    side text
+        constraint project_photos_side_is_known check (
+            side in ('front', 'left', 'right', 'back', 'top')),
+    azimuth_deg double precision
+        constraint project_photos_azimuth_is_an_angle check (azimuth_deg between -360 and 360),
+    elevation_deg double precision
+        constraint project_photos_elevation_is_an_angle check (elevation_deg between -90 and 90),
+    notes jsonb not null default '[]'
+        constraint project_photos_notes_is_a_list check (jsonb_typeof(notes) = 'array'),
+    created_at timestamptz not null default clock_timestamp(),
+    -- Of the request that added it alone, until its history is forgotten.
+    idempotency_key text
+        constraint project_photos_idempotency_key_has_1_to_255_characters check (
+            length(idempotency_key) between 1 and 255),
+    fingerprint text not null default '',
+    client text not null default '',
+    constraint project_photos_listed_iff_in_a_place check (
+        (state = 'listed') = (position is not null)),
+    constraint project_photos_side_or_angles check (
+        side is null or (azimuth_deg is null and elevation_deg is null)),
+    -- Deferred: places are exchanged.
+    constraint project_photos_one_per_position unique (project_id, position)
+        deferrable initially deferred
+);
+create unique index if not exists project_photos_one_key_per_client
+    on public.project_photos (client, idempotency_key) where idempotency_key is not null;
+-- keys to forget
+create index if not exists project_photos_with_a_key on public.project_photos (created_at)
+    where idempotency_key is not null;
+-- files to delete
+create index if not exists project_photos_to_remove on public.project_photos (created_at)
+    where state in ('arriving', 'removed');
 
 -- ---------------------------------------------------------------------------------------------
 -- jobs
@@ -210,6 +276,9 @@ create table if not exists public.jobs (
     -- in a row
     false_starts integer not null default 0
         constraint jobs_false_starts_are_not_negative check (false_starts >= 0),
+    -- of a generation: the project's photos as they were when it was submitted, the first one first
+    photos jsonb not null default '[]'
+        constraint jobs_photos_is_a_list check (jsonb_typeof(photos) = 'array'),
     constraint jobs_lease_iff_running check ((state = 'running') = (lease_expires_at is not null)),
     constraint jobs_finished_iff_ended check (
         (state in ('succeeded', 'failed', 'cancelled')) = (finished_at is not null)),
@@ -220,6 +289,8 @@ create table if not exists public.jobs (
 alter table public.jobs add column if not exists forgotten_at timestamptz;
 alter table public.jobs add column if not exists false_starts integer not null default 0
     constraint jobs_false_starts_are_not_negative check (false_starts >= 0);
+alter table public.jobs add column if not exists photos jsonb not null default '[]'
+    constraint jobs_photos_is_a_list check (jsonb_typeof(photos) = 'array');
 alter table public.jobs drop constraint if exists jobs_idempotency_key_is_unique;
 drop index if exists public.jobs_by_lease;
 
@@ -246,6 +317,30 @@ create index if not exists jobs_to_sweep on public.jobs (finished_at)
                                 or (state = 'succeeded' and fence > 1));
 create index if not exists jobs_to_forget on public.jobs (finished_at)
     where forgotten_at is null;
+
+-- Of databases made before the first release, in which a project was its one photo.
+do $$
+begin
+    if exists (select 1 from pg_attribute
+                where attrelid = 'public.projects'::regclass and attname = 'original_path'
+                  and not attisdropped) then
+        insert into public.project_photos (
+            id, project_id, state, position, original_path, processed_path, background_engine,
+            created_at)
+        select id, id, 'listed', 0, original_path, processed_path, background_engine, created_at
+          from public.projects
+        on conflict (id) do nothing;
+        update public.jobs j
+           set photos = jsonb_build_array(
+                   to_jsonb(f)
+                   - array['project_id', 'state', 'idempotency_key', 'fingerprint', 'client'])
+          from public.project_photos f
+         where j.kind = 'generate' and f.project_id = j.project_id and f.position = 0;
+        alter table public.projects
+            drop column original_path, drop column processed_path, drop column background_engine;
+    end if;
+end
+$$;
 
 -- Numbered 1, 2, 3... per job without gaps: readers resume after the last number they saw. Of jobs
 -- whose history was forgotten the last one is left.
@@ -630,7 +725,10 @@ join public.refinement_metrics m using (job_id, iteration_number);
 
 -- ---------------------------------------------------------------------------------------------
 -- what stands where
-comment on table public.projects is 'One uploaded photo and where its newest job stands.';
+comment on table public.projects is
+    'One object that was photographed, and where its newest job stands.';
+comment on table public.project_photos is
+    'Photos of projects, one row per file that was sent, also of those that were taken out again.';
 comment on table public.jobs is
     'Work asked for: generate, refine, export. A running job is held by lease and fence.';
 comment on table public.job_events is
@@ -674,9 +772,28 @@ comment on view public.refinement_progress is
 -- ---------------------------------------------------------------------------------------------
 -- documents: rows as the ports name them
 
+-- With the files of its first photo.
 create or replace function public.project_document_v1(p_project public.projects) returns jsonb
 language sql stable set search_path = public, pg_temp as $$
-    select to_jsonb(p_project) - array['idempotency_key', 'fingerprint', 'client']
+    select to_jsonb(p_project)
+           - array['idempotency_key', 'fingerprint', 'client']
+           || jsonb_build_object(
+               'original_path', f.original_path, 'processed_path', f.processed_path,
+               'background_engine', f.background_engine)
+      from project_photos f where f.project_id = p_project.id and f.position = 0
+$$;
+
+create or replace function public.photo_document_v1(p_photo public.project_photos) returns jsonb
+language sql stable set search_path = public, pg_temp as $$
+    select to_jsonb(p_photo)
+           - array['project_id', 'state', 'idempotency_key', 'fingerprint', 'client']
+$$;
+
+-- The listed ones of a project, the first one first.
+create or replace function public.photos_document_v1(p_project_id text) returns jsonb
+language sql stable set search_path = public, pg_temp as $$
+    select coalesce(jsonb_agg(photo_document_v1(f) order by f.position), '[]')
+      from project_photos f where f.project_id = p_project_id and f.state = 'listed'
 $$;
 
 -- Queued jobs in the order in which claims will take them. Begun jobs go first. Then clients take
@@ -744,6 +861,7 @@ language sql stable set search_path = public, pg_temp as $$
         'max_attempts', p_job.max_attempts,
         'fence', p_job.fence,
         'cancel_requested', p_job.cancel_requested,
+        'photos', p_job.photos,
         'timings', (
             select coalesce(jsonb_object_agg(s.stage, s.seconds), '{}')
               from job_stages s where s.job_id = p_job.id),
@@ -779,7 +897,7 @@ language sql immutable parallel safe set search_path = public, pg_temp as $$
         when p_kind = 'refine' and p_stage = 'enhance' then 'enhancing'
         when p_kind = 'refine' then 'refining'
         when p_stage = 'depth' then 'depth_estimating'
-        when p_stage in ('splats', 'previews', 'contact-sheet') then 'reconstructing'
+        when p_stage in ('photos', 'splats', 'previews', 'contact-sheet') then 'reconstructing'
         else 'multiview_generating'
     end
 $$;
@@ -845,6 +963,8 @@ language sql stable set search_path = public, pg_temp as $$
     select not is_marked_v1(p_project_id) and not exists (
         select 1 from jobs j where j.project_id = p_project_id
            and (j.finished_at is null or j.finished_at > p_since))
+       and not exists (
+        select 1 from project_photos f where f.project_id = p_project_id and f.created_at > p_since)
 $$;
 
 -- The caller holds the project's name.
@@ -987,9 +1107,10 @@ $$;
 drop function if exists public.create_project_v1(text, text, text, text);
 drop function if exists public.add_project_v1(text, text, text, text, text);
 
--- -> uploading
-create or replace function public.begin_upload_v1(
-    p_project_id text, p_original_path text, p_processed_path text, p_background_engine text)
+drop function if exists public.begin_upload_v1(text, text, text, text);
+
+-- -> uploading. p_photos: as of begin_photo_v1, the first one first.
+create or replace function public.begin_upload_v1(p_project_id text, p_photos jsonb)
 returns jsonb
 language plpgsql set search_path = public, pg_temp as $$
 declare
@@ -998,9 +1119,7 @@ begin
     perform lock_project_v1(p_project_id);
     -- The files of a project of this name are still to be deleted.
     if not is_marked_v1(p_project_id) then
-        insert into projects (id, original_path, processed_path, background_engine, status)
-        values (
-            p_project_id, p_original_path, p_processed_path, p_background_engine, 'uploading')
+        insert into projects (id, status) values (p_project_id, 'uploading')
         on conflict (id) do nothing
         returning * into v_project;
     end if;
@@ -1008,13 +1127,26 @@ begin
         raise exception using errcode = 'GL409',
             message = format('There is a project %s already.', p_project_id);
     end if;
+    if coalesce(jsonb_array_length(p_photos), 0) not between 1 and 8 then
+        raise exception using errcode = 'GL400', message = 'A project has 1 to 8 photos.';
+    end if;
+    insert into project_photos (
+        id, project_id, state, position, original_path, processed_path, background_engine, sha256,
+        side, azimuth_deg, elevation_deg, notes)
+    select r.id, p_project_id, 'listed', a.place - 1, r.original_path, r.processed_path,
+           r.background_engine, coalesce(r.sha256, ''), r.side, r.azimuth_deg, r.elevation_deg,
+           coalesce(r.notes, '[]')
+      from jsonb_array_elements(p_photos) with ordinality a (photo, place)
+     cross join lateral jsonb_to_record(a.photo) as r (
+        id text, original_path text, processed_path text, background_engine text, sha256 text,
+        side text, azimuth_deg double precision, elevation_deg double precision, notes jsonb);
     return project_document_v1(v_project);
 end
 $$;
 
 -- uploading -> ready; an upload that did not hear the answer may ask again. When the key is taken,
 -- the project is marked for deletion, so a mismatch is an answer and not an error, which would take
--- the mark back: {project, created} or {mismatch}, a sentence.
+-- the mark back: {project, created, photos} or {mismatch}, a sentence.
 drop function if exists public.finish_upload_v1(text, text, text);  -- before the first release
 create or replace function public.finish_upload_v1(
     p_project_id text, p_idempotency_key text default null, p_fingerprint text default '',
@@ -1037,7 +1169,9 @@ begin
             raise exception using errcode = 'GL409',
                 message = format('Project %s is uploaded already.', p_project_id);
         end if;
-        return jsonb_build_object('project', project_document_v1(v_project), 'created', true);
+        return jsonb_build_object(
+            'project', project_document_v1(v_project), 'created', true,
+            'photos', photos_document_v1(p_project_id));
     end if;
     loop
         begin
@@ -1047,7 +1181,9 @@ begin
                    fingerprint = p_fingerprint, client = p_client
              where id = p_project_id
             returning * into v_project;
-            return jsonb_build_object('project', project_document_v1(v_project), 'created', true);
+            return jsonb_build_object(
+            'project', project_document_v1(v_project), 'created', true,
+            'photos', photos_document_v1(p_project_id));
         exception when unique_violation then
             null;
         end;
@@ -1060,7 +1196,9 @@ begin
         return jsonb_build_object('mismatch', format(
             'Idempotency key %s belongs to another request.', p_idempotency_key));
     end if;
-    return jsonb_build_object('project', project_document_v1(v_other), 'created', false);
+    return jsonb_build_object(
+        'project', project_document_v1(v_other), 'created', false,
+        'photos', photos_document_v1(v_other.id));
 end
 $$;
 
@@ -1111,6 +1249,12 @@ declare
 begin
     select jsonb_build_object(
         'project', project_document_v1(p),
+        'photos', photos_document_v1(p.id),
+        'generated_photos', coalesce(generated.photos, '[]'),
+        'registrations', coalesce((
+            select s.detail -> 'registrations' from job_stages s
+             where s.job_id = generated.id and s.detail ? 'registrations'
+             order by s.ordinal desc limit 1), '[]'),
         'views', (
             select coalesce(jsonb_agg(to_jsonb(v) - v_hidden order by v.view_index), '[]')
               from multiview_generation v where v.job_id = generated.id),
@@ -1141,7 +1285,7 @@ begin
       into v_detail
       from projects p
       left join lateral (
-            select j.id from jobs j
+            select j.id, j.photos from jobs j
              where j.project_id = p.id and j.kind = 'generate'
              order by j.state in ('queued', 'running') desc,
                       (select max(m.version) from gaussian_splat_models m where m.job_id = j.id)
@@ -1322,6 +1466,183 @@ end
 $$;
 
 -- ---------------------------------------------------------------------------------------------
+-- photos
+
+-- -> arriving, before its files are stored. p_photo: {id, original_path, processed_path,
+-- background_engine, sha256, notes}; the last two may be left out.
+create or replace function public.begin_photo_v1(p_project_id text, p_photo jsonb)
+returns boolean
+language plpgsql set search_path = public, pg_temp as $$
+declare
+    v_status text;
+begin
+    perform lock_project_v1(p_project_id);
+    select status into v_status from projects where id = p_project_id;
+    if not found or is_marked_v1(p_project_id) then
+        raise exception using errcode = 'GL404',
+            message = format('There is no project %s.', p_project_id);
+    end if;
+    if v_status = 'uploading' then
+        raise exception using errcode = 'GL409',
+            message = format('Project %s is not uploaded yet.', p_project_id);
+    end if;
+    insert into project_photos (
+        id, project_id, original_path, processed_path, background_engine, sha256, notes)
+    select r.id, p_project_id, r.original_path, r.processed_path, r.background_engine,
+           coalesce(r.sha256, ''), coalesce(r.notes, '[]')
+      from jsonb_to_record(p_photo) as r (
+        id text, original_path text, processed_path text, background_engine text, sha256 text,
+        notes jsonb)
+    on conflict (id) do nothing;
+    return true;
+end
+$$;
+
+-- The id of the photo that the client added with the key, or null.
+create or replace function public.find_photo_v1(
+    p_idempotency_key text, p_fingerprint text, p_client text default '')
+returns text
+language plpgsql stable set search_path = public, pg_temp as $$
+declare
+    v_photo project_photos;
+begin
+    select * into v_photo from project_photos
+     where client = p_client and idempotency_key = p_idempotency_key;
+    if found and v_photo.fingerprint is distinct from p_fingerprint then
+        raise exception using errcode = 'GL422', message = format(
+            'Idempotency key %s belongs to another request.', p_idempotency_key);
+    end if;
+    return v_photo.id;
+end
+$$;
+
+-- The photos of a project are these, in this order; those that were and are not among them go, or
+-- are kept for the jobs that have worked with them. p_photos: a list of {id, side, azimuth_deg,
+-- elevation_deg}. Refused when the photos are not those of p_revision any more.
+-- p_added: the one that a request with a key has brought.
+create or replace function public.arrange_photos_v1(
+    p_project_id text, p_revision bigint, p_photos jsonb, p_added text default null,
+    p_idempotency_key text default null, p_fingerprint text default '', p_client text default '')
+returns boolean
+language plpgsql set search_path = public, pg_temp as $$
+declare
+    v_revision bigint;
+    v_taken project_photos;
+begin
+    perform lock_project_v1(p_project_id);
+    select photos_revision into v_revision from projects
+     where id = p_project_id and status <> 'uploading' for no key update;
+    if not found or is_marked_v1(p_project_id) then
+        raise exception using errcode = 'GL404',
+            message = format('There is no project %s.', p_project_id);
+    end if;
+    if p_idempotency_key is not null then
+        select * into v_taken from project_photos
+         where client = p_client and idempotency_key = p_idempotency_key;
+        if v_taken.id is not null and v_taken.fingerprint is distinct from p_fingerprint then
+            raise exception using errcode = 'GL422', message = format(
+                'Idempotency key %s belongs to another request.', p_idempotency_key);
+        end if;
+    end if;
+    if v_revision <> p_revision or v_taken.id is not null then
+        raise exception using errcode = 'GL409', message = format(
+            'The photos of project %s have been changed meanwhile.', p_project_id);
+    end if;
+    if jsonb_array_length(p_photos) not between 1 and 8 then
+        raise exception using errcode = 'GL400', message = 'A project has 1 to 8 photos.';
+    end if;
+
+    -- Taken out first, so that nothing is in a place that another one gets.
+    update project_photos f
+       set position = null,
+           state = case when exists (
+                   select 1 from jobs j where j.project_id = p_project_id
+                      and j.photos @> jsonb_build_array(jsonb_build_object('id', f.id)))
+               then 'kept' else 'removed' end
+     where f.project_id = p_project_id and f.state = 'listed'
+       and not p_photos @> jsonb_build_array(jsonb_build_object('id', f.id));
+    update project_photos f
+       set position = a.place - 1, state = 'listed', side = r.side, azimuth_deg = r.azimuth_deg,
+           elevation_deg = r.elevation_deg
+      from jsonb_array_elements(p_photos) with ordinality a (photo, place)
+     cross join lateral jsonb_to_record(a.photo) as r (
+        id text, side text, azimuth_deg double precision, elevation_deg double precision)
+     where f.id = r.id and f.project_id = p_project_id and f.state in ('arriving', 'listed');
+    if (select count(*) from project_photos f
+         where f.project_id = p_project_id and f.state = 'listed')
+            <> jsonb_array_length(p_photos) then
+        raise exception using errcode = 'GL404', message = format(
+            'A photo of project %s is not there any more.', p_project_id);
+    end if;
+    if p_idempotency_key is not null then
+        -- Somebody may have used it for a photo of another project in this moment.
+        begin
+            update project_photos
+               set idempotency_key = p_idempotency_key, fingerprint = p_fingerprint,
+                   client = p_client
+             where id = p_added and project_id = p_project_id;
+        exception when unique_violation then
+            raise exception using errcode = 'GL422', message = format(
+                'Idempotency key %s belongs to another request.', p_idempotency_key);
+        end;
+    end if;
+    update projects set photos_revision = photos_revision + 1 where id = p_project_id;
+    return true;
+end
+$$;
+
+-- [{id, project_id, original_path, processed_path}] of photos whose files are to go: those that were
+-- taken out, or have been arriving for so long. A path is null where another photo has the file, too.
+create or replace function public.due_photos_v1(
+    p_age_s double precision, p_limit integer default 20)
+returns jsonb
+language plpgsql set search_path = public, pg_temp as $$
+declare
+    v_since constant timestamptz := ago_v1(p_age_s);
+begin
+    perform check_limit_v1(p_limit);
+    update project_photos set state = 'removed'
+     where id in (select id from project_photos
+                   where state = 'arriving' and created_at <= v_since
+                   order by created_at limit p_limit for update skip locked);
+    return (
+        select coalesce(jsonb_agg(jsonb_build_object(
+                   'id', d.id, 'project_id', d.project_id,
+                   'original_path', case when not exists (
+                        select 1 from project_photos o
+                         where o.project_id = d.project_id and o.state <> 'removed'
+                           and o.original_path = d.original_path) then d.original_path end,
+                   'processed_path', case when not exists (
+                        select 1 from project_photos o
+                         where o.project_id = d.project_id and o.state <> 'removed'
+                           and o.processed_path = d.processed_path) then d.processed_path end
+               ) order by d.created_at, d.id), '[]')
+          from (select * from project_photos f
+                 where f.state = 'removed' and not is_marked_v1(f.project_id)
+                 order by f.created_at, f.id limit p_limit) d);
+end
+$$;
+
+-- arriving -> removed. Whether its files may go: not where it is a photo of the project by now.
+create or replace function public.take_photo_back_v1(p_photo_id text) returns boolean
+language plpgsql set search_path = public, pg_temp as $$
+begin
+    update project_photos set state = 'removed' where id = p_photo_id and state = 'arriving';
+    return not exists (
+        select 1 from project_photos where id = p_photo_id and state in ('listed', 'kept'));
+end
+$$;
+
+-- The files of a photo that was taken out are gone. Harmless for any other.
+create or replace function public.end_photo_v1(p_photo_id text) returns boolean
+language plpgsql set search_path = public, pg_temp as $$
+begin
+    delete from project_photos where id = p_photo_id and state = 'removed';
+    return found;
+end
+$$;
+
+-- ---------------------------------------------------------------------------------------------
 -- jobs, from the outside
 
 -- -> queued
@@ -1372,10 +1693,13 @@ begin
 
         insert into jobs (
             project_id, kind, options, fingerprint, idempotency_key, max_attempts, client, shape,
-            webhook_url)
+            webhook_url, photos)
         values (
             p_project_id, p_kind, p_options, p_fingerprint, p_idempotency_key, p_max_attempts,
-            p_client, p_shape, p_webhook_url)
+            p_client, p_shape, p_webhook_url,
+            -- Nobody changes them meanwhile: that takes the project's name, too.
+            case when p_kind = 'generate' then photos_document_v1(p_project_id)
+                else '[]' end)
         on conflict (client, idempotency_key) where idempotency_key is not null do nothing
         returning * into v_job;
         if found then
@@ -1898,8 +2222,10 @@ $$;
 create or replace function public.referenced_paths_v1(p_project_id text) returns jsonb
 language sql stable set search_path = public, pg_temp as $$
     with named (bucket, path) as (
-        select 'project-uploads', original_path from projects where id = p_project_id
-        union select 'processed-images', processed_path from projects where id = p_project_id
+        select 'project-uploads', original_path from project_photos
+               where project_id = p_project_id
+        union select 'processed-images', processed_path from project_photos
+               where project_id = p_project_id
         union select 'multiview-images', image_path from multiview_generation
                where project_id = p_project_id
         union select 'depth-maps', unnest(array[depth_path, heat_map_path]) from depth_maps
@@ -1946,7 +2272,7 @@ $$;
 
 -- What is only of use for a while after a job has ended, or a photo was uploaded: the job's events
 -- but the last, which tells how it ended; messages that were delivered or given up; idempotency
--- keys. How many jobs, messages and uploads it went from, each at most p_limit.
+-- keys. How many jobs, messages, uploads and photos it went from, each at most p_limit.
 create or replace function public.forget_v1(
     p_age_s double precision, p_limit integer default 100)
 returns bigint
@@ -1978,9 +2304,16 @@ begin
          order by created_at limit p_limit for update skip locked
     ), uploads as (
         update projects p set idempotency_key = null from keys k where p.id = k.id returning 1
+    ), added as (
+        select id from project_photos
+         where idempotency_key is not null and created_at <= v_before
+         order by created_at limit p_limit for update skip locked
+    ), photos as (
+        update project_photos f set idempotency_key = null from added a where f.id = a.id
+        returning 1
     )
     select (select count(*) from forgotten) + (select count(*) from messages)
-           + (select count(*) from uploads)
+           + (select count(*) from uploads) + (select count(*) from photos)
       into v_number;
     return v_number;
 end
@@ -1996,7 +2329,8 @@ language sql stable set search_path = public, pg_temp as $$
         'id', (select id from file_store),
         'originals', (
             select coalesce(jsonb_agg(n.original_path), '[]')
-              from (select p.original_path from projects p
+              from (select f.original_path from projects p
+                      join project_photos f on f.project_id = p.id and f.position = 0
                      where p.status <> 'uploading' and not is_marked_v1(p.id)
                      order by p.created_at desc, p.id limit 20) n))
 $$;
@@ -2225,26 +2559,30 @@ comment on function public.inspect_v1() is 'What `glimpse3d doctor` looks at.';
 -- who may do what
 select public.guard_functions_v1(
     p_steps => array[
-        'begin_upload_v1', 'cancel_job_v1', 'claim_job_v1', 'claim_webhook_v1', 'commit_stage_v1',
-        'committed_v1', 'delete_project_v1', 'due_deletions_v1',
-        'end_deletion_v1', 'ended_jobs_v1', 'expire_projects_v1', 'expire_uploads_v1',
-        'file_store_v1', 'find_upload_v1', 'finish_job_v1', 'finish_upload_v1',
+        'arrange_photos_v1', 'begin_photo_v1', 'begin_upload_v1', 'cancel_job_v1', 'claim_job_v1',
+        'claim_webhook_v1', 'commit_stage_v1', 'committed_v1', 'delete_project_v1',
+        'due_deletions_v1', 'due_photos_v1', 'end_deletion_v1', 'end_photo_v1', 'ended_jobs_v1',
+        'expire_projects_v1', 'expire_uploads_v1', 'file_store_v1', 'find_photo_v1',
+        'find_upload_v1', 'finish_job_v1', 'finish_upload_v1',
         'finish_webhook_v1', 'forget_v1', 'get_job_v1', 'get_project_v1', 'heartbeat_v1',
-        'inspect_v1', 'job_events_v1', 'jobs_to_sweep_v1', 'list_projects_v1', 'mark_swept_v1',
-        'name_file_store_v1', 'project_detail_v1', 'project_events_v1', 'project_jobs_v1',
+        'inspect_v1', 'job_events_v1', 'jobs_to_sweep_v1', 'list_projects_v1',
+        'mark_swept_v1', 'name_file_store_v1', 'project_detail_v1', 'project_events_v1',
+        'project_jobs_v1',
         'purge_project_v1', 'queue_v1', 'referenced_paths_v1', 'release_job_v1',
-        'schema_version_v1', 'submit_job_v1'],
+        'schema_version_v1', 'submit_job_v1', 'take_photo_back_v1'],
     p_parts => array[
         'add_job_event_v1', 'add_job_state_event_v1', 'ago_v1',
         'check_lease_v1', 'check_limit_v1', 'end_job_v1', 'expected_seconds_v1',
         'guard_functions_v1', 'guard_tables_v1', 'is_false_start_v1', 'is_forgotten_v1',
         'is_marked_v1',
         'job_document_v1', 'lock_attempt_v1', 'lock_project_v1', 'mark_project_v1',
-        'project_document_v1', 'project_name_key_v1', 'queue_order_v1', 'show_job_on_project_v1',
+        'photo_document_v1', 'photos_document_v1', 'project_document_v1', 'project_name_key_v1',
+        'queue_order_v1', 'show_job_on_project_v1',
         'stage_memory_v1', 'stage_status_v1', 'touch_updated_at']);
 
 select public.guard_tables_v1(array[
-    'projects', 'jobs', 'job_events', 'job_stages', 'multiview_generation', 'depth_maps',
+    'projects', 'project_photos', 'jobs', 'job_events', 'job_stages', 'multiview_generation',
+    'depth_maps',
     'gaussian_splat_models', 'enhancement_iterations', 'refinement_metrics', 'enhanced_views',
     'export_history', 'model_previews', 'contact_sheets', 'deletions', 'webhooks',
     'file_store', 'project_summary', 'refinement_progress']);

@@ -26,9 +26,11 @@ grant select on
     public.export_history, public.model_previews, public.contact_sheets,
     public.project_summary, public.refinement_progress
     to anon, authenticated;
-grant select (id, status, current_step, progress_percentage, original_path, processed_path,
-              background_engine, error, created_at, updated_at)
+grant select (id, status, current_step, progress_percentage, error, created_at, updated_at)
     on public.projects to anon, authenticated;
+grant select (id, project_id, state, position, original_path, processed_path, background_engine,
+              side, azimuth_deg, elevation_deg, notes, created_at)
+    on public.project_photos to anon, authenticated;
 grant select (id, project_id, kind, state, stage, step, progress, attempt, created_at, started_at,
               finished_at)
     on public.jobs to anon, authenticated;
@@ -38,9 +40,9 @@ declare
     v_table text;
 begin
     foreach v_table in array array[
-        'projects', 'jobs', 'multiview_generation', 'depth_maps', 'gaussian_splat_models',
-        'enhancement_iterations', 'refinement_metrics', 'enhanced_views', 'export_history',
-        'model_previews', 'contact_sheets'] loop
+        'projects', 'project_photos', 'jobs', 'multiview_generation', 'depth_maps',
+        'gaussian_splat_models', 'enhancement_iterations', 'refinement_metrics', 'enhanced_views',
+        'export_history', 'model_previews', 'contact_sheets'] loop
         execute format('drop policy if exists glimpse3d_demo_read on public.%I', v_table);
         execute format('create policy glimpse3d_demo_read on public.%I for select '
                        'to anon, authenticated using (true)', v_table);

@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 import trimesh
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pipeline.file_types import FORMATS
 from pipeline.formats.ply import read_ply
@@ -92,6 +92,28 @@ def test_photo_to_refined_model_over_http(http):
     assert status["pipeline_progress"]["multiview_images"] == {"completed": 16, "total": 16}
     view = Image.open(io.BytesIO(http.get(status["view_urls"][4]).content))
     assert view.size == (256, 256)
+
+
+def test_two_photos_become_a_model_and_the_manifest_names_both(http):
+    front, mirrored = default_photo().read_bytes(), io.BytesIO()
+    with Image.open(io.BytesIO(front)) as photo:
+        ImageOps.mirror(photo).save(mirrored, "PNG")
+    files = [("file", ("front.png", front)), ("file", ("back.png", mirrored.getvalue()))]
+    answer = http.post(f"{API}/upload", files=files, data={"side": ["", "back"]})
+    assert answer.status_code == 200, answer.text
+    project_id = answer.json()["project_id"]
+    generated = http.post(f"{API}/generate/{project_id}", json=QUICK).json()
+    assert generated["status"] == "completed", generated
+    place = f"{API}/projects/{project_id}"
+    assert http.delete(f"{place}/photos/1").status_code == 200
+    assert len(http.get(f"{place}/photos").json()["photos"]) == 1
+    manifest = http.get(f"{place}/manifest").json()
+    (step,) = manifest["steps"]
+    assert [photo["side"] for photo in step["photos"]] == [None, "back"]
+    back = http.get(answer.json()["photos"][1]["original_url"])
+    assert back.status_code == 200, "the version still has it"
+    digest = f"sha256:{hashlib.sha256(back.content).hexdigest()}"
+    assert manifest["photos"][0]["sha256"] == digest
 
 
 def test_a_project_reports_on_itself_and_its_manifest_has_the_hashes_of_its_files(http):

@@ -17,6 +17,8 @@ from uuid import uuid4
 
 import httpx
 
+from deployments.jobs.paths import original_path, processed_path
+from deployments.jobs.photo_rows import NewPhoto
 from deployments.jobs.rows import Bucket
 from deployments.jobs.store import Blobs, Records
 from pipeline.errors import GlimpseError, NotFound, Unavailable
@@ -44,12 +46,9 @@ async def check_rows(records: Records) -> Finding:
     """A project that is uploading, so that no job runs on it, comes and goes."""
     project_id = new_id()
     async with removing(partial(_remove_rows, records, project_id), f"The project {project_id}"):
-        await records.begin_upload(
-            project_id,
-            original_path=f"{project_id}/original.png",
-            processed_path=f"{project_id}/processed.png",
-            background_engine="doctor",
-        )
+        original, processed = original_path(project_id), processed_path(project_id)
+        photo = NewPhoto(project_id, original, processed, "doctor")
+        await records.begin_upload(project_id, [photo])
         read = await records.get_project(project_id)
     if read.background_engine != "doctor":
         return failed("a row was read that is not the one written", "Report this as a bug.")

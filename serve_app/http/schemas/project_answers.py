@@ -14,6 +14,7 @@ from deployments.jobs.commits import IterationRow, ModelRow, PreviewRow
 from deployments.jobs.rows import Bucket, Project, ProjectDetail, ProjectStatus
 from pipeline.rig import VIEW_COUNT
 from serve_app.http.schemas.job_answers import JobAnswer
+from serve_app.http.schemas.photo_answers import PhotoAnswer, photo_answers
 from serve_app.http.schemas.request_bodies import FormatName
 from serve_app.http.schemas.result_answers import PhotoScoreAnswer, RowAnswer, Url
 
@@ -189,6 +190,7 @@ class StatusAnswer(BaseModel):
     """Answer of `GET /status`."""
 
     project: ProjectAnswer
+    photos: list[PhotoAnswer]
     pipeline_progress: PipelineProgressAnswer
     iterations: list[IterationAnswer]
     models: list[ModelAnswer]
@@ -205,6 +207,7 @@ class StatusAnswer(BaseModel):
         sheet = detail.contact_sheet
         return cls(
             project=ProjectAnswer.of(detail.project, url),
+            photos=photo_answers(detail, url),
             pipeline_progress=PipelineProgressAnswer(
                 multiview_images=CountAnswer(completed=len(detail.views), total=VIEW_COUNT),
                 depth_maps=CountAnswer(completed=len(detail.depths), total=VIEW_COUNT),

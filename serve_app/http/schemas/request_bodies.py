@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from deployments.jobs.rows import ProjectStatus
 from pipeline.file_types import FORMATS
+from pipeline.flow.photo_list import MAX_PHOTOS
 from pipeline.options import (
     ELEVATION_LIMITS_DEG,
     FACE_LIMITS,
@@ -50,6 +51,12 @@ _View = Annotated[
     Field(ge=0, lt=VIEW_COUNT, strict=True, json_schema_extra={"not": {"enum": [*HELD_OUT_VIEWS]}}),
     WHOLE,
 ]
+
+
+def _each_once(values: list[int]) -> list[int]:
+    if len(set(values)) < len(values):
+        raise ValueError("Name each of them once.")
+    return values
 
 
 class _Asked(BaseModel):
@@ -141,6 +148,16 @@ class ExportQuery(_Asked):
     def shape(self) -> str:
         """What the job's time depends on: see `NewJob.shape`."""
         return _shape(self.format, self.optimize)
+
+
+class OrderBody(_Asked):
+    """Body of `PUT /photos/order`: the positions that the photos have, as they are to stand."""
+
+    order: Annotated[
+        list[Annotated[int, Field(ge=0, lt=MAX_PHOTOS, strict=True), WHOLE]],
+        Field(min_length=1, max_length=MAX_PHOTOS, json_schema_extra={"uniqueItems": True}),
+        AfterValidator(_each_once),
+    ]
 
 
 class ReportQuery(_Asked):

@@ -1,17 +1,16 @@
-"""What the calls answer that make something: upload, generate, refine, export.
+"""What the calls answer that make something: generate, refine, export.
 
 It knows rows and results of jobs; not how a call comes by them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict
 
 from deployments.jobs.commits import ExportRow
-from deployments.jobs.rows import Bucket, Job, JobKind, Project
+from deployments.jobs.rows import Bucket, Job, JobKind
 from pipeline.file_types import media_type
 from pipeline.flow.refine import StopReason
 from serve_app.http.schemas.request_bodies import FormatName
@@ -35,28 +34,6 @@ class RowAnswer(BaseModel):
         """From a row; `more` are the fields that it has not, or has in another form."""
         names = [name for name in cls.model_fields if name not in more and hasattr(row, name)]
         return cls(**{name: getattr(row, name) for name in names}, **more)
-
-
-class UploadAnswer(BaseModel):
-    """Answer of `POST /upload`; `notes` are told to the request that brought the photo, and not to
-    repetitions of it."""
-
-    project_id: str
-    original_url: str
-    processed_url: str
-    background_engine: str
-    notes: list[str] = []
-
-    @classmethod
-    def of(cls, project: Project, url: Url, notes: Sequence[str] = ()) -> Self:
-        """From the project it made."""
-        return cls(
-            project_id=project.id,
-            original_url=url(Bucket.UPLOADS, project.original_path),
-            processed_url=url(Bucket.PROCESSED, project.processed_path),
-            background_engine=project.background_engine,
-            notes=list(notes),
-        )
 
 
 class PhotoScoreAnswer(BaseModel):

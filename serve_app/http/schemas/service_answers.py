@@ -9,8 +9,8 @@ from pydantic import BaseModel
 from serve_app.http.schemas.result_answers import CameraAnswer
 
 
-class PhotoAnswer(BaseModel):
-    """The photo of a manifest."""
+class PhotoRecordAnswer(BaseModel):
+    """A photo of a manifest, by its name in the project."""
 
     file: str
     sha256: str
@@ -18,15 +18,25 @@ class PhotoAnswer(BaseModel):
     remove_background: bool
 
 
+class PlacedPhotoAnswer(BaseModel):
+    """A photo that a generation worked with, and whence it was said to be taken."""
+
+    file: str
+    side: str | None
+    azimuth_deg: float | None
+    elevation_deg: float | None
+
+
 class StepAnswer(BaseModel):
     """A generation or refinement that succeeded; `artefacts` maps names to content hashes, `camera`
-    is a generation's."""
+    and `photos` are a generation's."""
 
     kind: Literal["generate", "refine"]
     options: dict[str, Any]
     engines: dict[str, str]
     artefacts: dict[str, str]
     camera: CameraAnswer | None = None
+    photos: list[PlacedPhotoAnswer] = []
 
 
 class ManifestAnswer(BaseModel):
@@ -35,7 +45,8 @@ class ManifestAnswer(BaseModel):
     version: int
     project_id: str
     created_at: str
-    photo: PhotoAnswer
+    photo: PhotoRecordAnswer
+    photos: list[PhotoRecordAnswer]
     environment: dict[str, Any]
     steps: list[StepAnswer]
     notes: list[str]

@@ -5,6 +5,7 @@ import pytest
 
 from deployments.jobs import janitor as janitors
 from deployments.jobs.janitor import Janitor, JanitorSettings
+from deployments.jobs.photo_rows import NewPhoto
 from deployments.jobs.rows import Bucket, JobError, JobKind, JobState, NewJob
 from deployments.jobs.store import Store
 from pipeline.errors import NotFound, Unavailable
@@ -110,7 +111,11 @@ async def test_what_a_frozen_driver_wrote_after_the_deletion_goes_later(
 async def test_projects_expire_after_their_last_job(store: Store, clean_dsn: str):
     await generated(store)
     hour_ago = "now() - interval '1 hour'"
-    long_ago(clean_dsn, f"update projects set created_at = {hour_ago}, updated_at = {hour_ago}")
+    long_ago(
+        clean_dsn,
+        f"update projects set created_at = {hour_ago}, updated_at = {hour_ago}",
+        f"update project_photos set created_at = {hour_ago}",
+    )
     await janitor(store, project_ttl_s=1800).tidy()
     assert (await store.records.get_project(PROJECT)).id == PROJECT, "its job ended just now"
     long_ago(
@@ -140,9 +145,8 @@ async def test_history_goes_after_a_week(store: Store, clean_dsn: str):
 
 async def test_an_upload_that_broke_off_goes_after_a_while(store: Store, clean_dsn: str):
     await store.blobs.put(Bucket.UPLOADS, "half/original.png", b"x", "image/png")
-    await store.records.begin_upload(
-        "half", original_path="half/original.png", processed_path="p", background_engine="none"
-    )
+    half = NewPhoto("half", "half/original.png", "p", "none")
+    await store.records.begin_upload("half", [half])
     await janitor(store).tidy()
     assert len(await files_of(store, "half")) == 1
     ago = "now() - interval '1 hour'"
@@ -187,9 +191,7 @@ def unreadable(store: Store, monkeypatch, *names: str, error: Exception) -> list
 
 async def test_one_project_that_cannot_be_removed_stops_no_other(store: Store, monkeypatch, caplog):
     await marked(store, "bad", "good")
-    await store.records.begin_upload(
-        "unfinished", original_path="u/o", processed_path="u/p", background_engine="none"
-    )
+    await store.records.begin_upload("unfinished", [NewPhoto("u", "u/o", "u/p", "none")])
     tried = unreadable(store, monkeypatch, "bad", error=PermissionError("denied"))
     one = janitor(store, upload_ttl_s=0, grace_s=0)
     with caplog.at_level("WARNING", "ray.serve"):

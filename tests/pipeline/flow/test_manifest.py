@@ -21,7 +21,6 @@ from pipeline.flow import manifest as manifest_module
 from pipeline.flow.manifest import (
     Difference,
     Manifest,
-    PhotoRecord,
     State,
     Step,
     StepKind,
@@ -31,6 +30,7 @@ from pipeline.flow.manifest import (
     environment,
     is_identical,
 )
+from pipeline.flow.stored_photos import PhotoRecord, PlacedPhoto
 from pipeline.types import CameraEstimate
 from pipeline.weights.catalogue import Carried, Catalogue
 
@@ -40,6 +40,7 @@ GENERATED = Step(
     {"views": "relief", "splats": "cpu-rasteriser"},
     {"views/00.png": "sha256:00", "models/v0.ply": "sha256:a0"},
     CameraEstimate(17.5, None, 1.1, 0.125),
+    (PlacedPhoto("original.png"), PlacedPhoto("photos/1/original.png", "back")),
 )
 REFINED = Step(
     StepKind.REFINE,
@@ -53,6 +54,7 @@ MANIFEST = Manifest(
     photo=PhotoRecord("original.png", "sha256:f0", "sha256:f1", True),
     environment={"product": "1", "packages": {"torch": "2", "numpy": "2"}},
     steps=(GENERATED, REFINED),
+    photos=(PhotoRecord("photos/1/original.png", "sha256:f2", "sha256:f3", True),),
 )
 
 
@@ -77,7 +79,26 @@ def test_a_manifest_survives_json() -> None:
     more = {**MANIFEST.to_json(), "colour": "red"}
     assert Manifest.from_json(more) == MANIFEST, "fields of a later release do no harm"
     del more["steps"][0]["camera"]
-    assert Manifest.from_json(more).steps[0].camera is None, "of an earlier release"
+    del more["steps"][0]["photos"]
+    del more["photos"]
+    earlier = Manifest.from_json(more)
+    assert earlier.steps[0].camera is None, "of an earlier release"
+    assert (earlier.photos, earlier.steps[0].photos) == ((), ())
+
+
+def test_photos_are_compared_by_their_hashes_and_directions() -> None:
+    (further,) = MANIFEST.photos
+    other = replace(MANIFEST, photos=(replace(further, sha256="sha256:99"),))
+    assert not_equal(compare(MANIFEST, other)) == [("artefact", "photos/1/original.png", "differs")]
+    turned = (GENERATED.photos[0], replace(GENERATED.photos[1], side="left"))
+    other = replace(MANIFEST, steps=(replace(GENERATED, photos=turned), REFINED))
+    assert not_equal(compare(MANIFEST, other)) == [("photo", "1 side", "differs")]
+    assert is_identical(compare(MANIFEST, other))
+    alone = replace(MANIFEST, photos=())
+    assert not_equal(compare(MANIFEST, alone)) == [
+        ("artefact", "photos/1/original.png", "missing"),
+        ("artefact", "photos/1/processed.png", "missing"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +152,7 @@ def test_what_is_no_object_is_no_manifest(values: object) -> None:
 def test_a_manifest_equals_itself_whenever_and_wherever_it_was_made() -> None:
     other = replace(MANIFEST, project_id="mug", created_at="2027-01-01T00:00:00+00:00")
     differences = compare(MANIFEST, other)
-    assert len(differences) == 5, "two of the photo, three of the steps"
+    assert len(differences) == 7, "four of the photos, three of the steps"
     assert not_equal(differences) == []
     assert is_identical(differences)
 

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 
 import pipeline.flow.local
 from pipeline.flow.intake import prepare_upload
-from pipeline.flow.manifest import Manifest, PhotoRecord, Step, StepKind, content_hash
+from pipeline.flow.manifest import Manifest, Step, StepKind, content_hash
+from pipeline.flow.stored_photos import PhotoRecord
 from pipeline.imaging.decoding import encode_png
 from serve_app.cli.main import app
 from serve_app.cli.replay import DIFFERS_EXIT_CODE, stored_upload
@@ -159,6 +160,11 @@ async def test_the_stored_photo_makes_what_the_upload_made(
 # Errors: found before any engine is loaded.
 
 
+def further(file: str) -> dict[str, Any]:
+    """A record of a further photo."""
+    return {"file": file, "sha256": "", "processed_sha256": "", "remove_background": True}
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Callable[..., Path]:
     """Writes a photo and a manifest; fields can be replaced by path."""
@@ -208,6 +214,11 @@ def project(tmp_path: Path) -> Callable[..., Path]:
         ({"steps__0__engines__splats": "nerf"}, "splats engine 'nerf', which is not available"),
         ({"photo__file": "other.png"}, "Name the project's other.png with --photo"),
         ({"photo__sha256": "sha256:1"}, "original.png is another photo"),
+        ({"photos": [further("photos/1/original.png")]}, "It must be the photos/1/original.png"),
+        ({"photos": [further("../original.png")]}, "'../original.png' is no file beside it"),
+        ({"photos": [further("/etc/hosts")]}, "'/etc/hosts' is no file beside it"),
+        ({"steps__0__photos": [{"file": "other.png"}]}, "'other.png' is none of its photos"),
+        ({"steps__0__photos": [{"file": "original.png", "side": "below"}]}, "side must be one of"),
     ],
 )
 def test_what_cannot_be_run_again_is_said_at_once(

@@ -102,11 +102,11 @@ async def test_a_photo_that_is_no_file_part_is_told_how(service):
     form = {"file": (None, "https://example.com/photo.jpg")}
     answer = await service.http.post(f"{API}/upload", files=form)
     assert answer.status_code == 422
-    assert answer.json()["errors"][0]["field"] == "file"
+    assert answer.json()["errors"][0]["field"] == "file.0"
     assert "curl -F file=@photo.jpg" in answer.json()["detail"]
 
 
-async def test_two_photos_are_refused(service):
+async def test_of_two_photos_that_cannot_be_used_the_first_is_named(service):
     files = [("file", ("a.png", b"1")), ("file", ("b.png", b"2"))]
     answer = await service.http.post(f"{API}/upload", files=files)
     assert answer.status_code in (400, 422)

@@ -199,7 +199,7 @@ async def test_an_answer_that_needs_no_body_is_not_followed_by_another():
     services.budgets, services.client_header = Budgets(services.limits), None
     headers = [(b"content-length", b"1")]
     scope = {"type": "http", "path": "/", "headers": headers, "client": None}
-    await RequestLimits(stream, services, ())(scope, never, send)
+    await RequestLimits(stream, services, {})(scope, never, send)
     assert [message["type"] for message in sent] == ["http.response.start"]
     assert services.budgets.arriving.held == 0
 

@@ -18,6 +18,7 @@ from deployments.jobs.commits import (
     StageCommit,
     ViewRow,
 )
+from deployments.jobs.photo_rows import NewPhoto
 from deployments.jobs.rows import Job, JobKind, JobState, Lease, NewJob, Project
 from deployments.jobs.store import Records
 
@@ -119,12 +120,8 @@ async def add_project(
     background_engine: str,
 ) -> Project:
     """One that is uploaded, whether there are files or not."""
-    await records.begin_upload(
-        project_id,
-        original_path=original_path,
-        processed_path=processed_path,
-        background_engine=background_engine,
-    )
+    photo = NewPhoto(project_id, original_path, processed_path, background_engine)
+    await records.begin_upload(project_id, [photo])
     return (await records.finish_upload(project_id)).project
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from deployments.jobs.photo_rows import NewPhoto
 from deployments.jobs.rows import EventKind, JobKind, JobState
 from deployments.jobs.store import Store
 from pipeline.errors import InvalidInput
@@ -50,9 +51,7 @@ async def test_a_job_that_has_not_ended_keeps_its_history(store: Store, state: J
 
 async def test_keys_are_free_again(store: Store) -> None:
     records = store.records
-    await records.begin_upload(
-        "p", original_path="p/o.png", processed_path="p/p.png", background_engine="grabcut"
-    )
+    await records.begin_upload("p", [NewPhoto("p", "p/o.png", "p/p.png", "grabcut")])
     uploaded = await records.finish_upload("p", idempotency_key="key", fingerprint="photo")
     first = await submit(records, "p", key="key", fingerprint="one")
     await records.cancel_job(first.id)

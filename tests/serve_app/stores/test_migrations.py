@@ -28,6 +28,15 @@ drop index jobs_one_key_per_client, projects_one_key_per_client, projects_with_a
     jobs_to_forget, webhooks_to_forget;
 alter table jobs drop column forgotten_at;
 alter table jobs add constraint jobs_idempotency_key_is_unique unique (idempotency_key);
+drop function begin_upload_v1, project_document_v1;
+create function begin_upload_v1(
+    p_project_id text, p_original_path text, p_processed_path text, p_background_engine text)
+    returns jsonb language sql as $$ select null::jsonb $$;
+drop table project_photos cascade;
+alter table jobs drop column photos;
+alter table projects drop column photos_revision,
+    add column original_path text not null default 'o.png', add column processed_path text
+        not null default 'p.png', add column background_engine text not null default 'grabcut';
 alter table projects drop column client;
 alter table projects add constraint projects_idempotency_key_is_unique unique (idempotency_key);
 drop function forget_v1, ended_jobs_v1, finish_upload_v1, find_upload_v1;

@@ -53,8 +53,16 @@ async def fill(session: asyncpg.Pool, ended: int) -> None:
     """Full pages: projects with one job each that ended long ago."""
     await session.execute(
         """
-        insert into projects (id, original_path, processed_path, background_engine)
-        select 'old-' || n, 'o', 'p', 'grabcut' from generate_series(1, $1::integer) n
+        insert into projects (id) select 'old-' || n from generate_series(1, $1::integer) n
+        """,
+        ended,
+    )
+    await session.execute(
+        """
+        insert into project_photos (
+            id, project_id, state, position, original_path, processed_path, background_engine)
+        select 'old-' || n, 'old-' || n, 'listed', 0, 'o', 'p', 'grabcut'
+          from generate_series(1, $1::integer) n
         """,
         ended,
     )
@@ -66,7 +74,7 @@ async def fill(session: asyncpg.Pool, ended: int) -> None:
         """,
         ended,
     )
-    await session.execute("analyze projects, jobs")
+    await session.execute("analyze projects, project_photos, jobs")
 
 
 async def test_a_heartbeat_writes_to_no_index(

@@ -56,6 +56,7 @@ def store_kind() -> str:
 
 TABLES = {
     "projects",
+    "project_photos",
     "multiview_generation",
     "depth_maps",
     "gaussian_splat_models",

@@ -10,6 +10,7 @@ import pytest
 
 from deployments.jobs.commits import StageCommit
 from deployments.jobs.job_errors import IdempotencyMismatch, StaleAttempt
+from deployments.jobs.photo_rows import NewPhoto
 from deployments.jobs.rows import JobKind, JobState, Lease, ProjectStatus
 from deployments.jobs.store import Records, Store
 from pipeline.errors import Conflict, InvalidInput, NotFound
@@ -33,20 +34,17 @@ from .rows import (
 
 
 async def begin(records: Records, project_id: str) -> str:
-    await records.begin_upload(
-        project_id,
-        original_path=f"{project_id}/original.png",
-        processed_path=f"{project_id}/processed.png",
-        background_engine="grabcut",
-    )
+    original, processed = f"{project_id}/original.png", f"{project_id}/processed.png"
+    await records.begin_upload(project_id, [NewPhoto(project_id, original, processed, "grabcut")])
     return project_id
 
 
 async def age(dsn: str, seconds: float) -> None:
     """Everything happened so much earlier."""
-    await sql(
-        dsn, "update projects set created_at = created_at - make_interval(secs => $1)", seconds
-    )
+    for table in ("projects", "project_photos"):
+        await sql(
+            dsn, f"update {table} set created_at = created_at - make_interval(secs => $1)", seconds
+        )
     await sql(dsn, "update jobs set finished_at = finished_at - make_interval(secs => $1)", seconds)
     await sql(
         dsn,

@@ -108,22 +108,27 @@ def test_only_what_may_be_done_twice_is_repeated(request_: httpx.Request, safe: 
 
 #: Each call of these adds or takes something.
 ONCE = {
+    "arrange_photos_v1",
     "begin_upload_v1",
     "claim_job_v1",
     "claim_webhook_v1",
 }
 #: A second call of these changes nothing more, or reads.
 AGAIN = {
+    "begin_photo_v1",
     "cancel_job_v1",
     "commit_stage_v1",
     "committed_v1",
     "delete_project_v1",
     "due_deletions_v1",
+    "due_photos_v1",
     "end_deletion_v1",
+    "end_photo_v1",
     "ended_jobs_v1",
     "expire_projects_v1",
     "expire_uploads_v1",
     "file_store_v1",
+    "find_photo_v1",
     "find_upload_v1",
     "finish_job_v1",
     "finish_upload_v1",
@@ -146,6 +151,7 @@ AGAIN = {
     "referenced_paths_v1",
     "release_job_v1",
     "schema_version_v1",
+    "take_photo_back_v1",
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from deployments.jobs.commits import StageCommit
+from deployments.jobs.photo_rows import NewPhoto
 from deployments.jobs.rows import Bucket, JobKind, JobState, Lease
 from deployments.jobs.store import Records, Store
 from pipeline.errors import InvalidInput
@@ -159,9 +160,7 @@ async def test_project_without_results_has_its_photo(store: Store) -> None:
 
 
 async def test_uploads_and_nobody_have_no_paths(store: Store) -> None:
-    await store.records.begin_upload(
-        "p", original_path="o", processed_path="p", background_engine="none"
-    )
+    await store.records.begin_upload("p", [NewPhoto("p", "o", "p", "none")])
     for name in ("p", "none"):
         assert await store.records.referenced_paths(name) is None
 

@@ -100,7 +100,8 @@ def test_one_line_per_check(
 def test_runs_of_a_working_service_are_not_disturbed(project: Gateway, examine: Examine) -> None:
     run_sql(
         project.dsn,
-        "select begin_upload_v1('p1', 'o', 'p', 'x'); "
+        'select begin_upload_v1(\'p1\', \'[{"id": "f1", "original_path": "o", '
+        '"processed_path": "p", "background_engine": "x"}]\'); '
         "select finish_upload_v1('p1'); "
         "select submit_job_v1('p1', 'generate', '{}', 'f', null, 3, 100)",
     )
