@@ -43,15 +43,25 @@ def _rembg(setup: Setup) -> BackgroundEngine:
     return U2Net(find(U2NETP, setup.model_dir), threads=setup.threads)
 
 
-def _auto(setup: Setup) -> BackgroundEngine:
-    """The network where its weights are. It chooses once and says why."""
+def network_remover(setup: Setup) -> BackgroundEngine | None:
+    """The network where its weights are, also for engines of other ports that look for an object
+    in what they made; None, and a line in the log, where they are not."""
     try:
         path = find(U2NETP, setup.model_dir)
     except Unavailable as error:
-        log.warning("background engine: grabcut, because u2netp cannot be used. %s", error)
-        return _grabcut(setup)
-    log.info("background engine: rembg-u2netp, weights at %s", path)
+        log.warning("u2netp cannot be used for %s: %s", setup.engine, error)
+        return None
+    log.info("%s: rembg-u2netp, weights at %s", setup.engine, path)
     return _rembg(setup)
+
+
+def _auto(setup: Setup) -> BackgroundEngine:
+    """The network where its weights are. It chooses once and says why."""
+    network = network_remover(setup)
+    if network is None:
+        log.warning("background engine: grabcut")
+        return _grabcut(setup)
+    return network
 
 
 REMBG = EngineSpec(

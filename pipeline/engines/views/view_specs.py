@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pipeline.engines.background.background_specs import network_remover
 from pipeline.engines.engine_spec import Demand, EngineSpec, Setup, fault_of
 from pipeline.engines.views.prior.prior_weights import PRIOR_WEIGHTS
 from pipeline.engines.views.syncdreamer.sampler_settings import SamplerSettings
@@ -30,7 +31,8 @@ def _syncdreamer(setup: Setup) -> ViewEngine:
     from pipeline.engines.views.syncdreamer.syncdreamer_views import SyncDreamerViews
 
     folder = find(_SYNCDREAMER_WEIGHTS, setup.model_dir)
-    return setup.with_options(SyncDreamerViews.load, folder, setup.device)
+    remover = network_remover(setup)
+    return setup.with_options(SyncDreamerViews.load, folder, setup.device, remover=remover)
 
 
 def _convert(source: Path, folder: Path, **options: Any) -> None:

@@ -26,7 +26,6 @@ from pipeline.engines.views.syncdreamer.config import (
     LATENT_SIZE,
     SyncDreamerConfig,
 )
-from pipeline.engines.views.syncdreamer.matte import mattes
 from pipeline.engines.views.syncdreamer.sampler import seeded_noise
 from pipeline.engines.views.syncdreamer.sampler_settings import (
     DEFAULT_GUIDANCE,
@@ -34,18 +33,22 @@ from pipeline.engines.views.syncdreamer.sampler_settings import (
     Sampler,
     SamplerSettings,
 )
+from pipeline.engines.views.syncdreamer.view_hints import view_mattes
 from pipeline.errors import ModelFailed, Unavailable
 from pipeline.geometry.cameras import rig_cameras
-from pipeline.imaging.framing import composite_on_white
+from pipeline.imaging.framing import composite_on_white, picture_on_white
+from pipeline.ports import BackgroundEngine
 from pipeline.requests import ViewRequest
-from pipeline.rig import VIEW_COUNT
+from pipeline.rig import ELEVATION_DEG, VIEW_COUNT
 from pipeline.types import UInt8Array, ViewSet
 
 if TYPE_CHECKING:
     from pipeline.engines.views.syncdreamer.network import SyncDreamerNetwork
 
 #: Where sampling ends in the progress of a request; decoding and mattes are the rest.
-_SAMPLED = 0.96
+_SAMPLED = 0.9
+#: The view of the rig that looks from where the photo was taken, if that was so near its elevation.
+_PHOTO_VIEW, _NEAR_DEG = 0, 7.5
 
 
 class SyncDreamerViews:
@@ -54,6 +57,8 @@ class SyncDreamerViews:
     Args:
         network: with 16 views; its cameras must be the product's rig.
         device: where the network is.
+        remover: finds the object in the views that were made, where they are nearly white; None:
+            colours alone do.
         views_at_once: views per run of the UNet; None takes as many of the 16 as free memory is
             estimated to hold. Halved once for good when the device is full all the same.
         channels_last: store convolution weights with channels last.
@@ -70,6 +75,7 @@ class SyncDreamerViews:
         network: SyncDreamerNetwork,
         device: Device,
         *,
+        remover: BackgroundEngine | None = None,
         views_at_once: int | None = None,
         channels_last: bool = False,
         compile: bool = False,
@@ -83,6 +89,7 @@ class SyncDreamerViews:
         check_cameras(network.poses, network.Ks, network.azimuth)
         self.network = network
         self.device = device
+        self.remover = remover
         if channels_last:
             network.use_channels_last()
         if compile:
@@ -97,6 +104,7 @@ class SyncDreamerViews:
         folder: Path,
         device: Device,
         *,
+        remover: BackgroundEngine | None = None,
         views_at_once: int | None = None,
         channels_last: bool = False,
         compile: bool = False,
@@ -114,6 +122,7 @@ class SyncDreamerViews:
         return cls(
             network,
             device,
+            remover=remover,
             views_at_once=views_at_once,
             channels_last=channels_last,
             compile=compile,
@@ -132,7 +141,9 @@ class SyncDreamerViews:
         image = _as_input(request.cutout.rgba).to(self.device.torch_device)
         elevation_rad = math.radians(request.assumed_elevation_deg)
         pictures = self._run(image, elevation_rad, settings, request.seed, control)
-        alphas = mattes(pictures)
+        alphas, unsure = view_mattes(
+            pictures, self.remover, control.part(_SAMPLED, 1.0), photo=_photo_of(request)
+        )
         # Ground is exactly white, as everywhere in the product.
         pictures[alphas == 0] = 255
         control.step(1.0, "views")
@@ -141,7 +152,7 @@ class SyncDreamerViews:
             alphas=alphas,
             cameras=rig_cameras(IMAGE_SIZE),
             engine=self.name,
-            notes=note_on_elevation(request, self.name) + _notes(settings),
+            notes=note_on_elevation(request, self.name) + _notes(settings) + unsure,
         )
 
     def warm_up(self) -> None:
@@ -244,6 +255,13 @@ def _as_input(rgba: UInt8Array) -> Tensor:
         on_white = np.array(Image.fromarray(on_white).resize(size, Image.Resampling.BOX))
     pixels = on_white.astype(np.float32) / 127.5 - 1
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
+
+
+def _photo_of(request: ViewRequest) -> tuple[int, UInt8Array] | None:
+    """The view that shows what the photo shows, and the photo's alpha at its size; else None."""
+    if abs(request.assumed_elevation_deg - ELEVATION_DEG) > _NEAR_DEG:
+        return None
+    return _PHOTO_VIEW, picture_on_white(request.cutout, IMAGE_SIZE)[1]
 
 
 def _notes(settings: SamplerSettings) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from pipeline.control import Control, Progress
 from pipeline.device import Device
 from pipeline.engines.views.syncdreamer.network_folder import empty_network
 from pipeline.engines.views.syncdreamer.syncdreamer_views import SyncDreamerViews
+from pipeline.engines.views.syncdreamer.view_hints import NO_REMOVER_NOTE
 from pipeline.errors import Cancelled, InvalidOption, ModelFailed, OutOfMemory, Unavailable
 from pipeline.geometry.cameras import rig_cameras
 from pipeline.types import Cutout
@@ -85,6 +86,7 @@ def test_fewer_views_at_once_change_only_rounding(tiny_folder, views, request_of
     apart = engine.synthesize(request_of_two_steps, Control())
     difference = np.abs(apart.images.astype(int) - views.images)
     assert difference.max() <= 1
+    assert apart.notes == (NO_REMOVER_NOTE,), "it was loaded without one"
 
 
 def test_the_faster_sampler_says_that_it_was_used(engine, views, request_of_two_steps):
