@@ -49,7 +49,7 @@ def what_is_a_guess(scores: Scores) -> list[str]:
             f"From sides that no photo showed, the model is expected to be "
             f"{in_words(scores.expected_likeness)}: {scores.expected_likeness:.2f}, where 1 is the "
             "object itself. The number was fitted to objects whose every side is known; on others "
-            "it was off by .05 as a rule, and by .15 on one of ten."
+            "it was off by .05 as a rule, and by .14 on one of ten."
         )
     sure = scores.evidence.get("engine_confidence")
     if sure:
