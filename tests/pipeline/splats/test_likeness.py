@@ -75,7 +75,7 @@ def test_without_one_of_its_numbers_there_is_none() -> None:
 
 def rig_of(name: str, turns: int = 0) -> FloatArray:
     """A sphere that is grey, or has a bright side, from the rig."""
-    sphere = shell("sphere", 3_000)
+    sphere = shell("sphere", 20_000)
     colors = np.full((len(sphere), 3), -0.5, np.float32)
     if name == "two sides":
         colors[sphere.means[:, 0] > 0] = 1.2
