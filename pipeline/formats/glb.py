@@ -59,13 +59,13 @@ def write_glb(mesh: TexturedMesh, *, compact: bool = False, unlit: bool = False)
     }
     document: dict[str, Any] = {**one_node_scene(node), "materials": [material]}
     used = [_QUANTIZATION] if compact else []
-    if compact:
-        document["extensionsRequired"] = [_QUANTIZATION]
     if unlit:
         material["extensions"] = {_UNLIT: {}}
         used.append(_UNLIT)
     if used:
         document["extensionsUsed"] = used
+    if compact:
+        document["extensionsRequired"] = [_QUANTIZATION]
     if mesh.texture is not None and mesh.uvs is not None:
         uvs: npt.NDArray[Any] = mesh.uvs.astype(np.float32)
         if compact:
