@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from bench import photo_to_model
+from bench import photo_to_model, photos
 from bench.table import Row
 from pipeline.control import Control
 from pipeline.engines.perceptual.lpips import find_lpips
@@ -133,6 +133,7 @@ def run() -> list[Row]:
     rows += _hopeless(scenes["torus"])
     rows += _fits(scenes)
     rows += photo_to_model.rows(OBJECTS)
+    rows += photos.rows(OBJECTS)
     return rows
 
 

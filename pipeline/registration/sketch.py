@@ -87,12 +87,19 @@ def sketch_of(
 
 
 def sketch_of_views(
-    views: ViewSet, depths: DepthMaps, *, belief: FloatArray | None = None, stride: int = 2
+    views: ViewSet,
+    depths: DepthMaps,
+    *,
+    belief: FloatArray | None = None,
+    stride: int = 2,
+    cell: float = CELL,
 ) -> Sketch | None:
     """Every view's pixels at their depth, joined to their neighbours; None without any depth.
 
     Args:
         belief: float32 [V], 0..1, how far the colours of each view are known; None: fully.
+        stride: between the pixels that are taken.
+        cell: as `sketch_of` has it.
     """
     parts, offset = [], 0
     for view in range(len(views)):
@@ -123,6 +130,7 @@ def sketch_of_views(
         faces.astype(np.int32),
         colors.astype(np.float32),
         beliefs,
+        cell=cell,
     )
 
 
