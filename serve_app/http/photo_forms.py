@@ -12,6 +12,7 @@ from typing import Annotated, Any, BinaryIO
 
 from fastapi import File, Form, Request, Response, UploadFile
 from fastapi.routing import APIRoute
+from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
 from pipeline.errors import InvalidImage, Unavailable
@@ -36,8 +37,11 @@ SIDE_WORDS = {"enum": [_UNKNOWN, *PHOTO_SIDES]}
 
 SideWord = Annotated[str | SkipJsonSchema[None], Form(json_schema_extra={**SIDE_WORDS})]
 RemoveBackground = Annotated[bool, Form()]
-Azimuth = Annotated[float | SkipJsonSchema[None], Form(ge=-360, le=360, allow_inf_nan=False)]
-Elevation = Annotated[float | SkipJsonSchema[None], Form(ge=-90, le=90, allow_inf_nan=False)]
+#: Limits stand inside, or JSON Schema would not have them.
+_Azimuth = Annotated[float, Field(ge=-360, le=360, allow_inf_nan=False)]
+_Elevation = Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)]
+Azimuth = Annotated[_Azimuth | SkipJsonSchema[None], Form()]
+Elevation = Annotated[_Elevation | SkipJsonSchema[None], Form()]
 PhotoFile = Annotated[UploadFile, File(json_schema_extra={"format": "binary"})]
 
 

@@ -198,7 +198,8 @@ def explore(address: str, projects: list[str], job: str, cursor: str) -> list[st
         # ... the only photo there is may not come twice, as many sides as files, and a side and
         # angles exclude each other; something is to be put.
         angles = {"azimuth_deg", "elevation_deg"} & set(body)
-        puts_nothing = case.method == "PUT" and set(body) <= {"remove_bg"}
+        says = angles | ({"file", "side", "order"} & set(body))
+        puts_nothing = case.method == "PUT" and not says
         both = bool(angles) and "side" in body
         return not (len(files) > 1 or isinstance(body.get("side"), list) or both or puts_nothing)
 
