@@ -30,6 +30,8 @@ _JSON, _BIN = 0x4E4F534A, 0x004E4942
 _MOST_DEGREE = 3
 #: glTF 2.0, section 5.11: no row takes more bytes.
 _MOST_STRIDE = 252
+#: Products of the axes of a node, turned and scaled evenly, are so near to those of the world's.
+_EVEN = 1e-4
 
 
 def load_glb_splat(data: bytes) -> ReadModel:
@@ -42,16 +44,25 @@ def load_glb_splat(data: bytes) -> ReadModel:
     """
     document, binary = _chunks(data)
     try:
-        parts = list(_parts(document, binary))
+        reads = list(_parts(document, binary))
     except InvalidModelFile:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InvalidModelFile(f"The .glb is damaged: {error!r}.") from error
-    if not parts:
+    if not reads:
         raise InvalidModelFile(
             "The .glb holds no Gaussian splats (KHR_gaussian_splatting): it may be a mesh."
         )
-    return finish(joined(parts), np.ascontiguousarray(GLTF_FROM_WORLD.T), ".glb")
+    # Each once: many nodes may show the same splats.
+    faults = dict.fromkeys(fault for read in reads for fault in read.faults)
+    remarks = dict.fromkeys(remark for read in reads for remark in read.remarks)
+    return finish(
+        joined([read.model for read in reads]),
+        np.ascontiguousarray(GLTF_FROM_WORLD.T),
+        ".glb",
+        faults=tuple(faults),
+        remarks=tuple(remarks),
+    )
 
 
 def _chunks(data: bytes) -> tuple[dict[str, Any], bytes]:
@@ -72,7 +83,7 @@ def _chunks(data: bytes) -> tuple[dict[str, Any], bytes]:
     return document, found.get(_BIN, b"")
 
 
-def _parts(document: dict[str, Any], binary: bytes) -> Iterator[SplatModel]:
+def _parts(document: dict[str, Any], binary: bytes) -> Iterator[ReadModel]:
     meshes, nodes = document.get("meshes", []), document.get("nodes", [])
     scenes = document.get("scenes", [])
     roots = scenes[document.get("scene", 0)].get("nodes", []) if scenes else range(len(nodes))
@@ -103,8 +114,8 @@ def _parts(document: dict[str, Any], binary: bytes) -> Iterator[SplatModel]:
                         f"The splats of the .glb are compressed ({how}): convert it to .ply."
                     )
                 else:
-                    part = _read(document, binary, primitive["attributes"])
-                yield _placed(part, place)
+                    part = ReadModel(_read(document, binary, primitive["attributes"]))
+                yield replace(part, model=_placed(part.model, place))
 
 
 def _matrix(node: dict[str, Any]) -> npt.NDArray[np.float64]:
@@ -124,15 +135,15 @@ def _placed(model: SplatModel, matrix: npt.NDArray[np.float64]) -> SplatModel:
     """Raises InvalidModelFile where the matrix does more than turn, scale evenly and move."""
     if np.array_equal(matrix, np.eye(4)):
         return model
-    scale = float(np.cbrt(np.linalg.det(matrix[:3, :3])))
-    if not (
-        np.isfinite(matrix).all()
-        and scale > 0
-        and np.allclose(matrix[:3, :3] @ matrix[:3, :3].T, scale**2 * np.eye(3), rtol=1e-4)
-    ):
+    from scipy.spatial.transform import Rotation
+
+    scale = float(np.cbrt(np.linalg.det(matrix[:3, :3]))) if np.isfinite(matrix).all() else 0.0
+    turn = matrix[:3, :3] / scale if scale > 0 else np.zeros((3, 3))
+    if not np.allclose(turn @ turn.T, np.eye(3), atol=_EVEN):
         raise InvalidModelFile("A node of the .glb stretches or mirrors its splats.")
     with np.errstate(over="ignore", invalid="ignore"):
-        turned = rotate_model(model, (matrix[:3, :3] / scale).astype(np.float32))
+        # The nearest rotation: numbers of a document are rounded.
+        turned = rotate_model(model, Rotation.from_matrix(turn).as_matrix().astype(np.float32))
         return replace(
             turned,
             means=(scale * turned.means + matrix[:3, 3]).astype(np.float32),
@@ -168,13 +179,12 @@ def _read(document: dict[str, Any], binary: bytes, attributes: dict[str, int]) -
         )
 
 
-def _read_spz(document: dict[str, Any], binary: bytes, index: int) -> SplatModel:
+def _read_spz(document: dict[str, Any], binary: bytes, index: int) -> ReadModel:
     """The splats of one primitive, in its own frame, which is that of a .spz turned to glTF's."""
     view = _view(document, index)
     start = int(view.get("byteOffset", 0))
-    return rotate_model(
-        load_spz(binary[start : start + int(view["byteLength"])]).model, GLTF_FROM_WORLD
-    )
+    read = load_spz(binary[start : start + int(view["byteLength"])])
+    return replace(read, model=rotate_model(read.model, GLTF_FROM_WORLD))
 
 
 def _view(document: dict[str, Any], index: int) -> dict[str, Any]:

@@ -125,6 +125,8 @@ def _centres(data: bytes, at: int, section: _Section) -> FloatArray:
     counts = np.frombuffer(data, "<u4", section.partial_buckets, at)
     if section.bucket_bytes != _BUCKET_BYTES:
         raise InvalidModelFile("The .ksplat has buckets of an unknown kind.")
+    if section.full_buckets + section.partial_buckets > section.buckets:
+        raise InvalidModelFile("The .ksplat has splats in a bucket that is not there.")
     centres = np.frombuffer(data, "<f4", 3 * section.buckets, at + counts.nbytes).reshape(-1, 3)
     # Where the full buckets and each of the others end, in splats.
     ends = section.full_buckets * section.bucket_capacity + np.cumsum(counts, dtype=np.int64)

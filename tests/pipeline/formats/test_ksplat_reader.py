@@ -51,6 +51,7 @@ def changed(data: bytes, at: int, kind: str, value: float) -> bytes:
         (4, "<I", 0, "no sections"),
         (4096, "<I", 61, "makes no sense"),
         (4096 + 8, "<I", 1, "bucket that is not there"),
+        (4096 + 32, "<I", 2**32 - 1, "bucket that is not there"),
         (4096 + 12, "<I", 2**31, "fewer than 60 splats"),
         (4096 + 20, "<H", 8, "buckets of an unknown kind"),
         (4096 + 36, "<I", 2**32 - 1, "fewer than 60 splats"),
@@ -71,3 +72,10 @@ def test_a_truncated_ksplat_is_refused_and_a_longer_one_told() -> None:
     read = load_ksplat(FILES[1] + b"more")
     assert "longer than its header" in read.faults[0]
     assert len(read.model) == 60
+
+
+def test_a_ksplat_whose_buckets_hold_more_than_any_number_is_refused() -> None:
+    most = 2**32 - 1
+    data = changed(changed(FILES[1], 4096 + 8, "<I", most), 4096 + 32, "<I", most)
+    with pytest.raises(InvalidModelFile, match="bucket that is not there"):
+        load_ksplat(data)

@@ -14,6 +14,7 @@ from typing import Any
 import gsply
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from pipeline.errors import InvalidInput, InvalidModelFile
 from pipeline.formats.glb_splat import write_glb_splat
@@ -22,7 +23,7 @@ from pipeline.formats.gltf import GlbBuilder, one_node_scene
 from pipeline.formats.splat import load_splat, write_splat
 from pipeline.formats.spz import RUB_FROM_WORLD, fitted, write_spz
 from pipeline.formats.spz_reader import load_spz
-from pipeline.geometry.frames import rotate_model
+from pipeline.geometry.frames import GLTF_FROM_WORLD, rotate_model
 from tests.fakes import some_model
 from tests.oracles.shells import shell
 
@@ -221,8 +222,25 @@ def test_splats_of_a_glb_stand_where_their_node_puts_them() -> None:
     assert_turned_alike(back.quats, turned.quats, 1e-6)
     with pytest.raises(InvalidModelFile, match="stretches"):
         load_glb_splat(with_node(write_glb_splat(model), scale=[1, 2, 1]))
+    with pytest.raises(InvalidModelFile, match="stretches"):
+        load_glb_splat(with_node(write_glb_splat(model), scale=[1e-5, 1e-5, 5e-5]))
     with pytest.raises(InvalidModelFile, match="no tree"):
         load_glb_splat(with_node(write_glb_splat(model), children=[1]))
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
+def test_a_matrix_of_a_node_may_be_rounded_as_float32_is(scale: float) -> None:
+    model = some_model(20, sh_degree=1)
+    turn = Rotation.from_euler("xyz", [20, 30, 50], degrees=True)
+    matrix = np.eye(4, dtype=np.float32)
+    matrix[:3, :3] = scale * turn.as_matrix()
+    matrix[:3, 3] = (1, 2, 3)
+    back = load_glb_splat(with_node(write_glb_splat(model), matrix=matrix.T.ravel().tolist())).model
+    in_world = GLTF_FROM_WORLD.T @ turn.as_matrix() @ GLTF_FROM_WORLD
+    turned = rotate_model(model, in_world.astype(np.float32))
+    moved = scale * turned.means + np.array([3, 1, 2])
+    np.testing.assert_allclose(back.means, moved, atol=1e-5 * (1 + scale))
+    assert_turned_alike(back.quats, turned.quats, 1e-6)
 
 
 def test_a_glb_of_a_mesh_or_a_truncated_one_is_refused() -> None:
@@ -283,9 +301,10 @@ def test_a_glb_whose_splats_are_an_spz_is_read() -> None:
     builder = GlbBuilder()
     builder.add_view(b"something before")
     inside = builder.add_view(write_spz(model))
+    longer = builder.add_view(gzip.compress(gzip.decompress(write_spz(model)) + b"more"))
     accessor = builder.add_attribute(model.means[:, :1])
 
-    def document(how: str) -> dict[str, Any]:
+    def document(how: str, inside: int = inside) -> dict[str, Any]:
         extension = {"extensions": {how: {"bufferView": inside}}}
         primitive = {
             "attributes": {"POSITION": accessor},
@@ -302,5 +321,8 @@ def test_a_glb_whose_splats_are_an_spz_is_read() -> None:
     for name in ("means", "log_scales", "logit_opacities", "sh"):
         np.testing.assert_allclose(getattr(back, name), getattr(wanted, name), atol=1e-5)
     assert_turned_alike(back.quats, wanted.quats, 1e-6)
+    assert load_glb_splat(data).notes == ()
+    damaged = document("KHR_gaussian_splatting_compression_spz_2", longer)
+    assert "longer than its header" in load_glb_splat(builder.to_bytes(damaged)).faults[0]
     with pytest.raises(InvalidModelFile, match=r"compressed \(other\)"):
         load_glb_splat(builder.to_bytes(document("other")))
