@@ -155,8 +155,13 @@ def _places(scores: Scores) -> tuple[float, float]:
     shown, apart = photo_psnr(scores), scores.consistency
     if shown is None:
         return -scores.view_agreement, 0.0
-    steps = 0.0 if not apart else math.floor(math.log(apart) / math.log(1 + _CONSISTENCY_STEP))
-    return -math.floor(shown / _PSNR_STEP_DB), math.inf if apart is None else steps
+    if apart is None:
+        steps = math.inf
+    elif apart > 0:
+        steps = math.floor(math.log(apart) / math.log(1 + _CONSISTENCY_STEP))
+    else:
+        steps = -math.inf
+    return -math.floor(shown / _PSNR_STEP_DB), steps
 
 
 def photo_psnr(scores: Scores) -> float | None:

@@ -25,6 +25,10 @@ def test_equally_good_photos_leave_it_to_consistency() -> None:
     assert ranked({0: scores(26.1, consistency=0.6), 1: scores(26.0, consistency=0.4)}) == [1, 0]
 
 
+def test_a_model_whose_sides_agree_exactly_is_the_most_consistent() -> None:
+    assert ranked({0: scores(26.0, consistency=0.01), 1: scores(26.0, consistency=0.0)}) == [1, 0]
+
+
 def test_what_differs_by_chance_leaves_the_likeliest_first() -> None:
     alike = {0: scores(26.0, consistency=0.501), 1: scores(26.1, consistency=0.5)}
     assert ranked(alike) == [0, 1]
