@@ -100,9 +100,11 @@ def decode_photo(
             f"The file has {len(data) / 2**20:.1f} MB; at most {max_bytes / 2**20:.0f} MB are read."
         )
     data, mended = mended_png(data)
+    # Some files of boxes go by the brands of both; what they hold decides.
+    coded = coded_as(data)
+    if coded is not None and coded not in FORMATS:
+        raise InvalidImage(f"{coded} cannot be read here: send the photo as JPEG or PNG.")
     try:
-        # Some files of boxes go by the brands of both; what they hold decides.
-        coded = coded_as(data)
         image = Image.open(io.BytesIO(data), formats=FORMATS if coded is None else (coded,))
     except UnidentifiedImageError:
         raise InvalidImage(

@@ -146,6 +146,15 @@ def test_avif_is_read_upright_and_with_its_alpha() -> None:
         decode_photo(file.getvalue())
 
 
+def test_a_pillow_without_avif_does_not_call_the_file_damaged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pipeline.imaging.decoding.FORMATS", ("JPEG", "PNG"))
+    data = b"\0\0\0\x18ftypavif\0\0\0\0avifmif1" + bytes(64)
+    with pytest.raises(InvalidImage, match="AVIF cannot be read here: send the photo as JPEG"):
+        decode_photo(data)
+
+
 #: Written by pillow-heif 1.4.0 (x265): `scene`, the same with an EXIF block that says "turn me", on
 #: an alpha, with another picture behind it; and pure red with `swapped_profile` of test_decoding.
 HEIC = Path(__file__).parents[2] / "data" / "heic"
