@@ -143,25 +143,26 @@ async def hold_contest(
 def ranked(scores: Mapping[int, Scores]) -> list[int]:
     """The keys, best first.
 
-    The photos come first, which no trial saw: their mean PSNR in steps of .25 dB. Then comes the
+    The photos come first, which no trial saw: how many fit their views, as those that leave out
+    a photo would else win by the others; then their mean PSNR in steps of .25 dB. Then comes the
     consistency of the model in steps of 5 %, and of equals the lower key: engines that rank their
     guesses give the likeliest to the first. Without photos it is the agreement with held-out views.
     """
     return sorted(scores, key=lambda key: (*_places(scores[key]), key))
 
 
-def _places(scores: Scores) -> tuple[float, float]:
+def _places(scores: Scores) -> tuple[float, float, float]:
     """Lower is better."""
     shown, apart = photo_psnr(scores), scores.consistency
     if shown is None:
-        return -scores.view_agreement, 0.0
+        return 0, -scores.view_agreement, 0.0
     if apart is None:
         steps = math.inf
     elif apart > 0:
         steps = math.floor(math.log(apart) / math.log(1 + _CONSISTENCY_STEP))
     else:
         steps = -math.inf
-    return -math.floor(shown / _PSNR_STEP_DB), steps
+    return -len(scores.photos), -math.floor(shown / _PSNR_STEP_DB), steps
 
 
 def photo_psnr(scores: Scores) -> float | None:

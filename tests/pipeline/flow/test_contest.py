@@ -39,6 +39,11 @@ def test_of_several_photos_the_mean_counts() -> None:
     assert ranked({0: scores(30.0, 18.0), 1: scores(25.0, 25.0)}) == [1, 0]
 
 
+def test_views_that_a_photo_does_not_fit_do_not_win_by_leaving_it_out() -> None:
+    front_alone, both_sides = scores(26.0), scores(26.0, 21.0)
+    assert ranked({0: front_alone, 1: both_sides}) == [1, 0]
+
+
 def test_without_photos_agreement_decides_and_a_model_without_surface_is_last() -> None:
     assert photo_psnr(scores()) is None
     assert ranked({0: scores(agreement=0.4), 1: scores(agreement=0.6)}) == [1, 0]
