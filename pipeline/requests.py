@@ -239,6 +239,7 @@ class References:
             they must not get worse: a guard.
         confidence: 0..1, how sure the views' engine is of its own surface; None where it does not
             say.
+        photo_numbers: of each of `photos` its number among all that were given; (): they are all.
     """
 
     images: UInt8Array
@@ -248,6 +249,7 @@ class References:
     depth: FloatArray | None = None
     photos: ViewSet | None = None
     confidence: float | None = None
+    photo_numbers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

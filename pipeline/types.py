@@ -326,7 +326,7 @@ class PhotoScore:
     """How far a model shows what a photo shows, seen from the photo's own camera.
 
     Attributes:
-        photo: place of the photo among those that were accepted; 0 is the first.
+        photo: its number, as `PhotoRegistration` has it; 0 is the first.
         psnr: dB, higher is better.
         silhouette_iou: intersection over union of the outlines, 0..1, higher is better.
         lpips: >= 0, lower is better; None without weights.

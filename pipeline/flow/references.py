@@ -27,6 +27,7 @@ def held_out_references(views: ViewSet, depths: DepthMaps) -> References:
         depth=depth.astype(np.float32),
         photos=views.photos,
         confidence=_confidence(views),
+        photo_numbers=tuple(found.photo for found in views.registrations if found.accepted),
     )
 
 

@@ -77,7 +77,7 @@ def judge_model(
             after one gain per view and channel (`exposure_gains`): it forgives lost or invented
             detail and exposure drift of a target, not misplaced mass.
         depth_error: mean over the views of the error of the rendered disparity (`depth_error`).
-        photo_psnr (dB), photo_lpips: the model from the photo's camera against the photo.
+        photo_psnr (dB), photo_lpips: the model from the photos' cameras against them, mean.
 
     The same input gives the same numbers, bit by bit, for any number of threads; a GPU draws other
     last bits than the CPU. 20,000 splats at 256 px take .5 s on two cores, without LPIPS.
@@ -127,7 +127,7 @@ def judge_model(
     if references.photos is None:
         return scores
     control.check()
-    photos = _photo_scores(model, references.photos, lpips, device)
+    photos = _photo_scores(model, references.photos, references.photo_numbers, lpips, device)
     seen = find_seen_surface(model, references.photos.cameras, device=device, control=control)
     evidence = {
         "photo_psnr": float(np.mean([photo.psnr for photo in photos])),
@@ -282,7 +282,11 @@ def _low_pass_psnr(rendering: Rendering, wanted: FloatArray) -> float:
 
 
 def _photo_scores(
-    model: SplatModel, photos: ViewSet, lpips: LpipsLike | None, device: torch.device | None
+    model: SplatModel,
+    photos: ViewSet,
+    numbers: tuple[int, ...],
+    lpips: LpipsLike | None,
+    device: torch.device | None,
 ) -> tuple[PhotoScore, ...]:
     """The model from the photos' own cameras against the photos, raw."""
     drawn = render_model(model, photos.cameras, device=device)
@@ -294,8 +298,8 @@ def _photo_scores(
         alphas=photos.alphas,
     )
     return tuple(
-        PhotoScore(i, score.psnr, score.silhouette_iou or 0.0, score.lpips)
-        for i, score in enumerate(found)
+        PhotoScore(number, score.psnr, score.silhouette_iou or 0.0, score.lpips)
+        for number, score in zip(numbers or range(len(found)), found, strict=True)
     )
 
 

@@ -247,6 +247,20 @@ def test_the_numbers_are_those_of_the_renders() -> None:
     assert scores.extra["photo_lpips"] == MeanDifference().distance(front, face)[0]
 
 
+def test_a_photo_keeps_its_number_where_one_before_it_was_left_out() -> None:
+    photo = references().photos
+    assert photo is not None
+    two = ViewSet(
+        np.repeat(photo.images, 2, axis=0),
+        np.repeat(photo.alphas, 2, axis=0),
+        Cameras.joined([photo.cameras, photo.cameras]),
+        "photo",
+    )
+    numbered = replace(references(), photos=two, photo_numbers=(0, 2))
+    assert [one.photo for one in judge_model(good(), numbered, None).photos] == [0, 2]
+    assert [one.photo for one in best().photos] == [0]
+
+
 def test_what_the_references_lack_is_left_out() -> None:
     bare = References(references().images, references().cameras)
     scores = judge_model(good(), bare, None)
