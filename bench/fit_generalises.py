@@ -16,9 +16,9 @@ import numpy as np
 from bench.table import Row
 from pipeline.control import Control
 from pipeline.geometry.cameras import orbit_cameras, photo_camera, rig_cameras
+from pipeline.imaging.psnr import psnr
 from pipeline.options import GenerateOptions
 from pipeline.splats.render import render_model
-from pipeline.splats.scores import psnr
 from pipeline.splats.training import (
     DefaultStrategy,
     FitPlan,

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.geometry.line_of_sight import at_most, seen_through
 from pipeline.ports import SplatFitter
 from pipeline.requests import Renders
-from pipeline.splats.seen_surface import at_most, seen_through
 from pipeline.types import Cameras, SplatModel, UInt8Array
 
 #: Colour of what no photo saw, and how much of it there is on and between slanting stripes: on an

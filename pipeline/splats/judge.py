@@ -15,6 +15,7 @@ import torch
 
 from pipeline.control import UNATTENDED, Control
 from pipeline.geometry.cameras import rig_cameras
+from pipeline.imaging.psnr import psnr
 from pipeline.requests import References
 from pipeline.splats.floaters import floater_share
 from pipeline.splats.likeness import (
@@ -25,7 +26,7 @@ from pipeline.splats.likeness import (
     turning,
 )
 from pipeline.splats.render import Rendering, render_model
-from pipeline.splats.scores import LpipsLike, psnr, summarise, view_scores
+from pipeline.splats.scores import LpipsLike, summarise, view_scores
 from pipeline.splats.seen_surface import find_seen_surface
 from pipeline.splats.view_consistency import cross_view_error, low_pass
 from pipeline.types import (

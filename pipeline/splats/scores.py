@@ -14,12 +14,10 @@ import numpy.typing as npt
 import torch
 from scipy.special import expit
 
+from pipeline.imaging.psnr import psnr
 from pipeline.splats.training.losses import ssim
 from pipeline.torch_threads import one_torch_thread
 from pipeline.types import FloatArray, Scores, UInt8Array, ViewScore
-
-#: PSNR of identical images would be infinite; this is above what 8-bit images can tell apart.
-_PSNR_LIMIT_DB = 100.0
 
 #: Weights of the terms of `view_agreement`; they add up to 1. What a viewer sees first dominates.
 #: Measured at 25 dB: 1% more agreement is .36 dB with all six terms and .23 dB with the first two.
@@ -42,12 +40,6 @@ class LpipsLike(Protocol):
 
     def distance(self, images: FloatArray, references: FloatArray) -> npt.NDArray[np.float64]:
         """Distance [V] of each pair of float32 [V, H, W, 3], 0..1; 0 for equal pictures."""
-
-
-def psnr(image: FloatArray, reference: FloatArray) -> float:
-    """Peak signal-to-noise ratio in dB of float32 images of range 0..1, any equal shape."""
-    error = float(np.mean((image.astype(np.float64) - reference) ** 2))
-    return min(_PSNR_LIMIT_DB, -10 * math.log10(max(error, 1e-12)))
 
 
 def silhouette_iou(

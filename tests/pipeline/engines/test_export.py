@@ -19,10 +19,10 @@ from pipeline.formats.ply import read_ply
 from pipeline.formats.splat import read_splat
 from pipeline.geometry.cameras import held_out_cameras
 from pipeline.geometry.true_size import Box
+from pipeline.imaging.psnr import psnr
 from pipeline.options import ExportOptions
 from pipeline.requests import ExportedFile
 from pipeline.splats.render import render_model
-from pipeline.splats.scores import psnr
 from pipeline.types import SplatModel
 from tests.fakes import some_model
 from tests.oracles.shells import shell

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from pipeline import native
 from pipeline.errors import InvalidInput
 from pipeline.geometry.cameras import orbit_cameras, rig_cameras
+from pipeline.imaging.psnr import psnr
 from pipeline.requests import References
 from pipeline.splats.floaters import floater_share, floating
 from pipeline.splats.judge import (
@@ -26,7 +27,7 @@ from pipeline.splats.judge import (
     rig_consistency,
 )
 from pipeline.splats.render import Rendering, render_model
-from pipeline.splats.scores import psnr, view_agreement
+from pipeline.splats.scores import view_agreement
 from pipeline.types import SH_C0, Cameras, FloatArray, Scores, SplatModel, UInt8Array, ViewSet
 from tests.oracles.shells import shell
 

@@ -15,10 +15,10 @@ from pipeline.control import Control
 from pipeline.engines.splats.cpu_splats import CpuSplats
 from pipeline.errors import InvalidInput
 from pipeline.geometry.cameras import photo_camera, rig_cameras
+from pipeline.imaging.psnr import psnr
 from pipeline.native import default_threads, set_threads
 from pipeline.requests import FitRequest, RefineRequest
 from pipeline.splats.render import render_model
-from pipeline.splats.scores import psnr
 from pipeline.splats.training import (
     DefaultStrategy,
     FitPlan,

@@ -24,10 +24,10 @@ from pipeline.geometry.cameras import (
     rig_cameras,
     underside_cameras,
 )
+from pipeline.imaging.psnr import psnr
 from pipeline.requests import Improvement, RefineRequest
 from pipeline.splats.judge import depth_error
 from pipeline.splats.render import render_model
-from pipeline.splats.scores import psnr
 from pipeline.splats.training import (
     DefaultStrategy,
     FitPlan,

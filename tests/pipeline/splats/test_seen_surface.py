@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 from pipeline.geometry.cameras import orbit_cameras, photo_camera, surround_cameras
+from pipeline.geometry.line_of_sight import seen_through
 from pipeline.geometry.projection import pixel_rays
 from pipeline.rig import RADIUS as DISTANCE
-from pipeline.splats.seen_surface import find_seen_surface, seen_through
+from pipeline.splats.seen_surface import find_seen_surface
 from pipeline.types import Cameras, FloatArray
 from tests.oracles.shells import RADIUS, shell
 
-SPHERE = shell("sphere", 8_000)
+#: Dense enough that it cannot be seen through.
+SPHERE = shell("sphere", 20_000)
 
 #: Of a sphere's surface, what lies nearer than the tangents from a camera: (1 - r / d) / 2.
 CAP = (1 - RADIUS / DISTANCE) / 2

@@ -13,8 +13,8 @@ from pipeline.errors import Cancelled
 from pipeline.geometry.cameras import held_out_cameras, surround_cameras
 from pipeline.geometry.neighbours import neighbour_distance
 from pipeline.geometry.unit_frame import CAMERA_RADIUS, UnitFrame
+from pipeline.imaging.psnr import psnr
 from pipeline.splats.render import render_model
-from pipeline.splats.scores import psnr
 from pipeline.splats.visible import peak_contributions, prune_invisible
 from pipeline.types import SplatModel
 from tests.fakes import some_model
