@@ -125,7 +125,7 @@ class PhotoRegistration:
     """Where a photo was taken from, as it was found against the model, and how sure that is.
 
     Attributes:
-        photo: its number; 0 is the first.
+        photo: its number, also in sentences and addresses; 0 is the first.
         accepted: it is a view of the object from this camera, else it is left out.
         trust: 0..1, how far it may pull; 0 where it is not accepted.
         azimuth_deg, elevation_deg: of the camera, in the world.

@@ -102,7 +102,7 @@ def repeated(cutout: Cutout, photos: Sequence[FurtherPhoto]) -> dict[int, PhotoR
         for before in range(k):
             if before not in found and same_picture(every[before], every[k]):
                 note = (
-                    f"Photo {k + 1} is the same picture as photo {before + 1} and was left out: "
+                    f"Photo {k} is the same picture as photo {before} and was left out: "
                     "give one of another side."
                 )
                 found[k] = left_out(k, note)
@@ -119,7 +119,7 @@ def said_of(registrations: Sequence[PhotoRegistration]) -> tuple[str, ...]:
             pair = [Pose(found.azimuth_deg, found.elevation_deg) for found in (one, other)]
             if angle_between(*pair) < ONE_SIDE_DEG:
                 notes.append(
-                    f"Photos {one.photo + 1} and {other.photo + 1} show the same side: both are "
+                    f"Photos {one.photo} and {other.photo} show the same side: both are "
                     "used there, and one of another side would tell more."
                 )
     return tuple(notes)

@@ -69,9 +69,9 @@ def verdict(
     trust = max(trust, 0.1) if accepted else 0.0
     note = _sentence(number, compared, accepted, trust, shape, color)
     if unclear:
-        note = _UNCLEAR.format(number + 1)
+        note = _UNCLEAR.format(number)
     elif accepted and guessed:
-        note = _OUTLINE_ALONE.format(number + 1, pose.azimuth_deg % 360, pose.elevation_deg)
+        note = _OUTLINE_ALONE.format(number, pose.azimuth_deg % 360, pose.elevation_deg)
     return PhotoRegistration(
         photo=number,
         accepted=accepted,
@@ -135,7 +135,7 @@ def _ramp(value: float, nothing: float, fully: float) -> float:
 def _sentence(
     number: int, compared: Compared, accepted: bool, trust: float, shape: float, color: float
 ) -> str:
-    name = f"Photo {number + 1}"
+    name = f"Photo {number}"
     if not accepted:
         what = "its outline does" if shape < color else "its colours do"
         return (

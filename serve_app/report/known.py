@@ -68,7 +68,7 @@ def what_is_a_guess(scores: Scores) -> list[str]:
 
 
 def _of_photo(photo: PhotoScore, count: int) -> str:
-    name = "the photo" if count == 1 else f"photo {photo.photo + 1}"
+    name = "the photo" if count == 1 else f"photo {photo.photo}"
     if photo.psnr >= _SAME_DB:
         verdict = "can hardly be told from it"
     elif photo.psnr >= _SIMILAR_DB:

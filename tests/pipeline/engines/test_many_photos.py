@@ -72,14 +72,14 @@ def _drawn_from(views: ViewSet, view: int):
 def test_the_same_photo_twice_changes_nothing_and_is_said():
     twice = made(FurtherPhoto(photo(printed_box, 0.0, 20.0), 180.0))
     np.testing.assert_array_equal(twice.images, alone().images)
-    assert any("the same picture as photo 1" in note for note in twice.notes)
+    assert any("the same picture as photo 0" in note for note in twice.notes)
     assert [found.accepted for found in twice.registrations] == [True, False]
 
 
 def test_a_photo_of_something_else_is_left_out_and_nothing_is_lost():
     views = made(FurtherPhoto(photo(mug, 90.0, 10.0), 0.0, 20.0))
     np.testing.assert_array_equal(views.images, alone().images)
-    assert any(note.startswith("Photo 2 was left out") for note in views.notes)
+    assert any(note.startswith("Photo 1 was left out") for note in views.notes)
 
 
 def ball_of(radius_along: float):

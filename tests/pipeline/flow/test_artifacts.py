@@ -50,7 +50,7 @@ def test_views_come_back_bit_for_bit():
 
 def test_how_the_photos_were_registered_comes_back():
     found = PhotoRegistration(0, True, 0.8, 0.0, 12.5, 0.0, 1.1, 0.97, 0.02, None, 2.0, 0.01)
-    lost = replace(found, photo=1, accepted=False, trust=0.0, note="Photo 2 was left out.")
+    lost = replace(found, photo=1, accepted=False, trust=0.0, note="Photo 1 was left out.")
     views = replace(some_views(), photos=some_views().select([7]), registrations=(found, lost))
     back = decode_views(encode_views(views))
     assert back.registrations == (found, lost)

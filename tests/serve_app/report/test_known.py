@@ -35,11 +35,11 @@ def test_the_rest_is_called_a_guess_with_what_may_be_expected_of_it() -> None:
     assert lines[-1] == "A photo of another side makes more of it known."
 
 
-def test_several_photos_are_numbered_from_one() -> None:
+def test_several_photos_have_the_numbers_of_their_addresses() -> None:
     two = (PhotoScore(0, 25.0, 0.9), PhotoScore(1, 12.0, 0.5))
     first, second, saw = what_is_known(Scores(1.0, 1.0, None, 0.8, photos=two, seen_share=0.8))
-    assert first.startswith("From the camera of photo 1 the model shows the same with less detail")
-    assert second.startswith("From the camera of photo 2 the model differs from it visibly")
+    assert first.startswith("From the camera of photo 0 the model shows the same with less detail")
+    assert second.startswith("From the camera of photo 1 the model differs from it visibly")
     assert saw == "The photos saw 80% of the model's surface."
 
 
