@@ -42,8 +42,9 @@ def what_is_known(scores: Scores) -> list[str]:
 def what_is_a_guess(scores: Scores) -> list[str]:
     """Of the rest, how far it may be believed, and what would help."""
     lines = []
-    if scores.seen_share is not None:
-        lines.append(f"The other {1 - scores.seen_share:.0%} of the surface is a guess.")
+    rest = 1.0 if scores.seen_share is None else round(1 - scores.seen_share, 2)
+    if scores.seen_share is not None and rest:
+        lines.append(f"The other {rest:.0%} of the surface is a guess.")
     if scores.expected_likeness is not None:
         lines.append(
             f"From sides that no photo showed, the model is expected to be "
@@ -62,7 +63,7 @@ def what_is_a_guess(scores: Scores) -> list[str]:
             f"The synthesised views contradict each other (agreement {scores.view_agreement:.2f}): "
             "another seed or views engine may do better."
         )
-    if lines:
+    if lines and rest:
         lines.append("A photo of another side makes more of it known.")
     return lines
 

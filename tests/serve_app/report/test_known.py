@@ -43,6 +43,12 @@ def test_several_photos_have_the_numbers_of_their_addresses() -> None:
     assert saw == "The photos saw 80% of the model's surface."
 
 
+def test_where_photos_saw_everything_no_further_one_is_asked_for() -> None:
+    seen = Scores(30.0, 0.9, None, 0.8, photos=ONE.photos, seen_share=0.997)
+    assert what_is_known(seen)[-1] == "The photo saw 100% of the model's surface."
+    assert what_is_a_guess(seen) == []
+
+
 def test_views_that_contradict_each_other_are_said() -> None:
     torn = Scores(1.0, 1.0, None, 0.42, photos=ONE.photos, seen_share=0.4)
     assert any("contradict each other (agreement 0.42)" in line for line in what_is_a_guess(torn))
