@@ -62,7 +62,10 @@ def _read_sog_folder(folder: Path) -> ReadModel:
             raise InvalidModelFile(f"{folder} has no file {name[:40]!r}, which its .sog names.")
         return _bytes_of(folder / name)
 
-    size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    try:
+        size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    except OSError as error:
+        raise InvalidInput(f"{folder} cannot be read: {error.strerror}.") from error
     return load_sog_files(fetch, size)
 
 

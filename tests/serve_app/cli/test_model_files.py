@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from imageio_ffmpeg import count_frames_and_secs
 from PIL import Image
 from typer.testing import CliRunner
 
+from pipeline.errors import InvalidInput
 from pipeline.file_types import FORMATS
 from pipeline.formats.ply import read_ply, write_ply
 from pipeline.formats.splat import read_splat, write_splat
@@ -312,3 +315,16 @@ def test_ctrl_c_leaves_an_old_file_and_nothing_else(model_file: Path, tmp_path: 
     assert "Traceback" not in said + rest
     assert target.read_bytes() == b"old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.ply", "out.glb"]
+
+
+def test_a_folder_that_may_not_be_listed_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "meta.json").write_text("{}")
+
+    def refuse(self: Path) -> Iterator[Path]:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(InvalidInput, match=r"cannot be read: Permission denied\."):
+        read_model(tmp_path)
