@@ -54,7 +54,7 @@ class Limits:
         max_stream_s: a stream of events is closed after so long; the client comes again.
         delete_wait_s: longest a deletion waits for the project's job to stop.
         max_uploads: photos that are read, wait or are worked on at once; of a body with several
-            as many as its length has room for.
+            as many as its length has room for, and of one that does not say its length the most.
         max_waiting: requests that wait for a job at once.
         max_streams: streams of events that are open at once.
         max_downloads: files that are on their way to clients at once.

@@ -75,7 +75,8 @@ def _require_multipart(request: Request) -> None:
 
 def _places(length: str, limits: Limits) -> int:
     """How many photos of the largest size a body may hold, by what it says of its length."""
-    return max(1, -(-int(length) // limits.max_upload_bytes)) if length.isdecimal() else 1
+    most = limits.max_photos_bytes
+    return max(1, -(-(int(length) if length.isdecimal() else most) // limits.max_upload_bytes))
 
 
 def check_sizes(files: Sequence[UploadFile], limits: Limits) -> None:

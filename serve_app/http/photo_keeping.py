@@ -22,10 +22,14 @@ from pipeline.errors import Conflict, GlimpseError, InvalidInput, NotFound, Unav
 from pipeline.flow.intake import Upload
 from pipeline.flow.manifest import content_hash
 from pipeline.flow.photo_list import Direction, GivenPhoto, check_photos
+from serve_app.http.problems import Changed
 from serve_app.http.removal import remove_project
 
 #: So often in a row somebody else may change a project's photos before a new one is given up.
 _TRIES = 5
+
+#: To a client that has seen others than there are by now.
+OTHER_PHOTOS = "The photos have been changed meanwhile: look at them and ask again."
 
 
 async def given_photos(
@@ -192,13 +196,16 @@ async def keep_photo(
     direction: Direction,
     change: Callable[[list[Standing], Standing], list[Standing]],
     asked: Asked,
+    seen: int | None = None,
 ) -> None:
     """Store a further photo and let it stand among the others, or nothing.
 
     Args:
         change: the project's photos with the new one; asked again when somebody else was faster.
+        seen: the only revision of the photos that may be changed; None: any.
 
     Raises:
+        Changed: the photos are not those of `seen` any more.
         IdempotencyMismatch: the key is known with another request.
         GlimpseError: what `change` raises, and as `arrange`.
     """
@@ -216,7 +223,10 @@ async def keep_photo(
         }
         for tries_left in reversed(range(_TRIES)):
             detail = await records.project_detail(project_id)
+            is_changed = seen is not None and detail.project.photos_revision != seen
             try:
+                if is_changed:
+                    raise Conflict("Nothing is done to other photos than the client has seen.")
                 await arrange(store, detail, lambda photos: change(photos, new), **known)
                 return
             except _DoesNotFit:
@@ -226,6 +236,8 @@ async def keep_photo(
                     # The same request came twice at once, and the other one was first.
                     await _take_back(store, row)
                     return
+                if is_changed:
+                    raise Changed(OTHER_PHOTOS) from None
                 if tries_left == 0:
                     raise
     except Exception:

@@ -36,6 +36,7 @@ from serve_app.http.photo_forms import (
     prepare,
 )
 from serve_app.http.photo_keeping import (
+    OTHER_PHOTOS,
     Asked,
     Standing,
     arrange,
@@ -100,11 +101,21 @@ def _tag(detail: ProjectDetail) -> str:
 async def _seen(services: Services, project_id: str, if_match: str | None) -> ProjectDetail:
     """The project now. Raises NotFound, and Changed where the client has seen other photos."""
     detail = await services.store.records.project_detail(project_id)
-    if if_match is not None:
-        tags = [tag.strip() for tag in if_match.split(",")]
-        if "*" not in tags and _tag(detail) not in tags:
-            raise Changed("The photos have been changed meanwhile: look at them and ask again.")
+    tags = _tags(if_match)
+    if tags and _tag(detail) not in tags:
+        raise Changed(OTHER_PHOTOS)
     return detail
+
+
+def _tags(if_match: str | None) -> list[str]:
+    """What is insisted upon; nothing where any will do."""
+    tags = [] if if_match is None else [tag.strip() for tag in if_match.split(",")]
+    return [] if "*" in tags else tags
+
+
+def _only(detail: ProjectDetail, if_match: str | None) -> int | None:
+    """The revision that `_seen` has found, for what takes a while: see `keep_photo`."""
+    return detail.project.photos_revision if _tags(if_match) else None
 
 
 async def _answer(
@@ -179,7 +190,8 @@ async def add_photo(
         _check_room(len(photos))
         return [*photos, new]
 
-    await _to_its_end(keep_photo(services.store, project_id, photo, direction, added, asked))
+    seen = _only(detail, if_match)
+    await _to_its_end(keep_photo(services.store, project_id, photo, direction, added, asked, seen))
     return await _answer(services, urls, response, project_id)
 
 
@@ -285,11 +297,19 @@ async def replace_photo(
 
     def replaced(photos: list[Standing], new: Standing) -> list[Standing]:
         if n >= len(photos) or photos[n].id != before[n].id:
-            raise Changed("The photos have been changed meanwhile: look at them and ask again.")
+            raise Changed(OTHER_PHOTOS)
         return [*photos[:n], new, *photos[n + 1 :]]
 
     await _to_its_end(
-        keep_photo(services.store, project_id, photo, direction, replaced, Asked(client))
+        keep_photo(
+            services.store,
+            project_id,
+            photo,
+            direction,
+            replaced,
+            Asked(client),
+            _only(detail, if_match),
+        )
     )
     return await _answer(services, urls, response, project_id)
 

@@ -149,16 +149,23 @@ async def test_photos_that_are_too_large_together_are_refused(idle_service):
     assert (await several(idle_service, 0, 1, 2, 3)).status_code == 200
 
 
-async def test_a_body_of_several_photos_takes_as_many_places(idle_service):
+@pytest.mark.parametrize(("tells_its_length", "places"), [(True, 3), (False, 4)])
+async def test_a_body_of_several_photos_takes_as_many_places(
+    idle_service, tells_its_length, places
+):
     idle_service.models.hold_at = "background"
-    sending = asyncio.create_task(
-        idle_service.http.post(
-            f"{API}/upload",
-            files=[("file", ("a", picture(seed, (640, 480)))) for seed in range(3)],
-        )
+    form = idle_service.http.build_request(
+        "POST",
+        f"{API}/upload",
+        files=[("file", ("a", picture(seed, (640, 480)))) for seed in range(3)],
     )
+    if not tells_its_length:
+        # As much as there may be in any body.
+        form.headers["Transfer-Encoding"] = "chunked"
+        del form.headers["Content-Length"]
+    sending = asyncio.create_task(idle_service.http.send(form))
     await asyncio.wait_for(idle_service.models.holding.wait(), 20)
-    assert idle_service.services.budgets.uploads.held == 3
+    assert idle_service.services.budgets.uploads.held == places
     idle_service.models.release.set()
     assert (await sending).status_code == 200
     assert idle_service.services.budgets.uploads.held == 0
@@ -439,6 +446,25 @@ async def test_a_photo_that_was_exchanged_meanwhile_is_not_replaced(idle_service
     answer = await replacing
     assert (answer.status_code, answer.json()["code"]) == (412, "changed")
     assert len((await left_behind(idle_service))[1]) == 6
+
+
+@pytest.mark.parametrize("ask", ["add", "replace"])
+async def test_what_was_seen_holds_until_a_photo_is_ready(idle_service, ask):
+    project_id, _ = await of_three(idle_service)
+    place = f"{API}/projects/{project_id}/photos"
+    headers = {"If-Match": (await idle_service.http.get(place)).headers["etag"]}
+    send = idle_service.http.post if ask == "add" else idle_service.http.put
+    url = place if ask == "add" else f"{place}/0"
+    idle_service.models.hold_at = "background"
+    sending = asyncio.create_task(send(url, files={"file": ("p", picture(9))}, headers=headers))
+    await asyncio.wait_for(idle_service.models.holding.wait(), 20)
+    assert (await idle_service.http.delete(f"{place}/1")).status_code == 200
+    idle_service.models.release.set()
+    answer = await sending
+    assert (answer.status_code, answer.json()["code"]) == (412, "changed")
+    assert len(await photos(idle_service, project_id)) == 2
+    await tidy(idle_service)
+    assert len((await left_behind(idle_service))[1]) == 4
 
 
 # --- stores that fail ----------------------------------------------------------------------------
