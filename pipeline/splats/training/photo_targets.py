@@ -79,7 +79,7 @@ class PhotoTargets:
         Raises:
             InvalidInput: the photos are smaller than the views.
         """
-        believed = [] if photos is None else np.flatnonzero(trust > _LEAST_TRUST).tolist()
+        believed = believed_photos(trust)
         if photos is None or not believed:
             return None
         if photos.cameras.width < size[0] or photos.cameras.height < size[1]:
@@ -114,6 +114,12 @@ class PhotoTargets:
     def look(self, window: Window) -> Targets:
         """The part of a photo that a window shows, as one target."""
         return self.targets.window(window.photo, window.corner, self.size)
+
+
+def believed_photos(trust: FloatArray) -> list[int]:
+    """Which photos are targets at all, of a trust 0..1 for each."""
+    found: list[int] = np.flatnonzero(trust > _LEAST_TRUST).tolist()
+    return found
 
 
 def _places(occupied: Tensor, length: int, whole: int) -> list[int]:

@@ -15,7 +15,7 @@ import torch
 from pipeline.requests import RefineRequest
 from pipeline.splats.render import Rendering
 from pipeline.splats.target_weights import TargetSet, TargetWeights, weigh_targets
-from pipeline.splats.training.photo_targets import PhotoTargets
+from pipeline.splats.training.photo_targets import PhotoTargets, believed_photos
 from pipeline.splats.training.targets import Targets
 from pipeline.types import Cameras, FloatArray, UInt8Array, ViewSet
 
@@ -30,9 +30,9 @@ class RoundTargets:
         cameras: T.
         rig_views: how many of them are of the rig.
         originals: how many are no enhanced ones.
-        photos: indices of the photos.
+        photos: indices of the photos that are believed at all.
         photo_trust: float32, how far each of them is believed, 0..1.
-        large: the trusted photos at their own resolution, where that is higher than the views'.
+        large: these photos at their own resolution, where that is higher than the views'.
         large_of: of each photo in `large` its index here.
         disparity: float32 [T, H, W], 1 / z where depth is known, else 0.
         original_of: int [T], the original that shows what each target shows.
@@ -57,10 +57,13 @@ class RoundTargets:
         parts: list[ViewSet] = [replace(views, photos=None, auxiliary=None)]
         large: PhotoTargets | None = None
         size = views.cameras.width, views.cameras.height
-        if views.photos is not None:
+        # One that nobody believes is left out here: it would have an exposure, and the mean of all
+        # of them is held.
+        believed = believed_photos(views.photo_trust)
+        if views.photos is not None and believed:
             if views.photos.cameras.width > size[0]:
                 large = PhotoTargets.of(views.photos, views.photo_trust, size, device)
-            parts.append(reduced(views.photos, size))
+            parts.append(reduced(views.photos.select(believed), size))
         photos = tuple(range(len(views), sum(len(part) for part in parts)))
         if views.auxiliary is not None:
             parts.append(views.auxiliary)
@@ -82,9 +85,9 @@ class RoundTargets:
             rig_views=len(views),
             originals=originals,
             photos=photos,
-            photo_trust=views.photo_trust,
+            photo_trust=views.photo_trust[believed],
             large=large,
-            large_of=() if large is None else tuple(photos[i] for i in large.photos),
+            large_of=() if large is None else photos,
             disparity=disparity,
             original_of=np.concatenate([np.arange(originals), np.array(which, np.intp)]),
         )

@@ -43,7 +43,15 @@ from pipeline.splats.training import (
 )
 from pipeline.splats.training.polish import plan_of_round
 from pipeline.splats.training.round_targets import RoundTargets, weigh_round
-from pipeline.types import Cameras, DepthMaps, FloatArray, SplatModel, UInt8Array, ViewSet
+from pipeline.types import (
+    Cameras,
+    DepthMaps,
+    FloatArray,
+    PhotoRegistration,
+    SplatModel,
+    UInt8Array,
+    ViewSet,
+)
 from tests.oracles.bare_rounds import BareRound
 from tests.oracles.objects import photograph, printed_box, torus
 
@@ -217,6 +225,21 @@ def test_a_photo_in_other_colours_leaves_the_model_in_those_of_the_views() -> No
     model = improved(originals=replace(views, photos=tinted), iterations=80).model
     assert score(model, truth()) > score(start(), truth()) + 1
     assert score(model, truth()) > score(improved(iterations=80).model, truth()) - 1
+
+
+@pytest.mark.parametrize("size", [SIZE, 2 * SIZE])
+def test_a_photo_without_trust_changes_nothing(size: int) -> None:
+    views, _ = photographs()
+    foreign = ViewSet(
+        np.full((1, size, size, 3), 40, np.uint8),
+        np.full((1, size, size), 255, np.uint8),
+        photo_camera(10.0, size),
+        "given",
+    )
+    unsure = PhotoRegistration(0, True, 0.0, 0.0, 10.0, 0.0, 1.1, 0.3, 0.4)
+    distrusted = replace(views, photos=foreign, registrations=(unsure,))
+    found, plain = improved(originals=distrusted, iterations=8), improved(iterations=8)
+    assert_same(found.model, plain.model)
 
 
 def test_auxiliary_views_are_targets() -> None:
