@@ -30,6 +30,9 @@ SEED_STEP = 60
 #: Samplers of a diffusion view engine.
 SAMPLERS = ("ddim", "dpm++")
 
+#: Stages that a generation may begin with, in their order.
+FROM_STAGES = ("views", "depth", "splats")
+
 #: Most candidates of one generation.
 MAX_CANDIDATES = 8
 
@@ -131,6 +134,10 @@ def _check_range(name: str, value: float | None, low: float, high: float) -> Non
         raise InvalidOption(f"{name} must be between {low:g} and {high:g}, got {shown}.")
 
 
+def _check_version(version: int | None) -> None:
+    _check_range("version", version, 0, 2**31 - 1)
+
+
 @dataclass(frozen=True)
 class _Options:
     """Shared by all option sets: they travel as JSON in the job row."""
@@ -175,6 +182,9 @@ class GenerateOptions(_Options):
         num_gaussians: cap on the number of splats, 500..500,000.
         fit_steps: optimisation steps of the first fit, 1..10,000.
         candidates: models made with `seed`, `seed` + 1, ..., of which the best is kept, 1..8.
+        from_stage: the stage to begin with, one of `FROM_STAGES`; what comes before it is kept from
+            an earlier version: the cut-out, its views, its depth. None begins with the photo.
+        version: that version; None where it is still to be told: the current one.
     """
 
     seed: int
@@ -186,6 +196,8 @@ class GenerateOptions(_Options):
     num_gaussians: int | None = None
     fit_steps: int | None = None
     candidates: int = 1
+    from_stage: str | None = None
+    version: int | None = None
 
     def _check_values(self) -> None:
         _check_range("seed", self.seed, 0, SEED_LIMIT - 1)
@@ -199,6 +211,40 @@ class GenerateOptions(_Options):
         _check_range("num_gaussians", self.num_gaussians, *SPLAT_LIMITS)
         _check_range("fit_steps", self.fit_steps, 1, 10_000)
         _check_range("candidates", self.candidates, 1, MAX_CANDIDATES)
+        self._check_from()
+
+    def _check_from(self) -> None:
+        if self.from_stage is None:
+            if self.version is not None:
+                raise InvalidOption(
+                    "version is the one whose stages are kept: say with from at which stage to "
+                    "begin, or leave it out."
+                )
+            return
+        if self.from_stage not in FROM_STAGES:
+            raise InvalidOption(f"from must be one of {list(FROM_STAGES)}.")
+        _check_version(self.version)
+        if self.candidates > 1:
+            raise InvalidOption(
+                "candidates are made from the photo on: leave out candidates, or from."
+            )
+        if self.from_stage == "views":
+            return
+        for name in ("elevation_deg", "steps", "guidance_scale", "sampler"):
+            if getattr(self, name) is not None:
+                raise InvalidOption(
+                    f"{name} is of the views, which from={self.from_stage} keeps: leave it out, "
+                    "or begin with the views."
+                )
+
+    @property
+    def kept_stages(self) -> tuple[str, ...]:
+        """Stages that are taken from an earlier version."""
+        if self.from_stage is None:
+            return ()
+        kept = FROM_STAGES[: FROM_STAGES.index(self.from_stage)]
+        # Photos are registered between depth and splats.
+        return (*kept, "photos") if self.from_stage == "splats" else kept
 
     @property
     def splat_count(self) -> int:
@@ -230,6 +276,7 @@ class RefineOptions(_Options):
         prompt, negative_prompt: for a diffusion enhancer; other engines have no use for them and
             say so, and an engine that a negative prompt cannot influence refuses it.
         steps_per_iteration: optimisation steps of one iteration, 1..10,000.
+        version: of the model to refine; None where it is still to be told: the current one.
     """
 
     seed: int
@@ -240,6 +287,7 @@ class RefineOptions(_Options):
     prompt: str | None = None
     negative_prompt: str | None = None
     steps_per_iteration: int = 120
+    version: int | None = None
 
     def _check_values(self) -> None:
         _check_range("seed", self.seed, 0, SEED_LIMIT - 1)
@@ -247,6 +295,7 @@ class RefineOptions(_Options):
         _check_range("learning_rate", self.learning_rate, 1e-5, 1.0)
         _check_range("strength", self.strength, 0, 1)
         _check_range("steps_per_iteration", self.steps_per_iteration, 1, 10_000)
+        _check_version(self.version)
         if self.views_to_refine is not None:
             if not self.views_to_refine:
                 raise InvalidOption("views_to_refine must name at least one view.")
@@ -279,6 +328,7 @@ class ExportOptions(_Options):
         height_m: the model is so many metres high, .001..1,000, and stands on the ground, its
             middle above the origin; None leaves its size and place, or, in files for printers,
             makes its longest side 100 mm.
+        version: of the model; None where it is still to be told: the current one.
     """
 
     format: str
@@ -287,18 +337,26 @@ class ExportOptions(_Options):
     texture_size: int = 1024
     unlit: bool = False
     height_m: float | None = None
+    version: int | None = None
 
     def _check_values(self) -> None:
         find_format(self.format)
         _check_range("face_limit", self.face_limit, *FACE_LIMITS)
         _check_range("texture_size", self.texture_size, *TEXTURE_SIZES)
         _check_range("height_m", self.height_m, *HEIGHT_LIMITS_M)
+        _check_version(self.version)
 
     def canonical(self) -> ExportOptions:
         """Equal for all options that make the same file: what the format ignores is default."""
         if find_format(self.format).is_mesh:
             return self
-        return ExportOptions(self.format, self.optimize, height_m=self.height_m)
+        return ExportOptions(
+            self.format, self.optimize, height_m=self.height_m, version=self.version
+        )
+
+    def of_the_file(self) -> dict[str, Any]:
+        """What shapes a file of one model, JSON-ready: every option but the version."""
+        return {name: value for name, value in self.to_json().items() if name != "version"}
 
 
 #: What a job is asked for, whichever kind it is.

@@ -194,6 +194,7 @@ class ViewSet:
             from below. They are fitted like the others, but never counted, enhanced or scored.
         estimate: of an engine that looks for the photo's camera; for users to read, the camera
             itself is the first of `photos`.
+        struck: indices of views that somebody struck out: nobody fits, enhances or scores them.
     """
 
     images: UInt8Array
@@ -207,6 +208,7 @@ class ViewSet:
     surface_confidence: FloatArray | None = None
     estimate: CameraEstimate | None = None
     registrations: tuple[PhotoRegistration, ...] = ()
+    struck: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -231,6 +233,7 @@ class ViewSet:
             auxiliary=None,
             photos=None,
             registrations=(),
+            struck=tuple(new for new, old in enumerate(indices) if old in self.struck),
         )
 
 

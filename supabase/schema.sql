@@ -309,6 +309,24 @@ begin
 end
 $$;
 
+-- Name: check_version_v1(text, integer); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.check_version_v1(p_project_id text, p_version integer) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+begin
+    if not exists (select 1 from gaussian_splat_models
+                    where project_id = p_project_id and version = p_version) then
+        raise exception using errcode = 'GL404', message = format(
+            'Project %s has no model version %s: %s.', p_project_id, p_version, coalesce(
+                'it has ' || (select string_agg(version::text, ', ' order by version)
+                                from gaussian_splat_models where project_id = p_project_id),
+                'it has none yet'));
+    end if;
+end
+$$;
+
 -- Name: claim_job_v1(text, double precision, integer); Type: FUNCTION; Schema: public; Owner: -
 
 CREATE FUNCTION public.claim_job_v1(p_worker text, p_lease_s double precision, p_max_running integer DEFAULT NULL::integer) RETURNS jsonb
@@ -439,11 +457,12 @@ begin
             coalesce(p_commit -> 'detail', '{}'));
 
     insert into multiview_generation (
-        project_id, job_id, stage, view_index, image_path, azimuth_deg, elevation_deg, engine)
-    select v_job.project_id, p_job_id, v_stage, r.*
+        project_id, job_id, stage, view_index, image_path, azimuth_deg, elevation_deg, engine, edit)
+    select v_job.project_id, p_job_id, v_stage, r.view_index, r.image_path, r.azimuth_deg,
+           r.elevation_deg, r.engine, coalesce(r.edit, '')
       from jsonb_to_recordset(coalesce(p_commit -> 'views', '[]')) as r (
         view_index integer, image_path text, azimuth_deg double precision,
-        elevation_deg double precision, engine text);
+        elevation_deg double precision, engine text, edit text);
 
     insert into depth_maps (
         project_id, job_id, stage, view_index, depth_path, heat_map_path, engine, min_depth,
@@ -455,15 +474,28 @@ begin
 
     insert into gaussian_splat_models (
         project_id, job_id, stage, version, model_path, engine, origin, splat_count,
-        file_size_bytes, psnr, ssim, lpips, view_agreement, expected_likeness, scores)
+        file_size_bytes, psnr, ssim, lpips, view_agreement, expected_likeness, scores,
+        parent)
     select v_job.project_id, p_job_id, v_stage, r.version, r.model_path, r.engine, r.origin,
            r.splat_count, r.file_size_bytes, r.psnr, r.ssim, r.lpips, r.view_agreement,
-           r.expected_likeness, coalesce(r.scores, '{}')
+           r.expected_likeness, coalesce(r.scores, '{}'), r.parent
       from jsonb_to_recordset(coalesce(p_commit -> 'models', '[]')) as r (
         version integer, model_path text, engine text, origin text, splat_count bigint,
         file_size_bytes bigint, psnr double precision, ssim double precision,
         lpips double precision, view_agreement double precision,
-        expected_likeness double precision, scores jsonb);
+        expected_likeness double precision, scores jsonb, parent integer);
+    if found then
+        update projects p
+           set current_version = (select max(m.version) from gaussian_splat_models m
+                                   where m.job_id = p_job_id and m.stage = v_stage)
+         where p.id = v_job.project_id;
+    end if;
+    -- Edits that the stage has done: numbers of rows.
+    update view_edits d set applied_by = p_job_id
+     where d.project_id = v_job.project_id
+       and d.id in (select e::bigint from jsonb_array_elements_text(
+               case when jsonb_typeof(p_commit -> 'detail' -> 'applied_edits') = 'array'
+                   then p_commit -> 'detail' -> 'applied_edits' else '[]' end) e);
 
     insert into enhancement_iterations (
         project_id, job_id, stage, iteration_number, accepted, model_version, enhance_engine,
@@ -1001,6 +1033,26 @@ begin
 end
 $$;
 
+-- Name: generation_of_v1(text, integer); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.generation_of_v1(p_project_id text, p_version integer) RETURNS integer
+    LANGUAGE sql STABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    with recursive line as (
+        select m.version, m.parent, j.kind
+          from gaussian_splat_models m join jobs j on j.id = m.job_id
+         where m.project_id = p_project_id and m.version = p_version
+        union all
+        select m.version, m.parent, j.kind
+          from line l
+          join gaussian_splat_models m on m.project_id = p_project_id and m.version = l.parent
+          join jobs j on j.id = m.job_id
+         where l.kind <> 'generate'
+    )
+    select version from line where kind = 'generate'
+$$;
+
 -- Name: get_job_v1(text); Type: FUNCTION; Schema: public; Owner: -
 
 CREATE FUNCTION public.get_job_v1(p_job_id text) RETURNS jsonb
@@ -1405,6 +1457,35 @@ begin
 end
 $$;
 
+-- Name: lock_idle_project_v1(text); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.lock_idle_project_v1(p_project_id text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_status text;
+    v_busy text;
+begin
+    perform lock_project_v1(p_project_id);
+    select status into v_status from projects where id = p_project_id for no key update;
+    if not found or is_marked_v1(p_project_id) then
+        raise exception using errcode = 'GL404',
+            message = format('There is no project %s.', p_project_id);
+    end if;
+    if v_status = 'uploading' then
+        raise exception using errcode = 'GL409',
+            message = format('Project %s is not uploaded yet.', p_project_id);
+    end if;
+    select id into v_busy from jobs
+     where project_id = p_project_id and state in ('queued', 'running');
+    if found then
+        raise exception using errcode = 'GL423', detail = v_busy, message = format(
+            'Project %s is busy with job %s.', p_project_id, v_busy);
+    end if;
+end
+$$;
+
 -- Name: lock_project_v1(text); Type: FUNCTION; Schema: public; Owner: -
 
 CREATE FUNCTION public.lock_project_v1(p_project_id text) RETURNS void
@@ -1541,6 +1622,9 @@ begin
         'models', (
             select coalesce(jsonb_agg(to_jsonb(m) - v_hidden order by m.version), '[]')
               from gaussian_splat_models m where m.project_id = p.id),
+        'made_by', (
+            select coalesce(jsonb_object_agg(m.version, m.job_id), '{}')
+              from gaussian_splat_models m where m.project_id = p.id),
         'iterations', (
             select coalesce(jsonb_agg(
                        (to_jsonb(i) || to_jsonb(r)) - v_hidden order by i.iteration_number), '[]')
@@ -1553,6 +1637,9 @@ begin
         'previews', (
             select coalesce(jsonb_agg(to_jsonb(w) - v_hidden order by w.version), '[]')
               from model_previews w where w.project_id = p.id),
+        'edits', (
+            select coalesce(jsonb_agg(view_edit_document_v1(d) order by d.id), '[]')
+              from view_edits d where d.project_id = p.id),
         'contact_sheet', (
             select to_jsonb(c) - v_hidden
               from contact_sheets c where c.project_id = p.id order by c.id desc limit 1),
@@ -1565,6 +1652,10 @@ begin
             select j.id, j.photos from jobs j
              where j.project_id = p.id and j.kind = 'generate'
              order by j.state in ('queued', 'running') desc,
+                      coalesce(j.id = (
+                          select m.job_id from gaussian_splat_models m
+                           where m.project_id = p.id
+                             and m.version = generation_of_v1(p.id, p.current_version)), false) desc,
                       (select max(m.version) from gaussian_splat_models m where m.job_id = j.id)
                           desc nulls last,
                       j.queue_number desc
@@ -1597,6 +1688,7 @@ CREATE TABLE public.projects (
     fingerprint text,
     client text DEFAULT ''::text NOT NULL,
     photos_revision bigint DEFAULT 0 NOT NULL,
+    current_version integer,
     CONSTRAINT projects_id_is_a_path_component CHECK ((id ~ '^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$'::text)),
     CONSTRAINT projects_idempotency_key_has_1_to_255_characters CHECK (((length(idempotency_key) >= 1) AND (length(idempotency_key) <= 255))),
     CONSTRAINT projects_progress_is_a_percentage CHECK (((progress_percentage >= (0)::double precision) AND (progress_percentage <= (100)::double precision))),
@@ -1705,6 +1797,31 @@ begin
 end
 $$;
 
+-- Name: put_view_edit_v1(text, jsonb); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.put_view_edit_v1(p_project_id text, p_edit jsonb) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_replaced jsonb;
+    v_edit view_edits;
+begin
+    v_replaced := take_view_edit_v1(
+        p_project_id, (p_edit ->> 'version')::integer, (p_edit ->> 'view_index')::integer);
+    perform check_version_v1(p_project_id, (p_edit ->> 'version')::integer);
+    insert into view_edits (
+        project_id, version, view_index, kind, image_path, sha256, engine, notes, source_version)
+    select p_project_id, r.version, r.view_index, r.kind, r.image_path, r.sha256,
+           coalesce(r.engine, ''), coalesce(r.notes, '[]'), r.source_version
+      from jsonb_to_record(p_edit) as r (
+        version integer, view_index integer, kind text, image_path text, sha256 text, engine text,
+        notes jsonb, source_version integer)
+    returning * into v_edit;
+    return jsonb_build_object('edit', view_edit_document_v1(v_edit), 'replaced', v_replaced);
+end
+$$;
+
 -- Name: queue_order_v1(); Type: FUNCTION; Schema: public; Owner: -
 
 CREATE FUNCTION public.queue_order_v1() RETURNS TABLE(job_id text, place bigint)
@@ -1755,6 +1872,8 @@ CREATE FUNCTION public.referenced_paths_v1(p_project_id text) RETURNS jsonb
                where project_id = p_project_id
         union select 'multiview-images', image_path from multiview_generation
                where project_id = p_project_id
+        union select 'multiview-images', image_path from view_edits
+               where project_id = p_project_id and image_path is not null
         union select 'depth-maps', unnest(array[depth_path, heat_map_path]) from depth_maps
                where project_id = p_project_id
         union select 'enhanced-views', unnest(array[image_path, before_path, after_path])
@@ -1836,6 +1955,23 @@ begin
     perform add_job_state_event_v1(v_told);
     perform show_job_on_project_v1(v_job);
     return job_document_v1(v_job);
+end
+$$;
+
+-- Name: restore_version_v1(text, integer); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.restore_version_v1(p_project_id text, p_version integer) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_project projects;
+begin
+    perform lock_idle_project_v1(p_project_id);
+    perform check_version_v1(p_project_id, p_version);
+    update projects set current_version = p_version where id = p_project_id
+    returning * into v_project;
+    return project_document_v1(v_project);
 end
 $$;
 
@@ -1921,12 +2057,15 @@ CREATE FUNCTION public.submit_job_v1(p_project_id text, p_kind text, p_options j
     AS $$
 declare
     v_status text;
+    v_current integer;
+    v_version integer;
     v_job jobs;
     v_busy text;
 begin
     perform lock_project_v1(p_project_id);
     -- Two submissions to one project come one after the other from here.
-    select status into v_status from projects where id = p_project_id for no key update;
+    select status, current_version into v_status, v_current
+      from projects where id = p_project_id for no key update;
     if not found or is_marked_v1(p_project_id) then
         raise exception using errcode = 'GL404',
             message = format('There is no project %s.', p_project_id);
@@ -1945,10 +2084,20 @@ begin
             raise exception using errcode = 'GL423', detail = v_busy, message = format(
                 'Project %s is busy with job %s.', p_project_id, v_busy);
         end if;
-        if p_kind <> 'generate' and not exists (
-                select 1 from gaussian_splat_models where project_id = p_project_id) then
-            raise exception using errcode = 'GL425', message = format(
-                'Project %s has no model yet: generate one before %s.', p_project_id, p_kind);
+        -- What begins with a version has it in its options, whatever becomes current later.
+        if p_kind <> 'generate' or p_options ->> 'from_stage' is not null then
+            if v_current is null then
+                raise exception using errcode = 'GL425', message = case
+                    when p_kind = 'generate' then format(
+                        'Project %s has no version yet whose %s could be kept: generate one '
+                        'without from.', p_project_id, p_options ->> 'from_stage')
+                    else format(
+                        'Project %s has no model yet: generate one before %s.',
+                        p_project_id, p_kind) end;
+            end if;
+            v_version := coalesce((p_options ->> 'version')::integer, v_current);
+            perform check_version_v1(p_project_id, v_version);
+            p_options := p_options || jsonb_build_object('version', v_version);
         end if;
 
         -- Submissions to other projects may slip in between: a few jobs too many do no harm.
@@ -1963,9 +2112,15 @@ begin
         values (
             p_project_id, p_kind, p_options, p_fingerprint, p_idempotency_key, p_max_attempts,
             p_client, p_shape, p_webhook_url,
-            -- Nobody changes them meanwhile: that takes the project's name, too.
-            case when p_kind = 'generate' then photos_document_v1(p_project_id)
-                else '[]' end)
+            -- Nobody changes them meanwhile: that takes the project's name, too. What goes on from a
+            -- version works with the photos of that one.
+            case when p_kind <> 'generate' then '[]'
+                else coalesce((
+                    select nullif(j.photos, '[]') from gaussian_splat_models m
+                      join jobs j on j.id = m.job_id
+                     where m.project_id = p_project_id
+                       and m.version = generation_of_v1(p_project_id, v_version)),
+                    photos_document_v1(p_project_id)) end)
         on conflict (client, idempotency_key) where idempotency_key is not null do nothing
         returning * into v_job;
         if found then
@@ -1999,6 +2154,24 @@ begin
 end
 $$;
 
+-- Name: take_view_edit_v1(text, integer, integer); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.take_view_edit_v1(p_project_id text, p_version integer, p_view_index integer) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_edit view_edits;
+begin
+    perform lock_idle_project_v1(p_project_id);
+    delete from view_edits
+     where project_id = p_project_id and version = p_version and view_index = p_view_index
+       and applied_by is null
+    returning * into v_edit;
+    return case when v_edit.id is not null then view_edit_document_v1(v_edit) end;
+end
+$$;
+
 -- Name: touch_updated_at(); Type: FUNCTION; Schema: public; Owner: -
 
 CREATE FUNCTION public.touch_updated_at() RETURNS trigger
@@ -2009,6 +2182,41 @@ begin
     new.updated_at := clock_timestamp();
     return new;
 end
+$$;
+
+-- Name: view_edits; Type: TABLE; Schema: public; Owner: -
+
+CREATE TABLE public.view_edits (
+    id bigint NOT NULL,
+    project_id text NOT NULL,
+    version integer NOT NULL,
+    view_index integer NOT NULL,
+    kind text NOT NULL,
+    image_path text,
+    sha256 text,
+    engine text DEFAULT ''::text NOT NULL,
+    notes jsonb DEFAULT '[]'::jsonb NOT NULL,
+    source_version integer,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    applied_by text,
+    CONSTRAINT view_edits_image_path_is_set CHECK ((image_path <> ''::text)),
+    CONSTRAINT view_edits_kind_is_known CHECK ((kind = ANY (ARRAY['replace'::text, 'strike'::text, 'restore'::text]))),
+    CONSTRAINT view_edits_picture_iff_replaced CHECK ((((kind = 'replace'::text) = (image_path IS NOT NULL)) AND ((image_path IS NULL) = (sha256 IS NULL)))),
+    CONSTRAINT view_edits_source_iff_restored CHECK (((kind = 'restore'::text) = (source_version IS NOT NULL))),
+    CONSTRAINT view_edits_view_index_is_not_negative CHECK ((view_index >= 0))
+);
+
+-- Name: TABLE view_edits; Type: COMMENT; Schema: public; Owner: -
+
+COMMENT ON TABLE public.view_edits IS 'Views that somebody replaced, struck out or restored: what waits, and what was done.';
+
+-- Name: view_edit_document_v1(public.view_edits); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.view_edit_document_v1(p_edit public.view_edits) RETURNS jsonb
+    LANGUAGE sql STABLE
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+    select to_jsonb(p_edit) - 'project_id'
 $$;
 
 -- Name: contact_sheets; Type: TABLE; Schema: public; Owner: -
@@ -2232,11 +2440,13 @@ CREATE TABLE public.gaussian_splat_models (
     expected_likeness double precision,
     created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     scores jsonb DEFAULT '{}'::jsonb NOT NULL,
+    parent integer,
     CONSTRAINT gaussian_splat_models_agreement_is_a_number CHECK ((view_agreement < 'NaN'::double precision)),
     CONSTRAINT gaussian_splat_models_file_size_is_not_negative CHECK ((file_size_bytes >= 0)),
     CONSTRAINT gaussian_splat_models_likeness_is_in_range CHECK (((expected_likeness >= (0)::double precision) AND (expected_likeness <= (1)::double precision))),
     CONSTRAINT gaussian_splat_models_lpips_is_in_range CHECK (((lpips >= (0)::double precision) AND (lpips < 'NaN'::double precision))),
     CONSTRAINT gaussian_splat_models_model_path_is_set CHECK ((model_path <> ''::text)),
+    CONSTRAINT gaussian_splat_models_parent_is_older CHECK ((parent < version)),
     CONSTRAINT gaussian_splat_models_psnr_is_a_number CHECK ((psnr < 'NaN'::double precision)),
     CONSTRAINT gaussian_splat_models_scores_is_an_object CHECK ((jsonb_typeof(scores) = 'object'::text)),
     CONSTRAINT gaussian_splat_models_splat_count_is_not_negative CHECK ((splat_count >= 0)),
@@ -2361,6 +2571,8 @@ CREATE TABLE public.multiview_generation (
     elevation_deg double precision NOT NULL,
     engine text NOT NULL,
     created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    edit text DEFAULT ''::text NOT NULL,
+    CONSTRAINT multiview_generation_edit_is_known CHECK ((edit = ANY (ARRAY[''::text, 'replaced'::text, 'struck'::text]))),
     CONSTRAINT multiview_generation_elevation_is_an_angle CHECK (((elevation_deg >= ('-90'::integer)::double precision) AND (elevation_deg <= (90)::double precision))),
     CONSTRAINT multiview_generation_image_path_is_set CHECK ((image_path <> ''::text)),
     CONSTRAINT multiview_generation_view_index_is_not_negative CHECK ((view_index >= 0))
@@ -2493,6 +2705,17 @@ CREATE VIEW public.refinement_progress WITH (security_invoker='true') AS
 -- Name: VIEW refinement_progress; Type: COMMENT; Schema: public; Owner: -
 
 COMMENT ON VIEW public.refinement_progress IS 'Refinement iterations with their scores and the gain over the iteration before.';
+
+-- Name: view_edits_id_seq; Type: SEQUENCE; Schema: public; Owner: -
+
+ALTER TABLE public.view_edits ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.view_edits_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 -- Name: webhooks; Type: TABLE; Schema: public; Owner: -
 
@@ -2647,6 +2870,11 @@ ALTER TABLE ONLY public.refinement_metrics
 ALTER TABLE ONLY public.refinement_metrics
     ADD CONSTRAINT refinement_metrics_pkey PRIMARY KEY (id);
 
+-- Name: view_edits view_edits_pkey; Type: CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.view_edits
+    ADD CONSTRAINT view_edits_pkey PRIMARY KEY (id);
+
 -- Name: webhooks webhooks_pkey; Type: CONSTRAINT; Schema: public; Owner: -
 
 ALTER TABLE ONLY public.webhooks
@@ -2764,6 +2992,14 @@ CREATE INDEX projects_with_a_key ON public.projects USING btree (created_at) WHE
 
 CREATE INDEX refinement_metrics_of_project ON public.refinement_metrics USING btree (project_id);
 
+-- Name: view_edits_of_job; Type: INDEX; Schema: public; Owner: -
+
+CREATE INDEX view_edits_of_job ON public.view_edits USING btree (applied_by);
+
+-- Name: view_edits_one_waits_per_view; Type: INDEX; Schema: public; Owner: -
+
+CREATE UNIQUE INDEX view_edits_one_waits_per_view ON public.view_edits USING btree (project_id, version, view_index) WHERE (applied_by IS NULL);
+
 -- Name: webhooks_due; Type: INDEX; Schema: public; Owner: -
 
 CREATE INDEX webhooks_due ON public.webhooks USING btree (next_at) WHERE (state = 'pending'::text);
@@ -2850,6 +3086,11 @@ ALTER TABLE ONLY public.export_history
 ALTER TABLE ONLY public.gaussian_splat_models
     ADD CONSTRAINT gaussian_splat_models_job_id_stage_fkey FOREIGN KEY (job_id, stage) REFERENCES public.job_stages(job_id, stage) ON DELETE CASCADE;
 
+-- Name: gaussian_splat_models gaussian_splat_models_parent_exists; Type: FK CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.gaussian_splat_models
+    ADD CONSTRAINT gaussian_splat_models_parent_exists FOREIGN KEY (project_id, parent) REFERENCES public.gaussian_splat_models(project_id, version) DEFERRABLE INITIALLY DEFERRED;
+
 -- Name: gaussian_splat_models gaussian_splat_models_project_id_fkey; Type: FK CONSTRAINT; Schema: public; Owner: -
 
 ALTER TABLE ONLY public.gaussian_splat_models
@@ -2914,6 +3155,21 @@ ALTER TABLE ONLY public.refinement_metrics
 
 ALTER TABLE ONLY public.refinement_metrics
     ADD CONSTRAINT refinement_metrics_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
+
+-- Name: view_edits view_edits_applied_by_fkey; Type: FK CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.view_edits
+    ADD CONSTRAINT view_edits_applied_by_fkey FOREIGN KEY (applied_by) REFERENCES public.jobs(id) ON DELETE SET NULL;
+
+-- Name: view_edits view_edits_project_id_fkey; Type: FK CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.view_edits
+    ADD CONSTRAINT view_edits_project_id_fkey FOREIGN KEY (project_id) REFERENCES public.projects(id) ON DELETE CASCADE;
+
+-- Name: view_edits view_edits_version_exists; Type: FK CONSTRAINT; Schema: public; Owner: -
+
+ALTER TABLE ONLY public.view_edits
+    ADD CONSTRAINT view_edits_version_exists FOREIGN KEY (project_id, version) REFERENCES public.gaussian_splat_models(project_id, version) DEFERRABLE INITIALLY DEFERRED;
 
 -- Name: webhooks webhooks_job_id_fkey; Type: FK CONSTRAINT; Schema: public; Owner: -
 
@@ -2988,6 +3244,10 @@ ALTER TABLE public.projects ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.refinement_metrics ENABLE ROW LEVEL SECURITY;
 
+-- Name: view_edits; Type: ROW SECURITY; Schema: public; Owner: -
+
+ALTER TABLE public.view_edits ENABLE ROW LEVEL SECURITY;
+
 -- Name: webhooks; Type: ROW SECURITY; Schema: public; Owner: -
 
 ALTER TABLE public.webhooks ENABLE ROW LEVEL SECURITY;
@@ -3027,6 +3287,10 @@ REVOKE ALL ON FUNCTION public.check_lease_v1(p_lease_s double precision) FROM PU
 -- Name: FUNCTION check_limit_v1(p_limit integer); Type: ACL; Schema: public; Owner: -
 
 REVOKE ALL ON FUNCTION public.check_limit_v1(p_limit integer) FROM PUBLIC;
+
+-- Name: FUNCTION check_version_v1(p_project_id text, p_version integer); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.check_version_v1(p_project_id text, p_version integer) FROM PUBLIC;
 
 -- Name: FUNCTION claim_job_v1(p_worker text, p_lease_s double precision, p_max_running integer); Type: ACL; Schema: public; Owner: -
 
@@ -3112,6 +3376,10 @@ REVOKE ALL ON FUNCTION public.finish_webhook_v1(p_job_id text, p_attempt integer
 
 REVOKE ALL ON FUNCTION public.forget_v1(p_age_s double precision, p_limit integer) FROM PUBLIC;
 
+-- Name: FUNCTION generation_of_v1(p_project_id text, p_version integer); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.generation_of_v1(p_project_id text, p_version integer) FROM PUBLIC;
+
 -- Name: FUNCTION get_job_v1(p_job_id text); Type: ACL; Schema: public; Owner: -
 
 REVOKE ALL ON FUNCTION public.get_job_v1(p_job_id text) FROM PUBLIC;
@@ -3168,6 +3436,10 @@ REVOKE ALL ON FUNCTION public.list_projects_v1(p_status text, p_after_at text, p
 
 REVOKE ALL ON FUNCTION public.lock_attempt_v1(p_job_id text, p_fence bigint) FROM PUBLIC;
 
+-- Name: FUNCTION lock_idle_project_v1(p_project_id text); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.lock_idle_project_v1(p_project_id text) FROM PUBLIC;
+
 -- Name: FUNCTION lock_project_v1(p_project_id text); Type: ACL; Schema: public; Owner: -
 
 REVOKE ALL ON FUNCTION public.lock_project_v1(p_project_id text) FROM PUBLIC;
@@ -3216,6 +3488,10 @@ REVOKE ALL ON FUNCTION public.project_name_key_v1(p_project_id text) FROM PUBLIC
 
 REVOKE ALL ON FUNCTION public.purge_project_v1(p_project_id text) FROM PUBLIC;
 
+-- Name: FUNCTION put_view_edit_v1(p_project_id text, p_edit jsonb); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.put_view_edit_v1(p_project_id text, p_edit jsonb) FROM PUBLIC;
+
 -- Name: FUNCTION queue_order_v1(); Type: ACL; Schema: public; Owner: -
 
 REVOKE ALL ON FUNCTION public.queue_order_v1() FROM PUBLIC;
@@ -3231,6 +3507,10 @@ REVOKE ALL ON FUNCTION public.referenced_paths_v1(p_project_id text) FROM PUBLIC
 -- Name: FUNCTION release_job_v1(p_job_id text, p_fence bigint, p_error jsonb, p_delay_s double precision); Type: ACL; Schema: public; Owner: -
 
 REVOKE ALL ON FUNCTION public.release_job_v1(p_job_id text, p_fence bigint, p_error jsonb, p_delay_s double precision) FROM PUBLIC;
+
+-- Name: FUNCTION restore_version_v1(p_project_id text, p_version integer); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.restore_version_v1(p_project_id text, p_version integer) FROM PUBLIC;
 
 -- Name: FUNCTION schema_version_v1(); Type: ACL; Schema: public; Owner: -
 
@@ -3256,6 +3536,14 @@ REVOKE ALL ON FUNCTION public.submit_job_v1(p_project_id text, p_kind text, p_op
 
 REVOKE ALL ON FUNCTION public.take_photo_back_v1(p_photo_id text) FROM PUBLIC;
 
+-- Name: FUNCTION take_view_edit_v1(p_project_id text, p_version integer, p_view_index integer); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.take_view_edit_v1(p_project_id text, p_version integer, p_view_index integer) FROM PUBLIC;
+
 -- Name: FUNCTION touch_updated_at(); Type: ACL; Schema: public; Owner: -
 
 REVOKE ALL ON FUNCTION public.touch_updated_at() FROM PUBLIC;
+
+-- Name: FUNCTION view_edit_document_v1(p_edit public.view_edits); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.view_edit_document_v1(p_edit public.view_edits) FROM PUBLIC;

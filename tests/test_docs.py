@@ -74,8 +74,8 @@ def test_every_route_is_documented():
 
 def test_every_option_is_documented():
     for body in (GenerateBody, RefineBody, ExportQuery, ReportQuery, ProjectsQuery):
-        for name in body.model_fields:
-            assert f"`{name}`" in API, name
+        for name, field in body.model_fields.items():
+            assert f"`{field.alias or name}`" in API, name
 
 
 def test_every_option_of_an_export_stands_with_its_default():

@@ -17,7 +17,7 @@ from deployments.jobs.documents import score_fields
 from deployments.jobs.fenced_commit import FencedCommit, Meters, retry_while_away
 from deployments.jobs.paths import AttemptPaths
 from deployments.jobs.peak_memory import PeakMemory
-from deployments.jobs.rows import Bucket, Job, Lease, ProjectDetail
+from deployments.jobs.rows import Bucket, Job, Lease, ProjectDetail, ProjectJob
 from deployments.jobs.stage_progress import StageProgress
 from deployments.jobs.store import Records, Store
 from pipeline.errors import InvalidModelFile, ModelFailed
@@ -91,6 +91,12 @@ class Attempt:
             lambda: self.records.project_detail(self.job.project_id), self.patience_s
         )
 
+    async def read_jobs(self) -> tuple[ProjectJob, ...]:
+        """All jobs of the project with what they committed."""
+        return await retry_while_away(
+            lambda: self.records.project_jobs(self.job.project_id), self.patience_s
+        )
+
     async def read_newest_model(self) -> ModelRow:
         """The newest model there is now. Raises ModelFailed where there is none."""
         newest = (await self.read_detail()).newest_model
@@ -99,7 +105,14 @@ class Attempt:
         return newest
 
     async def put_model(
-        self, version: int, model: SplatModel, scores: Scores, *, engine: str, origin: str
+        self,
+        version: int,
+        model: SplatModel,
+        scores: Scores,
+        *,
+        engine: str,
+        origin: str,
+        parent: int | None,
     ) -> ModelRow:
         """Upload a model version as .ply; the row to commit."""
         data = await asyncio.to_thread(write_ply, model)
@@ -112,6 +125,7 @@ class Attempt:
             origin=origin,
             splat_count=len(model),
             file_size_bytes=len(data),
+            parent=parent,
             **score_fields(scores),
         )
 

@@ -24,13 +24,18 @@ WireFloat = Annotated[float, PlainSerializer(_write_float)]
 
 @dataclass(frozen=True)
 class ViewRow:
-    """One synthesised view: a row of `multiview_generation`."""
+    """One synthesised view: a row of `multiview_generation`.
+
+    Attributes:
+        edit: what somebody did to it: "replaced", "struck", or empty.
+    """
 
     view_index: int
     image_path: str
     azimuth_deg: WireFloat
     elevation_deg: WireFloat
     engine: str
+    edit: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,8 +55,11 @@ class ModelRow:
     """One version of the splat model: a row of `gaussian_splat_models`.
 
     Attributes:
+        origin: "generate" or "refine".
         scores: the scores without a column of their own, JSON-ready: `silhouette_iou`,
             `consistency`, `floaters`, `views`, `extra`, `photos`, `seen_share`, `evidence`.
+        parent: the version it was made from: the one that was refined, or whose views (and depth)
+            a generation took; None where a generation began with the photo.
     """
 
     version: int
@@ -66,6 +74,7 @@ class ModelRow:
     view_agreement: WireFloat | None = None
     expected_likeness: WireFloat | None = None
     scores: Mapping[str, Any] = field(default_factory=dict)
+    parent: int | None = None
 
 
 @dataclass(frozen=True)
@@ -165,7 +174,8 @@ class StageCommit:
         stage: name of the stage; an iteration of refine is a stage of its own.
         seconds: how long the stage took; added to `Job.timings`.
         detail: JSON-ready facts: what the stage needs to be resumed (file names), `hashes` of its
-            artefacts, peak memory.
+            artefacts, peak memory. `applied_edits` are numbers of `view_edits` that are done with
+            this stage.
     """
 
     stage: str

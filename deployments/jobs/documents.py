@@ -115,6 +115,7 @@ def generate_document(
     """
     return {
         "model_version": newest.version,
+        "parent": newest.parent,
         "model_path": newest.model_path,
         "views_generated": len(result.views),
         "depth_maps_generated": len(result.depths.depth),

@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
-from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 
 from deployments.jobs.attempt import Attempt
 from deployments.jobs.commits import DepthRow, StageCommit, ViewRow
-from deployments.jobs.paths import sibling
+from deployments.jobs.kept_stages import KeptStages
+from deployments.jobs.lineage import Generation
 from deployments.jobs.rows import Bucket
 from pipeline.flow.artifacts import (
     decode_depths,
@@ -36,14 +36,29 @@ class StoreGenerateJournal:
     """A `pipeline.journals.GenerateJournal`.
 
     Views and depths are stored while the next stage computes, in the order in which they came;
-    `flush` waits for what is under way.
+    `flush` waits for what is under way. What is kept of an earlier generation is found here like
+    what an earlier attempt has committed: its rows name the files that are there, and no file is
+    written for it.
     """
 
-    def __init__(self, attempt: Attempt) -> None:
+    def __init__(
+        self,
+        attempt: Attempt,
+        *,
+        base: Generation | None = None,
+        kept: KeptStages | None = None,
+    ) -> None:
+        """
+        Args:
+            base: the generation that the model goes on from.
+            kept: what is taken from it.
+        """
         self.enter = attempt.progress.enter
         self.report = attempt.progress.report
         self._attempt = attempt
         self._files = attempt.files
+        self._base = base
+        self._kept = kept
         self._saving: asyncio.Task[None] | None = None
 
     async def flush(self) -> None:
@@ -64,11 +79,21 @@ class StoreGenerateJournal:
         self, stage: str, bucket: Bucket, decode: Callable[[dict[str, bytes]], T]
     ) -> T | None:
         """What the files say of a stage that an earlier attempt committed."""
-        commit = self._attempt.committed.get(stage)
+        commit = self._attempt.committed.get(stage) or await self._keep(stage)
         if commit is None:
             return None
         files = await self._files.get_all(bucket, commit.detail["files"])
         return await asyncio.to_thread(decode, files)
+
+    async def _keep(self, stage: str) -> StageCommit | None:
+        """Commit a stage of the earlier generation as one of this job, where it is kept."""
+        if self._kept is None:
+            return None
+        await self.flush()
+        commit = await self._kept.commit_of(stage, self._files)
+        if commit is not None:
+            await self._attempt.commit(commit)
+        return commit
 
     async def _put(
         self, bucket: Bucket, files: dict[str, bytes], path: Callable[[str], str]
@@ -141,12 +166,8 @@ class StoreGenerateJournal:
 
     async def _save_photos(self, photos: RegisteredPhotos, seconds: float) -> None:
         files = await asyncio.to_thread(encode_registered, photos)
-        views = self._attempt.committed.get("views")
-        # Beside the views, where a refinement finds it: those of an earlier attempt have a folder
-        # of their own. Whoever writes it there writes the same.
-        beside = None if views is None else views.detail["files"]["geometry.npz"]
-        path = self._files.paths.view if beside is None else partial(sibling, beside)
-        paths = await self._put(Bucket.VIEWS, files, path)
+        # In the folder of this attempt: views that are kept stand in that of another version.
+        paths = await self._put(Bucket.VIEWS, files, self._files.paths.view)
         # Of each photo that was given, for people.
         found = [asdict(registration) for registration in photos.registrations]
         await self._attempt.commit(
@@ -167,9 +188,16 @@ class StoreGenerateJournal:
         newest = self._attempt.detail.newest_model
         version = 0 if newest is None else newest.version + 1
         row = await self._attempt.put_model(
-            version, model, scores, engine=engine, origin="generate"
+            version,
+            model,
+            scores,
+            engine=engine,
+            origin="generate",
+            parent=None if self._base is None else self._base.version,
         )
-        await self._attempt.commit(StageCommit("splats", seconds, models=(row,)))
+        edits = () if self._kept is None else self._kept.edits
+        detail = {"applied_edits": [edit.id for edit in edits]} if edits else {}
+        await self._attempt.commit(StageCommit("splats", seconds, models=(row,), detail=detail))
 
     async def load_ranking(self) -> tuple[Candidate, ...] | None:
         commit = self._attempt.committed.get("candidates")

@@ -1,7 +1,7 @@
 """The last stage of generate and refine: pictures of the models, and one of the whole project.
 
 It asks for what is missing, whoever left it out: versions without previews, and a contact sheet
-when there is none of the newest version. It knows rows and blobs, not how pictures are drawn.
+when there is none of the current version. It knows rows and blobs, not how pictures are drawn.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import suppress
 
 from deployments.jobs.attempt import Attempt
 from deployments.jobs.commits import ModelRow, PreviewRow, SheetRow, StageCommit
-from deployments.jobs.paths import sibling
+from deployments.jobs.lineage import generation_of
 from deployments.jobs.rows import Bucket, JobKind, ProjectDetail
-from pipeline.errors import InvalidInput, ModelFailed, NotFound
+from pipeline.errors import InvalidInput, ModelFailed
 from pipeline.flow.artifacts import PHOTO_FILES, decode_photo_cameras
 from pipeline.flow.generate import STAGE_SPANS
 from pipeline.flow.previews import make_previews
@@ -88,14 +87,14 @@ async def show_models(attempt: Attempt, ports: Ports, pictures: PictureSize | No
             shots = PreviewRow(row.version, thumbnail, turntable)
             await attempt.commit(StageCommit(f"previews-{stem}", seconds, previews=(shots,)))
 
-    sheet = detail.contact_sheet
-    if newest is not None and (sheet is None or sheet.model_version != newest.version):
+    sheet, current = detail.contact_sheet, detail.current_model
+    if current is not None and (sheet is None or sheet.model_version != current.version):
         await attempt.progress.enter("contact-sheet", *spans["contact-sheet"])
-        await _draw_sheet(await attempt.read_detail(), newest, attempt, ports)
+        await _draw_sheet(await attempt.read_detail(), current, attempt, ports)
 
 
 async def _draw_sheet(
-    detail: ProjectDetail, newest: ModelRow, attempt: Attempt, ports: Ports
+    detail: ProjectDetail, shown: ModelRow, attempt: Attempt, ports: Ports
 ) -> None:
     started = time.perf_counter()
     # Those that the views beside them were made of.
@@ -111,29 +110,28 @@ async def _draw_sheet(
         kind: list((await attempt.files.get_all(bucket, {path: path for path in paths})).values())
         for kind, (bucket, paths) in wanted.items()
     }
-    model = await attempt.get_model(newest.model_path)
+    model = await attempt.get_model(shown.model_path)
     cameras = held_out_cameras()
     renders = await ports.splats.render(model, cameras)
-    photos = await _photo_cameras(detail, attempt)
+    photos = await _photo_cameras(shown, attempt)
     seen = [] if photos is None else await seen_pictures(model, cameras, photos, ports.splats)
-    title = f"version {newest.version}: {len(model):,} splats, from cameras that were never fitted"
+    title = f"version {shown.version}: {len(model):,} splats, from cameras that were never fitted"
     versions = "versions " + ", ".join(str(row.version) for row in detail.previews)
     data = await asyncio.to_thread(_sheet, files, title, renders, seen, versions)
     path = attempt.files.paths.picture("contact_sheet.png")
     await attempt.files.put_all(Bucket.MODELS, {path: data})
     seconds = time.perf_counter() - started
-    row = SheetRow(newest.version, path)
+    row = SheetRow(shown.version, path)
     await attempt.commit(StageCommit("contact-sheet", seconds, sheets=(row,)))
 
 
-async def _photo_cameras(detail: ProjectDetail, attempt: Attempt) -> Cameras | None:
-    """Where the project's photos were taken from; None where nobody looked for that."""
-    if not detail.views:
-        return None
+async def _photo_cameras(shown: ModelRow, attempt: Attempt) -> Cameras | None:
+    """Where the photos of a version were taken from; None where nobody looked for that."""
+    generation = generation_of(await attempt.read_jobs(), shown.version)
+    paths = generation.files("views", "photos")
     for name in PHOTO_FILES:
-        path = sibling(detail.views[0].image_path, name)
-        with suppress(NotFound):
-            data = await attempt.files.get(Bucket.VIEWS, path)
+        if name in paths:
+            data = await attempt.files.get(Bucket.VIEWS, paths[name])
             return await asyncio.to_thread(decode_photo_cameras, data, name)
     return None
 

@@ -29,9 +29,9 @@ def _photo_path(project_id: str, photo_id: str, name: str) -> str:
     return "/".join([project_id, *(["photos", photo_id] if photo_id else []), name])
 
 
-def sibling(path: str, name: str) -> str:
-    """The path of `name` in the folder of `path`."""
-    return f"{path.rpartition('/')[0]}/{name}"
+def edit_path(project_id: str, name: str) -> str:
+    """In VIEWS: a picture that replaces a view, as RGBA PNG."""
+    return f"{project_id}/edits/{name}.png"
 
 
 @dataclass(frozen=True)

@@ -6,23 +6,17 @@ It knows rows, paths and codecs; not how iterations compute.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from dataclasses import replace
 
 from deployments.jobs.attempt import Attempt
 from deployments.jobs.commits import EnhancedViewRow, IterationRow, ModelRow, StageCommit
 from deployments.jobs.documents import iteration_document, read_outcome, score_fields
-from deployments.jobs.paths import sibling
+from deployments.jobs.lineage import Generation, generation_of
 from deployments.jobs.rows import Bucket
-from pipeline.errors import ModelFailed, NotFound
 from pipeline.flow.artifacts import decode_depths, decode_views
 from pipeline.imaging.decoding import encode_png
 from pipeline.journals import IterationOutcome
-from pipeline.rig import VIEW_COUNT
 from pipeline.types import DepthMaps, SplatModel, UInt8Array, ViewSet
-
-#: Files beside the views that only some projects have.
-_FURTHER_VIEWS = ("auxiliary.npz", "photos.npz", "registered.npz")
 
 
 class StoreRefineJournal:
@@ -35,6 +29,7 @@ class StoreRefineJournal:
         self._files = attempt.files
         #: What attempts of this job committed, this one included, by stage.
         self._committed = dict(attempt.committed)
+        self._found: Generation | None = None
 
     @property
     def _own_versions(self) -> set[int]:
@@ -42,34 +37,38 @@ class StoreRefineJournal:
 
     @property
     def _start_row(self) -> ModelRow:
-        """The newest model that this job did not make itself."""
-        models = self._attempt.detail.models
-        rows = [row for row in models if row.version not in self._own_versions]
-        return max(rows, key=lambda row: row.version)
+        """The model that the job was told to refine."""
+        row = self._attempt.detail.model(self._attempt.job.options["version"])
+        assert row is not None, "a job names a version that is there"
+        return row
+
+    @property
+    def best_row(self) -> ModelRow:
+        """The model that the refinement has come to: the newest one that it made, or its start."""
+        own = [row for commit in self._committed.values() for row in commit.models]
+        return own[-1] if own else self._start_row
 
     @property
     def _next_version(self) -> int:
         models = self._attempt.detail.models
         return max({row.version for row in models} | self._own_versions) + 1
 
+    async def _generation(self) -> Generation:
+        """The one that the model to refine comes from."""
+        if self._found is None:
+            jobs = await self._attempt.read_jobs()
+            self._found = generation_of(jobs, self._start_row.version)
+        return self._found
+
     async def generated_views(self) -> ViewSet:
-        rows = self._attempt.detail.views
-        if len(rows) != VIEW_COUNT:
-            raise ModelFailed.openly(f"The project has {len(rows)} of {VIEW_COUNT} views.")
-        paths = {f"{row.view_index:02d}.png": row.image_path for row in rows}
-        paths["geometry.npz"] = sibling(rows[0].image_path, "geometry.npz")
+        paths = (await self._generation()).files("views", "photos")
         files = await self._files.get_all(Bucket.VIEWS, paths)
-        for name in _FURTHER_VIEWS:
-            with suppress(NotFound):
-                files[name] = await self._files.get(Bucket.VIEWS, sibling(rows[0].image_path, name))
         return await asyncio.to_thread(decode_views, files)
 
     async def generated_depths(self) -> DepthMaps:
-        rows = self._attempt.detail.depths
-        if len(rows) != VIEW_COUNT:
-            raise ModelFailed.openly(f"The project has {len(rows)} of {VIEW_COUNT} depth maps.")
-        paths = {f"{row.view_index:02d}.npy": row.depth_path for row in rows}
-        paths["confidence.npz"] = sibling(rows[0].depth_path, "confidence.npz")
+        named = (await self._generation()).files("depth")
+        # Without the heat maps, which are for people.
+        paths = {name: path for name, path in named.items() if not name.endswith(".png")}
         files = await self._files.get_all(Bucket.DEPTH, paths)
         return await asyncio.to_thread(decode_depths, files)
 
@@ -93,7 +92,12 @@ class StoreRefineJournal:
         if outcome.model is not None:
             version = self._next_version
             row = await self._attempt.put_model(
-                version, outcome.model, outcome.scores, engine=start.engine, origin="refine"
+                version,
+                outcome.model,
+                outcome.scores,
+                engine=start.engine,
+                origin="refine",
+                parent=self.best_row.version,
             )
             models = (row,)
         iteration = IterationRow(

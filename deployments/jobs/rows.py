@@ -24,6 +24,7 @@ from deployments.jobs.commits import (
     StageCommit,
     ViewRow,
 )
+from deployments.jobs.edit_rows import ViewEditRow
 from deployments.jobs.photo_rows import PhotoRow, Registrations
 
 #: A moment, in whatever time zone the database's session has.
@@ -88,9 +89,16 @@ class ProjectStatus(StrEnum):
 
 @dataclass(frozen=True)
 class Project:
-    """One object that was photographed. `*_path` and `background_engine` are those of the first
-    photo, object paths in the buckets UPLOADS and PROCESSED; `photos_revision` grows with every
-    change of the photos."""
+    """One object that was photographed.
+
+    Attributes:
+        original_path, processed_path, background_engine: of the first photo; object paths in the
+            buckets UPLOADS and PROCESSED.
+        photos_revision: grows with every change of the photos.
+        current_version: of the model that refinements, exports and generations from a stage begin
+            with where they name no other: the newest one, until another is restored. None before
+            there is a model.
+    """
 
     id: str
     status: ProjectStatus
@@ -103,6 +111,7 @@ class Project:
     created_at: Moment
     updated_at: Moment
     photos_revision: int = 0
+    current_version: int | None = None
 
 
 @dataclass(frozen=True)
@@ -306,12 +315,13 @@ class ProjectDetail:
     """A project with all its rows, read in one snapshot.
 
     `photos` are the project's now. `views` and `depths` are those of the generate job under way,
-    else of the one that made the newest generated model, else of the newest; so are
+    else of the one that the current version comes from, else of the newest; so are
     `generated_photos`, which it works with, and `registrations`, what it found out of each of
-    these (none before it has looked for them). `iterations` are ordered by
-    `iteration_number` and belong to the newest refine job. `previews` are ordered by version;
-    `contact_sheet` is the newest one. `job` is the queued or running job, else the newest one,
-    else None.
+    these (none before it has looked for them). `made_by` has the job of every version, `edits` what
+    was done to views and what waits, in the order in which it was asked for. `iterations` are
+    ordered by `iteration_number` and belong to the newest refine job. `previews` are ordered by
+    version; `contact_sheet` is the newest one. `job` is the queued or running job, else the newest
+    one, else None.
     """
 
     project: Project
@@ -321,6 +331,8 @@ class ProjectDetail:
     views: tuple[ViewRow, ...]
     depths: tuple[DepthRow, ...]
     models: tuple[ModelRow, ...]
+    made_by: Mapping[int, str]
+    edits: tuple[ViewEditRow, ...]
     iterations: tuple[IterationRow, ...]
     exports: tuple[ExportRow, ...]
     previews: tuple[PreviewRow, ...]
@@ -331,6 +343,15 @@ class ProjectDetail:
     def newest_model(self) -> ModelRow | None:
         """The model with the highest version."""
         return max(self.models, key=lambda row: row.version, default=None)
+
+    @property
+    def current_model(self) -> ModelRow | None:
+        """The model of the current version."""
+        return self.model(self.project.current_version)
+
+    def model(self, version: int | None) -> ModelRow | None:
+        """The model of a version; None where there is none."""
+        return next((row for row in self.models if row.version == version), None)
 
 
 @dataclass(frozen=True)

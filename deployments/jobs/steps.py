@@ -14,7 +14,10 @@ from typing import Any
 from deployments.jobs.attempt import Attempt
 from deployments.jobs.commits import ExportRow, StageCommit
 from deployments.jobs.documents import generate_document, refine_document
+from deployments.jobs.edit_rows import ViewEditRow
 from deployments.jobs.generate_journal import StoreGenerateJournal
+from deployments.jobs.kept_stages import KeptStages
+from deployments.jobs.lineage import Generation, generation_of
 from deployments.jobs.model_pictures import PIPELINE_END, PictureSize, show_models
 from deployments.jobs.photo_rows import PhotoRow
 from deployments.jobs.refine_journal import StoreRefineJournal
@@ -25,6 +28,7 @@ from pipeline.flow.generate import generate
 from pipeline.flow.intake import stored_cutout
 from pipeline.flow.photo_list import first_elevation, further_photos
 from pipeline.flow.refine import refine
+from pipeline.flow.view_edits import EditKind
 from pipeline.options import SPLAT_LIMITS, ExportOptions, GenerateOptions, RefineOptions
 from pipeline.ports import Ports
 from pipeline.types import Cutout
@@ -48,12 +52,15 @@ async def _generate(attempt: Attempt, ports: Ports, pictures: PictureSize | None
         notes.append(
             f"The machine ran out of memory: the model has at most {options.splat_count:,} splats."
         )
-    # As they were when the job was submitted, in every attempt.
+    base, kept = await _going_on(attempt, options)
+    if kept is not None:
+        notes += _notes_on_edits(attempt, kept)
+    # As they were when the job was submitted, or those of the version that it goes on from.
     given = attempt.job.photos
     cutout, *others = await _cutouts(attempt, given)
     directions = [photo.direction for photo in given]
     options = replace(options, elevation_deg=first_elevation(directions, options.elevation_deg))
-    journal = StoreGenerateJournal(attempt)
+    journal = StoreGenerateJournal(attempt, base=base, kept=kept)
     try:
         photos = further_photos(directions, others)
         result = await generate(cutout, options, ports, journal, photos=photos)
@@ -76,23 +83,55 @@ async def _cutouts(attempt: Attempt, photos: Sequence[PhotoRow]) -> list[Cutout]
     ]
 
 
+async def _going_on(
+    attempt: Attempt, options: GenerateOptions
+) -> tuple[Generation | None, KeptStages | None]:
+    """The generation that one goes on from, and what is kept of it."""
+    if options.version is None:
+        return None, None
+    jobs = await attempt.read_jobs()
+    base = generation_of(jobs, options.version)
+    # Depth is what an edited view must have anew.
+    edits = _waiting(attempt, base) if options.from_stage == "depth" else ()
+    return base, KeptStages(base, options.kept_stages, edits, jobs)
+
+
+def _waiting(attempt: Attempt, base: Generation) -> tuple[ViewEditRow, ...]:
+    """Edits of the views of a generation that no other job has done."""
+    return tuple(
+        edit
+        for edit in attempt.detail.edits
+        if edit.version == base.version and edit.applied_by in (None, attempt.job.id)
+    )
+
+
+def _notes_on_edits(attempt: Attempt, kept: KeptStages) -> list[str]:
+    words = {EditKind.REPLACE: "replaced", EditKind.STRIKE: "struck out"}
+    done = [f"View {edit.view_index} is {words.get(edit.kind, 'restored')}." for edit in kept.edits]
+    waiting = len(_waiting(attempt, kept.base)) - len(kept.edits)
+    if waiting and "views" in kept.stages:
+        done.append(
+            f"Edits of views that wait, and were not used: {waiting}. A generation from depth uses "
+            "them."
+        )
+    return done
+
+
 async def _refine(attempt: Attempt, ports: Ports, pictures: PictureSize | None) -> dict[str, Any]:
     options = RefineOptions.from_json(attempt.job.options)
-    if not attempt.detail.models:
-        raise NotGeneratedYet("The project has no model to refine yet.")
+    journal = StoreRefineJournal(attempt)
     with attempt.progress.within(0.0, PIPELINE_END[JobKind.REFINE]):
-        result = await refine(options, ports, StoreRefineJournal(attempt))
+        result = await refine(options, ports, journal)
     await show_models(attempt, ports, pictures)
-    newest = await attempt.read_newest_model()
     engine = await ports.splats.engine_name()
-    return refine_document(result, newest, splat_engine=engine, seed=options.seed)
+    return refine_document(result, journal.best_row, splat_engine=engine, seed=options.seed)
 
 
 async def _export(attempt: Attempt, ports: Ports, _pictures: PictureSize | None) -> dict[str, Any]:
     options = ExportOptions.from_json(attempt.job.options).canonical()
-    model = attempt.detail.newest_model
+    model = attempt.detail.model(options.version)
     if model is None:
-        raise NotGeneratedYet("The project has no model to export yet.")
+        raise NotGeneratedYet("The project has no such model to export.")
     await attempt.progress.enter("export", 0.0, 1.0)
     started = time.perf_counter()
     splats = await attempt.get_model(model.model_path)
@@ -107,7 +146,7 @@ async def _export(attempt: Attempt, ports: Ports, _pictures: PictureSize | None)
         file_path=path,
         file_size_bytes=len(file.data),
         seconds=seconds,
-        options=options.to_json(),
+        options=options.of_the_file(),
         contents=file.contents,
         saved=file.saved,
         notes=file.notes,

@@ -21,6 +21,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from deployments.jobs.commits import StageCommit
+from deployments.jobs.edit_rows import NewViewEdit, PutViewEdit, ViewEditRow
 from deployments.jobs.photo_records import PhotoRecords
 from deployments.jobs.photo_rows import NewPhoto
 from deployments.jobs.rows import (
@@ -129,19 +130,49 @@ class Records(PhotoRecords, Protocol):
 
     async def get_project(self, project_id: str) -> Project: ...
 
+    async def restore_version(self, project_id: str, version: int) -> Project:
+        """Make a model version the current one; nothing is removed.
+
+        Raises:
+            NotFound: no such project or version.
+            Conflict: the project is uploading.
+            ProjectBusy: a job of the project is queued or running.
+        """
+
     async def project_detail(self, project_id: str) -> ProjectDetail: ...
 
     async def project_jobs(self, project_id: str) -> tuple[ProjectJob, ...]:
         """All jobs of a project, oldest first, read in one snapshot."""
 
+    async def put_view_edit(self, project_id: str, edit: NewViewEdit) -> PutViewEdit:
+        """Let an edit wait for the next generation that begins with the depth of its version. It
+        takes the place of one that waits for the same view.
+
+        Raises:
+            NotFound: no such project or version.
+            ProjectBusy: a job of the project is queued or running.
+        """
+
+    async def take_view_edit(
+        self, project_id: str, version: int, view_index: int
+    ) -> ViewEditRow | None:
+        """Take back the edit that waits for a view of a version; None where there is none.
+
+        Raises NotFound, and ProjectBusy.
+        """
+
     async def submit_job(self, job: NewJob) -> Submitted:
         """Insert a queued job.
 
+        The options of a job that begins with a model version (a refinement, an export, a generation
+        with `from_stage`) have its number as `version` afterwards: what they named, else the
+        current one of this moment.
+
         Raises:
-            NotFound: no such project.
+            NotFound: no such project, or no such version of it.
             IdempotencyMismatch: the client's key is known with another fingerprint.
             ProjectBusy: another job of the project is queued or running.
-            NotGeneratedYet: refine or export of a project without a model.
+            NotGeneratedYet: there is no model to refine, to export or to go on from.
             TooBusy: `max_queued` jobs are queued already.
         """
 

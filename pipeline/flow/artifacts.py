@@ -49,6 +49,7 @@ def encode_views(views: ViewSet) -> dict[str, bytes]:
     files["geometry.npz"] = _npz(
         **_geometry(views),
         **_estimate(views.estimate),
+        **({"struck": np.array(views.struck, np.int64)} if views.struck else {}),
         engine=np.array(views.engine),
         notes=np.array(views.notes, np.str_),
     )
@@ -110,10 +111,12 @@ def decode_views(files: Mapping[str, bytes]) -> ViewSet:
     with _reading("geometry.npz"):
         views = _views(np.stack(images), geometry, engine)
         estimate = _read_estimate(geometry.get("estimate"))
+        struck = tuple(int(view) for view in geometry.get("struck", ()))
     views = replace(
         views,
         notes=notes,
         estimate=estimate,
+        struck=struck,
         auxiliary=_further(files, _AUXILIARY, engine),
         photos=_further(files, _PHOTOS, engine),
         registrations=_registrations(files, _PHOTOS),

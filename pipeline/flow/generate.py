@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
+import numpy as np
+
 from pipeline.control import Report, part_of
 from pipeline.errors import ModelFailed
 from pipeline.flow.contest import Trial, hold_contest, tried
@@ -210,12 +212,25 @@ async def _make_views(
 
 
 async def _make_depths(views: ViewSet, ports: Ports, report: Report) -> DepthMaps:
-    depths = await ports.depth.estimate_depth(views, report)
+    depths = await _estimated_depths(views, ports, report)
     if (depths.confidence > 0).any():
         return depths
     # No reason to fail: the first splats stand on the silhouettes then.
     note = "No depth was found in any view: the first splats stand on the outlines alone."
     return replace(depths, notes=(*depths.notes, note))
+
+
+async def _estimated_depths(views: ViewSet, ports: Ports, report: Report) -> DepthMaps:
+    """Of every view; where some were struck out, as if the others were all, and nothing there."""
+    if not views.struck:
+        return await ports.depth.estimate_depth(views, report)
+    left = [i for i in range(len(views)) if i not in views.struck]
+    further = {name: getattr(views, name) for name in ("auxiliary", "photos", "registrations")}
+    found = await ports.depth.estimate_depth(replace(views.select(left), **further), report)
+    depth, confidence = (np.zeros(views.alphas.shape, np.float32) for _ in range(2))
+    depth[left], confidence[left] = found.depth, found.confidence
+    note = f"Views struck out, and without depth: {', '.join(map(str, views.struck))}."
+    return DepthMaps(depth, confidence, found.engine, (*found.notes, note))
 
 
 async def _make_model(
@@ -224,7 +239,7 @@ async def _make_model(
     request = FitRequest(
         views=views,
         depths=depths,
-        held_out=HELD_OUT_VIEWS,
+        held_out=tuple(sorted({*HELD_OUT_VIEWS, *views.struck})),
         num_gaussians=options.splat_count,
         iterations=options.fit_iterations,
         seed=options.seed,

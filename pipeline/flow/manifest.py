@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -29,6 +30,7 @@ from pipeline.flow.stored_photos import (
     PlacedPhoto,
     processed_file,
 )
+from pipeline.flow.view_edits import EditRecord
 from pipeline.types import CameraEstimate
 from pipeline.weights.folders import digest_of
 
@@ -55,6 +57,9 @@ _PACKAGES = (
 )
 
 _PIPELINE = Path(__file__).parents[1]
+
+#: An artefact that is a model, and its version.
+_MODEL = re.compile(r"models/v(\d+)\.ply")
 
 T = TypeVar("T")
 
@@ -142,6 +147,9 @@ class Step:
             ...
         camera: of a generation whose view engine looked for the photo's camera.
         photos: of a generation, the first one first; empty: the manifest's `photo` alone.
+        parent: the version that it began with: that was refined, or whose stages were kept; None
+            where it began with the photo, and in manifests of releases that did not say so.
+        edits: of the views that were kept.
     """
 
     kind: StepKind
@@ -150,6 +158,14 @@ class Step:
     artefacts: dict[str, str]
     camera: CameraEstimate | None = None
     photos: tuple[PlacedPhoto, ...] = ()
+    parent: int | None = None
+    edits: tuple[EditRecord, ...] = ()
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """The model versions that it made, in their order."""
+        found = (_MODEL.fullmatch(name) for name in self.artefacts)
+        return tuple(sorted(int(match[1]) for match in found if match is not None))
 
 
 @dataclass(frozen=True)
@@ -163,6 +179,7 @@ class Manifest:
         photos: further ones, of any generation.
         environment: what `environment` answered where the steps ran, and `devices`: by port,
             which device its engine computed on, in which precision.
+        current_version: of the model that further work would have begun with.
     """
 
     project_id: str
@@ -171,6 +188,7 @@ class Manifest:
     environment: dict[str, Any]
     steps: tuple[Step, ...]
     photos: tuple[PhotoRecord, ...] = ()
+    current_version: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready; artefacts are sorted by name."""

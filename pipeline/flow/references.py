@@ -16,13 +16,16 @@ _SURE = 0.2
 
 
 def held_out_references(views: ViewSet, depths: DepthMaps) -> References:
-    """Images, silhouettes and depth of the held-out views, and the photos for their guard."""
-    indices = list(HELD_OUT_VIEWS)
+    """Images, silhouettes and depth of the held-out views, and the photos for their guard.
+
+    A view that was struck out is no reference.
+    """
+    indices = [i for i in HELD_OUT_VIEWS if i not in views.struck]
     depth = np.where(depths.confidence[indices] > _SURE, depths.depth[indices], 0)
     return References(
         images=views.images[indices],
         cameras=views.cameras.select(indices),
-        views=HELD_OUT_VIEWS,
+        views=tuple(indices),
         alphas=views.alphas[indices],
         depth=depth.astype(np.float32),
         photos=views.photos,

@@ -16,14 +16,14 @@ from enum import StrEnum
 import numpy as np
 
 from pipeline.control import ignore_progress
-from pipeline.errors import DeviceLost, ModelFailed, OutOfMemory, ReplicaDied
+from pipeline.errors import DeviceLost, InvalidOption, ModelFailed, OutOfMemory, ReplicaDied
 from pipeline.flow.guards import broken_guards, disagreement
 from pipeline.flow.references import held_out_references
 from pipeline.journals import IterationOutcome, RefineJournal
 from pipeline.options import RefineOptions, derived_seed
 from pipeline.ports import Ports
 from pipeline.requests import EnhancedImages, EnhanceSettings, References, RefineRequest, Renders
-from pipeline.rig import HELD_OUT_VIEWS, VIEW_COUNT
+from pipeline.rig import HELD_OUT_VIEWS
 from pipeline.types import DepthMaps, FloatArray, Scores, SplatModel, ViewSet
 
 log = logging.getLogger(__name__)
@@ -191,11 +191,21 @@ class _Setting:
         await self.journal.enter(stage, base + start * share, base + end * share)
 
 
-def _chosen(outcomes: list[IterationOutcome], wanted: tuple[int, ...] | None) -> list[int]:
+def _shown(views: ViewSet) -> list[int]:
+    """Rig indices of the views that the optimiser sees."""
+    hidden = {*HELD_OUT_VIEWS, *views.struck}
+    return [i for i in range(len(views)) if i not in hidden]
+
+
+def _chosen(
+    outcomes: list[IterationOutcome], shown: list[int], wanted: tuple[int, ...] | None
+) -> list[int]:
     """Rig indices of the views to enhance. After a rollback without those trusted least."""
-    chosen = [
-        i for i in range(VIEW_COUNT) if i not in HELD_OUT_VIEWS and (wanted is None or i in wanted)
-    ]
+    chosen = [i for i in shown if wanted is None or i in wanted]
+    if not chosen:
+        raise InvalidOption(
+            f"views_to_refine names only views that were struck out: {list(wanted or ())}."
+        )
     newest = outcomes[-1]
     if newest.accepted or not newest.enhanced_weights:
         return chosen
@@ -211,10 +221,10 @@ async def _iteration(
     k, started = len(outcomes), time.perf_counter()
     views, options, ports = setting.views, setting.options, setting.ports
     strength = _strength(options, outcomes)
-    shown = [i for i in range(len(views)) if i not in HELD_OUT_VIEWS]
+    shown = _shown(views)
 
     await setting.enter("enhance", k)
-    wanted = _chosen(outcomes, options.views_to_refine)
+    wanted = _chosen(outcomes, shown, options.views_to_refine)
     drawn = await ports.splats.render(model, views.cameras.select(wanted), with_depth=True)
     renders = replace(drawn, views=tuple(wanted))
     # Other noise in every round: what an engine invents at a pixel does not come again there.

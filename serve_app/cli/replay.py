@@ -20,6 +20,7 @@ from rich.markup import escape
 
 from pipeline.engines.registry import EngineChoice, engine_names, spec_of
 from pipeline.errors import InvalidInput, InvalidOption, Unavailable
+from pipeline.flow.folder_journal import FolderJournal, GoingOn
 from pipeline.flow.intake import WHOLE_PHOTO, Upload, prepare_upload, upload_of
 from pipeline.flow.local import LocalPorts, build_ports
 from pipeline.flow.manifest import (
@@ -35,6 +36,7 @@ from pipeline.flow.manifest import (
 )
 from pipeline.flow.photo_list import Direction
 from pipeline.flow.stored_photos import PhotoRecord
+from pipeline.flow.view_edits import EditRecord, ViewEdit
 from pipeline.imaging.decoding import decode_png
 from pipeline.imaging.framing import GIVEN_ALPHA
 from pipeline.options import GenerateOptions, RefineOptions
@@ -90,6 +92,8 @@ async def replay_manifest(
         _check_placed(step, data)
     # All of it is checked before anything is loaded or written.
     options = [_options(step) for step in expected.steps]
+    _check_branches(expected)
+    pictures = _read_pictures(expected, path.parent)
     here = Environment().engine_choice()
     choices = _choices(expected.steps, here)
     for choice, asked in zip(choices, options, strict=True):
@@ -98,7 +102,7 @@ async def replay_manifest(
     with ExitStack() as stack:
         bars = stack.enter_context(stage_bars(console))
         folder = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="glimpse3d-")))
-        found = await _run(expected, options, choices, data, folder, bars)
+        found = await _run(expected, options, choices, data, pictures, folder, bars)
         if out is not None:
             write_manifest(out, found)
     differences = compare(expected, found)
@@ -248,6 +252,7 @@ async def _run(
     options: list[_StepOptions],
     choices: list[EngineChoice],
     data: Mapping[str, bytes],
+    pictures: Mapping[str, bytes],
     folder: Path,
     bars: StageBars,
 ) -> Manifest:
@@ -267,12 +272,79 @@ async def _run(
             local, built = await asyncio.to_thread(build_ports, choice), choice
             devices |= local.devices()
         _check_engines(step, local)
+        going_on = _going_on(step, chosen, run.journal, pictures)
         if isinstance(chosen, GenerateOptions):
-            await run.generate(chosen, local.complete(), step.photos)
+            await run.generate(chosen, local.complete(), step.photos, going_on)
         else:
-            await run.refine(chosen, local.complete())
+            await run.refine(chosen, local.complete(), going_on)
     bars.finish()
     return await run.manifest(expected.project_id, built.model_dir, devices)
+
+
+def _check_branches(expected: Manifest) -> None:
+    """Raises InvalidInput where a step begins with a version that none before it has made."""
+    made: set[int] = set()
+    for number, step in enumerate(expected.steps, 1):
+        wanted = [edit.source_version for edit in step.edits]
+        for version in (step.options.get("version"), *wanted):
+            if version is not None and version not in made:
+                raise InvalidInput(
+                    f"Step {number} begins with version {version}, which no step before it has "
+                    "made: it comes from a job that did not succeed."
+                )
+        made.update(step.versions)
+
+
+def _read_pictures(expected: Manifest, folder: Path) -> dict[str, bytes]:
+    """The pictures that replaced views, by their hashes. Raises InvalidInput where one is missing
+    or another one."""
+    found: dict[str, bytes] = {}
+    for record in (record for step in expected.steps for record in step.edits):
+        if record.file is None or record.sha256 is None:
+            continue
+        try:
+            data = (folder / record.file).read_bytes()
+        except OSError as error:
+            raise InvalidInput(
+                f"The picture that replaced view {record.view} cannot be read: {error.strerror}. "
+                f"Save it as {record.file} beside the manifest; the project's status has its "
+                "image_url among the edits."
+            ) from error
+        if content_hash(data) != record.sha256:
+            raise InvalidInput(
+                f"{record.file} beside the manifest is another picture than the one that replaced "
+                f"view {record.view}."
+            )
+        found[record.sha256] = data
+    return found
+
+
+def _going_on(
+    step: Step, options: _StepOptions, journal: FolderJournal, pictures: Mapping[str, bytes]
+) -> GoingOn:
+    """What a step begins with. Raises InvalidInput where that was not made before it."""
+    numbers = step.versions
+    kept = options.kept_stages if isinstance(options, GenerateOptions) else ()
+    return GoingOn(
+        version=options.version,
+        kept=kept,
+        edits=tuple(_edit(record, journal, pictures) for record in step.edits),
+        records=step.edits,
+        first_number=numbers[0] if numbers else None,
+    )
+
+
+def _edit(record: EditRecord, journal: FolderJournal, pictures: Mapping[str, bytes]) -> ViewEdit:
+    source = None
+    if record.source_version is not None:
+        if record.source_version not in journal.versions:
+            raise InvalidInput(
+                f"View {record.view} is restored from version {record.source_version}, which no "
+                "step has made."
+            )
+        source = journal.versions[record.source_version].views
+    rgba = decode_png(pictures[record.sha256]) if record.sha256 is not None else None
+    return ViewEdit(record.kind, record.view, rgba, source)
 
 
 def _print(console: Console, expected: Manifest, differences: list[Difference]) -> None:

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from pipeline.file_types import FORMATS
-from pipeline.flow.folder_journal import FolderJournal, StageSeconds
+from pipeline.flow.folder_journal import FolderJournal, GoingOn, StageSeconds
 from pipeline.flow.generate import GenerateResult, generate
 from pipeline.flow.intake import stored_cutout
 from pipeline.flow.local import build_ports
@@ -75,12 +75,17 @@ class FolderRun:
         self._photos = photos
 
     async def generate(
-        self, options: GenerateOptions, ports: Ports, placed: Sequence[PlacedPhoto] = ()
+        self,
+        options: GenerateOptions,
+        ports: Ports,
+        placed: Sequence[PlacedPhoto] = (),
+        going_on: GoingOn | None = None,
     ) -> GenerateResult:
         """A new model.
 
         Args:
             placed: the photos to work with, the first one first; none: the run's first alone.
+            going_on: what is kept of an earlier version.
         """
         by_file = {photo.file: photo.upload for photo in self._photos}
         used = placed or (PlacedPhoto(self._photos[0].file),)
@@ -92,7 +97,7 @@ class FolderRun:
             for photo in used
         ]
         engines = {"background": by_file[used[0].file].engine}
-        self.journal.begin(StepKind.GENERATE, options.to_json(), engines, placed)
+        self.journal.begin(StepKind.GENERATE, options.to_json(), engines, placed, going_on)
         elevation_deg = first_elevation(directions, options.elevation_deg)
         return await generate(
             cutout,
@@ -102,10 +107,12 @@ class FolderRun:
             photos=further_photos(directions, others),
         )
 
-    async def refine(self, options: RefineOptions, ports: Ports) -> RefineResult:
-        """The newest model, refined."""
+    async def refine(
+        self, options: RefineOptions, ports: Ports, going_on: GoingOn | None = None
+    ) -> RefineResult:
+        """The newest model, refined, or that of another version."""
         engines = {"splats": await ports.splats.engine_name()}
-        self.journal.begin(StepKind.REFINE, options.to_json(), engines)
+        self.journal.begin(StepKind.REFINE, options.to_json(), engines, going_on=going_on)
         return await refine(options, ports, self.journal)
 
     async def manifest(

@@ -18,6 +18,7 @@ from serve_app.http.front_door import FrontDoor
 from serve_app.http.middleware import RequestId
 from serve_app.http.request_limits import RequestLimits
 from serve_app.http.routes import (
+    edited_views,
     events,
     files,
     health,
@@ -26,6 +27,7 @@ from serve_app.http.routes import (
     projects,
     reports,
     uploads,
+    versions,
 )
 from serve_app.http.routes import (
     project_photos as photos,
@@ -60,12 +62,25 @@ def create_app(
     )
     app.state.services = services
     problems.install(app)
-    modules = (health, uploads, photos, projects, library, reports, jobs, events, files)
+    modules = (
+        health,
+        uploads,
+        photos,
+        projects,
+        library,
+        versions,
+        edited_views,
+        reports,
+        jobs,
+        events,
+        files,
+    )
     for module in modules:
         app.include_router(module.router)
     app.include_router(_heads([app.router, *(module.router for module in modules)]))
     # The last one added is the outermost: a refused request has an id, too.
-    app.add_middleware(RequestLimits, services=services, forms=photos.FORMS)
+    forms = photos.FORMS | edited_views.FORMS
+    app.add_middleware(RequestLimits, services=services, forms=forms)
     app.add_middleware(FrontDoor, reach=services.reach)
     app.add_middleware(RequestId)
     document = app.openapi

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Annotated, Any, BinaryIO
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
+from typing import Annotated, Any, BinaryIO, TypeVar
 
 from fastapi import File, Form, Request, Response, UploadFile
 from fastapi.routing import APIRoute
@@ -22,6 +23,8 @@ from pipeline.types import PHOTO_SIDES
 from serve_app.http.budgets import client_of
 from serve_app.http.dependencies import Limits, Services
 from serve_app.http.problems import TooLarge, UnsupportedMediaType
+
+T = TypeVar("T")
 
 #: Bytes of a file that are read at once.
 _PIECE = 256 * 1024
@@ -114,17 +117,28 @@ async def prepare(
         Unavailable: it did not get its turn, or was not ready, in time.
     """
     try:
-        async with asyncio.timeout(services.limits.upload_timeout_s), services.decoding:
-            # Until its turn comes a photo lies in a temporary file.
-            await file.seek(0)
-            data = await file.read()
-            return await prepare_upload(data, services.background, remove_background=remove_bg)
-    except TimeoutError:
-        raise Unavailable.openly("The photo could not be prepared in time; try again.") from None
+        cut_out = partial(
+            prepare_upload, background=services.background, remove_background=remove_bg
+        )
+        return await in_turn(services, file, cut_out)
     except InvalidImage as error:
         if not name:
             raise
         raise InvalidImage(f"{name}: {error.detail}", public=f"{name}: {error.public}") from error
+
+
+async def in_turn(
+    services: Services, file: UploadFile, make_ready: Callable[[bytes], Awaitable[T]]
+) -> T:
+    """What `make_ready` makes of a file, as soon as it may be decoded beside others. Raises
+    Unavailable where that takes too long."""
+    try:
+        async with asyncio.timeout(services.limits.upload_timeout_s), services.decoding:
+            # Until its turn comes a photo lies in a temporary file.
+            await file.seek(0)
+            return await make_ready(await file.read())
+    except TimeoutError:
+        raise Unavailable.openly("The photo could not be prepared in time; try again.") from None
 
 
 def direction_of(

@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 
 from deployments.jobs.commits import IterationRow, ModelRow
 from deployments.jobs.documents import read_scores
+from deployments.jobs.lineage import generation_of
 from deployments.jobs.rows import Bucket, JobError, JobKind, JobState, ProjectJob, ProjectStatus
 from deployments.jobs.store import Records
 from pipeline.errors import NotFound
@@ -89,9 +90,17 @@ class PhotoReport(_Part):
 
 
 class ModelReport(_Part):
-    """One model version; `scores` are None where it has none."""
+    """One model version; `scores` are None where it has none.
+
+    Attributes:
+        parent: the version that was refined, or whose stages a generation kept; None where it began
+            with the photo.
+        current: further work begins with it, unless it is told another one.
+    """
 
     version: int
+    parent: int | None
+    current: bool
     origin: str
     engine: str
     job_id: str
@@ -202,7 +211,7 @@ class Report(_Part):
     """Everything about the quality of a project.
 
     Attributes:
-        version: the model version that was asked for, else the newest; None without models.
+        version: the model version that was asked for, else the current one; None without models.
         models: by version.
         refinements: oldest first, also those that failed or were cancelled.
         ranking: of the generation that `version` comes from; empty where it made one model only.
@@ -245,20 +254,20 @@ async def assemble(
     """The report of a project.
 
     Args:
-        version: of the model whose views, origin and refinement count; None: the newest.
+        version: of the model whose views, origin and refinement count; None: the current one.
 
     Raises:
         NotFound: no such project, or it has no such version.
     """
     project = await records.get_project(project_id)
     jobs = await records.project_jobs(project_id)
-    models = _models(jobs)
+    models = _models(jobs, project.current_version)
     versions = [model["version"] for model in models]
-    if version is None and versions:
-        version = versions[-1]
+    if version is None:
+        version = project.current_version
     elif version is not None and version not in versions:
         raise NotFound(f"The project has no model version {version}.")
-    origin = _generation_of(version, jobs)
+    origin = None if version is None else generation_of(jobs, version).made
     made = {} if origin is None else origin.job.result or {}
     values = {
         "generated_at": datetime.now(UTC),
@@ -280,14 +289,14 @@ async def assemble(
 # The values of parts: columns, and what stands in none.
 
 
-def _models(jobs: Sequence[ProjectJob]) -> list[dict[str, Any]]:
+def _models(jobs: Sequence[ProjectJob], current: int | None) -> list[dict[str, Any]]:
     commits = [(one.job.id, commit) for one in jobs for commit in one.commits]
     previews = {row.version: vars(row) for _, commit in commits for row in commit.previews}
     no_preview = {"thumbnail_path": None, "turntable_path": None}
     models = [
         previews.get(row.version, no_preview)
         | vars(row)
-        | {"job_id": job_id, "scores": _finite_scores(row)}
+        | {"job_id": job_id, "current": row.version == current, "scores": _finite_scores(row)}
         for job_id, commit in commits
         for row in commit.models
     ]
@@ -340,17 +349,6 @@ def _job(one: ProjectJob) -> dict[str, Any]:
         ],
         "environment": newest_environment(one),
     }
-
-
-def _generation_of(version: int | None, jobs: Sequence[ProjectJob]) -> ProjectJob | None:
-    """The generation that a version comes from: the newest one that made it or an older one."""
-    found = None
-    for one in jobs:
-        if one.job.kind is JobKind.GENERATE:
-            made = [row.version for commit in one.commits for row in commit.models]
-            if version is not None and made and min(made) <= version:
-                found = one
-    return found
 
 
 def _sheet_of(version: int | None, jobs: Sequence[ProjectJob]) -> str | None:

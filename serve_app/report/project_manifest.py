@@ -15,6 +15,7 @@ from deployments.jobs.store import Blobs, Records
 from pipeline.flow.intake import WHOLE_PHOTO
 from pipeline.flow.manifest import Manifest, Step, StepKind, content_hash
 from pipeline.flow.stored_photos import PhotoRecord, PlacedPhoto, photo_file
+from pipeline.flow.view_edits import EditKind, EditRecord
 from pipeline.types import CameraEstimate
 from serve_app.report.lately import Lately
 
@@ -77,6 +78,7 @@ async def manifest_document(
         environment=environments[-1] if environments else {},
         steps=tuple(_step(one, files) for one in done),
         photos=tuple(further),
+        current_version=project.current_version,
     )
     return {**manifest.to_json(), "notes": _notes(jobs, done, environments)}
 
@@ -117,6 +119,12 @@ def _step(one: ProjectJob, files: Mapping[str, str]) -> Step:
             PlacedPhoto(files[photo.id], photo.side, photo.azimuth_deg, photo.elevation_deg)
             for photo in one.job.photos
         ),
+        parent=_parent(one),
+        edits=tuple(
+            EditRecord(**{**edit, "kind": EditKind(edit["kind"])})
+            for commit in one.commits
+            for edit in commit.detail.get("edits", ())
+        ),
     )
 
 
@@ -129,6 +137,14 @@ def _artefacts(one: ProjectJob) -> dict[str, str]:
     }
 
 
+def _parent(one: ProjectJob) -> int | None:
+    """The version that a job began with."""
+    if one.job.kind is JobKind.REFINE:
+        version: int | None = one.job.options.get("version")
+        return version
+    return next((row.parent for commit in one.commits for row in commit.models), None)
+
+
 def _notes(
     jobs: tuple[ProjectJob, ...], done: list[ProjectJob], environments: list[dict[str, Any]]
 ) -> list[str]:
@@ -139,7 +155,7 @@ def _notes(
             named = ", ".join(str(version) for version in versions)
             notes.append(
                 f"Model version {named} comes from a job that is {one.job.state.value}: it is no "
-                "step, and later refinements may have begun with it."
+                "step, and a step that begins with it cannot be replayed."
             )
     if any(environment != environments[0] for environment in environments):
         notes.append("The steps ran in different environments; the one of the newest is given.")

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast, get_typ
 from pydantic import TypeAdapter, ValidationError
 
 from deployments.jobs.commits import StageCommit
+from deployments.jobs.edit_rows import NewViewEdit
 from deployments.jobs.job_errors import IdempotencyMismatch, ProjectBusy, StaleAttempt, TooBusy
 from deployments.jobs.photo_rows import NewPhoto, PlacedPhoto
 from deployments.jobs.rows import Bucket, Job, JobError, NewJob, Submitted, Uploaded
@@ -154,7 +155,7 @@ def _argument(value: Any) -> Any:
     """An argument of a port's method as plain JSON values."""
     if isinstance(value, datetime):
         return value.isoformat()
-    if isinstance(value, StageCommit | JobError | NewPhoto | PlacedPhoto):
+    if isinstance(value, StageCommit | JobError | NewPhoto | PlacedPhoto | NewViewEdit):
         # The database judges values; what is no JSON at all is refused by `call`.
         kind: Any = type(value)
         return _reader(kind).dump_python(value, warnings=False)
@@ -230,6 +231,9 @@ class CallRecords(ABC):
     end_photo = _step(Records.end_photo, "end_photo_v1", Repeat.ALWAYS)
     find_upload = _step(Records.find_upload, "find_upload_v1", Repeat.ALWAYS)
     get_project = _step(Records.get_project, "get_project_v1", Repeat.ALWAYS)
+    restore_version = _step(Records.restore_version, "restore_version_v1", Repeat.ALWAYS)
+    put_view_edit = _step(Records.put_view_edit, "put_view_edit_v1", Repeat.ALWAYS)
+    take_view_edit = _step(Records.take_view_edit, "take_view_edit_v1", Repeat.ALWAYS)
     project_detail = _step(Records.project_detail, "project_detail_v1", Repeat.ALWAYS)
     list_projects = _step(
         Records.list_projects, "list_projects_v1", Repeat.ALWAYS, after=("after_at", "after_id")

@@ -37,28 +37,32 @@ begin
             'contact_sheets', 'deletions', 'depth_maps', 'enhanced_views', 'enhancement_iterations',
             'export_history', 'file_store', 'gaussian_splat_models', 'job_events', 'job_stages',
             'jobs', 'model_previews', 'multiview_generation', 'project_photos', 'project_summary',
-            'projects', 'refinement_metrics', 'refinement_progress', 'webhooks'])
+            'projects', 'refinement_metrics', 'refinement_progress', 'view_edits', 'webhooks'])
         union
         select 'function ' || proname from pg_proc
          where pronamespace = 'public'::regnamespace and proname = any (array[
             'add_job_event_v1', 'add_job_state_event_v1', 'ago_v1', 'arrange_photos_v1',
             'begin_photo_v1', 'begin_upload_v1',
-            'cancel_job_v1', 'check_lease_v1', 'check_limit_v1', 'claim_job_v1', 'claim_webhook_v1',
+            'cancel_job_v1', 'check_lease_v1', 'check_limit_v1', 'check_version_v1', 'claim_job_v1',
+            'claim_webhook_v1',
             'commit_stage_v1', 'committed_v1', 'delete_project_v1', 'due_deletions_v1',
             'due_photos_v1', 'end_deletion_v1', 'end_job_v1', 'end_photo_v1', 'ended_jobs_v1',
             'expected_seconds_v1', 'expire_projects_v1', 'expire_uploads_v1', 'file_store_v1',
             'find_photo_v1', 'find_upload_v1',
             'finish_job_v1',
-            'finish_upload_v1', 'finish_webhook_v1', 'forget_v1', 'get_job_v1', 'get_project_v1',
+            'finish_upload_v1', 'finish_webhook_v1', 'forget_v1', 'generation_of_v1', 'get_job_v1',
+            'get_project_v1',
             'guard_functions_v1', 'guard_tables_v1', 'heartbeat_v1', 'inspect_v1',
             'is_false_start_v1', 'is_forgotten_v1', 'is_marked_v1', 'job_document_v1',
-            'job_events_v1', 'jobs_to_sweep_v1', 'list_projects_v1',
-            'lock_attempt_v1', 'lock_project_v1', 'mark_project_v1', 'mark_swept_v1',
+            'job_events_v1', 'jobs_to_sweep_v1', 'list_projects_v1', 'lock_attempt_v1',
+            'lock_idle_project_v1', 'lock_project_v1', 'mark_project_v1', 'mark_swept_v1',
             'name_file_store_v1', 'photo_document_v1', 'photos_document_v1', 'project_detail_v1',
             'project_document_v1', 'project_events_v1', 'project_jobs_v1', 'project_name_key_v1',
-            'purge_project_v1', 'queue_order_v1', 'queue_v1', 'referenced_paths_v1',
-            'release_job_v1', 'schema_version_v1', 'show_job_on_project_v1', 'stage_memory_v1',
-            'stage_status_v1', 'submit_job_v1', 'take_photo_back_v1', 'touch_updated_at'])
+            'purge_project_v1', 'put_view_edit_v1', 'queue_order_v1', 'queue_v1',
+            'referenced_paths_v1', 'release_job_v1', 'restore_version_v1', 'schema_version_v1',
+            'show_job_on_project_v1', 'stage_memory_v1', 'stage_status_v1', 'submit_job_v1',
+            'take_photo_back_v1', 'take_view_edit_v1', 'touch_updated_at',
+            'view_edit_document_v1'])
     ) as found;
     if v_found is not null then
         raise exception 'This database has objects of another program under names that Glimpse3D '
@@ -84,6 +88,7 @@ comment on function public.schema_version_v1() is 'Timestamp of the newest migra
 --                                        gaussian_splat_models, enhancement_iterations
 --                                        1-1 refinement_metrics, enhanced_views, export_history,
 --                                        model_previews, contact_sheets
+--                     gaussian_splat_models 1-* view_edits
 --   projects 1-1 deletions                                outlives the project
 --
 -- Every result row hangs on the stage of the job that committed it: deleting the `job_stages`
@@ -121,11 +126,14 @@ create table if not exists public.projects (
     -- who uploaded it, an opaque word: keys of different clients have nothing to do with each other
     client text not null default '',
     -- grows with every change of its photos: who changes them says which ones it has seen
-    photos_revision bigint not null default 0
+    photos_revision bigint not null default 0,
+    -- the model version that further work begins with; null before there is one
+    current_version integer
 );
 -- Of databases made before the first release.
 alter table public.projects add column if not exists client text not null default '';
 alter table public.projects add column if not exists photos_revision bigint not null default 0;
+alter table public.projects add column if not exists current_version integer;
 alter table public.projects drop constraint if exists projects_idempotency_key_is_unique;
 
 create unique index if not exists projects_one_key_per_client
@@ -386,9 +394,15 @@ create table if not exists public.multiview_generation (
             elevation_deg between -90 and 90),
     engine text not null,
     created_at timestamptz not null default clock_timestamp(),
+    -- what somebody did to it; empty: it is as the engine made it
+    edit text not null default ''
+        constraint multiview_generation_edit_is_known check (edit in ('', 'replaced', 'struck')),
     constraint multiview_generation_one_row_per_view unique (job_id, view_index),
     foreign key (job_id, stage) references public.job_stages (job_id, stage) on delete cascade
 );
+-- Of databases made before the first release.
+alter table public.multiview_generation add column if not exists edit text not null default ''
+    constraint multiview_generation_edit_is_known check (edit in ('', 'replaced', 'struck'));
 create index if not exists multiview_generation_of_project
     on public.multiview_generation (project_id);
 
@@ -446,9 +460,40 @@ create table if not exists public.gaussian_splat_models (
     scores jsonb not null default '{}'
         constraint gaussian_splat_models_scores_is_an_object check (
             jsonb_typeof(scores) = 'object'),
+    -- the version it was made from: the one that was refined, or whose views (and depth) a
+    -- generation took; null where a generation began with the photo
+    parent integer
+        constraint gaussian_splat_models_parent_is_older check (parent < version),
     constraint gaussian_splat_models_one_row_per_version unique (project_id, version),
     foreign key (job_id, stage) references public.job_stages (job_id, stage) on delete cascade
 );
+-- Of databases made before the first release, in which every refinement began with the newest.
+do $$
+begin
+    if not exists (select 1 from information_schema.columns
+                    where table_schema = 'public' and table_name = 'gaussian_splat_models'
+                      and column_name = 'parent') then
+        alter table public.gaussian_splat_models add column parent integer
+            constraint gaussian_splat_models_parent_is_older check (parent < version);
+        update public.gaussian_splat_models m
+           set parent = (select max(o.version) from public.gaussian_splat_models o
+                          where o.project_id = m.project_id and o.version < m.version)
+         where m.origin = 'refine';
+        update public.projects p
+           set current_version = (select max(m.version) from public.gaussian_splat_models m
+                                   where m.project_id = p.id);
+    end if;
+    if not exists (select 1 from pg_constraint
+                    where conrelid = 'public.gaussian_splat_models'::regclass
+                      and conname = 'gaussian_splat_models_parent_exists') then
+        -- Deferred: a stage committed anew takes its models away before it brings them back.
+        alter table public.gaussian_splat_models
+            add constraint gaussian_splat_models_parent_exists foreign key (project_id, parent)
+            references public.gaussian_splat_models (project_id, version)
+            deferrable initially deferred;
+    end if;
+end
+$$;
 create index if not exists gaussian_splat_models_of_stage
     on public.gaussian_splat_models (job_id, stage);
 
@@ -566,6 +611,43 @@ create table if not exists public.export_history (
 create index if not exists export_history_of_project
     on public.export_history (project_id, model_version);
 create index if not exists export_history_of_stage on public.export_history (job_id, stage);
+
+-- ---------------------------------------------------------------------------------------------
+-- edits
+
+-- What somebody did to the views of a generated version: replace, strike, restore. An edit waits
+-- until a generation that begins with the depth of that version has made its model; then it stays
+-- as what was done.
+create table if not exists public.view_edits (
+    id bigint generated always as identity primary key,
+    project_id text not null references public.projects (id) on delete cascade,
+    version integer not null,
+    view_index integer not null
+        constraint view_edits_view_index_is_not_negative check (view_index >= 0),
+    kind text not null
+        constraint view_edits_kind_is_known check (kind in ('replace', 'strike', 'restore')),
+    image_path text
+        constraint view_edits_image_path_is_set check (image_path <> ''),
+    sha256 text,
+    -- who found the outline in a picture without alpha
+    engine text not null default '',
+    notes jsonb not null default '[]',
+    -- of a view that is restored: the version that has it as the engine made it
+    source_version integer,
+    created_at timestamptz not null default clock_timestamp(),
+    applied_by text references public.jobs (id) on delete set null,
+    constraint view_edits_picture_iff_replaced check (
+        (kind = 'replace') = (image_path is not null)
+        and (image_path is null) = (sha256 is null)),
+    constraint view_edits_source_iff_restored check (
+        (kind = 'restore') = (source_version is not null)),
+    constraint view_edits_version_exists foreign key (project_id, version)
+        references public.gaussian_splat_models (project_id, version)
+        deferrable initially deferred
+);
+create unique index if not exists view_edits_one_waits_per_view
+    on public.view_edits (project_id, version, view_index) where applied_by is null;
+create index if not exists view_edits_of_job on public.view_edits (applied_by);
 
 -- ---------------------------------------------------------------------------------------------
 -- pictures
@@ -735,6 +817,8 @@ comment on table public.job_events is
     'What happened to a job: state changes, stage changes and commits, numbered without gaps.';
 comment on table public.job_stages is 'Stages a job has committed; what a new attempt resumes from.';
 comment on table public.multiview_generation is 'Synthesised views, one row per view.';
+comment on table public.view_edits is
+    'Views that somebody replaced, struck out or restored: what waits, and what was done.';
 comment on table public.depth_maps is 'Depth of the synthesised views, one row per view.';
 comment on table public.gaussian_splat_models is 'Versions of the splat model of a project.';
 comment on table public.enhancement_iterations is 'Refinement iterations: what ran.';
@@ -794,6 +878,11 @@ create or replace function public.photos_document_v1(p_project_id text) returns 
 language sql stable set search_path = public, pg_temp as $$
     select coalesce(jsonb_agg(photo_document_v1(f) order by f.position), '[]')
       from project_photos f where f.project_id = p_project_id and f.state = 'listed'
+$$;
+
+create or replace function public.view_edit_document_v1(p_edit public.view_edits) returns jsonb
+language sql stable set search_path = public, pg_temp as $$
+    select to_jsonb(p_edit) - 'project_id'
 $$;
 
 -- Queued jobs in the order in which claims will take them. Begun jobs go first. Then clients take
@@ -905,6 +994,21 @@ $$;
 -- ---------------------------------------------------------------------------------------------
 -- parts of the steps below
 
+create or replace function public.check_version_v1(p_project_id text, p_version integer)
+returns void
+language plpgsql stable set search_path = public, pg_temp as $$
+begin
+    if not exists (select 1 from gaussian_splat_models
+                    where project_id = p_project_id and version = p_version) then
+        raise exception using errcode = 'GL404', message = format(
+            'Project %s has no model version %s: %s.', p_project_id, p_version, coalesce(
+                'it has ' || (select string_agg(version::text, ', ' order by version)
+                                from gaussian_splat_models where project_id = p_project_id),
+                'it has none yet'));
+    end if;
+end
+$$;
+
 create or replace function public.check_lease_v1(p_lease_s double precision) returns void
 language plpgsql immutable set search_path = public, pg_temp as $$
 begin
@@ -948,6 +1052,32 @@ create or replace function public.lock_project_v1(p_project_id text) returns voi
 language plpgsql set search_path = public, pg_temp as $$
 begin
     perform pg_advisory_xact_lock(project_name_key_v1(p_project_id));
+end
+$$;
+
+-- The same, of a project that is uploaded, stays, and has no job queued or running.
+create or replace function public.lock_idle_project_v1(p_project_id text) returns void
+language plpgsql set search_path = public, pg_temp as $$
+declare
+    v_status text;
+    v_busy text;
+begin
+    perform lock_project_v1(p_project_id);
+    select status into v_status from projects where id = p_project_id for no key update;
+    if not found or is_marked_v1(p_project_id) then
+        raise exception using errcode = 'GL404',
+            message = format('There is no project %s.', p_project_id);
+    end if;
+    if v_status = 'uploading' then
+        raise exception using errcode = 'GL409',
+            message = format('Project %s is not uploaded yet.', p_project_id);
+    end if;
+    select id into v_busy from jobs
+     where project_id = p_project_id and state in ('queued', 'running');
+    if found then
+        raise exception using errcode = 'GL423', detail = v_busy, message = format(
+            'Project %s is busy with job %s.', p_project_id, v_busy);
+    end if;
 end
 $$;
 
@@ -1238,9 +1368,29 @@ begin
 end
 $$;
 
+-- The generated version that a version comes from: itself, or the one that its refinements began
+-- with. Null where there is none.
+create or replace function public.generation_of_v1(p_project_id text, p_version integer)
+returns integer
+language sql stable set search_path = public, pg_temp as $$
+    with recursive line as (
+        select m.version, m.parent, j.kind
+          from gaussian_splat_models m join jobs j on j.id = m.job_id
+         where m.project_id = p_project_id and m.version = p_version
+        union all
+        select m.version, m.parent, j.kind
+          from line l
+          join gaussian_splat_models m on m.project_id = p_project_id and m.version = l.parent
+          join jobs j on j.id = m.job_id
+         where l.kind <> 'generate'
+    )
+    select version from line where kind = 'generate'
+$$;
+
 -- A project and all its rows in one snapshot and one round trip: what /status reads.
--- Views and depths: of the generate job under way, else of the one that made the newest generated
--- model, else of the newest, so that a failed second run does not hide what is in use.
+-- Views and depths: of the generate job under way, else of the one that the current version comes
+-- from, else of the one that made the newest generated model, else of the newest, so that a failed
+-- second run does not hide what is in use.
 create or replace function public.project_detail_v1(p_project_id text) returns jsonb
 language plpgsql stable set search_path = public, pg_temp as $$
 declare
@@ -1264,6 +1414,9 @@ begin
         'models', (
             select coalesce(jsonb_agg(to_jsonb(m) - v_hidden order by m.version), '[]')
               from gaussian_splat_models m where m.project_id = p.id),
+        'made_by', (
+            select coalesce(jsonb_object_agg(m.version, m.job_id), '{}')
+              from gaussian_splat_models m where m.project_id = p.id),
         'iterations', (
             select coalesce(jsonb_agg(
                        (to_jsonb(i) || to_jsonb(r)) - v_hidden order by i.iteration_number), '[]')
@@ -1276,6 +1429,9 @@ begin
         'previews', (
             select coalesce(jsonb_agg(to_jsonb(w) - v_hidden order by w.version), '[]')
               from model_previews w where w.project_id = p.id),
+        'edits', (
+            select coalesce(jsonb_agg(view_edit_document_v1(d) order by d.id), '[]')
+              from view_edits d where d.project_id = p.id),
         'contact_sheet', (
             select to_jsonb(c) - v_hidden
               from contact_sheets c where c.project_id = p.id order by c.id desc limit 1),
@@ -1288,6 +1444,10 @@ begin
             select j.id, j.photos from jobs j
              where j.project_id = p.id and j.kind = 'generate'
              order by j.state in ('queued', 'running') desc,
+                      coalesce(j.id = (
+                          select m.job_id from gaussian_splat_models m
+                           where m.project_id = p.id
+                             and m.version = generation_of_v1(p.id, p.current_version)), false) desc,
                       (select max(m.version) from gaussian_splat_models m where m.job_id = j.id)
                           desc nulls last,
                       j.queue_number desc
@@ -1462,6 +1622,63 @@ begin
         end if;
     end loop;
     return v_ids;
+end
+$$;
+
+-- Another version is the current one; nothing is removed.
+create or replace function public.restore_version_v1(p_project_id text, p_version integer)
+returns jsonb
+language plpgsql set search_path = public, pg_temp as $$
+declare
+    v_project projects;
+begin
+    perform lock_idle_project_v1(p_project_id);
+    perform check_version_v1(p_project_id, p_version);
+    update projects set current_version = p_version where id = p_project_id
+    returning * into v_project;
+    return project_document_v1(v_project);
+end
+$$;
+
+-- -> waiting. p_edit: {version, view_index, kind, image_path, sha256, engine, notes,
+-- source_version}, of which the last five may be left out. The edit takes the place of the one that
+-- waits for the same view: {edit, replaced}, where `replaced` is that one or null.
+create or replace function public.put_view_edit_v1(p_project_id text, p_edit jsonb)
+returns jsonb
+language plpgsql set search_path = public, pg_temp as $$
+declare
+    v_replaced jsonb;
+    v_edit view_edits;
+begin
+    v_replaced := take_view_edit_v1(
+        p_project_id, (p_edit ->> 'version')::integer, (p_edit ->> 'view_index')::integer);
+    perform check_version_v1(p_project_id, (p_edit ->> 'version')::integer);
+    insert into view_edits (
+        project_id, version, view_index, kind, image_path, sha256, engine, notes, source_version)
+    select p_project_id, r.version, r.view_index, r.kind, r.image_path, r.sha256,
+           coalesce(r.engine, ''), coalesce(r.notes, '[]'), r.source_version
+      from jsonb_to_record(p_edit) as r (
+        version integer, view_index integer, kind text, image_path text, sha256 text, engine text,
+        notes jsonb, source_version integer)
+    returning * into v_edit;
+    return jsonb_build_object('edit', view_edit_document_v1(v_edit), 'replaced', v_replaced);
+end
+$$;
+
+-- waiting -> gone. The edit, or null where none waits.
+create or replace function public.take_view_edit_v1(
+    p_project_id text, p_version integer, p_view_index integer)
+returns jsonb
+language plpgsql set search_path = public, pg_temp as $$
+declare
+    v_edit view_edits;
+begin
+    perform lock_idle_project_v1(p_project_id);
+    delete from view_edits
+     where project_id = p_project_id and version = p_version and view_index = p_view_index
+       and applied_by is null
+    returning * into v_edit;
+    return case when v_edit.id is not null then view_edit_document_v1(v_edit) end;
 end
 $$;
 
@@ -1646,6 +1863,8 @@ $$;
 -- jobs, from the outside
 
 -- -> queued
+-- The options of a job that begins with a model version name it afterwards: the current one where
+-- they did not.
 create or replace function public.submit_job_v1(
     p_project_id text, p_kind text, p_options jsonb, p_fingerprint text,
     p_idempotency_key text default null, p_max_attempts integer default 3,
@@ -1655,12 +1874,15 @@ returns jsonb
 language plpgsql set search_path = public, pg_temp as $$
 declare
     v_status text;
+    v_current integer;
+    v_version integer;
     v_job jobs;
     v_busy text;
 begin
     perform lock_project_v1(p_project_id);
     -- Two submissions to one project come one after the other from here.
-    select status into v_status from projects where id = p_project_id for no key update;
+    select status, current_version into v_status, v_current
+      from projects where id = p_project_id for no key update;
     if not found or is_marked_v1(p_project_id) then
         raise exception using errcode = 'GL404',
             message = format('There is no project %s.', p_project_id);
@@ -1679,10 +1901,20 @@ begin
             raise exception using errcode = 'GL423', detail = v_busy, message = format(
                 'Project %s is busy with job %s.', p_project_id, v_busy);
         end if;
-        if p_kind <> 'generate' and not exists (
-                select 1 from gaussian_splat_models where project_id = p_project_id) then
-            raise exception using errcode = 'GL425', message = format(
-                'Project %s has no model yet: generate one before %s.', p_project_id, p_kind);
+        -- What begins with a version has it in its options, whatever becomes current later.
+        if p_kind <> 'generate' or p_options ->> 'from_stage' is not null then
+            if v_current is null then
+                raise exception using errcode = 'GL425', message = case
+                    when p_kind = 'generate' then format(
+                        'Project %s has no version yet whose %s could be kept: generate one '
+                        'without from.', p_project_id, p_options ->> 'from_stage')
+                    else format(
+                        'Project %s has no model yet: generate one before %s.',
+                        p_project_id, p_kind) end;
+            end if;
+            v_version := coalesce((p_options ->> 'version')::integer, v_current);
+            perform check_version_v1(p_project_id, v_version);
+            p_options := p_options || jsonb_build_object('version', v_version);
         end if;
 
         -- Submissions to other projects may slip in between: a few jobs too many do no harm.
@@ -1697,9 +1929,15 @@ begin
         values (
             p_project_id, p_kind, p_options, p_fingerprint, p_idempotency_key, p_max_attempts,
             p_client, p_shape, p_webhook_url,
-            -- Nobody changes them meanwhile: that takes the project's name, too.
-            case when p_kind = 'generate' then photos_document_v1(p_project_id)
-                else '[]' end)
+            -- Nobody changes them meanwhile: that takes the project's name, too. What goes on from a
+            -- version works with the photos of that one.
+            case when p_kind <> 'generate' then '[]'
+                else coalesce((
+                    select nullif(j.photos, '[]') from gaussian_splat_models m
+                      join jobs j on j.id = m.job_id
+                     where m.project_id = p_project_id
+                       and m.version = generation_of_v1(p_project_id, v_version)),
+                    photos_document_v1(p_project_id)) end)
         on conflict (client, idempotency_key) where idempotency_key is not null do nothing
         returning * into v_job;
         if found then
@@ -1945,7 +2183,7 @@ begin
 end
 $$;
 
--- running -> running. p_commit: {stage, seconds, detail, views, depths, models, iterations,
+-- running -> running. `detail.applied_edits` are done with it. p_commit: {stage, seconds, detail, views, depths, models, iterations,
 -- enhanced, exports, previews, sheets}, where lists may be left out, and in their rows what has a
 -- default. Replaces what the stage had committed; its place in the order stays.
 create or replace function public.commit_stage_v1(p_job_id text, p_fence bigint, p_commit jsonb)
@@ -1967,11 +2205,12 @@ begin
             coalesce(p_commit -> 'detail', '{}'));
 
     insert into multiview_generation (
-        project_id, job_id, stage, view_index, image_path, azimuth_deg, elevation_deg, engine)
-    select v_job.project_id, p_job_id, v_stage, r.*
+        project_id, job_id, stage, view_index, image_path, azimuth_deg, elevation_deg, engine, edit)
+    select v_job.project_id, p_job_id, v_stage, r.view_index, r.image_path, r.azimuth_deg,
+           r.elevation_deg, r.engine, coalesce(r.edit, '')
       from jsonb_to_recordset(coalesce(p_commit -> 'views', '[]')) as r (
         view_index integer, image_path text, azimuth_deg double precision,
-        elevation_deg double precision, engine text);
+        elevation_deg double precision, engine text, edit text);
 
     insert into depth_maps (
         project_id, job_id, stage, view_index, depth_path, heat_map_path, engine, min_depth,
@@ -1983,15 +2222,28 @@ begin
 
     insert into gaussian_splat_models (
         project_id, job_id, stage, version, model_path, engine, origin, splat_count,
-        file_size_bytes, psnr, ssim, lpips, view_agreement, expected_likeness, scores)
+        file_size_bytes, psnr, ssim, lpips, view_agreement, expected_likeness, scores,
+        parent)
     select v_job.project_id, p_job_id, v_stage, r.version, r.model_path, r.engine, r.origin,
            r.splat_count, r.file_size_bytes, r.psnr, r.ssim, r.lpips, r.view_agreement,
-           r.expected_likeness, coalesce(r.scores, '{}')
+           r.expected_likeness, coalesce(r.scores, '{}'), r.parent
       from jsonb_to_recordset(coalesce(p_commit -> 'models', '[]')) as r (
         version integer, model_path text, engine text, origin text, splat_count bigint,
         file_size_bytes bigint, psnr double precision, ssim double precision,
         lpips double precision, view_agreement double precision,
-        expected_likeness double precision, scores jsonb);
+        expected_likeness double precision, scores jsonb, parent integer);
+    if found then
+        update projects p
+           set current_version = (select max(m.version) from gaussian_splat_models m
+                                   where m.job_id = p_job_id and m.stage = v_stage)
+         where p.id = v_job.project_id;
+    end if;
+    -- Edits that the stage has done: numbers of rows.
+    update view_edits d set applied_by = p_job_id
+     where d.project_id = v_job.project_id
+       and d.id in (select e::bigint from jsonb_array_elements_text(
+               case when jsonb_typeof(p_commit -> 'detail' -> 'applied_edits') = 'array'
+                   then p_commit -> 'detail' -> 'applied_edits' else '[]' end) e);
 
     insert into enhancement_iterations (
         project_id, job_id, stage, iteration_number, accepted, model_version, enhance_engine,
@@ -2228,6 +2480,8 @@ language sql stable set search_path = public, pg_temp as $$
                where project_id = p_project_id
         union select 'multiview-images', image_path from multiview_generation
                where project_id = p_project_id
+        union select 'multiview-images', image_path from view_edits
+               where project_id = p_project_id and image_path is not null
         union select 'depth-maps', unnest(array[depth_path, heat_map_path]) from depth_maps
                where project_id = p_project_id
         union select 'enhanced-views', unnest(array[image_path, before_path, after_path])
@@ -2565,27 +2819,28 @@ select public.guard_functions_v1(
         'expire_projects_v1', 'expire_uploads_v1', 'file_store_v1', 'find_photo_v1',
         'find_upload_v1', 'finish_job_v1', 'finish_upload_v1',
         'finish_webhook_v1', 'forget_v1', 'get_job_v1', 'get_project_v1', 'heartbeat_v1',
-        'inspect_v1', 'job_events_v1', 'jobs_to_sweep_v1', 'list_projects_v1',
-        'mark_swept_v1', 'name_file_store_v1', 'project_detail_v1', 'project_events_v1',
-        'project_jobs_v1',
-        'purge_project_v1', 'queue_v1', 'referenced_paths_v1', 'release_job_v1',
-        'schema_version_v1', 'submit_job_v1', 'take_photo_back_v1'],
+        'inspect_v1', 'job_events_v1', 'jobs_to_sweep_v1', 'list_projects_v1', 'mark_swept_v1',
+        'name_file_store_v1', 'project_detail_v1', 'project_events_v1', 'project_jobs_v1',
+        'purge_project_v1', 'put_view_edit_v1', 'queue_v1', 'referenced_paths_v1',
+        'release_job_v1', 'restore_version_v1', 'schema_version_v1', 'submit_job_v1',
+        'take_photo_back_v1', 'take_view_edit_v1'],
     p_parts => array[
         'add_job_event_v1', 'add_job_state_event_v1', 'ago_v1',
-        'check_lease_v1', 'check_limit_v1', 'end_job_v1', 'expected_seconds_v1',
+        'check_lease_v1', 'check_limit_v1', 'check_version_v1', 'end_job_v1', 'expected_seconds_v1',
+        'generation_of_v1',
         'guard_functions_v1', 'guard_tables_v1', 'is_false_start_v1', 'is_forgotten_v1',
         'is_marked_v1',
-        'job_document_v1', 'lock_attempt_v1', 'lock_project_v1', 'mark_project_v1',
-        'photo_document_v1', 'photos_document_v1', 'project_document_v1', 'project_name_key_v1',
-        'queue_order_v1', 'show_job_on_project_v1',
-        'stage_memory_v1', 'stage_status_v1', 'touch_updated_at']);
+        'job_document_v1', 'lock_attempt_v1', 'lock_idle_project_v1', 'lock_project_v1',
+        'mark_project_v1', 'photo_document_v1', 'photos_document_v1',
+        'project_document_v1', 'project_name_key_v1', 'queue_order_v1', 'show_job_on_project_v1',
+        'stage_memory_v1', 'stage_status_v1', 'touch_updated_at', 'view_edit_document_v1']);
 
 select public.guard_tables_v1(array[
     'projects', 'project_photos', 'jobs', 'job_events', 'job_stages', 'multiview_generation',
     'depth_maps',
     'gaussian_splat_models', 'enhancement_iterations', 'refinement_metrics', 'enhanced_views',
     'export_history', 'model_previews', 'contact_sheets', 'deletions', 'webhooks',
-    'file_store', 'project_summary', 'refinement_progress']);
+    'view_edits', 'file_store', 'project_summary', 'refinement_progress']);
 
 -- =============================================================================================
 -- BUCKETS

@@ -116,6 +116,28 @@ def test_two_photos_become_a_model_and_the_manifest_names_both(http):
     assert manifest["photos"][0]["sha256"] == digest
 
 
+def test_a_version_is_gone_on_from_with_a_view_struck_out(http):
+    project_id = upload(http)
+    first = http.post(f"{API}/generate/{project_id}", json=QUICK).json()
+    assert first["status"] == "completed", first
+    struck = http.delete(f"{API}/projects/{project_id}/views/8")
+    assert struck.status_code == 200, struck.text
+    body = {**QUICK, "from": "depth", "version": 0}
+    second = http.post(f"{API}/generate/{project_id}", json=body).json()
+    assert (second["model_version"], second["parent"]) == (1, 0), second
+    assert "View 8 is struck out." in second["notes"]
+    assert second["engines"]["views"] == first["engines"]["views"]
+    status = http.get(f"{API}/status/{project_id}").json()
+    assert [view["edit"] for view in status["views"]] == [""] * 8 + ["struck"] + [""] * 7
+    assert set(http.get(f"{API}/jobs/{second['job_id']}").json()["timings"]) >= {"views", "depth"}
+    back = http.post(f"{API}/projects/{project_id}/versions/0/restore").json()
+    assert back["current_version"] == 0
+    status = http.get(f"{API}/status/{project_id}").json()
+    assert {view["edit"] for view in status["views"]} == {""}
+    refined = http.post(f"{API}/refine/{project_id}", json={"num_iterations": 1, "seed": 5}).json()
+    assert refined["status"] == "refined", refined
+
+
 def test_a_project_reports_on_itself_and_its_manifest_has_the_hashes_of_its_files(http):
     project_id = upload(http)
     options = {**QUICK, "candidates": 2}

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 
 from deployments.jobs.job_errors import IdempotencyMismatch
 from deployments.jobs.rows import JobKind
-from pipeline.errors import NotGeneratedYet
+from pipeline.errors import NotFound, NotGeneratedYet
 from serve_app.http.dependencies import AppServices, ClientUrls, Id
 from serve_app.http.openapi import ID_ERRORS, JOB_ERRORS, problems
 from serve_app.http.problems import BadRequest, BodyTooSlow, TooLarge, TooManyAtOnce
@@ -41,7 +41,7 @@ _POST_ERRORS = (*ID_ERRORS, *JOB_ERRORS, *_BODY_ERRORS, IdempotencyMismatch)
 async def generate(
     caller: Posting, project_id: Id, body: GenerateBody | None = None
 ) -> ResultAnswer | JSONResponse:
-    """Make 16 views, their depth and the first splat model."""
+    """Make 16 views, their depth and a splat model, from the photo on or from a later stage."""
     return await caller.run(JobKind.GENERATE, project_id, body or GenerateBody())
 
 
@@ -53,7 +53,7 @@ async def generate(
 async def refine(
     caller: Posting, project_id: Id, body: RefineBody | None = None
 ) -> ResultAnswer | JSONResponse:
-    """Refine the newest model until the gain is below 1% or the iterations are used up."""
+    """Refine the current model until the gain is below 1% or the iterations are used up."""
     return await caller.run(JobKind.REFINE, project_id, body or RefineBody())
 
 
@@ -68,13 +68,19 @@ async def refine(
 async def export(
     caller: Asking, project_id: Id, query: Annotated[ExportQuery, Query()]
 ) -> ResultAnswer | JSONResponse:
-    """Convert the newest model. Asking again answers with the stored file."""
-    options = query.options().to_json()
+    """Convert the current model. Asking again answers with the stored file."""
+    options = query.options().of_the_file()
     check_webhook(caller.services, query.webhook_url)
     detail = await caller.services.store.records.project_detail(project_id)
-    model = detail.newest_model
-    if model is None:
+    if detail.current_model is None:
         raise NotGeneratedYet("There is no model to export yet: generate one first.")
+    version = detail.project.current_version if query.version is None else query.version
+    model = detail.model(version)
+    if model is None:
+        raise NotFound(
+            f"The project has no model version {version}; it has "
+            f"{', '.join(str(row.version) for row in detail.models)}."
+        )
     for row in detail.exports:
         if row.model_version == model.version and row.options == options:
             return ExportAnswer.of(row, caller.urls)

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from deployments.jobs.commits import IterationRow, ModelRow, PreviewRow
 from deployments.jobs.rows import Bucket, Project, ProjectDetail, ProjectStatus
 from pipeline.rig import VIEW_COUNT
+from serve_app.http.schemas.edit_answers import EditAnswer, ViewAnswer
 from serve_app.http.schemas.job_answers import JobAnswer
 from serve_app.http.schemas.photo_answers import PhotoAnswer, photo_answers
 from serve_app.http.schemas.request_bodies import FormatName
@@ -32,6 +33,7 @@ class ProjectAnswer(RowAnswer):
     error: str | None
     created_at: datetime
     updated_at: datetime
+    current_version: int | None
 
     @classmethod
     def of(cls, project: Project, url: Url, **links: str) -> Self:
@@ -139,9 +141,12 @@ class IterationAnswer(RowAnswer):
 
 
 class ModelAnswer(RowAnswer):
-    """One model version; the pictures are None until they are made."""
+    """One model version; the pictures are None until they are made. `parent` is the version that
+    was refined, or whose stages a generation kept; None where it began with the photo."""
 
     version: int
+    parent: int | None
+    job_id: str
     model_url: str
     thumbnail_url: str | None
     turntable_url: str | None
@@ -161,10 +166,11 @@ class ModelAnswer(RowAnswer):
     photos: list[PhotoScoreAnswer]
 
     @classmethod
-    def of(cls, row: ModelRow, preview: PreviewRow | None, url: Url) -> Self:
+    def of(cls, row: ModelRow, preview: PreviewRow | None, job_id: str, url: Url) -> Self:
         """From its rows."""
         return cls.from_row(
             row,
+            job_id=job_id,
             model_url=url(Bucket.MODELS, row.model_path),
             thumbnail_url=url(Bucket.MODELS, preview.thumbnail_path) if preview else None,
             turntable_url=url(Bucket.MODELS, preview.turntable_path) if preview else None,
@@ -195,6 +201,8 @@ class StatusAnswer(BaseModel):
     iterations: list[IterationAnswer]
     models: list[ModelAnswer]
     exports: list[ExportedAnswer]
+    views: list[ViewAnswer]
+    edits: list[EditAnswer]
     view_urls: list[str]
     depth_urls: list[str]
     contact_sheet_url: str | None
@@ -215,11 +223,16 @@ class StatusAnswer(BaseModel):
                 refinement_iterations=sum(row.iteration_number > 0 for row in detail.iterations),
             ),
             iterations=[IterationAnswer.of(row) for row in detail.iterations],
-            models=[ModelAnswer.of(row, previews.get(row.version), url) for row in detail.models],
+            models=[
+                ModelAnswer.of(row, previews.get(row.version), detail.made_by[row.version], url)
+                for row in detail.models
+            ],
             exports=[
                 ExportedAnswer.from_row(row, download_url=url(Bucket.MODELS, row.file_path))
                 for row in detail.exports
             ],
+            views=[ViewAnswer.of(row, url) for row in detail.views],
+            edits=[EditAnswer.of(row, url) for row in detail.edits],
             view_urls=[url(Bucket.VIEWS, row.image_path) for row in detail.views],
             depth_urls=[url(Bucket.DEPTH, row.heat_map_path) for row in detail.depths],
             contact_sheet_url=url(Bucket.MODELS, sheet.image_path) if sheet else None,

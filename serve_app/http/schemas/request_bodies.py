@@ -36,6 +36,8 @@ def _whole(value: object) -> object:
 WHOLE = BeforeValidator(_whole)
 
 Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT, strict=True), WHOLE]
+#: Of a model.
+Version = Annotated[int, Field(ge=0, lt=2**31, strict=True), WHOLE]
 #: No text and no boolean.
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 #: Of an export; what is none is refused by the options, which list those that exist.
@@ -83,6 +85,8 @@ class GenerateBody(_Asked):
     sampler: Literal["ddim", "dpm++"] | None = None
     num_gaussians: Annotated[int, Field(ge=500, le=500_000, strict=True), WHOLE] | None = None
     candidates: Annotated[int, Field(ge=1, le=MAX_CANDIDATES, strict=True), WHOLE] = 1
+    from_stage: Annotated[Literal["views", "depth", "splats"] | None, Field(alias="from")] = None
+    version: Version | None = None
     webhook_url: WebhookUrl | None = None
 
     def options(self) -> GenerateOptions:
@@ -92,7 +96,8 @@ class GenerateBody(_Asked):
 
     def shape(self) -> str:
         """What the job's time depends on: see `NewJob.shape`."""
-        return _shape(self.preset, self.num_gaussians, self.candidates, self.steps)
+        kept = () if self.from_stage is None else (self.from_stage,)
+        return _shape(self.preset, self.num_gaussians, self.candidates, self.steps, *kept)
 
 
 class RefineBody(_Asked):
@@ -111,6 +116,7 @@ class RefineBody(_Asked):
     prompt: Annotated[str, Field(max_length=1000)] | None = None
     negative_prompt: Annotated[str, Field(max_length=1000)] | None = None
     seed: Seed | None = None
+    version: Version | None = None
     webhook_url: WebhookUrl | None = None
 
     def options(self) -> RefineOptions:
@@ -139,6 +145,7 @@ class ExportQuery(_Asked):
         Annotated[float, Field(ge=HEIGHT_LIMITS_M[0], le=HEIGHT_LIMITS_M[1], allow_inf_nan=False)]
         | None
     ) = None
+    version: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     webhook_url: WebhookUrl | None = None
 
     def options(self) -> ExportOptions:

@@ -77,8 +77,8 @@ class CameraAnswer(BaseModel):
 
 
 class GenerateAnswer(BaseModel):
-    """Answer of `POST /generate`; `ranking` is empty where there was one candidate, `camera` is
-    `null` where the view engine does not look for the photo's."""
+    """Answer of `POST /generate`; `parent` is the version whose stages were kept, `ranking` empty
+    where there was one candidate, `camera` `null` where the view engine does not look for it."""
 
     status: Literal["completed"] = "completed"
     model_url: str
@@ -86,6 +86,7 @@ class GenerateAnswer(BaseModel):
     depth_maps_generated: int
     job_id: str
     model_version: int
+    parent: int | None = None
     engines: dict[str, str]
     seed: int
     splat_count: int

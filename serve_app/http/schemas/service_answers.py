@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from pipeline.flow.view_edits import EditKind
 from serve_app.http.schemas.result_answers import CameraAnswer
 
 
@@ -27,9 +28,19 @@ class PlacedPhotoAnswer(BaseModel):
     elevation_deg: float | None
 
 
+class StepEditAnswer(BaseModel):
+    """What was done to a view that a generation kept (`pipeline.flow.view_edits.EditRecord`)."""
+
+    view: int
+    kind: EditKind
+    sha256: str | None
+    source_version: int | None
+
+
 class StepAnswer(BaseModel):
     """A generation or refinement that succeeded; `artefacts` maps names to content hashes, `camera`
-    and `photos` are a generation's."""
+    and `photos` are a generation's. `parent` is the version it began with, None where that was the
+    photo."""
 
     kind: Literal["generate", "refine"]
     options: dict[str, Any]
@@ -37,6 +48,8 @@ class StepAnswer(BaseModel):
     artefacts: dict[str, str]
     camera: CameraAnswer | None = None
     photos: list[PlacedPhotoAnswer] = []
+    parent: int | None = None
+    edits: list[StepEditAnswer] = []
 
 
 class ManifestAnswer(BaseModel):
@@ -49,6 +62,7 @@ class ManifestAnswer(BaseModel):
     photos: list[PhotoRecordAnswer]
     environment: dict[str, Any]
     steps: list[StepAnswer]
+    current_version: int | None = None
     notes: list[str]
 
 

@@ -353,7 +353,7 @@ async def test_export_writes_the_newest_model_with_the_options_as_they_count(sto
     models = FakeModels()
     lease = await lease_of(store, JobKind.EXPORT, format="obj", optimize=True, face_limit=900)
     await run(store, models, lease)
-    options = ExportOptions("obj", optimize=True, face_limit=900)
+    options = ExportOptions("obj", optimize=True, face_limit=900, version=0)
     assert models.exports == [options]
     (row,) = (await store.records.project_detail(PROJECT)).exports
     assert (row.format, row.optimize, row.model_version) == ("obj", True, 0)
@@ -361,12 +361,12 @@ async def test_export_writes_the_newest_model_with_the_options_as_they_count(sto
     assert row.file_path.endswith("/final.obj.zip")
     data = await store.blobs.get(Bucket.MODELS, row.file_path)
     assert (data, row.file_size_bytes) == (b"obj of 20 splats", 16)
-    assert row.options == options.to_json()
+    assert row.options == options.of_the_file()
     assert (row.contents, row.saved, row.notes) == ({"splats": 20}, {"bytes": 7}, ("A fake file.",))
 
     # What a format ignores does not reach the exporter: equal files have equal rows.
     await run(store, models, await lease_of(store, JobKind.EXPORT, format="ply", face_limit=900))
-    assert models.exports[-1] == ExportOptions("ply")
+    assert models.exports[-1] == ExportOptions("ply", version=0)
 
 
 async def test_an_export_is_cancelled_in_the_exporter(store: Store):

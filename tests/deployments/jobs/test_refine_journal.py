@@ -15,6 +15,7 @@ from deployments.jobs.store import Store
 from pipeline.control import ignore_progress
 from pipeline.errors import ReplicaDied
 from pipeline.journals import IterationOutcome
+from pipeline.options import GenerateOptions
 from pipeline.types import Scores, ViewScore
 from tests.deployments.jobs.attempts import PROJECT, generated, lease_of, run
 from tests.fakes import FakeModels, some_model, some_views
@@ -165,4 +166,5 @@ async def test_a_refinement_sees_the_views_and_depths_of_the_generation(store: S
     np.testing.assert_array_equal(depths.depth, some_views().surface_depth)
     assert depths.engine == "fake-depth"
     assert views.photos is not None
-    assert views.photos.images.shape == (1, 32, 32, 3)
+    pixels = GenerateOptions(seed=1).photo_pixels  # as large as the fit has looked at it
+    assert views.photos.images.shape == (1, pixels, pixels, 3)

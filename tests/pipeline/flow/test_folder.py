@@ -33,6 +33,10 @@ OWN = (
     "enhanced/1/00.png",
     "enhanced/1/00.before.png",
     "enhanced/1/00.after.png",
+    "steps/2/views/00.png",
+    "steps/2/views/geometry.npz",
+    "steps/3/depth/00.npy",
+    "steps/3/enhanced/1/00.before.png",
 )
 FOREIGN = (
     "holiday.png",
@@ -49,6 +53,8 @@ FOREIGN = (
     "enhanced/best/00.png",
     "enhanced/1/00.later.png",
     "manifest.json",
+    "steps/notes.txt",
+    "steps/2/notes.txt",
 )
 
 

@@ -113,7 +113,7 @@ def test_a_changed_option_is_found_by_its_artefacts(finished: Path, tmp_path: Pa
     assert "differs 1 generate: models/v0.ply" in said
     assert "views/00.png" not in said, "these are the same"
     assert "environment packages.torch: 0.1 then" in said
-    assert "1 of 55 artefacts are not the same" in said
+    assert "1 of 56 artefacts are not the same" in said
 
 
 def _photo(kind: str) -> bytes:

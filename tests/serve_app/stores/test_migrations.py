@@ -37,7 +37,8 @@ alter table jobs drop column photos;
 alter table projects drop column photos_revision,
     add column original_path text not null default 'o.png', add column processed_path text
         not null default 'p.png', add column background_engine text not null default 'grabcut';
-alter table projects drop column client;
+alter table projects drop column client, drop column current_version;
+alter table gaussian_splat_models drop column parent;
 alter table projects add constraint projects_idempotency_key_is_unique unique (idempotency_key);
 drop function forget_v1, ended_jobs_v1, finish_upload_v1, find_upload_v1;
 create function add_project_v1(text, text, text, text, text) returns jsonb
