@@ -51,7 +51,7 @@ def register_photos(request: RegisterRequest, control: Control = UNATTENDED) -> 
     every = [request.cutout, *(photo.cutout for photo in request.photos)]
     sketch = sketch_of_views(views, request.depths, belief=_belief(views))
     if sketch is None:
-        only = _as_views([every[0]], _resized(request.assumed, size), views.engine)
+        only = _as_views([every[0]], request.assumed.resized(size, size), views.engine)
         note = "The photos were not registered, because no view has a depth: the first one counts."
         return RegisteredPhotos(only, (), (note,))
     share = 1 / len(every)
@@ -71,7 +71,7 @@ def register_photos(request: RegisterRequest, control: Control = UNATTENDED) -> 
     used = [one.photo for one in ordered if one.accepted]
     photos = _as_views(
         [every[k] for k in used],
-        Cameras.joined([_resized(cameras[k], size) for k in used]),
+        Cameras.joined([cameras[k].resized(size, size) for k in used]),
         views.engine,
     )
     return RegisteredPhotos(
@@ -116,14 +116,8 @@ def _confirmed(cutout: Cutout, sketch: Sketch, camera: Cameras) -> PhotoRegistra
 
 def _compared_at(cutout: Cutout, sketch: Sketch, camera: Cameras) -> Placed:
     photo = shown(cutout, *LEVELS[-1])
-    pictures = sketch.draw(_resized(camera, photo.width))
+    pictures = sketch.draw(camera.resized(photo.width, photo.width))
     return Placed(Pose.of_camera(camera), compare(photo, pictures, 0), np.zeros(len(STEPS)))
-
-
-def _resized(cameras: Cameras, size: int) -> Cameras:
-    intrinsics = cameras.intrinsics.copy()
-    intrinsics[:, :2] *= size / cameras.width
-    return Cameras(cameras.viewmats, intrinsics, size, size)
 
 
 def _as_views(cutouts: Sequence[Cutout], cameras: Cameras, engine: str) -> ViewSet:

@@ -100,9 +100,10 @@ def with_photos(
             continue
         photo = photos[k - 1]
         sketch = _sketch(mesh, accepted)
-        placed = place_further(photo, sketch, front, control=part)
+        placed = place_further(photo, sketch, front, control=part.part(0.0, 0.7))
         if is_sideways(placed.pose, front):
-            placed = replace(with_thickness(photo, sketch, placed), margin=placed.margin)
+            thick = with_thickness(photo, sketch, placed, control=part.part(0.7, 1.0))
+            placed = replace(thick, margin=placed.margin)
         found[k] = verdict(k, placed, azimuth_known=False, searched=photo.azimuth_deg is None)
         if not found[k].accepted:
             continue
@@ -133,7 +134,7 @@ def confirmed(cutout: Cutout, mesh: ColoredMesh, camera: Cameras) -> PhotoRegist
     sure = np.ones(len(mesh.vertices), np.float32)
     sketch = sketch_of(mesh.vertices, mesh.faces, mesh.colors, sure)
     photo = shown(cutout, *LEVELS[-1])
-    compared = compare(photo, sketch.draw(_resized(camera, photo.width)), 0)
+    compared = compare(photo, sketch.draw(camera.resized(photo.width, photo.width)), 0)
     pose = Pose.of_camera(camera)
     return by_construction(0, Placed(pose, compared, np.zeros(len(STEPS))))
 
@@ -147,7 +148,7 @@ def _sketch(mesh: ColoredMesh, accepted: Sequence[_Accepted]) -> Sketch:
 
 def _projector(photo: _Accepted, mesh: ColoredMesh) -> Projector:
     rgba = _at(photo.cutout.rgba, PHOTO_SIDE)
-    return projector(rgba, _resized(photo.camera, PHOTO_SIDE), mesh, photo.found.trust)
+    return projector(rgba, photo.camera.resized(PHOTO_SIDE, PHOTO_SIDE), mesh, photo.found.trust)
 
 
 def _at(rgba: UInt8Array, side: int) -> UInt8Array:
@@ -156,12 +157,6 @@ def _at(rgba: UInt8Array, side: int) -> UInt8Array:
         return rgba
     larger: UInt8Array = cv2.resize(rgba, (side, side), interpolation=cv2.INTER_LINEAR)
     return larger
-
-
-def _resized(camera: Cameras, side: int) -> Cameras:
-    intrinsics = camera.intrinsics.copy()
-    intrinsics[:, :2] *= side / camera.width
-    return Cameras(camera.viewmats, intrinsics, side, side)
 
 
 def _reshaped(sheets: TwoSheets, cutout: Cutout, placed: Placed, *, sideways: bool) -> TwoSheets:
@@ -206,7 +201,7 @@ def _as_views(photos: Sequence[_Accepted], engine: str) -> ViewSet:
     return ViewSet(
         np.stack([picture for picture, _ in pictures]),
         np.stack([alpha for _, alpha in pictures]),
-        Cameras.joined([_resized(photo.camera, VIEW_SIZE) for photo in photos]),
+        Cameras.joined([photo.camera.resized(VIEW_SIZE, VIEW_SIZE) for photo in photos]),
         engine,
     )
 

@@ -5,9 +5,11 @@ from functools import lru_cache
 import numpy as np
 import pytest
 
-from pipeline.control import Control
+from pipeline.control import Control, Progress
+from pipeline.engines.views.many_photos import with_photos
 from pipeline.engines.views.relief.relief_views import relief_surface, relief_views
 from pipeline.engines.views.two_sheets import carved_by, stretched_to
+from pipeline.errors import Cancelled
 from pipeline.registration.pose import Pose, cameras_of
 from pipeline.registration.sketch import sketch_of_views
 from pipeline.types import Cutout, DepthMaps, FurtherPhoto, ViewSet
@@ -110,3 +112,17 @@ def test_what_is_outside_of_another_outline_is_carved_away():
     inner = np.hypot(vertices[:, 1], vertices[:, 2]) < 0.3
     full = sheets.vertices[np.hypot(sheets.vertices[:, 1], sheets.vertices[:, 2]) < 0.3]
     assert np.ptp(vertices[inner, 0]) < 0.65 * np.ptp(full[:, 0])
+
+
+def test_a_stop_is_heard_while_the_thickness_is_sought():
+    first, side = photo(printed_box, 0.0, 20.0), photo(printed_box, 90.0, 20.0)
+    mesh, sheets = relief_surface(first, 20.0)
+    control = Control()
+
+    def stop_when_placed(progress: Progress) -> None:
+        if progress.fraction > 0.8:
+            control.stop.set()
+
+    heard = Control(control.stop, stop_when_placed)
+    with pytest.raises(Cancelled):
+        with_photos(first, (FurtherPhoto(side, 90.0, 20.0),), sheets, mesh, "relief", heard)
