@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
+from deployments.jobs.paths import is_edit
 from deployments.jobs.photo_rows import DuePhoto
 from deployments.jobs.rows import Bucket, Job
 from deployments.jobs.store import Store
@@ -172,7 +173,12 @@ class Janitor:
         if named is None:
             return
         for bucket, paths in found.items():
-            orphans = [path for path in paths if path not in named.get(bucket, frozenset())]
+            # A picture for a view is stored before its row, and beside no job.
+            orphans = [
+                path
+                for path in paths
+                if path not in named.get(bucket, frozenset()) and not is_edit(job.project_id, path)
+            ]
             if orphans:
                 await blobs.delete(bucket, orphans)
                 log.info("%d files in %s that job %s left", len(orphans), bucket, job.id)

@@ -31,7 +31,16 @@ def _photo_path(project_id: str, photo_id: str, name: str) -> str:
 
 def edit_path(project_id: str, name: str) -> str:
     """In VIEWS: a picture that replaces a view, as RGBA PNG."""
-    return f"{project_id}/edits/{name}.png"
+    return f"{_edits(project_id)}{name}.png"
+
+
+def is_edit(project_id: str, path: str) -> bool:
+    """Whether it is one of `edit_path`, in VIEWS."""
+    return path.startswith(_edits(project_id))
+
+
+def _edits(project_id: str) -> str:
+    return f"{project_id}/edits/"
 
 
 @dataclass(frozen=True)

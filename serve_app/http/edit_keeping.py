@@ -19,7 +19,14 @@ from deployments.jobs.lineage import Generation, generation_of
 from deployments.jobs.paths import edit_path
 from deployments.jobs.rows import Bucket, ProjectDetail, ProjectJob
 from deployments.jobs.store import Store
-from pipeline.errors import GlimpseError, InvalidImage, ModelFailed, NotFound, NotGeneratedYet
+from pipeline.errors import (
+    GlimpseError,
+    InvalidImage,
+    ModelFailed,
+    NotFound,
+    NotGeneratedYet,
+    Unavailable,
+)
 from pipeline.flow.manifest import content_hash
 from pipeline.flow.view_edits import EditKind, check_picture, check_struck
 from pipeline.imaging.decoding import decode_photo, decode_png, encode_png
@@ -158,8 +165,15 @@ async def replace_view(store: Store, views: EditedViews, view: int, picture: New
     )
     try:
         await _put(store, views.project_id, edit)
+    except Unavailable:
+        # A row may name it, or yet do so. Where none does, it goes with the project.
+        with suppress(GlimpseError):
+            detail = await store.records.project_detail(views.project_id)
+            if any(row.image_path == path for row in detail.edits):
+                return  # only the answer was lost
+        raise
     except GlimpseError:
-        # No row names it. Where it stays it goes with the project.
+        # No row names it.
         with suppress(GlimpseError):
             await store.blobs.delete(Bucket.VIEWS, [path])
         raise

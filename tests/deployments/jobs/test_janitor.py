@@ -5,6 +5,7 @@ import pytest
 
 from deployments.jobs import janitor as janitors
 from deployments.jobs.janitor import Janitor, JanitorSettings
+from deployments.jobs.paths import edit_path
 from deployments.jobs.photo_rows import NewPhoto
 from deployments.jobs.rows import Bucket, JobError, JobKind, JobState, NewJob
 from deployments.jobs.store import Store
@@ -53,6 +54,8 @@ async def test_files_of_an_attempt_that_was_killed_go_when_its_job_has_ended(sto
     assert f"{Bucket.VIEWS}/{left}" in await files_of(store), "the job still runs"
 
     await run(store, FakeModels(), again)
+    # A picture for a view, whose row is about to come.
+    await store.blobs.put(Bucket.VIEWS, edit_path(PROJECT, "a"), b"picture", "image/png")
     before = await files_of(store)
     await janitor(store).tidy()
     assert await files_of(store) == before - {f"{Bucket.VIEWS}/{left}"}

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from deployments.jobs.rows import Bucket
+from pipeline.errors import Unavailable
 from tests.fakes import SIZE, FakeModels
 from tests.serve_app.http.test_contract import API, upload
 from tests.serve_app.http.test_versions import post, status
@@ -198,3 +199,19 @@ async def test_nothing_is_edited_while_a_job_runs(service):
     service.models.release.set()
     await service.http.get(f"{API}/jobs/{job}?wait=20")
     assert (await put(service, project_id, 3, picture()))["status"] == 200
+
+
+async def test_an_answer_that_was_lost_leaves_the_edit_and_its_picture(service, monkeypatch):
+    project_id = await generated(service)
+    done = type(service.store.records).put_view_edit
+
+    async def lost(self, *args, **kwargs):
+        await done(self, *args, **kwargs)
+        raise Unavailable("The connection was lost.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(type(service.store.records), "put_view_edit", lost)
+        body = await put(service, project_id, 3, picture())
+    assert body["status"] == 200
+    (edit,) = body["edits"]
+    assert (await service.http.get(edit["image_url"])).status_code == 200
