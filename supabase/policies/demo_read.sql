@@ -23,10 +23,11 @@ $$;
 grant select on
     public.multiview_generation, public.depth_maps, public.gaussian_splat_models,
     public.enhancement_iterations, public.refinement_metrics, public.enhanced_views,
-    public.export_history, public.model_previews, public.contact_sheets,
+    public.export_history, public.model_previews, public.contact_sheets, public.view_edits,
     public.project_summary, public.refinement_progress
     to anon, authenticated;
-grant select (id, status, current_step, progress_percentage, error, created_at, updated_at)
+grant select (id, status, current_step, progress_percentage, error, created_at, updated_at,
+              current_version)
     on public.projects to anon, authenticated;
 grant select (id, project_id, state, position, original_path, processed_path, background_engine,
               side, azimuth_deg, elevation_deg, notes, created_at)

@@ -195,7 +195,8 @@ async def test_demo_policies_open_reading_and_the_setup_closes_it(
         assert [row["id"] for row in seen] == [name]
         models = (await anonymous.table("gaussian_splat_models").select("*").execute()).data
         assert [row["version"] for row in models] == [0]
-        columns = "id,status,progress_percentage,created_at"
+        assert (await anonymous.table("view_edits").select("*").execute()).data == []
+        columns = "id,status,progress_percentage,created_at,current_version"
         assert (await anonymous.table("projects").select(columns).execute()).data
         assert await bucket.download("p/v0.ply") == b"ply"
         assert [o.name for o in (await bucket.list_v2({"prefix": "p"})).objects] == ["p/v0.ply"]
