@@ -229,13 +229,14 @@ async def keep_photo(
                     raise Conflict("Nothing is done to other photos than the client has seen.")
                 await arrange(store, detail, lambda photos: change(photos, new), **known)
                 return
-            except _DoesNotFit:
-                raise
-            except Conflict:
+            except Conflict as error:
+                # The same request came twice at once, and the other one was first: then the photo
+                # does not fit beside itself either.
                 if await find_photo(store, asked):
-                    # The same request came twice at once, and the other one was first.
                     await _take_back(store, row)
                     return
+                if isinstance(error, _DoesNotFit):
+                    raise
                 if is_changed:
                     raise Changed(OTHER_PHOTOS) from None
                 if tries_left == 0:

@@ -202,7 +202,7 @@ def explore(address: str, projects: list[str], job: str, cursor: str) -> list[st
         # angles exclude each other; something is to be put.
         angles = {"azimuth_deg", "elevation_deg"} & set(body)
         says = angles | ({"file", "side", "order"} & set(body))
-        puts_nothing = case.method == "PUT" and not says
+        puts_nothing = case.method == "PUT" and "/photos/" in case.path and not says
         both = bool(angles) and "side" in body
         return not (len(files) > 1 or isinstance(body.get("side"), list) or both or puts_nothing)
 
