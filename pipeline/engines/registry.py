@@ -73,7 +73,12 @@ def spec_of(port: PortName, name: str) -> EngineSpec:
 def weights_catalogue() -> Catalogue:
     """What all engines load, files of packages first."""
     weights = dict.fromkeys(w for spec in engine_specs() for w in spec.weights)
-    return Catalogue(tuple(sorted(weights, key=lambda w: not isinstance(w.source, Carried))))
+    sets = {
+        name: tuple(w for port, engine in chosen.items() for w in spec_of(port, engine).weights)
+        for name, chosen in PRESETS.items()
+        if name != "embedded"  # whose weights packages carry
+    }
+    return Catalogue(tuple(sorted(weights, key=lambda w: not isinstance(w.source, Carried))), sets)
 
 
 #: Whole sets of engines, by name: what a machine without a GPU runs, and what one with GPUs runs.

@@ -7,8 +7,8 @@ engine does with weights or what lies on this machine: `pipeline.weights.folders
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from pipeline.errors import InvalidOption
@@ -22,11 +22,14 @@ class WeightFile:
         path: below the folder of a bundle (and in its repository), or below the model directory;
             with forward slashes.
         sha256: what it must be, lower-case hexadecimal; None for small files of text, which the
-            pinned revision fixes.
+            pinned revision fixes, and where nobody has told it: then the hub's own is kept.
+        found_as: where its name in the repository is not known for certain, what it must look
+            like (`*` for any letters; capitals do not count); exactly one file must.
     """
 
     path: str
     sha256: str | None = None
+    found_as: str | None = None
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,8 @@ class Hub:
         repo: owner/name.
         revision: commit of the repository; None takes the newest at the first fetch and keeps it.
         space: it is a Space of the hub, not a model.
-        convert: where the only file is a checkpoint: makes the folder's files of it. It is called
-            with the checkpoint, a new folder, `control` and, where one is asked for, a torch
-            `dtype`.
+        convert: where the files are checkpoints: makes the folder's files of them. It is called
+            with their paths, a new folder, `control` and, where one is asked for, a torch `dtype`.
         by_hand: where else the checkpoint is to be had, a sentence.
     """
 
@@ -81,8 +83,11 @@ class Weights:
         size_bytes: of the file, or about how much is fetched.
         purpose: one sentence.
         engine: what `weights fetch --engines` calls the engines that load it.
-        commercial: whether the licence lets a business use it.
+        commercial: whether the licence is known to let a business use it.
         needed: whether `engine` cannot work without it.
+        terms: what whoever takes it has to agree to by name, beside an ordinary licence: a
+            sentence; empty where there is nothing of the kind.
+        shown: a line that its terms want shown wherever it is used.
     """
 
     name: str
@@ -94,6 +99,13 @@ class Weights:
     engine: str = "embedded"
     commercial: bool = True
     needed: bool = True
+    terms: str = ""
+    shown: str = ""
+
+    @property
+    def by_name(self) -> bool:
+        """Whether nobody gets it who has not asked for it by its name."""
+        return not self.commercial or bool(self.terms)
 
     @property
     def hub(self) -> Hub:
@@ -103,21 +115,27 @@ class Weights:
 
     @property
     def converted(self) -> bool:
-        """Whether the folder holds what was made of the file, not the file."""
+        """Whether the folder holds what was made of the files, not the files."""
         return isinstance(self.source, Hub) and self.source.convert is not None
 
     @property
     def about(self) -> str:
         """Size and licence for messages."""
         use = "" if self.commercial else ", not for commercial use"
+        use += ", with terms of its own" if self.terms and self.commercial else ""
         return f"{size_for_people(self.size_bytes)}, licence {self.licence}{use}"
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All weights that engines can load: files first, then bundles."""
+    """All weights that engines can load: files first, then bundles.
+
+    Attributes:
+        sets: what whole sets of engines load, by the name of the set.
+    """
 
     weights: tuple[Weights, ...]
+    sets: Mapping[str, tuple[Weights, ...]] = field(default_factory=dict)
 
     @cached_property
     def files(self) -> dict[str, Weights]:
@@ -131,8 +149,8 @@ class Catalogue:
 
     @property
     def engines(self) -> tuple[str, ...]:
-        """What `bundles_of` takes: "gpu" and every engine."""
-        return ("gpu", *dict.fromkeys(bundle.engine for bundle in self.bundles.values()))
+        """What `bundles_of` takes: sets of engines, and every engine."""
+        return tuple(dict.fromkeys((*self.sets, *(b.engine for b in self.bundles.values()))))
 
     def bundle(self, name: str) -> Weights:
         """Raises InvalidOption: there is no bundle of that name."""
@@ -141,14 +159,18 @@ class Catalogue:
         return self.bundles[name]
 
     def bundles_of(self, engine: str) -> list[Weights]:
-        """What an engine cannot work without; "gpu" stands for all of them.
+        """What an engine, or a whole set of engines, cannot work without.
 
         Raises:
             InvalidOption: there is no such engine.
         """
         if engine not in self.engines:
             raise InvalidOption(f"There are no engines {engine!r}; there are {list(self.engines)}.")
-        return [b for b in self.bundles.values() if b.needed and engine in ("gpu", b.engine)]
+        if engine in self.sets:
+            wanted = [weights for weights in self.sets[engine] if weights.name in self.bundles]
+        else:
+            wanted = [bundle for bundle in self.bundles.values() if bundle.engine == engine]
+        return [*dict.fromkeys(weights for weights in wanted if weights.needed)]
 
 
 def size_for_people(size_bytes: float) -> str:

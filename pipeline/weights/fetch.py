@@ -17,7 +17,7 @@ from typing import Any
 from pipeline.control import Control
 from pipeline.errors import Conflict, InvalidOption, Unavailable
 from pipeline.weights.catalogue import Weights, size_for_people
-from pipeline.weights.folders import Condition, state_of, verify
+from pipeline.weights.folders import Condition, refuse_unnamed, state_of, verify
 from pipeline.weights.hub import Remote, checked, listing
 from pipeline.weights.locks import (
     LOCK_NAME,
@@ -50,7 +50,8 @@ def fetch(
     """Bring a bundle that is not there whole, and record it.
 
     Args:
-        allow: names of bundles that are taken although their licence forbids commercial use.
+        allow: names of bundles that are taken although their licence forbids commercial use, and
+            of those whose terms are agreed to.
         offline: open no connection; the library's own HF_HUB_OFFLINE says the same.
         endpoint: of a mirror of the hub; None is the library's (HF_ENDPOINT).
         revision: instead of the pinned one: a commit, tag or branch. What the pinned one is known
@@ -62,18 +63,14 @@ def fetch(
         the bundle's folder.
 
     Raises:
-        InvalidOption: the licence forbids commercial use and the name is not in `allow`.
+        InvalidOption: it is taken only by those who ask for it by name, and it is not in `allow`.
         Conflict: another fetch into the same folder is under way.
         Unavailable: the hub, the package for it, the revision, a file or room on the disk is
             missing, what arrived is not what the hub had announced, or a checkpoint is not usable.
         Cancelled: a stop was asked for; the next call goes on.
     """
     control = control or Control()
-    if not bundle.commercial and bundle.name not in allow:
-        raise InvalidOption(
-            f"The licence of {bundle.name!r}, {bundle.licence}, forbids commercial use. Where that "
-            f"is no hindrance, add `--allow {bundle.name}`."
-        )
+    refuse_unnamed(bundle, allow)
     chosen = _precision(precision)
     state = state_of(bundle, model_dir)
     folder = model_dir / bundle.name
@@ -95,10 +92,11 @@ def fetch(
         (folder / LOCK_NAME).unlink(missing_ok=True)
         received = offered.receive(work, absent, control.part(0.1, 0.9))
         if bundle.converted:
-            ((part, file),) = received.values()
-            origin = {Path(bundle.files[0].path).name: file}
+            # In the order of the bundle's files, which are all absent.
+            parts = [part for part, _ in received.values()]
+            origin = {Path(path).name: file for path, (_, file) in received.items()}
             _convert(
-                bundle, part, folder, work, origin, offered.commit, chosen, control.part(0.9, 1.0)
+                bundle, parts, folder, work, origin, offered.commit, chosen, control.part(0.9, 1.0)
             )
         else:
             for path, (part, _) in received.items():
@@ -113,22 +111,25 @@ def fetch(
 
 def convert(
     bundle: Weights,
-    source: Path,
+    sources: Sequence[Path],
     model_dir: Path,
     *,
     precision: str | None = None,
     trust: bool = False,
+    allow: Collection[str] = (),
     control: Control | None = None,
 ) -> Path:
-    """Make a bundle's folder from a released checkpoint, and record it.
+    """Make a bundle's folder from released checkpoints, and record it.
 
     Args:
-        source: the checkpoint.
+        sources: the checkpoints, in any order.
         precision: a `pipeline.device.Precision`; None is the converter's default.
         trust: take a checkpoint that is not the released one, such as a training of one's own.
+        allow: as of `fetch`.
 
     Raises:
-        InvalidOption: it is not one that is converted, or the precision is unknown.
+        InvalidOption: it is not one that is converted, it is made of another number of files, the
+            precision is unknown, or its terms are not agreed to.
         Unavailable: the checkpoint is missing, is not the released one or is not usable, or there
             is no room on the disk.
         Conflict: a fetch into the same folder is under way.
@@ -139,31 +140,44 @@ def convert(
         raise InvalidOption(
             f"{bundle.name!r} is not converted: run `glimpse3d weights fetch {bundle.name}`."
         )
+    refuse_unnamed(bundle, allow)
     chosen = _precision(precision)
-    if not source.is_file():
-        raise Unavailable(f"There is no file {source}. {bundle.hub.by_hand}")
-    size = source.stat().st_size
-    count = ByteCount(control.part(0.0, 0.3), size, "checked")
-    file = LockedFile(size, sha256_of(source, count.add))
-    known = bundle.files[0].sha256
-    if file.sha256 != known and not trust:
-        raise Unavailable(
-            f"{source} is damaged or not the released checkpoint: its sha256 is {file.sha256}, not "
-            f"{known}. If it is meant, say `--trust`. {bundle.hub.by_hand}"
-        )
+    if len(sources) != len(bundle.files):
+        names = ", ".join(Path(file.path).name for file in bundle.files)
+        raise InvalidOption(f"{bundle.name!r} is made of {names}; name all of them, and no more.")
+    for source in sources:
+        if not source.is_file():
+            raise Unavailable(f"There is no file {source}. {bundle.hub.by_hand}")
+    origin = {}
+    count = ByteCount(control.part(0.0, 0.3), sum(s.stat().st_size for s in sources), "checked")
+    for source in sources:
+        file = LockedFile(source.stat().st_size, sha256_of(source, count.add))
+        _refuse_another(bundle, source, file, trust=trust)
+        origin[source.name] = file
     folder = model_dir / bundle.name
     with _alone(folder) as work:
         _check_room(folder, work, [], bundle)
         (folder / LOCK_NAME).unlink(missing_ok=True)
-        origin = {source.name: file}
-        _convert(bundle, source, folder, work, origin, None, chosen, control.part(0.3, 1.0))
+        _convert(bundle, sources, folder, work, origin, None, chosen, control.part(0.3, 1.0))
         shutil.rmtree(work)
     return folder
 
 
+def _refuse_another(bundle: Weights, source: Path, file: LockedFile, *, trust: bool) -> None:
+    """Raise Unavailable for a checkpoint that is none of the released ones, as far as their
+    checksums are known; where they are not, its tensors decide."""
+    known = [wanted.sha256 for wanted in bundle.files]
+    if trust or None in known or file.sha256 in known:
+        return
+    raise Unavailable(
+        f"{source} is damaged or not the released checkpoint: its sha256 is {file.sha256}, not "
+        f"{' or '.join(map(str, known))}. If it is meant, say `--trust`. {bundle.hub.by_hand}"
+    )
+
+
 def _convert(
     bundle: Weights,
-    source: Path,
+    sources: Sequence[Path],
     folder: Path,
     work: Path,
     origin: Mapping[str, LockedFile],
@@ -176,7 +190,7 @@ def _convert(
     assert converter is not None, f"{bundle.name} is not converted"
     made = work / "converted"
     shutil.rmtree(made, ignore_errors=True)
-    converter(source, made, control=control.part(0.0, 0.8), **chosen)
+    converter(sources, made, control=control.part(0.0, 0.8), **chosen)
     paths = [p.relative_to(made).as_posix() for p in sorted(made.rglob("*")) if p.is_file()]
     files = record(made, paths, control.part(0.8, 1.0), "recorded")
     for old in folder.glob("*.safetensors"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -175,13 +175,13 @@ def find_all(wanted: Sequence[Weights], model_dir: Path | None) -> list[Path]:
         return found
     run = "Run" if model_dir else "Set MODEL_DIR to a folder and run"
     names = " ".join(weights.name for weights, _ in lacking)
+    allow = "".join(f" --allow {weights.name}" for weights, _ in lacking if weights.by_name)
     if len(lacking) > 1:
         listed = ", ".join(f"{weights.name} ({weights.about})" for weights, _ in lacking)
         raise Unavailable.openly(
-            f"Weights were not found: {listed}. {run} `glimpse3d weights fetch {names}`."
+            f"Weights were not found: {listed}. {run} `glimpse3d weights fetch {names}{allow}`."
         )
     ((weights, fault),) = lacking
-    allow = "" if weights.commercial else f" --allow {weights.name}"
     lacks = f"The weights {weights.name!r} ({weights.about}) were not found."
     run = f"{run} `glimpse3d weights fetch {names}{allow}`."
     raise Unavailable(f"{lacks} {fault} {run}", public=f"{lacks} {run}")
@@ -231,13 +231,38 @@ def verify(bundle: Weights, model_dir: Path | None, *, control: Control | None =
     return faults
 
 
-def adopt(bundle: Weights, model_dir: Path | None, *, control: Control | None = None) -> Path:
+def refuse_unnamed(bundle: Weights, allow: Collection[str]) -> None:
+    """Raise InvalidOption for what is taken only by those who ask for it by name, who did not."""
+    if not bundle.by_name or bundle.name in allow:
+        return
+    if bundle.terms:
+        raise InvalidOption(
+            f"{bundle.name!r}, licence {bundle.licence}: {bundle.terms} Whoever agrees adds "
+            f"`--allow {bundle.name}`."
+        )
+    raise InvalidOption(
+        f"The licence of {bundle.name!r}, {bundle.licence}, forbids commercial use. Where that "
+        f"is no hindrance, add `--allow {bundle.name}`."
+    )
+
+
+def adopt(
+    bundle: Weights,
+    model_dir: Path | None,
+    *,
+    allow: Collection[str] = (),
+    control: Control | None = None,
+) -> Path:
     """Record a folder that somebody filled by hand, on a machine without a network.
 
     Files whose checksum is known must have it; what the others contain is taken as it is.
 
+    Args:
+        allow: names of bundles whose terms are agreed to. Whoever has filled a folder knows its
+            licence otherwise.
+
     Raises:
-        InvalidOption: it is one that is converted.
+        InvalidOption: it is one that is converted, or has terms, and its name is not in `allow`.
         Unavailable: a file is missing or not the one that is known, or there is no model
             directory.
         Cancelled: a stop was asked for.
@@ -245,9 +270,12 @@ def adopt(bundle: Weights, model_dir: Path | None, *, control: Control | None = 
     name = bundle.name
     if bundle.converted:
         raise InvalidOption(
-            f"{name!r} is made from a checkpoint: run `glimpse3d weights convert {name} FILE`, or "
-            f"copy a converted folder with its {LOCK_NAME}."
+            f"{name!r} is made from a checkpoint: run `glimpse3d weights convert {name} "
+            f"{' '.join(['FILE'] * len(bundle.files))}`, or copy a converted folder with its "
+            f"{LOCK_NAME}."
         )
+    if bundle.terms:
+        refuse_unnamed(bundle, allow)
     if model_dir is None:
         raise Unavailable("Set MODEL_DIR to the folder that holds the models.")
     folder = model_dir / name

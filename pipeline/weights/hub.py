@@ -8,15 +8,16 @@ directories or records.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, cast
 
 from pipeline.control import Control
 from pipeline.errors import Unavailable
-from pipeline.weights.catalogue import Weights
+from pipeline.weights.catalogue import WeightFile, Weights
 from pipeline.weights.locks import ByteCount, LockedFile, sha256_of
 
 TIMEOUT_S = 30.0
@@ -24,12 +25,19 @@ TIMEOUT_S = 30.0
 
 @dataclass(frozen=True)
 class Remote:
-    """A file at one commit of the hub. `sha256` is known for large files, `blob_id` for others."""
+    """A file at one commit of the hub.
+
+    Attributes:
+        path: where it goes in the bundle's folder.
+        sha256: known for large files; `blob_id` for the others.
+        name: its path in the repository.
+    """
 
     path: str
     size: int
     sha256: str | None
     blob_id: str | None
+    name: str
 
     @property
     def part_name(self) -> str:
@@ -90,7 +98,7 @@ class Listing:
         hub = self.bundle.hub
         url = hf_hub_url(
             hub.repo,
-            remote.path,
+            remote.name,
             repo_type=hub.repo_type,
             revision=self.commit,
             endpoint=self.endpoint,
@@ -135,16 +143,31 @@ def listing(bundle: Weights, revision: str, endpoint: str | None, *, offline: bo
     siblings = {sibling.rfilename: sibling for sibling in info.siblings or []}
     remotes = []
     for file in bundle.files:
-        found = siblings.get(file.path)
+        name = _name_in(siblings, file, f"{bundle.hub.repo} at {info.sha or revision}")
+        found = siblings.get(name)
         if found is None or found.size is None or not (found.lfs or found.blob_id):
             raise Unavailable(
                 f"{bundle.hub.repo} at {info.sha or revision} does not describe a file {file.path}."
             )
         sha256 = found.lfs.sha256 if found.lfs else None
-        remotes.append(Remote(file.path, found.size, sha256, found.blob_id))
+        remotes.append(Remote(file.path, found.size, sha256, found.blob_id, name))
     if info.sha is None:
         raise Unavailable(f"The hub did not say which commit {revision} of {bundle.hub.repo} is.")
     return Listing(bundle, info.sha, tuple(remotes), endpoint)
+
+
+def _name_in(names: Collection[str], file: WeightFile, where: str) -> str:
+    """The path of a file in a repository that has these."""
+    if file.found_as is None:
+        return file.path
+    alike = sorted(name for name in names if fnmatchcase(name.lower(), file.found_as.lower()))
+    if len(alike) != 1:
+        found = ", ".join(alike[:6]) or "none"
+        raise Unavailable(
+            f"{where} must have one file {file.found_as} to become {file.path}, and has {found}. "
+            "Download the right one by hand under that name, and run `glimpse3d weights adopt`."
+        )
+    return alike[0]
 
 
 @contextmanager

@@ -28,12 +28,18 @@ from serve_app.cli.console import errors_as_sentences, stage_bars
 DAMAGED_EXIT_CODE = 3
 
 _ENGINES = ", ".join(weights_catalogue().engines)
+_CONVERTED = ", ".join(w.name for w in weights_catalogue().weights if w.converted)
 
 weights_app = typer.Typer(help="Weights of the engines.", no_args_is_help=True)
 console = Console()
 
 ModelDirOption = Annotated[
     Path | None, typer.Option(help="Where the models lie. Default: MODEL_DIR.", file_okay=False)
+]
+
+
+AgreedOption = Annotated[
+    list[str] | None, typer.Option(help="A name whose terms are agreed to; may be repeated.")
 ]
 
 
@@ -84,7 +90,7 @@ def _row(weights: Weights, state: State) -> dict[str, object]:
     """What `--json` says of a line."""
     source, missing = weights.source, state.condition is Condition.MISSING
     plain = ("name", "purpose", "engine", "licence", "commercial", "size_bytes")
-    return {name: getattr(weights, name) for name in plain} | {
+    return {name: getattr(weights, name) for name in (*plain, "terms", "shown")} | {
         "state": state.condition,
         "where": None if missing else str(state.path),
         "source": source.how if isinstance(source, Carried) else source.repo,
@@ -112,7 +118,11 @@ def _table(found: Sequence[tuple[Weights, State]]) -> Table:
     if wide:
         table.add_column("what for")
     for one, state in found:
-        licence = escape(one.licence) if one.commercial else f"[red]{escape(one.licence)} *[/]"
+        licence = escape(one.licence)
+        if not one.commercial:
+            licence = f"[red]{licence} *[/]"
+        elif one.terms:
+            licence = f"{licence} [yellow]+[/]"
         condition = f"[{colours.get(state.condition, 'red')}]{state.condition}[/]"
         cells = [one.name, size_for_people(one.size_bytes), condition, licence]
         table.add_row(*cells, *([one.purpose] if wide else []))
@@ -123,6 +133,11 @@ def _remarks(found: Sequence[tuple[Weights, State]]) -> Iterator[str]:
     """What the table has no room for."""
     if not all(one.commercial for one, _ in found):
         yield "[red]*[/] forbids commercial use; `fetch --allow NAME` takes it anyway."
+    if any(one.terms and one.commercial for one, _ in found):
+        yield "[yellow]+[/] has terms of its own; `fetch --allow NAME` agrees to them."
+    for one, _ in found:
+        if one.terms:
+            yield f"{one.name}: {escape(one.terms)}"
     unpinned = [w.name for w, _ in found if isinstance(w.source, Hub) and not w.source.revision]
     if unpinned:
         yield f"Not pinned to a revision: {', '.join(unpinned)}."
@@ -141,7 +156,10 @@ def fetch_weights(
     model_dir: ModelDirOption = None,
     allow: Annotated[
         list[str] | None,
-        typer.Option(help="A name whose licence forbids commercial use; may be repeated."),
+        typer.Option(
+            help="A name whose licence forbids commercial use, or whose terms are agreed to; may "
+            "be repeated."
+        ),
     ] = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Open no connection; HF_HUB_OFFLINE=1 says the same.")
@@ -247,6 +265,7 @@ def verify_weights(
 def adopt_weights(
     name: Annotated[str, typer.Argument(help="As `weights list` shows it.")],
     model_dir: ModelDirOption = None,
+    allow: AgreedOption = None,
 ) -> None:
     """Record a folder that was filled by hand, for machines without a network."""
     with errors_as_sentences(console):
@@ -254,32 +273,37 @@ def adopt_weights(
         with stage_bars(console) as bars:
             bars.enter(name)
             bundle = weights_catalogue().bundle(name)
-            place = adopt(bundle, folder, control=Control(report_to=bars.show))
+            control = Control(report_to=bars.show)
+            place = adopt(bundle, folder, allow=allow or (), control=control)
             bars.finish("recorded")
         _print_place(name, place)
 
 
 @weights_app.command("convert")
 def convert_weights(
-    name: Annotated[str, typer.Argument(help="syncdreamer")],
-    checkpoint: Annotated[Path, typer.Argument(help="The released checkpoint.", dir_okay=False)],
+    name: Annotated[str, typer.Argument(help=_CONVERTED)],
+    checkpoints: Annotated[
+        list[Path], typer.Argument(help="The released checkpoint, or all of them.", dir_okay=False)
+    ],
     model_dir: ModelDirOption = None,
     precision: Annotated[str | None, typer.Option(help="fp16, bf16 or fp32.")] = None,
     trust: Annotated[
         bool, typer.Option("--trust", help="Take a checkpoint that is not the released one.")
     ] = False,
+    allow: AgreedOption = None,
 ) -> None:
-    """Make the files an engine loads from a checkpoint that was downloaded by hand."""
+    """Make the files an engine loads from checkpoints that were downloaded by hand."""
     with errors_as_sentences(console):
         folder = _model_dir_or_exit(model_dir)
         with stage_bars(console) as bars:
             bars.enter(name)
             place = convert(
                 weights_catalogue().bundle(name),
-                checkpoint,
+                checkpoints,
                 folder,
                 precision=precision,
                 trust=trust,
+                allow=allow or (),
                 control=Control(report_to=bars.show),
             )
             bars.finish("ready")

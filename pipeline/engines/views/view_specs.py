@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,10 @@ def _syncdreamer(setup: Setup) -> ViewEngine:
     return setup.with_options(SyncDreamerViews.load, folder, setup.device, remover=remover)
 
 
-def _convert(source: Path, folder: Path, **options: Any) -> None:
+def _convert(sources: Sequence[Path], folder: Path, **options: Any) -> None:
     from pipeline.engines.views.syncdreamer.checkpoint import convert_checkpoint
 
+    (source,) = sources
     convert_checkpoint(source, folder, **options)
 
 

@@ -54,7 +54,10 @@ def _found(weights: Weights, fault: str) -> str:
 
 def _fixes(lacking: list[Weights], *, is_there_a_folder: bool) -> Iterator[str]:
     yield from (w.source.how for w in lacking if isinstance(w.source, Carried))
-    bundles = [w.name for w in lacking if not isinstance(w.source, Carried)]
+    bundles = [w for w in lacking if not isinstance(w.source, Carried)]
     if bundles:
         run = "Run" if is_there_a_folder else "Set MODEL_DIR to a folder and run"
-        yield f"{run} `glimpse3d weights fetch {' '.join(bundles)}`."
+        names = " ".join(w.name for w in bundles)
+        allow = "".join(f" --allow {w.name}" for w in bundles if w.by_name)
+        yield f"{run} `glimpse3d weights fetch {names}{allow}`."
+        yield from (f"{w.name}: {w.terms}" for w in bundles if w.terms)

@@ -7,7 +7,7 @@ import json
 import shutil
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from pipeline.weights import fetch as fetch_module
 from pipeline.weights.catalogue import Hub as HubSource
 from pipeline.weights.catalogue import WeightFile, Weights
 from pipeline.weights.fetch import WORK_NAME, convert, fetch
-from pipeline.weights.folders import Condition, find, state_of
+from pipeline.weights.folders import Condition, adopt, find, find_all, state_of
 from pipeline.weights.locks import LOCK_NAME, read_lock
 from tests.hub import COMMIT, FILES, NEWEST, REPO, Hub, running_hub
 
@@ -41,8 +41,9 @@ CHECKPOINT = b"a pickle" * 100
 CALLS: list[dict[str, Any]] = []
 
 
-def convert_checkpoint(source: Path, folder: Path, **options: Any) -> None:
+def convert_checkpoint(sources: Sequence[Path], folder: Path, **options: Any) -> None:
     CALLS.append(options)
+    (source,) = sources
     if source.read_bytes() == b"no pickle":
         raise Unavailable("not a checkpoint")
     (folder / "unet").mkdir(parents=True)
@@ -264,6 +265,91 @@ def test_weights_that_forbid_commercial_use_are_taken_by_name_only(get: Fetch, h
     assert content_of(get(hobby, allow=["tiny"])) == FILES
 
 
+TERMS = replace(TINY, licence="Ours", terms="Show our name.")
+
+
+def test_weights_with_terms_are_taken_by_those_who_agree_by_name(
+    get: Fetch, hub: Hub, tmp_path: Path
+) -> None:
+    told = r"'tiny', licence Ours: Show our name\. Whoever agrees adds `--allow tiny`"
+    with pytest.raises(InvalidOption, match=told):
+        get(TERMS, allow=["another"])
+    assert hub.listings == 0
+    with pytest.raises(Unavailable, match=r"weights fetch tiny --allow tiny"):
+        find(TERMS, tmp_path)
+    folder = get(TERMS, allow=["tiny"])
+    assert content_of(folder) == FILES
+    (folder / LOCK_NAME).unlink()
+    with pytest.raises(InvalidOption, match=told):
+        adopt(TERMS, tmp_path)
+    assert adopt(TERMS, tmp_path, allow=["tiny"]) == folder
+
+
+def test_what_is_needed_together_is_agreed_to_together(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match=r"`glimpse3d weights fetch tiny more --allow more`"):
+        find_all((TINY, replace(TERMS, name="more")), tmp_path)
+
+
+LOOSE = replace(TINY, files=(WeightFile("slow.safetensors", found_as="*slow*.safetensors"),))
+
+
+def test_a_file_whose_name_is_not_known_is_the_one_that_looks_like_it(
+    get: Fetch, hub: Hub, tmp_path: Path
+) -> None:
+    hub.commits[COMMIT] = {"lora/Net_SLOW_r32.safetensors": BIG, "lora/fast.safetensors": b"x"}
+    assert content_of(get(LOOSE)) == {"slow.safetensors": BIG}
+    assert hub.paths_asked == ["lora/Net_SLOW_r32.safetensors"]
+    assert find(LOOSE, tmp_path)
+    assert get(LOOSE, repair=True)
+    assert len(hub.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [((), "none"), (("a-slow", "b-slow"), r"a-slow\.safetensors, b-slow\.safetensors")],
+)
+def test_where_none_or_several_look_like_it_nothing_is_guessed(
+    get: Fetch, hub: Hub, there: tuple[str, ...], said: str
+) -> None:
+    hub.commits[COMMIT] = {f"{name}.safetensors": BIG for name in there} | {"README.md": b"."}
+    with pytest.raises(
+        Unavailable, match=r"one file \*slow\*\.safetensors to become slow.*" + said
+    ):
+        get(LOOSE)
+    assert not hub.asked
+
+
+def join(sources: Sequence[Path], folder: Path, **_: Any) -> None:
+    folder.mkdir()
+    whole = b"".join(source.read_bytes() for source in sources)
+    (folder / "whole.safetensors").write_bytes(whole)
+
+
+#: Made of two files, whose checksums nobody has told.
+JOINED = replace(
+    TINY,
+    files=(WeightFile("b.safetensors"), WeightFile("a.safetensors")),
+    source=HubSource(REPO, COMMIT, convert=join, by_hand="Ask its authors."),
+)
+
+
+def test_a_folder_is_made_of_several_files(get: Fetch, hub: Hub, tmp_path: Path) -> None:
+    hub.commits[COMMIT] = {"a.safetensors": b"A", "b.safetensors": b"B"}
+    folder = get(JOINED)
+    assert content_of(folder) == {"whole.safetensors": b"BA"}
+    lock = read_lock(folder)
+    assert lock is not None
+    assert set(lock.source) == {"a.safetensors", "b.safetensors"}
+    here = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    for path, content in zip(here, (b"1", b"2"), strict=True):
+        path.write_bytes(content)
+    with pytest.raises(InvalidOption, match=r"is made of b\.safetensors, a\.safetensors; name all"):
+        convert(JOINED, here[:1], tmp_path)
+    assert content_of(convert(JOINED, here, tmp_path)) == {"whole.safetensors": b"12"}
+    with pytest.raises(InvalidOption, match="weights convert tiny FILE FILE`"):
+        adopt(JOINED, tmp_path)
+
+
 def test_a_stop_keeps_what_has_arrived(get: Fetch, hub: Hub, tmp_path: Path) -> None:
     stop = threading.Event()
 
@@ -355,7 +441,7 @@ def test_a_checkpoint_at_hand_is_converted_without_the_hub(
 ) -> None:
     source = tmp_path / "downloaded.ckpt"
     source.write_bytes(CHECKPOINT)
-    folder = convert(CONVERTED, source, tmp_path / "models")
+    folder = convert(CONVERTED, [source], tmp_path / "models")
     assert "dtype" not in converter[0]
     lock = read_lock(folder)
     assert lock is not None
@@ -370,9 +456,9 @@ def test_another_checkpoint_is_converted_only_where_it_is_trusted(
     source = tmp_path / "own.ckpt"
     source.write_bytes(b"own training")
     with pytest.raises(Unavailable, match=r"not the released checkpoint.*--trust"):
-        convert(CONVERTED, source, tmp_path)
+        convert(CONVERTED, [source], tmp_path)
     assert not converter
-    convert(CONVERTED, source, tmp_path, trust=True)
+    convert(CONVERTED, [source], tmp_path, trust=True)
     assert find(CONVERTED, tmp_path)
 
 
@@ -381,20 +467,20 @@ def test_a_conversion_that_fails_leaves_no_lock(
 ) -> None:
     source = tmp_path / "own.ckpt"
     source.write_bytes(CHECKPOINT)
-    convert(CONVERTED, source, tmp_path)
+    convert(CONVERTED, [source], tmp_path)
     source.write_bytes(b"no pickle")
     with pytest.raises(Unavailable, match="not a checkpoint"):
-        convert(CONVERTED, source, tmp_path, trust=True)
+        convert(CONVERTED, [source], tmp_path, trust=True)
     assert state_of(CONVERTED, tmp_path).condition is Condition.MISSING
 
 
 def test_what_cannot_be_converted_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidOption, match="is not converted"):
-        convert(TINY, tmp_path / "x", tmp_path)
+        convert(TINY, [tmp_path / "x"], tmp_path)
     with pytest.raises(Unavailable, match=r"There is no file .*Ask its authors"):
-        convert(CONVERTED, tmp_path / "x", tmp_path)
+        convert(CONVERTED, [tmp_path / "x"], tmp_path)
     with pytest.raises(InvalidOption, match="precision must be"):
-        convert(CONVERTED, tmp_path / "x", tmp_path, precision="int4")
+        convert(CONVERTED, [tmp_path / "x"], tmp_path, precision="int4")
 
 
 def test_the_real_converter_is_called_as_it_wants_to_be(tmp_path: Path) -> None:
@@ -402,5 +488,5 @@ def test_the_real_converter_is_called_as_it_wants_to_be(tmp_path: Path) -> None:
     source = tmp_path / "own.ckpt"
     torch.save({"state_dict": {"betas": torch.zeros(3)}}, source)
     with pytest.raises(Unavailable, match="not the SyncDreamer checkpoint"):
-        convert(syncdreamer, source, tmp_path, precision="fp16", trust=True)
+        convert(syncdreamer, [source], tmp_path, precision="fp16", trust=True)
     assert state_of(syncdreamer, tmp_path).condition is Condition.MISSING

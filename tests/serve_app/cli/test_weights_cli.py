@@ -217,7 +217,7 @@ def test_nothing_to_verify_is_told(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_is_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def convert_checkpoint(source: Path, folder: Path, **options: Any) -> None:
+    def convert_checkpoint(_source: Path, folder: Path, **options: Any) -> None:
         folder.mkdir()
         (folder / "model.safetensors").write_bytes(str(options["dtype"]).encode())
 
