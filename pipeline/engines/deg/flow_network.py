@@ -6,6 +6,7 @@ the released files. Its tokens are kept in float32; blocks compute in the dtype 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -179,6 +180,28 @@ class FlowNetwork(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.shift_table.device
+
+    def network_at(self, t: float) -> FlowNetwork:
+        """Itself, at every time."""
+        return self
+
+    def with_weights(self, changed: Mapping[str, Tensor]) -> FlowNetwork:
+        """Another network with some weights changed; it shares all the others with this one.
+
+        Args:
+            changed: by name; they are cast to the dtypes and the device of those they replace.
+        """
+        weights = self.state_dict()
+        for name, value in changed.items():
+            weights[name] = value.to(weights[name])
+        with torch.device("meta"):
+            twin = FlowNetwork(self.config)
+        twin.load_state_dict(weights, strict=True, assign=True)
+        twin._positions = self._table()
+        for own, other in zip(self.modules(), twin.modules(), strict=True):
+            if isinstance(own, Attention) and isinstance(other, Attention):
+                other.kernel = own.kernel
+        return twin.requires_grad_(False).eval()
 
     def photo_context(self, features: PhotoFeatures) -> PhotoContext:
         """The photo's tokens, the same for every step: compute them once for each photo."""
