@@ -91,7 +91,7 @@ class SelfAttention(nn.Module):
         rows = slice(first * width, end * width)
         weight, bias = self.to_qkv.weight[rows], self.to_qkv.bias[rows]
         projected = functional.linear(tokens.to(weight.dtype), weight, bias)
-        return projected.unflatten(-1, (end - first, self.heads, -1))
+        return projected.reshape(*tokens.shape[:-1], end - first, self.heads, -1)
 
 
 def linear_fp32(layer: nn.Linear, tokens: Tensor) -> Tensor:

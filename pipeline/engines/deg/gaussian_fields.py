@@ -87,7 +87,7 @@ def gaussian_fields(
         base_scale: one number, as the weights hold it (`base_offset_scale`).
     """
     n, G = len(points), len(perturbation)
-    raw = features.float().split([3 * G, 3 * G, 3 * G, 4 * G, G, G], dim=-1)
+    raw = torch.split(features.float(), [3 * G, 3 * G, 3 * G, 4 * G, G, G], dim=-1)
     xyz, colour, scaling, rotation = (part.reshape(n, G, -1) for part in raw[:4])
     opacity, reach = raw[4:]
     reaches = functional.softplus(reach + base_scale.float())

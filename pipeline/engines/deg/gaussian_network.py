@@ -47,7 +47,7 @@ class GaussianBlock(nn.Module):
     def forward(self, h: Tensor, memory: KeysValues, points_at_once: int) -> Tensor:
         """[1, n, C] float32 -> the same; of more than `points_at_once` points only keys and values
         are held."""
-        pieces = h.split(points_at_once, dim=1)
+        pieces = torch.split(h, points_at_once, dim=1)
         own = [self.self_attn.keys_values(plain_norm(piece, _BLOCK_EPS)) for piece in pieces]
         everyone = KeysValues.joined(own)
         done = []
@@ -101,7 +101,8 @@ class GaussianNetwork(nn.Module):
         Returns:
             float32 [n, 15 G], in the order of `pipeline.engines.deg.gaussian_fields`.
         """
-        h = torch.cat([self._embed(piece) for piece in points.split(points_at_once)], dim=1)
+        pieces = torch.split(points, points_at_once)
+        h = torch.cat([self._embed(piece) for piece in pieces], dim=1)
         for block, keys_values in zip(self._blocks(), memory, strict=True):
             h = block(h, keys_values, points_at_once)
         return linear_fp32(self.out_proj, plain_norm(h, _HEAD_EPS))[0]

@@ -93,9 +93,8 @@ class OctreeNetwork(nn.Module):
         """
         waves = level_waves(2**level, _LEVEL_CHANNELS, self.device)
         modulation = self.adaLN_modulation(self.l_embedder(waves)).float()
-        return torch.cat(
-            [self._logits(part, modulation, memory) for part in centres.split(cells_at_once)]
-        )
+        parts = torch.split(centres, cells_at_once)
+        return torch.cat([self._logits(part, modulation, memory) for part in parts])
 
     def _logits(self, centres: Tensor, modulation: Tensor, memory: LatentMemory) -> Tensor:
         """[r, 3] -> float32 [r, 8]."""
