@@ -23,7 +23,7 @@ from pipeline.engines.deg.deg_layers import (
     modulated,
 )
 from pipeline.engines.deg.fused_attention import Attention, RepeatedKey
-from pipeline.engines.deg.learned_rotation import LearnedRotation, Rotation, rotate
+from pipeline.engines.deg.learned_rotation import LearnedRotation, rotate
 from pipeline.engines.deg.position_tables import flow_positions, sobol_points, time_waves
 
 _BLOCK_EPS = 1e-6
@@ -94,11 +94,11 @@ class RotatedAttention(nn.Module):
         self.attend = Attention()
         self.out = Dense(config.width, config.width)
 
-    def forward(self, x: Tensor, rotation: Rotation, repeated: RepeatedKey | None) -> Tensor:
+    def forward(self, x: Tensor, turn: Tensor, repeated: RepeatedKey | None) -> Tensor:
         """[1, n, width] -> [1, n, width]."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(2)
-        q = self.q_norm(rotate(q, rotation))
-        k = self.k_norm(rotate(k, rotation))
+        q = self.q_norm(rotate(q, turn))
+        k = self.k_norm(rotate(k, turn))
         out: Tensor = self.out(self.attend(q, k, v, repeated))
         return out
 
@@ -113,15 +113,15 @@ class ModulatedBlock(nn.Module):
         self.mlp = block_mlp(config.width, config.mlp_ratio)
 
     def forward(
-        self, h: Tensor, modulation: Tensor, rotation: Rotation, repeated: RepeatedKey | None
+        self, h: Tensor, modulation: Tensor, turn: Tensor, repeated: RepeatedKey | None
     ) -> Tensor:
         """h [1, n, width] float32, modulation [1, 6 * width] -> [1, n, width] float32."""
         parts = (modulation + self.shift_table).float().chunk(_MODULATIONS, dim=-1)
         shift1, scale1, gate1, shift2, scale2, gate2 = parts
-        attended = self.attn(modulated(h, shift1, scale1, _BLOCK_EPS), rotation, repeated)
-        h = torch.addcmul(h, gate1, attended.float())
+        attended = self.attn(modulated(h, shift1, scale1, _BLOCK_EPS), turn, repeated)
+        h = torch.addcmul(h, gate1, attended)
         made = self.mlp(modulated(h, shift2, scale2, _BLOCK_EPS))
-        return torch.addcmul(h, gate2, made.float())
+        return torch.addcmul(h, gate2, made)
 
 
 class PlainBlock(nn.Module):
@@ -134,10 +134,10 @@ class PlainBlock(nn.Module):
         self.attn = RotatedAttention(config)
         self.mlp = block_mlp(config.width, config.mlp_ratio)
 
-    def forward(self, h: Tensor, rotation: Rotation) -> Tensor:
+    def forward(self, h: Tensor, turn: Tensor) -> Tensor:
         """[1, n, width] float32 -> the same."""
-        h = h + self.attn(self.norm1(h), rotation, None).float()
-        made: Tensor = self.mlp(self.norm2(h)).float()
+        h = h + self.attn(self.norm1(h), turn, None)
+        made: Tensor = self.mlp(self.norm2(h))
         return h + made
 
 

@@ -23,6 +23,8 @@ FUSED = (
     SDPBackend.CUDNN_ATTENTION,
     SDPBackend.EFFICIENT_ATTENTION,
 )
+#: Less than this in a logit is nothing to float32.
+_NOTHING = 1e-7
 #: Kernels want head widths that are multiples of this.
 _STEP = 8
 
@@ -139,7 +141,9 @@ def _with_repeated(
     q[..., width:] = 1
     missing = math.log(repeated.count) * math.sqrt(width)
     for channel in range(width, width + room):
-        part = torch.tensor(missing, dtype=k.dtype).item()
+        part = torch.tensor(missing, dtype=k.dtype, device="cpu").item()
+        if abs(part) < _NOTHING:
+            break
         k[:, repeated.index, :, channel] = part
         missing -= part
     return q, k, v

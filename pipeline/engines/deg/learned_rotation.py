@@ -7,7 +7,6 @@ from their content. All of it is float32: angles reach 16 pi, which fp16 knows t
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +16,6 @@ from pipeline.engines.deg.deg_layers import AffineNorm, Dense
 
 _EPS = 1e-5
 _AXES = 3
-
-
-class Rotation(NamedTuple):
-    """cos and sin of the angles, [1, n, heads, head width / 2], float32."""
-
-    cos: Tensor
-    sin: Tensor
 
 
 class LearnedRotation(nn.Module):
@@ -43,11 +35,14 @@ class LearnedRotation(nn.Module):
         self.content_map = Dense(width, width // 8, bias=False)
         self.final_map = Dense(width // 8, _AXES * heads, bias=False)
 
-    def forward(self, h: Tensor) -> Rotation:
+    def forward(self, h: Tensor) -> Tensor:
         """Angle = delta of an axis * frequency * pi.
 
         Args:
             h: [1, n, width], the block's own input, before its norms.
+
+        Returns:
+            cos + i sin of the angles, complex64 [1, n, heads, head width / 2].
         """
         g = self.norm(h)
         delta = self.final_map(silu(self.gate_map(g)) * self.content_map(g)).float()
@@ -55,17 +50,18 @@ class LearnedRotation(nn.Module):
         frequencies = (self.get_parameter(f"freqs_{axis}").float() for axis in range(_AXES))
         angles = [delta[..., axis, None] * f * math.pi for axis, f in enumerate(frequencies)]
         angle = torch.cat(angles, dim=-1)
-        return Rotation(angle.cos(), angle.sin())
+        return torch.polar(torch.ones_like(angle), angle)
 
 
-def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Turn neighbouring channels (2i, 2i + 1) by the i-th angle; float32.
+def rotate(x: Tensor, turn: Tensor) -> Tensor:
+    """Turn neighbouring channels (2i, 2i + 1) by the i-th angle: (a cos - b sin, a sin + b cos).
 
     Args:
         x: [1, n, heads, head width].
-        rotation: of the same tokens and heads.
+        turn: of a `LearnedRotation`, for the same tokens and heads.
+
+    Returns:
+        float32, of x's shape.
     """
-    x = x.float()
-    a, b = x[..., 0::2], x[..., 1::2]
-    cos, sin = rotation
-    return torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2)
+    pairs = torch.view_as_complex(x.float().view(*x.shape[:-1], -1, 2))
+    return torch.view_as_real(pairs * turn).flatten(-2)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pipeline.engines.assign_weights import assign_weights
-from pipeline.engines.deg.deg_canvas import PreparedPhoto
+from pipeline.engines.deg.deg_canvas import PreparedPhoto, prepare_photo
 from pipeline.engines.deg.deg_config import DegConfig
 from pipeline.engines.deg.deg_encoders import (
     PhotoEncoders,
@@ -16,6 +16,9 @@ from pipeline.engines.deg.deg_encoders import (
     imagenet_pixels,
     vae_noise,
 )
+from pipeline.engines.deg.flow_network import FlowNetwork
+from pipeline.engines.deg.flow_sampler import FlowNoise, sample
+from pipeline.engines.deg.flow_settings import SamplerSettings
 from tests.pipeline.engines.deg.golden_files import relative_error, released_keys, tiny_weights
 
 
@@ -98,3 +101,20 @@ def test_noise_is_of_the_seed_and_the_photo(config: DegConfig):
     assert noise.shape == (1, 4, 8, 8)
     assert torch.equal(noise, vae_noise(config, 3, 0))
     assert not torch.equal(noise, vae_noise(config, 3, 1))
+
+
+def test_from_the_photo_to_the_latent(
+    encoders: PhotoEncoders, config: DegConfig, flow_network: FlowNetwork, golden: dict[str, Tensor]
+):
+    rgba = golden["in.rgba"].numpy()
+    prepared = prepare_photo(rgba[..., :3], rgba[..., 3], config.canvas, faint=0)
+    features = encode_photo(encoders, prepared, golden["in.noise.vae"])
+    steps, guidance_scale, shift = golden["in.sampler.settings"].tolist()
+    found = sample(
+        flow_network,
+        (features,),
+        SamplerSettings(int(steps), guidance_scale, shift),
+        FlowNoise(golden["in.noise.latent"], golden["in.noise.camera"]),
+    )
+    assert relative_error(found.latent, golden["out.latent"]) <= 1e-5
+    assert relative_error(found.cameras, golden["out.camera"]) <= 1e-5

@@ -153,21 +153,21 @@ def norms_before_the_rotation(patch: Patch) -> None:
     def forward(
         self: flow_network.RotatedAttention,
         x: Tensor,
-        rotation: learned_rotation.Rotation,
+        turn: Tensor,
         repeated: object,
     ) -> Tensor:
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(2)
-        q = learned_rotation.rotate(self.q_norm(q), rotation)
-        k = learned_rotation.rotate(self.k_norm(k), rotation)
+        q = learned_rotation.rotate(self.q_norm(q), turn)
+        k = learned_rotation.rotate(self.k_norm(k), turn)
         return self.out(self.attend(q, k, v, repeated))
 
     patch.setattr(flow_network.RotatedAttention, "forward", forward)
 
 
 def pairs_split_in_halves(patch: Patch) -> None:
-    def rotate(x: Tensor, rotation: learned_rotation.Rotation) -> Tensor:
+    def rotate(x: Tensor, turn: Tensor) -> Tensor:
         a, b = x.chunk(2, dim=-1)
-        cos, sin = rotation
+        cos, sin = turn.real, turn.imag
         return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
 
     patch.setattr(flow_network, "rotate", rotate)
