@@ -37,6 +37,7 @@ from pipeline.ports import (
     DepthEstimator,
     Enhancer,
     Exporter,
+    Generator,
     Ports,
     SplatFitter,
     ViewSynthesizer,
@@ -199,6 +200,7 @@ class HandlePort:
 
     remove_background = _remote(BackgroundRemover.remove_background)
     synthesize_views = _remote(ViewSynthesizer.synthesize_views)
+    generate_model = _remote(Generator.generate_model)
     estimate_depth = _remote(DepthEstimator.estimate_depth)
     register = _remote(SplatFitter.register)
     reconstruct = _remote(SplatFitter.reconstruct)
@@ -212,7 +214,8 @@ class HandlePort:
 
 @dataclass(frozen=True)
 class HandlePorts:
-    """The handles of the model deployments, one per port; ports may share a deployment."""
+    """The handles of the model deployments, one per port; ports may share a deployment, and a
+    generator need not be."""
 
     background: DeploymentHandle[Any]
     views: DeploymentHandle[Any]
@@ -220,9 +223,11 @@ class HandlePorts:
     splats: DeploymentHandle[Any]
     enhancer: DeploymentHandle[Any]
     exporter: DeploymentHandle[Any]
+    generator: DeploymentHandle[Any] | None = None
 
     def ports(self) -> Ports:
         """The pipeline's ports over these handles."""
+        generator = self.generator
         return Ports(
             background=HandlePort(self.background, "background removal"),
             views=HandlePort(self.views, "view synthesis"),
@@ -230,14 +235,14 @@ class HandlePorts:
             splats=HandlePort(self.splats, "the splat engine"),
             enhancer=HandlePort(self.enhancer, "the enhancer"),
             exporter=HandlePort(self.exporter, "the exporter"),
+            generator=None if generator is None else HandlePort(generator, "the generator"),
         )
 
     async def devices(self) -> dict[str, str]:
         """What the engine of each port computes on, from one replica of each deployment that
         is awake and answers; never raises."""
         awake = await awake_deployments()
-        handles = {port.name: getattr(self, port.name) for port in fields(self)}
-        handles = {name: h for name, h in handles.items() if h.deployment_name in awake}
+        handles = {n: h for n, h in self._by_port().items() if h.deployment_name in awake}
         answers = await asyncio.gather(*(_devices_of(h) for h in handles.values()))
         pairs = zip(handles, answers, strict=True)
         return {name: there[name] for name, there in pairs if name in there}
@@ -245,9 +250,14 @@ class HandlePorts:
     def meters(self) -> dict[str, Callable[[float], Awaitable[dict[str, int]]]]:
         """Asks each model deployment, by its name, for `ModelHost.peak_memory_bytes`; nothing
         comes from one that sleeps."""
-        handles = [getattr(self, port.name) for port in fields(self)]
         awake = _Awake()
-        return {h.deployment_name: partial(_peak_memory, h, awake) for h in handles}
+        return {
+            h.deployment_name: partial(_peak_memory, h, awake) for h in self._by_port().values()
+        }
+
+    def _by_port(self) -> dict[str, DeploymentHandle[Any]]:
+        found = {port.name: getattr(self, port.name) for port in fields(self)}
+        return {name: handle for name, handle in found.items() if handle is not None}
 
 
 async def awake_deployments() -> frozenset[str]:

@@ -31,6 +31,7 @@ from pipeline.ports import (
     BackgroundRemover,
     Enhancer,
     Exporter,
+    Generator,
     PortName,
     SplatFitter,
     ViewSynthesizer,
@@ -190,7 +191,7 @@ class ModelHost:
         if self._ports.lane.stuck_s > _HANGS_AFTER_S:
             raise TooBusy("The engine hangs, and its process is being replaced.")
         port = getattr(self._ports, name.value)
-        assert port is not None, "every named port is built"
+        assert port is not None, "every named port is built, and none asks for a missing generator"
         self._memory.mark()
         return port
 
@@ -219,6 +220,7 @@ class ModelHost:
     evaluate = _short(PortName.SPLATS, SplatFitter.evaluate)
     engine_name = _short(PortName.SPLATS, SplatFitter.engine_name)
 
+    generate_model = _long(PortName.GENERATOR, Generator.generate_model)
     synthesize_views = _long(PortName.VIEWS, ViewSynthesizer.synthesize_views)
     register = _long(PortName.SPLATS, SplatFitter.register)
     reconstruct = _long(PortName.SPLATS, SplatFitter.reconstruct)

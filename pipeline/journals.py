@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pipeline.control import Progress
-from pipeline.requests import RegisteredPhotos
+from pipeline.requests import Generated, KeptLatent, RegisteredPhotos
 from pipeline.types import (
     DepthMaps,
     Scores,
@@ -80,6 +80,16 @@ class GenerateJournal(_Journal, Protocol):
     async def save_model(
         self, model: SplatModel, scores: Scores, engine: str, seconds: float
     ) -> None: ...
+
+    async def load_generated(self) -> Generated | None: ...
+
+    async def save_generated(self, generated: Generated, seconds: float) -> None:
+        """Asked only of a generation by a generator; the model is saved once more with its scores,
+        by `save_model`."""
+
+    async def load_latent(self) -> KeptLatent:
+        """What the generator of the version kept that the generation goes on from. Raises
+        Conflict where nothing was kept."""
 
     async def load_ranking(self) -> tuple[Candidate, ...] | None:
         """Asked, and the ranking saved, only where there are several candidates."""

@@ -26,12 +26,20 @@ SEED_LIMIT = 2**31
 #: any count up to six this step is a multiple: a seed nobody chose gives the likeliest guess.
 SEED_STEP = 60
 
-
 #: Samplers of a diffusion view engine.
 SAMPLERS = ("ddim", "dpm++")
 
-#: Stages that a generation may begin with, in their order.
+#: Stages that a generation by views may begin with, in their order.
 FROM_STAGES = ("views", "depth", "splats")
+
+#: What a generation by a generator may begin with: what an earlier pass kept.
+FROM_LATENT = "latent"
+
+#: `engine` of a generation by views, depth and a fit; every other word is a generator's name.
+BY_VIEWS = "views"
+
+#: How a generator may be told to crop a photo.
+IMAGE_TYPES = ("synthetic", "real")
 
 #: Most candidates of one generation.
 MAX_CANDIDATES = 8
@@ -40,15 +48,17 @@ MAX_CANDIDATES = 8
 #: (`EngineSpec.check`). From higher up hardly more than the top of an object is seen.
 ELEVATION_LIMITS_DEG = (-10.0, 60.0)
 
-#: Fewest and most splats that may be asked for.
+#: Fewest and most splats of a fit.
 SPLAT_LIMITS = (500, 500_000)
+
+#: Fewest splats of a generator, and most of any engine.
+FEWEST_GENERATED, MOST_SPLATS = 32_768, 1_048_576
 
 #: Fewest and most faces of an exported mesh.
 FACE_LIMITS = (100, 200_000)
 
 #: Smallest and largest texture of an exported mesh, pixels along each side.
 TEXTURE_SIZES = (64, 4096)
-
 
 #: Lowest and highest exported model, metres.
 HEIGHT_LIMITS_M = (0.001, 1000.0)
@@ -73,6 +83,8 @@ class Preset(StrEnum):
 # Splats and optimisation steps of each preset. Measured on two cores with the CPU rasteriser and
 # the 16 relief views of scikit-image's coffee cup; see docs/decisions.md.
 _SPLATS = {Preset.DRAFT: 8_000, Preset.STANDARD: 20_000, Preset.HIGH: 60_000}
+# Of a generator: more of them are denser, not better, above 262,144.
+_GENERATED = {Preset.DRAFT: 32_768, Preset.STANDARD: 262_144, Preset.HIGH: 262_144}
 _FIT_STEPS = {Preset.DRAFT: 100, Preset.STANDARD: 250, Preset.HIGH: 600}
 # Sides of the photos as targets, pixels; views are as large as their engine makes them.
 _PHOTO_PIXELS = {Preset.DRAFT: 256, Preset.STANDARD: 512, Preset.HIGH: 1024}
@@ -176,15 +188,22 @@ class GenerateOptions(_Options):
         preset: sets `num_gaussians` and `fit_steps` where they are None.
         elevation_deg: how far above the horizon the photo was taken, -10..60 degrees; None has the
             view engine estimate it from the photo, or take the rig's where it cannot, and say so.
-        steps, guidance_scale: of a diffusion view engine; None leaves the engine's default.
+        steps, guidance_scale: of a diffusion view engine or a generator; None leaves the engine's
+            default.
         sampler: of a diffusion view engine, "ddim" or "dpm++" (fewer steps); None is its default.
             Others have no use for these three and say so in their notes.
-        num_gaussians: cap on the number of splats, 500..500,000.
+        num_gaussians: cap on the number of splats, 500..500,000; of a generator their number, up
+            to 1,048,576.
         fit_steps: optimisation steps of the first fit, 1..10,000.
         candidates: models made with `seed`, `seed` + 1, ..., of which the best is kept, 1..8.
         from_stage: the stage to begin with, one of `FROM_STAGES`; what comes before it is kept from
-            an earlier version: the cut-out, its views, its depth. None begins with the photo.
+            an earlier version: the cut-out, its views, its depth. `FROM_LATENT`: with what the
+            generator of that version kept. None begins with the photo.
         version: that version; None where it is still to be told: the current one.
+        engine: what makes the first model: a generator's name, or `BY_VIEWS`; None is that.
+        shift: of a generator, how its steps are spread, .1..20.
+        image_type: of a generator, one of `IMAGE_TYPES`.
+        decode_seed: of a generator: of the random choices that make splats of what it found.
     """
 
     seed: int
@@ -198,6 +217,10 @@ class GenerateOptions(_Options):
     candidates: int = 1
     from_stage: str | None = None
     version: int | None = None
+    engine: str | None = None
+    shift: float | None = None
+    image_type: str | None = None
+    decode_seed: int | None = None
 
     def _check_values(self) -> None:
         _check_range("seed", self.seed, 0, SEED_LIMIT - 1)
@@ -208,7 +231,13 @@ class GenerateOptions(_Options):
         _check_range("guidance_scale", self.guidance_scale, 0, 20)
         if self.sampler is not None and self.sampler not in SAMPLERS:
             raise InvalidOption(f"sampler must be one of {list(SAMPLERS)}, got {self.sampler!r}.")
-        _check_range("num_gaussians", self.num_gaussians, *SPLAT_LIMITS)
+        _check_range("num_gaussians", self.num_gaussians, SPLAT_LIMITS[0], MOST_SPLATS)
+        _check_range("shift", self.shift, 0.1, 20)
+        _check_range("decode_seed", self.decode_seed, 0, SEED_LIMIT - 1)
+        if self.image_type is not None and self.image_type not in IMAGE_TYPES:
+            raise InvalidOption(
+                f"image_type must be one of {list(IMAGE_TYPES)}, got {self.image_type!r}."
+            )
         _check_range("fit_steps", self.fit_steps, 1, 10_000)
         _check_range("candidates", self.candidates, 1, MAX_CANDIDATES)
         self._check_from()
@@ -221,8 +250,8 @@ class GenerateOptions(_Options):
                     "begin, or leave it out."
                 )
             return
-        if self.from_stage not in FROM_STAGES:
-            raise InvalidOption(f"from must be one of {list(FROM_STAGES)}.")
+        if self.from_stage not in (*FROM_STAGES, FROM_LATENT):
+            raise InvalidOption(f"from must be one of {[*FROM_STAGES, FROM_LATENT]}.")
         _check_version(self.version)
         if self.candidates > 1:
             raise InvalidOption(
@@ -230,26 +259,33 @@ class GenerateOptions(_Options):
             )
         if self.from_stage == "views":
             return
-        for name in ("elevation_deg", "steps", "guidance_scale", "sampler"):
+        begin = "the photo" if self.from_stage == FROM_LATENT else "the views"
+        for name in ("elevation_deg", "steps", "guidance_scale", "sampler", "shift", "image_type"):
             if getattr(self, name) is not None:
                 raise InvalidOption(
-                    f"{name} is of the views, which from={self.from_stage} keeps: leave it out, "
-                    "or begin with the views."
+                    f"{name} is of what from={self.from_stage} keeps: leave it out, or begin with "
+                    f"{begin}."
                 )
 
     @property
     def kept_stages(self) -> tuple[str, ...]:
         """Stages that are taken from an earlier version."""
-        if self.from_stage is None:
+        if self.from_stage is None or self.from_stage == FROM_LATENT:
             return ()
         kept = FROM_STAGES[: FROM_STAGES.index(self.from_stage)]
         # Photos are registered between depth and splats.
         return (*kept, "photos") if self.from_stage == "splats" else kept
 
     @property
+    def by_generator(self) -> bool:
+        """A generator makes the first model."""
+        return self.engine not in (None, BY_VIEWS)
+
+    @property
     def splat_count(self) -> int:
-        """The cap that applies."""
-        return self.num_gaussians or _SPLATS[Preset(self.preset)]
+        """The number, or the cap, that applies."""
+        of_preset = _GENERATED if self.by_generator else _SPLATS
+        return self.num_gaussians or of_preset[Preset(self.preset)]
 
     @property
     def photo_pixels(self) -> int:

@@ -22,6 +22,8 @@ from pipeline.requests import (
     ExportedFile,
     FitRequest,
     Foreground,
+    Generated,
+    GeneratorRequest,
     Improvement,
     References,
     RefineRequest,
@@ -41,7 +43,7 @@ from pipeline.types import (
 
 
 class PortName(StrEnum):
-    """The ports of the pipeline, one engine each."""
+    """The ports of the pipeline, one engine each, or none where that is said."""
 
     BACKGROUND = "background"
     VIEWS = "views"
@@ -49,6 +51,8 @@ class PortName(StrEnum):
     SPLATS = "splats"
     ENHANCER = "enhancer"
     EXPORTER = "exporter"
+    #: The one port that may have no engine: views, depth and a fit make the first model then.
+    GENERATOR = "generator"
 
 
 class Engine(Protocol):
@@ -83,6 +87,25 @@ class ViewSynthesizer(Protocol):
         self, request: ViewRequest, report: Report = ignore_progress
     ) -> ViewSet:
         """The 16 views of the rig."""
+
+
+class GeneratorEngine(Engine, Protocol):
+    def generate(self, request: GeneratorRequest, control: Control) -> Generated:
+        """As `Generator.generate_model`. Raises Cancelled, too."""
+
+
+class Generator(Protocol):
+    async def generate_model(
+        self, request: GeneratorRequest, report: Report = ignore_progress
+    ) -> Generated:
+        """A whole model of photos in one pass, or another one of what an earlier pass kept.
+
+        Raises:
+            InvalidOption: the engine cannot do what is asked for.
+            InvalidImage: a photo has no object.
+            ModelFailed: it computed nothing that can be used.
+            OutOfMemory: the device is too small.
+        """
 
 
 class DepthEngine(Engine, Protocol):
@@ -174,7 +197,7 @@ class Exporter(Protocol):
 
 @dataclass(frozen=True)
 class Ports:
-    """Every neighbour of the pipeline."""
+    """Every neighbour of the pipeline; a generator where there is one."""
 
     background: BackgroundRemover
     views: ViewSynthesizer
@@ -182,3 +205,4 @@ class Ports:
     splats: SplatFitter
     enhancer: Enhancer
     exporter: Exporter
+    generator: Generator | None = None

@@ -64,6 +64,66 @@ class ViewRequest:
 
 
 @dataclass(frozen=True)
+class WholePhoto:
+    """A photo at its own resolution, with the object that was found in it.
+
+    Attributes:
+        rgba: uint8 [H, W, 4], sRGB, straight alpha; the colours outside of the object are the
+            photo's own.
+        azimuth_deg, elevation_deg: as in `FurtherPhoto`; of the first photo the azimuth is 0.
+    """
+
+    rgba: UInt8Array
+    azimuth_deg: float | None = None
+    elevation_deg: float | None = None
+
+
+@dataclass(frozen=True)
+class KeptLatent:
+    """What a generator keeps of a pass: enough to make the model again, also with more splats.
+
+    Attributes:
+        engine: that made it, and can read it.
+        latent: float32 [Q, C].
+        cameras: float32 [P, K], what it found out of the camera of each photo, in its own numbers.
+        decode_seed: of the random choices of the model that was made of it.
+        settings: of the pass, JSON-ready.
+    """
+
+    engine: str
+    latent: FloatArray
+    cameras: FloatArray
+    decode_seed: int
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class GeneratorRequest:
+    """Input of a generator; what is None is left to the engine.
+
+    Attributes:
+        photos: the first one first.
+        num_gaussians: splats of the model; engines say how they round it.
+        seed: of the random choices of the pass.
+        decode_seed: of those that make splats of what the pass found; None: the one that `kept`
+            has, else one derived from `seed`.
+        steps, guidance_scale, shift: of the pass.
+        image_type: "synthetic" or "real", how close the photo is cropped.
+        kept: of an earlier pass, which is not made again.
+    """
+
+    photos: tuple[WholePhoto, ...]
+    num_gaussians: int
+    seed: int
+    decode_seed: int | None = None
+    steps: int | None = None
+    guidance_scale: float | None = None
+    shift: float | None = None
+    image_type: str | None = None
+    kept: KeptLatent | None = None
+
+
+@dataclass(frozen=True)
 class RegisterRequest:
     """Input of the registration of an object's photos.
 
@@ -110,6 +170,26 @@ class RegisteredPhotos:
             notes=(*views.notes, *self.notes),
             estimate=views.estimate or self.estimate,
         )
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A model that a generator made.
+
+    Attributes:
+        model: in the world frame, the first photo's camera at azimuth 0.
+        photos: the photos as the engine saw them, on white, each from the camera that it found,
+            with intrinsics of its own; None where it found none of the first photo: `notes` say
+            why, and the camera is sought against the model.
+        engine: its name.
+        notes: sentences a user should read.
+    """
+
+    model: SplatModel
+    latent: KeptLatent
+    photos: RegisteredPhotos | None
+    engine: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -117,11 +117,11 @@ def compose(args: AppArgs, parts: Parts) -> Application:
             health_check_period_s=5,
             ray_actor_options={**_NO_RESERVATION, "num_gpus": args.gpu_shares.get(name, 0)},
         )(parts.host).bind(choice, ports, niceness=_MODEL_NICENESS, call_limit_s=args.call_limit_s)
-        for name, ports in args.hosts.items()
+        for name, ports in args.model_hosts.items()
     }
-    by_port = {port: hosts[name] for name, ports in args.hosts.items() for port in ports}
+    by_port = {port: hosts[name] for name, ports in args.model_hosts.items() for port in ports}
     # Serve replaces applications by handles wherever it finds them in the arguments.
-    handles: dict[str, Any] = {port.value: by_port[port] for port in PortName}
+    handles: dict[str, Any] = {port.value: by_port[port] for port in choice.ports}
 
     driver = deployment(
         "Driver",

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from deployments.jobs.outbox import WebhookRules
+from pipeline.engines.by_views import NO_GENERATOR
 from pipeline.engines.registry import PRESETS, EngineChoice, engine_names
 from pipeline.errors import InvalidOption
 from pipeline.options import DeviceName
@@ -50,8 +51,9 @@ class Environment(BaseSettings):
     asset_dir: Path = Path("data")
     #: Where weights lie that no installed package carries.
     model_dir: Path | None = None
-    #: "embedded" needs no GPU and fetches nothing, "gpu" is SyncDreamer, MiDaS, gsplat and SDXL.
-    engines: Literal["embedded", "gpu"] = "embedded"
+    #: "embedded" needs no GPU and fetches nothing, "gpu" is SyncDreamer, MiDaS, gsplat and SDXL; or
+    #: the name of a generator, which makes the first model in one pass.
+    engines: str = "embedded"
     #: Makes the views in place of the one of `engines`: "prior", "relief" or "syncdreamer";
     #: empty: that one.
     views_engine: str = ""
@@ -79,6 +81,13 @@ class Environment(BaseSettings):
     history_ttl_s: float = Field(default=604800, gt=0, le=1e9)
     #: More log lines.
     debug: bool = False
+
+    @field_validator("engines")
+    @classmethod
+    def _set_exists(cls, name: str) -> str:
+        if name not in PRESETS:
+            raise ValueError(f"there are the sets {[*PRESETS]}, not {name}")
+        return name
 
     @field_validator("views_engine")
     @classmethod
@@ -136,8 +145,9 @@ class AppArgs(BaseModel):
     #: said by `num_gpus` in a deployment's `ray_actor_options`.
     gpu_shares: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(default_factory=dict)
     #: Model deployments by name, and the ports each hosts. Few processes on a small machine, one
-    #: per model on a cluster. Every port appears exactly once. Background removal has one of its
-    #: own: a client waits for its upload, and a round of the enhancer takes many seconds.
+    #: per model on a cluster. Every port appears exactly once, the generator only where there is
+    #: one. Background removal has one of its own: a client waits for its upload, and a round of the
+    #: enhancer takes many seconds.
     hosts: dict[str, tuple[PortName, ...]] = Field(
         default_factory=lambda: {
             "Background": (PortName.BACKGROUND,),
@@ -219,21 +229,40 @@ class AppArgs(BaseModel):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> AppArgs:
-        hosted = sorted(port for ports in self.hosts.values() for port in ports)
-        if hosted != sorted(PortName):
-            raise ValueError(f"hosts must name each of {[*PortName]} once, got {hosted}")
+        hosted = sorted(port for ports in self.model_hosts.values() for port in ports)
+        wanted = [
+            port
+            for port in PortName
+            if port is not PortName.GENERATOR or self.has_generator or port in hosted
+        ]
+        if hosted != sorted(wanted):
+            raise ValueError(f"hosts must name each of {sorted(wanted)} once, got {hosted}")
         try:
             _ = self.reach()
         except InvalidOption as error:
             raise ValueError(error.detail) from error
-        unknown = sorted(set(self.gpu_shares) - set(self.hosts))
+        unknown = sorted(set(self.gpu_shares) - set(self.model_hosts))
         if unknown:
-            raise ValueError(f"gpu_shares names {unknown[0]!r}; the hosts are {sorted(self.hosts)}")
+            raise ValueError(
+                f"gpu_shares names {unknown[0]!r}; the hosts are {sorted(self.model_hosts)}"
+            )
         if self.supabase_url and self.database_url:
             raise ValueError(
                 "supabase_url and database_url (SUPABASE_URL and DATABASE_URL) exclude each other"
             )
         return self
+
+    @property
+    def has_generator(self) -> bool:
+        """A model can be made in one pass."""
+        return self.engines.get(PortName.GENERATOR, NO_GENERATOR) != NO_GENERATOR
+
+    @property
+    def model_hosts(self) -> dict[str, tuple[PortName, ...]]:
+        """`hosts`; where these are the default ones a generator has one of its own beside them."""
+        if "hosts" in self.model_fields_set or not self.has_generator:
+            return self.hosts
+        return {**self.hosts, "Generator": (PortName.GENERATOR,)}
 
     def stores(self) -> Stores:
         """Where rows and files are kept; not prepared yet."""

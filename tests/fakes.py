@@ -13,8 +13,8 @@ import json
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,26 +22,33 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
+import pytest
 
 from deployments.jobs.commits import StageCommit
 from deployments.jobs.store import Records
 from deployments.model_host import ModelHost
 from pipeline.control import Control, Progress, Report, ignore_progress
+from pipeline.engines import registry
+from pipeline.engines.engine_spec import EngineSpec
+from pipeline.engines.registry import EngineChoice
 from pipeline.errors import Cancelled, DeviceLost, InvalidImage, OutOfMemory, Unavailable
 from pipeline.flow.local import LocalPorts
-from pipeline.geometry.cameras import rig_cameras
+from pipeline.geometry.cameras import orbit_cameras, rig_cameras
 from pipeline.imaging.framing import picture_on_white
 from pipeline.journals import Candidate, IterationOutcome
 from pipeline.lane import Lane
 from pipeline.options import ExportOptions
-from pipeline.ports import Ports
+from pipeline.ports import PortName, Ports
 from pipeline.requests import (
     EnhancedImages,
     EnhanceSettings,
     ExportedFile,
     FitRequest,
     Foreground,
+    Generated,
+    GeneratorRequest,
     Improvement,
+    KeptLatent,
     References,
     RefineRequest,
     RegisteredPhotos,
@@ -129,6 +136,43 @@ def some_registration(photo: int) -> PhotoRegistration:
     )
 
 
+def some_generated(request: GeneratorRequest, *, finds_cameras: bool = True) -> Generated:
+    """Of a generator: as many splats as are asked for by the thousand, and what it keeps."""
+    kept = request.kept or KeptLatent(
+        "fake-generator",
+        np.random.default_rng(request.seed).standard_normal((8, 4)).astype(np.float32),
+        np.float32([[1, 0, 0.25, 0.5, 0.8]] * len(request.photos)),
+        request.seed + 1 if request.decode_seed is None else request.decode_seed,
+        {"steps": request.steps or 20},
+    )
+    size = 2 * SIZE
+    pictures = np.full((len(request.photos), size, size, 3), 90, np.uint8)
+    alphas = np.full(pictures.shape[:3], 255, np.uint8)
+    cameras = orbit_cameras([0.0] * len(pictures), [12.5] * len(pictures), size=size)
+    photos = ViewSet(pictures, alphas, cameras, "fake-generator")
+    found = tuple(some_registration(number) for number in range(len(pictures)))
+    return Generated(
+        model=some_model(request.num_gaussians // 1000, seed=kept.decode_seed),
+        latent=kept,
+        photos=RegisteredPhotos(photos, found) if finds_cameras else None,
+        engine="fake-generator",
+        notes=("A fake model.",),
+    )
+
+
+#: Of the generator of `FakeModels`; `with_fake_generator` makes it one that can be chosen.
+FAKE_GENERATOR = EngineSpec(PortName.GENERATOR, "fake-generator", lambda _setup: None)
+
+
+@contextmanager
+def with_fake_generator() -> Iterator[EngineChoice]:
+    """Engines among which there is the fake generator."""
+    with pytest.MonkeyPatch.context() as patch:
+        paths = (*registry.ENGINE_PATHS, "tests.fakes:FAKE_GENERATOR")
+        patch.setattr(registry, "ENGINE_PATHS", paths)
+        yield EngineChoice(generator=FAKE_GENERATOR.name)
+
+
 def some_cutout() -> Cutout:
     """An opaque square on a transparent ground."""
     rgba = np.zeros((SIZE, SIZE, 4), np.uint8)
@@ -138,7 +182,7 @@ def some_cutout() -> Cutout:
 
 @dataclass
 class FakeModels:
-    """All six ports. `calls` lists the names of the calls in order.
+    """All ports. `calls` lists the names of the calls in order.
 
     Attributes:
         qualities: view agreement of every evaluation, one after another; the last one repeats.
@@ -149,6 +193,8 @@ class FakeModels:
         view_requests, fits, registered, refinements, strengths, exports: the requests as they came.
         registers: photos come with a registration each.
         noises: seed and views of every enhancement.
+        generated: requests of the generator, as they came.
+        finds_cameras: the generator answers with the photos and their cameras.
     """
 
     qualities: Sequence[float] = (0.5,)
@@ -168,10 +214,12 @@ class FakeModels:
     strengths: list[float] = field(default_factory=list)
     noises: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
     exports: list[ExportOptions] = field(default_factory=list)
+    generated: list[GeneratorRequest] = field(default_factory=list)
+    finds_cameras: bool = True
     evaluations: int = 0
 
     def ports(self) -> Ports:
-        return Ports(self, self, self, self, self, self)
+        return Ports(self, self, self, self, self, self, self)
 
     async def _called(self, name: str, report: Report = ignore_progress) -> None:
         self.calls.append(name)
@@ -201,6 +249,13 @@ class FakeModels:
         await self._called("views", report)
         self.view_requests.append(request)
         return some_views()
+
+    async def generate_model(
+        self, request: GeneratorRequest, report: Report = ignore_progress
+    ) -> Generated:
+        await self._called("generator", report)
+        self.generated.append(request)
+        return some_generated(request, finds_cameras=self.finds_cameras)
 
     async def estimate_depth(self, views: ViewSet, report: Report = ignore_progress) -> DepthMaps:
         await self._called("depth", report)
@@ -302,6 +357,8 @@ class MemoryJournal:
     ranking: tuple[Candidate, ...] | None = None
     photos: RegisteredPhotos | None = None
     shown: ViewSet | None = None
+    generated: Generated | None = None
+    latent: KeptLatent | None = None
     iterations: list[IterationOutcome] = field(default_factory=list)
     stages: list[str] = field(default_factory=list)
     saved: list[str] = field(default_factory=list)
@@ -335,6 +392,17 @@ class MemoryJournal:
     async def generated_depths(self) -> DepthMaps:
         assert self.depths is not None
         return self.depths
+
+    async def load_generated(self) -> Generated | None:
+        return self.generated
+
+    async def save_generated(self, generated: Generated, seconds: float) -> None:
+        self.generated = generated
+        self.saved.append("generator")
+
+    async def load_latent(self) -> KeptLatent:
+        assert self.latent is not None
+        return self.latent
 
     async def load_photos(self) -> RegisteredPhotos | None:
         return self.photos

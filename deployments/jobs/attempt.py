@@ -118,13 +118,29 @@ class Attempt:
         data = await asyncio.to_thread(write_ply, model)
         path = self.files.paths.model(version)
         await self.files.put_all(Bucket.MODELS, {path: data})
+        facts: dict[str, Any] = {"engine": engine, "origin": origin, "parent": parent}
+        return await self.stored_model(version, path, model, scores, size=len(data), **facts)
+
+    async def stored_model(
+        self,
+        version: int,
+        path: str,
+        model: SplatModel,
+        scores: Scores,
+        *,
+        engine: str,
+        origin: str,
+        parent: int | None,
+        size: int | None = None,
+    ) -> ModelRow:
+        """The row to commit of a model version that was stored; without `size` it is asked for."""
         return ModelRow(
             version=version,
             model_path=path,
             engine=engine,
             origin=origin,
             splat_count=len(model),
-            file_size_bytes=len(data),
+            file_size_bytes=size or len(await self.files.get(Bucket.MODELS, path)),
             parent=parent,
             **score_fields(scores),
         )

@@ -104,7 +104,13 @@ def read_outcome(row: IterationRow, enhanced: tuple[EnhancedViewRow, ...]) -> It
 
 
 def generate_document(
-    result: GenerateResult, newest: ModelRow, *, background: str, seed: int, notes: list[str]
+    result: GenerateResult,
+    newest: ModelRow,
+    *,
+    background: str,
+    seed: int,
+    notes: list[str],
+    drawn_by: str | None = None,
 ) -> dict[str, Any]:
     """Of a generation.
 
@@ -112,19 +118,24 @@ def generate_document(
         newest: the row of its model.
         background: engine that cut the photo out.
         notes: sentences beside those of the result.
+        drawn_by: of a model that a generator made, the splat engine that drew its views.
     """
+    engines = (
+        {
+            "views": result.views.engine,
+            "depth": result.depths.engine,
+            "splats": newest.engine,
+        }
+        if drawn_by is None
+        else {"generator": newest.engine, "splats": drawn_by}
+    )
     return {
         "model_version": newest.version,
         "parent": newest.parent,
         "model_path": newest.model_path,
         "views_generated": len(result.views),
         "depth_maps_generated": len(result.depths.depth),
-        "engines": {
-            "background": background,
-            "views": result.views.engine,
-            "depth": result.depths.engine,
-            "splats": newest.engine,
-        },
+        "engines": {"background": background, **engines},
         "seed": seed,
         "splat_count": len(result.model),
         **_columns(result.scores),

@@ -17,19 +17,36 @@ from deployments.jobs.commits import DepthRow, StageCommit, ViewRow
 from deployments.jobs.kept_stages import KeptStages
 from deployments.jobs.lineage import Generation
 from deployments.jobs.rows import Bucket
+from pipeline.errors import Conflict
 from pipeline.flow.artifacts import (
+    LATENT_FILE,
     decode_depths,
+    decode_generated,
+    decode_latent,
     decode_registered,
     decode_views,
     encode_depths,
+    encode_generated,
     encode_registered,
     encode_views,
 )
+from pipeline.formats.ply import write_ply
 from pipeline.journals import Candidate
-from pipeline.requests import RegisteredPhotos
+from pipeline.requests import Generated, KeptLatent, RegisteredPhotos
 from pipeline.types import DepthMaps, Scores, SplatModel, ViewSet
 
 T = TypeVar("T")
+
+#: What the stage of a generator calls its model among its files.
+MODEL_FILE = "model.ply"
+
+
+def no_latent(version: int) -> str:
+    """What is said where a generation wants to begin with what nobody kept."""
+    return (
+        f"Version {version} was made by views: there is nothing of a pass that another model could "
+        "be made of. Generate from the photo."
+    )
 
 
 class StoreGenerateJournal:
@@ -60,6 +77,8 @@ class StoreGenerateJournal:
         self._base = base
         self._kept = kept
         self._saving: asyncio.Task[None] | None = None
+        #: Of a model that a generator made: stored before it had scores.
+        self._generated: dict[str, str] | None = None
 
     async def flush(self) -> None:
         """Wait for the saving under way. Raises what it raised."""
@@ -184,20 +203,52 @@ class StoreGenerateJournal:
         self, model: SplatModel, scores: Scores, engine: str, seconds: float
     ) -> None:
         await self.flush()
-        # The same version in every attempt: what the job found, and one more.
-        newest = self._attempt.detail.newest_model
-        version = 0 if newest is None else newest.version + 1
-        row = await self._attempt.put_model(
-            version,
-            model,
-            scores,
-            engine=engine,
-            origin="generate",
-            parent=None if self._base is None else self._base.version,
-        )
+        facts: dict[str, Any] = {
+            "engine": engine,
+            "origin": "generate",
+            "parent": None if self._base is None else self._base.version,
+        }
+        if self._generated is None:
+            row = await self._attempt.put_model(self._version, model, scores, **facts)
+        else:
+            path = self._generated[MODEL_FILE]
+            row = await self._attempt.stored_model(self._version, path, model, scores, **facts)
         edits = () if self._kept is None else self._kept.edits
         detail = {"applied_edits": [edit.id for edit in edits]} if edits else {}
         await self._attempt.commit(StageCommit("splats", seconds, models=(row,), detail=detail))
+
+    @property
+    def _version(self) -> int:
+        """The same in every attempt: what the job found, and one more."""
+        newest = self._attempt.detail.newest_model
+        return 0 if newest is None else newest.version + 1
+
+    async def load_generated(self) -> Generated | None:
+        commit = self._attempt.committed.get("generator")
+        if commit is None:
+            return None
+        self._generated = commit.detail["files"]
+        model = await self._attempt.get_model(self._generated[MODEL_FILE])
+        files = {LATENT_FILE: await self._files.get(Bucket.MODELS, self._generated[LATENT_FILE])}
+        return await asyncio.to_thread(decode_generated, files, model)
+
+    async def save_generated(self, generated: Generated, seconds: float) -> None:
+        files = await asyncio.to_thread(encode_generated, generated)
+        files[MODEL_FILE] = await asyncio.to_thread(write_ply, generated.model)
+        paths = self._files.paths
+        names = {MODEL_FILE: paths.model(self._version), LATENT_FILE: paths.latent(LATENT_FILE)}
+        self._generated = await self._put(Bucket.MODELS, files, names.__getitem__)
+        await self._attempt.commit(
+            StageCommit("generator", seconds, detail={"files": self._generated})
+        )
+
+    async def load_latent(self) -> KeptLatent:
+        assert self._base is not None, "a generation from a latent goes on from a version"
+        path = self._base.files("generator").get(LATENT_FILE)
+        if path is None:
+            raise Conflict.openly(no_latent(self._base.version))
+        files = {LATENT_FILE: await self._files.get(Bucket.MODELS, path)}
+        return await asyncio.to_thread(decode_latent, files)
 
     async def load_ranking(self) -> tuple[Candidate, ...] | None:
         commit = self._attempt.committed.get("candidates")

@@ -94,6 +94,10 @@ class AttemptPaths:
         """In MODELS."""
         return self._path(self.tag, "models", f"v{version}.ply")
 
+    def latent(self, name: str) -> str:
+        """In MODELS: what a generator keeps of its pass."""
+        return self._path(self.tag, "models", name)
+
     def export(self, suffix: str) -> str:
         """In MODELS; `suffix` is a format's."""
         return self._path(self.tag, "models", f"final.{suffix}")

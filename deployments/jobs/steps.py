@@ -25,12 +25,19 @@ from deployments.jobs.rows import Bucket, Job, JobKind
 from pipeline.errors import NotGeneratedYet, OutOfMemory
 from pipeline.file_types import find_format
 from pipeline.flow.generate import generate
-from pipeline.flow.intake import stored_cutout
+from pipeline.flow.intake import stored_cutout, whole_photos
 from pipeline.flow.photo_list import first_elevation, further_photos
 from pipeline.flow.refine import refine
 from pipeline.flow.view_edits import EditKind
-from pipeline.options import SPLAT_LIMITS, ExportOptions, GenerateOptions, RefineOptions
+from pipeline.options import (
+    FEWEST_GENERATED,
+    SPLAT_LIMITS,
+    ExportOptions,
+    GenerateOptions,
+    RefineOptions,
+)
 from pipeline.ports import Ports
+from pipeline.requests import WholePhoto
 from pipeline.types import Cutout
 
 #: The work of one kind of job; the document that the job's row keeps as its result.
@@ -47,7 +54,8 @@ async def _generate(attempt: Attempt, ports: Ports, pictures: PictureSize | None
     notes: list[str] = []
     if ran_out_of_memory(attempt.job):
         # Half as many splats: what the memory of a fit grows with.
-        splats = max(options.splat_count // 2, SPLAT_LIMITS[0])
+        fewest = FEWEST_GENERATED if options.by_generator else SPLAT_LIMITS[0]
+        splats = max(options.splat_count // 2, fewest)
         options = replace(options, num_gaussians=splats)
         notes.append(
             f"The machine ran out of memory: the model has at most {options.splat_count:,} splats."
@@ -57,30 +65,43 @@ async def _generate(attempt: Attempt, ports: Ports, pictures: PictureSize | None
         notes += _notes_on_edits(attempt, kept)
     # As they were when the job was submitted, or those of the version that it goes on from.
     given = attempt.job.photos
-    cutout, *others = await _cutouts(attempt, given)
+    cutouts, stored = await _cutouts(attempt, given)
+    cutout, *others = cutouts
     directions = [photo.direction for photo in given]
     options = replace(options, elevation_deg=first_elevation(directions, options.elevation_deg))
     journal = StoreGenerateJournal(attempt, base=base, kept=kept)
     try:
         photos = further_photos(directions, others)
-        result = await generate(cutout, options, ports, journal, photos=photos)
+        whole: tuple[WholePhoto, ...] = ()
+        if options.by_generator:
+            whole = await asyncio.to_thread(whole_photos, directions, stored)
+        result = await generate(cutout, options, ports, journal, photos=photos, whole=whole)
     finally:
         # Also of a generation that failed or was stopped: what it has made is not made again.
         await journal.flush()
     await show_models(attempt, ports, pictures)
     newest = await attempt.read_newest_model()
     return generate_document(
-        result, newest, background=cutout.engine, seed=options.seed, notes=notes
+        result,
+        newest,
+        background=cutout.engine,
+        seed=options.seed,
+        notes=notes,
+        drawn_by=await ports.splats.engine_name() if options.by_generator else None,
     )
 
 
-async def _cutouts(attempt: Attempt, photos: Sequence[PhotoRow]) -> list[Cutout]:
+async def _cutouts(
+    attempt: Attempt, photos: Sequence[PhotoRow]
+) -> tuple[list[Cutout], list[bytes]]:
+    """Of each photo, and the files that they were stored as."""
     paths = {photo.id: photo.processed_path for photo in photos}
     files = await attempt.files.get_all(Bucket.PROCESSED, paths)
+    stored = [files[photo.id] for photo in photos]
     return [
-        await asyncio.to_thread(stored_cutout, files[photo.id], photo.background_engine)
-        for photo in photos
-    ]
+        await asyncio.to_thread(stored_cutout, file, photo.background_engine)
+        for file, photo in zip(stored, photos, strict=True)
+    ], stored
 
 
 async def _going_on(

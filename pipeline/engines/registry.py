@@ -11,13 +11,22 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
+from pipeline.engines.by_views import (
+    GENERATOR_PORTS,
+    NO_GENERATOR,
+    VIEW_PORTS,
+    faults_of,
+    settled,
+)
 from pipeline.engines.engine_spec import EngineSpec
 from pipeline.errors import InvalidOption
-from pipeline.options import JobOptions
+from pipeline.options import GenerateOptions, JobOptions
 from pipeline.ports import PortName
 from pipeline.weights.catalogue import Carried, Catalogue
+
+OptionsT = TypeVar("OptionsT", bound=JobOptions)
 
 #: Where the spec of each engine stands. The first of a port is its default.
 ENGINE_PATHS: tuple[str, ...] = (
@@ -39,6 +48,7 @@ ENGINE_PATHS: tuple[str, ...] = (
     "pipeline.engines.enhance.sharpener_specs:UNSHARP",
     "pipeline.engines.enhance.sdxl_spec:SDXL",
     "pipeline.engines.exporter_spec:CPU",
+    "pipeline.engines.by_views:NONE",
 )
 
 
@@ -81,16 +91,26 @@ def weights_catalogue() -> Catalogue:
     return Catalogue(tuple(sorted(weights, key=lambda w: not isinstance(w.source, Carried))), sets)
 
 
-#: Whole sets of engines, by name: what a machine without a GPU runs, and what one with GPUs runs.
-PRESETS: dict[str, dict[PortName, str]] = {
-    preset: {spec.port: spec.name for spec in engine_specs() if preset in spec.presets}
-    for preset in ("embedded", "gpu")
-}
+def _sets() -> dict[str, dict[PortName, str]]:
+    sets = {
+        preset: {spec.port: spec.name for spec in engine_specs() if preset in spec.presets}
+        for preset in ("embedded", "gpu")
+    }
+    embedded = {port: sets["embedded"][port] for port in VIEW_PORTS}
+    for name in engine_names(PortName.GENERATOR):
+        if name != NO_GENERATOR:
+            sets[name] = {**sets["gpu"], **embedded, PortName.GENERATOR: name}
+    return sets
+
+
+#: Whole sets of engines, by name: what a machine without a GPU runs, what one with GPUs runs, and
+#: for each generator that one with it, where views are made only of who asks for them.
+PRESETS: dict[str, dict[PortName, str]] = _sets()
 
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """An engine for every port, and what they share.
+    """An engine for every port, or none for the generator, and what they share.
 
     Attributes:
         model_dir: where weights lie; None looks only into installed packages.
@@ -108,6 +128,7 @@ class EngineChoice:
     splats: str = "cpu"
     enhancer: str = "auto"
     exporter: str = "cpu"
+    generator: str = NO_GENERATOR
     model_dir: Path | None = None
     threads: int | None = None
     device: str = "auto"
@@ -132,9 +153,25 @@ class EngineChoice:
         """What is known of the engine of a port."""
         return spec_of(port, self.engine(port))
 
+    @property
+    def ports(self) -> tuple[PortName, ...]:
+        """Those that have an engine."""
+        return tuple(port for port in PortName if self.engine(port) != NO_GENERATOR)
+
+    def settled(self, options: OptionsT) -> OptionsT:
+        """The options of a job with what depends on the engines there are."""
+        if isinstance(options, GenerateOptions):
+            return cast(OptionsT, settled(options, self.generator))
+        return options
+
     def check(self, options: JobOptions) -> None:
         """Raises InvalidOption that says what the chosen engines cannot do of `options`."""
-        faults = [fault for port in PortName for fault in self.spec(port).check(options)]
+        options, idle, faults = self.settled(options), tuple[PortName, ...](), list[str]()
+        if isinstance(options, GenerateOptions):
+            faults += faults_of(options, self.generator)
+            idle = VIEW_PORTS if options.by_generator else GENERATOR_PORTS
+        asked = [] if faults else [port for port in self.ports if port not in idle]
+        faults += [fault for port in asked for fault in self.spec(port).check(options)]
         if faults:
             raise InvalidOption(" ".join(faults))
 

@@ -20,12 +20,13 @@ import numpy.typing as npt
 from pipeline.errors import GlimpseError, ModelFailed, OutOfMemory
 from pipeline.imaging.decoding import decode_png, encode_png
 from pipeline.imaging.heat_map import heat_map
-from pipeline.requests import RegisteredPhotos
+from pipeline.requests import Generated, KeptLatent, RegisteredPhotos
 from pipeline.types import (
     CameraEstimate,
     Cameras,
     DepthMaps,
     PhotoRegistration,
+    SplatModel,
     UInt8Array,
     ViewSet,
 )
@@ -33,6 +34,9 @@ from pipeline.types import (
 _AUXILIARY = "auxiliary.npz"
 _PHOTOS = "photos.npz"
 _REGISTERED = "registered.npz"
+
+#: What a generator keeps of its pass; `models/` holds it beside the model.
+LATENT_FILE = "latent.npz"
 
 #: What an engine knows of its own surface, float32 [V, H, W].
 _SURFACE = ("surface_depth", "surface_confidence")
@@ -82,6 +86,58 @@ def decode_registered(files: Mapping[str, bytes]) -> RegisteredPhotos:
         notes = tuple(str(note) for note in stored["notes"])
         estimate = _read_estimate(stored.get("estimate"))
     return RegisteredPhotos(photos, _registrations(files, _REGISTERED), notes, estimate)
+
+
+def encode_generated(made: Generated) -> dict[str, bytes]:
+    """`latent.npz`: everything of a generator's pass but the model, which has a file of its own."""
+    kept, photos = made.latent, made.photos
+    of_photos: dict[str, npt.NDArray[Any]] = {}
+    if photos is not None:
+        of_photos = _photos(photos.photos, photos.registrations)
+        of_photos |= _estimate(photos.estimate)
+        of_photos["photo_notes"] = np.array(photos.notes, np.str_)
+    said = {"engine": kept.engine, "decode_seed": kept.decode_seed, "settings": kept.settings}
+    return {
+        LATENT_FILE: _npz(
+            latent=kept.latent,
+            latent_cameras=kept.cameras,
+            latent_said=np.array(json.dumps(said, sort_keys=True)),
+            engine=np.array(made.engine),
+            notes=np.array(made.notes, np.str_),
+            **of_photos,
+        )
+    }
+
+
+def decode_generated(files: Mapping[str, bytes], model: SplatModel) -> Generated:
+    """Inverse of `encode_generated`. Raises ModelFailed when the file is missing or damaged."""
+    stored = _load_npz(files, LATENT_FILE)
+    latent, photos = _latent(stored), None
+    with _reading(LATENT_FILE):
+        engine, notes = str(stored["engine"]), tuple(str(note) for note in stored["notes"])
+        if "images" in stored:
+            photos = RegisteredPhotos(
+                _views(stored["images"].astype(np.uint8), stored, engine),
+                _registrations(files, LATENT_FILE),
+                tuple(str(note) for note in stored["photo_notes"]),
+                _read_estimate(stored.get("estimate")),
+            )
+    return Generated(model, latent, photos, engine, notes)
+
+
+def decode_latent(files: Mapping[str, bytes]) -> KeptLatent:
+    """What another model can be made of. Raises ModelFailed as `decode_generated`."""
+    return _latent(_load_npz(files, LATENT_FILE))
+
+
+def _latent(stored: Mapping[str, npt.NDArray[Any]]) -> KeptLatent:
+    with _reading(LATENT_FILE):
+        said = json.loads(str(stored["latent_said"]))
+        return KeptLatent(
+            latent=stored["latent"].astype(np.float32),
+            cameras=stored["latent_cameras"].astype(np.float32),
+            **said,
+        )
 
 
 def _photos(

@@ -14,16 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.control import Progress, Report, ignore_progress
-from pipeline.errors import InvalidInput
+from pipeline.errors import Conflict, InvalidInput
 from pipeline.file_types import FORMATS
-from pipeline.flow.artifacts import encode_depths, encode_registered, encode_views
+from pipeline.flow.artifacts import (
+    LATENT_FILE,
+    encode_depths,
+    encode_generated,
+    encode_registered,
+    encode_views,
+)
 from pipeline.flow.manifest import Step, StepKind, content_hash
 from pipeline.flow.stored_photos import PlacedPhoto
 from pipeline.flow.view_edits import EditRecord, ViewEdit, apply_edits, changed_files
 from pipeline.formats.ply import write_ply
 from pipeline.imaging.decoding import encode_png
 from pipeline.journals import Candidate, IterationOutcome
-from pipeline.requests import RegisteredPhotos
+from pipeline.requests import Generated, KeptLatent, RegisteredPhotos
 from pipeline.types import DepthMaps, Scores, SplatModel, ViewSet
 
 _FINAL = "|".join(re.escape(known.suffix) for known in FORMATS.values())
@@ -33,10 +39,10 @@ _FINAL = "|".join(re.escape(known.suffix) for known in FORMATS.values())
 _OWN_FILES = {
     "views": r"\d\d\.png|(geometry|auxiliary|photos|registered)\.npz",
     "depth": r"\d\d\.(npy|png)|confidence\.npz",
-    "models": rf"v\d+\.(ply|png|mp4)|final\.({_FINAL})",
+    "models": rf"v\d+\.(ply|png|mp4)|final\.({_FINAL})|{re.escape(LATENT_FILE)}",
     "enhanced": r"\d+/\d\d(\.before|\.after)?\.png",
     "photos": r"\d+/(original|processed)\.png",
-    "steps": r"\d+/(views|depth|enhanced)/.*\.(png|npy|npz)",
+    "steps": r"\d+/(views|depth|enhanced|models)/.*\.(png|npy|npz)",
 }
 
 #: Called when a stage is entered, with its name.
@@ -61,6 +67,7 @@ class FolderVersion:
         views: before the photos were registered against them.
         photos: as they were registered; None where they were not.
         generation: number of the version which that generation made.
+        latent: that its generator kept, where one made it.
     """
 
     model: SplatModel
@@ -68,6 +75,7 @@ class FolderVersion:
     depths: DepthMaps | None
     photos: RegisteredPhotos | None
     generation: int
+    latent: KeptLatent | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,7 @@ class FolderJournal:
     _views: ViewSet | None = None
     _depths: DepthMaps | None = None
     _photos: RegisteredPhotos | None = None
+    _latent: KeptLatent | None = None
     _going_on: GoingOn = GoingOn()
     _next_number: int = 0
 
@@ -137,7 +146,7 @@ class FolderJournal:
         Raises:
             InvalidInput: it goes on from a version that no step has made.
         """
-        going_on = going_on or GoingOn()
+        going_on, self._latent = going_on or GoingOn(), None
         if kind is StepKind.REFINE and going_on.version is None:
             going_on = replace(going_on, version=max(self.versions, default=None))
         parent: int | None = None
@@ -149,6 +158,7 @@ class FolderJournal:
                 )
             base = self.versions[going_on.version]
             self._views, self._depths, self._photos = base.views, base.depths, base.photos
+            self._latent = base.latent
             parent = going_on.version if kind is StepKind.REFINE else base.generation
         self._going_on = going_on
         if going_on.first_number is not None:
@@ -166,8 +176,12 @@ class FolderJournal:
         )
 
     def _used(self, port: str, engine: str) -> None:
-        if self.steps:
-            self.steps[-1].engines[port] = engine
+        if not self.steps:
+            return
+        engines = self.steps[-1].engines
+        # Views, depth and splats of a generator are no other engine's work.
+        if "generator" not in engines or port not in ("views", "depth", "splats"):
+            engines[port] = engine
 
     async def enter(self, stage: str, start: float, end: float) -> None:
         del start, end  # a bar per stage: the share of the whole does not matter here
@@ -197,6 +211,7 @@ class FolderJournal:
             self._depths,
             self._photos,
             number if generation is None else generation,
+            self._latent,
         )
 
     # generation
@@ -213,6 +228,23 @@ class FolderJournal:
         self._used("views", self._views.engine)
         self.steps[-1] = replace(self.steps[-1], camera=self._views.estimate)
         return self._views
+
+    async def load_generated(self) -> Generated | None:
+        return None
+
+    async def load_latent(self) -> KeptLatent:
+        if self._latent is None:
+            raise Conflict(
+                f"Version {self._going_on.version} was made by views: nothing of a pass was kept."
+            )
+        return self._latent
+
+    async def save_generated(self, generated: Generated, seconds: float) -> None:
+        # The model is written with its version.
+        self._write("models", encode_generated(generated))
+        self._latent = generated.latent
+        self._used("generator", generated.engine)
+        self.seconds.append(StageSeconds("generator", seconds, generated.engine))
 
     async def load_depths(self) -> DepthMaps | None:
         if "depth" not in self._going_on.kept or self._depths is None:

@@ -1,4 +1,5 @@
-"""One cut-out photo to the first splat model: views, depth, photos, splats, or the best of several.
+"""One cut-out photo to the first splat model: views, depth, photos, splats, or the best of several;
+or by a generator that makes the model itself.
 
 It reads like the description of the method and knows its neighbours only as ports: not where
 models run, not where results are kept.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -18,12 +19,18 @@ import numpy as np
 from pipeline.control import Report, part_of
 from pipeline.errors import ModelFailed
 from pipeline.flow.contest import Trial, hold_contest, tried
+from pipeline.flow.generated_model import (
+    draw_views,
+    drawn_depths,
+    make_generated,
+    placed_photos,
+)
 from pipeline.flow.given_photos import Photos, register
 from pipeline.flow.references import held_out_references
 from pipeline.journals import Candidate, GenerateJournal
 from pipeline.options import GenerateOptions
 from pipeline.ports import Ports
-from pipeline.requests import FitRequest, ViewRequest
+from pipeline.requests import FitRequest, ViewRequest, WholePhoto
 from pipeline.rig import HELD_OUT_VIEWS
 from pipeline.types import Cutout, DepthMaps, FurtherPhoto, Scores, SplatModel, ViewSet
 
@@ -36,6 +43,15 @@ STAGE_SPANS = {
     "depth": (0.10, 0.12),
     "photos": (0.12, 0.16),
     "splats": (0.16, 0.75),
+}
+
+#: The same of a generation by a generator; guesses, until a card is measured.
+GENERATOR_SPANS = {
+    "generator": (0.0, 0.55),
+    "views": (0.55, 0.63),
+    "depth": (0.63, 0.65),
+    "photos": (0.65, 0.68),
+    "splats": (0.68, 0.75),
 }
 
 #: The same of the stage that tries and compares several candidates; the best is fitted after it.
@@ -72,6 +88,7 @@ async def generate(
     journal: GenerateJournal,
     *,
     photos: tuple[FurtherPhoto, ...] = (),
+    whole: tuple[WholePhoto, ...] = (),
 ) -> GenerateResult:
     """Views, depth, photos, splats; each stage is saved before the next begins, and skipped when it
     is there already.
@@ -83,13 +100,16 @@ async def generate(
 
     Args:
         photos: further photos of the object.
+        whole: all photos at their own resolution; for a generator.
 
     Raises:
         ModelFailed: an engine raised or returned something that cannot be used.
         Cancelled: the engines were stopped.
         GlimpseError: whatever the journal raises.
     """
-    given = Photos(cutout, photos)
+    given = Photos(cutout, photos, whole)
+    if options.by_generator:
+        return await _by_generator(given, options, ports, journal)
     if options.candidates == 1:
         return await _stages(given, options, ports, journal)
     ranking = await journal.load_ranking()
@@ -128,6 +148,28 @@ async def _stages(
     return await _splats(photos.on(views), depths, options, ports, journal)
 
 
+async def _by_generator(
+    given: Photos, options: GenerateOptions, ports: Ports, journal: GenerateJournal
+) -> GenerateResult:
+    """The same stages behind one that makes the model, of which the others are pictures."""
+    report, stage = journal.report, partial(_stage, spans=GENERATOR_SPANS)
+    make = partial(make_generated, given, options, ports, journal, report)
+    made = await stage("generator", journal, journal.load_generated, make, journal.save_generated)
+    draw = partial(draw_views, made, ports)
+    views = await stage("views", journal, journal.load_views, draw, journal.save_views)
+    see = partial(drawn_depths, views)
+    depths = await stage("depth", journal, journal.load_depths, see, journal.save_depths)
+    find = partial(placed_photos, made, given, views, depths, options, ports, report)
+    photos = await stage("photos", journal, journal.load_photos, find, journal.save_photos)
+    views = photos.on(views)
+    await journal.enter("splats", *GENERATOR_SPANS["splats"])
+    judging = ports.splats.evaluate(made.model, held_out_references(views, depths))
+    scores, seconds = await _timed(judging)
+    if await journal.load_model() is None:
+        await journal.save_model(made.model, scores, made.engine, seconds)
+    return GenerateResult(views, depths, made.model, scores)
+
+
 async def _splats(
     views: ViewSet,
     depths: DepthMaps,
@@ -154,9 +196,10 @@ async def _stage(
     load: Callable[[], Awaitable[T | None]],
     make: Callable[[], Awaitable[T]],
     save: Callable[[T, float], Awaitable[None]],
+    spans: Mapping[str, tuple[float, float]] = STAGE_SPANS,
 ) -> T:
     """What an earlier attempt saved, or else is made now and saved."""
-    await journal.enter(name, *STAGE_SPANS[name])
+    await journal.enter(name, *spans[name])
     saved = await load()
     if saved is not None:
         return saved

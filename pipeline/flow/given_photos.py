@@ -13,17 +13,22 @@ from pipeline.geometry.cameras import photo_camera
 from pipeline.imaging.framing import picture_on_white
 from pipeline.options import GenerateOptions
 from pipeline.ports import Ports
-from pipeline.requests import RegisteredPhotos, RegisterRequest
+from pipeline.requests import RegisteredPhotos, RegisterRequest, WholePhoto
 from pipeline.rig import ELEVATION_DEG
 from pipeline.types import Cutout, DepthMaps, FurtherPhoto, ViewSet
 
 
 @dataclass(frozen=True)
 class Photos:
-    """All photos of an object: the first one and the others."""
+    """All photos of an object: the first one and the others.
+
+    Attributes:
+        whole: all of them at their own resolution; for a generator alone.
+    """
 
     cutout: Cutout
     further: tuple[FurtherPhoto, ...] = ()
+    whole: tuple[WholePhoto, ...] = ()
 
 
 def photo_view(cutout: Cutout, elevation_deg: float, views: ViewSet) -> ViewSet:

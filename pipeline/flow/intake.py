@@ -6,7 +6,7 @@ It asks a port for the foreground and does not know HTTP or where the results ar
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
@@ -15,11 +15,13 @@ import numpy as np
 from scipy import ndimage
 
 from pipeline.errors import InvalidImage
+from pipeline.flow.photo_list import Direction, angles_around, check_quarter_turn
 from pipeline.imaging.decoding import decode_photo, decode_png, encode_png
 from pipeline.imaging.framing import GIVEN_ALPHA, frame_object
 from pipeline.imaging.object_alpha import BOX_ALPHA, clean, glass_note, glass_of, solid
 from pipeline.imaging.object_notes import notes_on_object
 from pipeline.ports import BackgroundRemover
+from pipeline.requests import WholePhoto
 from pipeline.types import Cutout, UInt8Array
 
 #: `Upload.engine` when the client wanted the whole photo.
@@ -86,6 +88,25 @@ def stored_cutout(processed_png: bytes, engine: str) -> Cutout:
     where its object is large (`frame_object` with size None)."""
     rgba = decode_png(processed_png)
     return frame_object(rgba[..., :3], rgba[..., 3], engine=engine, size=None)
+
+
+def whole_photos(
+    directions: Sequence[Direction], stored: Sequence[bytes]
+) -> tuple[WholePhoto, ...]:
+    """The photos of an object as a generator wants them.
+
+    Args:
+        directions: whence each was taken, the first photo's first.
+        stored: their cut-outs as they were stored, RGBA PNG of the photos' own size.
+
+    Raises:
+        InvalidOption: one is from farther than a quarter turn from the first.
+    """
+    check_quarter_turn(directions)
+    places = angles_around(directions)
+    return tuple(
+        WholePhoto(decode_png(png), *angles) for png, angles in zip(stored, places, strict=True)
+    )
 
 
 def upload_of(

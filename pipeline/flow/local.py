@@ -29,6 +29,7 @@ from pipeline.ports import (
     Engine,
     EnhancerEngine,
     ExporterEngine,
+    GeneratorEngine,
     PortName,
     Ports,
     SplatEngine,
@@ -40,6 +41,8 @@ from pipeline.requests import (
     ExportedFile,
     FitRequest,
     Foreground,
+    Generated,
+    GeneratorRequest,
     Improvement,
     References,
     RefineRequest,
@@ -99,6 +102,11 @@ class Laned(Generic[EngineT]):
         self: Laned[ViewEngine], request: ViewRequest, report: Report = ignore_progress
     ) -> ViewSet:
         return await self._run(partial(self.engine.synthesize, request), report)
+
+    async def generate_model(
+        self: Laned[GeneratorEngine], request: GeneratorRequest, report: Report = ignore_progress
+    ) -> Generated:
+        return await self._run(partial(self.engine.generate, request), report)
 
     async def estimate_depth(
         self: Laned[DepthEngine], views: ViewSet, report: Report = ignore_progress
@@ -165,14 +173,18 @@ class LocalPorts:
     splats: Laned[SplatEngine] | None = None
     enhancer: Laned[EnhancerEngine] | None = None
     exporter: Laned[ExporterEngine] | None = None
+    generator: Laned[GeneratorEngine] | None = None
 
     def complete(self) -> Ports:
-        """All of them as the pipeline wants them. Raises ValueError when one was not built."""
+        """All of them as the pipeline wants them, which can do without a generator alone.
+
+        Raises ValueError when another one was not built.
+        """
         background, views, depth = self.background, self.views, self.depth
         splats, enhancer, exporter = self.splats, self.enhancer, self.exporter
         if not (background and views and depth and splats and enhancer and exporter):
             raise ValueError("not every port was built")
-        return Ports(background, views, depth, splats, enhancer, exporter)
+        return Ports(background, views, depth, splats, enhancer, exporter, self.generator)
 
     def devices(self) -> dict[str, str]:
         """By port, what its engine computes on: "cpu", or a card's name and the precision."""
@@ -218,7 +230,7 @@ def build_ports(
     """
     threads = choice.threads or default_threads()
     _tell_threads(threads)
-    specs = [choice.spec(port) for port in PortName if port in names]
+    specs = [choice.spec(port) for port in choice.ports if port in names]
     # Only where it is used: looking for a GPU takes memory on it.
     if any(spec.on_device for spec in specs):
         device = Device.choose(choice.device, choice.precision, share=gpu_share)

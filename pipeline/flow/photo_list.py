@@ -11,11 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import InvalidImage, InvalidOption
-from pipeline.options import ELEVATION_LIMITS_DEG
+from pipeline.options import BY_VIEWS, ELEVATION_LIMITS_DEG
 from pipeline.types import PHOTO_SIDES, Cutout, FurtherPhoto
 
 #: Of one object.
 MAX_PHOTOS = 8
+
+#: How far from the first a photo may be taken that a generator uses.
+QUARTER_TURN_DEG = 90.0
 
 _NUMBER = r"[+-]?\d+(?:\.\d+)?"
 _ANGLES = re.compile(rf"({_NUMBER})(?:,({_NUMBER}))?")
@@ -181,11 +184,33 @@ def further_photos(
         directions: of all photos, the first one first.
         cutouts: of all but the first.
     """
+    places = angles_around(directions)[1:]
+    return tuple(
+        FurtherPhoto(cutout, *angles) for angles, cutout in zip(places, cutouts, strict=True)
+    )
+
+
+def angles_around(directions: Sequence[Direction]) -> list[tuple[float | None, float | None]]:
+    """Azimuth, 0 to below 360, and elevation of each photo in degrees, as far as they are known.
+
+    In the world 0 is the first photo, whichever side it shows.
+    """
     front = directions[0].angles[0] or 0.0
-    found = []
-    for direction, cutout in zip(directions[1:], cutouts, strict=True):
+    found: list[tuple[float | None, float | None]] = [(0.0, directions[0].angles[1])]
+    for direction in directions[1:]:
         azimuth, elevation = direction.angles
-        # In the world 0 is the first photo, whichever side it shows.
-        turned = None if azimuth is None else (azimuth - front) % 360
-        found.append(FurtherPhoto(cutout, turned, elevation))
-    return tuple(found)
+        found.append((None if azimuth is None else (azimuth - front) % 360, elevation))
+    return found
+
+
+def check_quarter_turn(directions: Sequence[Direction]) -> None:
+    """Raises InvalidOption where a photo is said to be from farther than a quarter turn from the
+    first: a generator makes all photos agree on one side, which such photos do not show."""
+    for place, (azimuth, elevation) in enumerate(angles_around(directions)):
+        turn = 0.0 if azimuth is None else min(azimuth, 360 - azimuth)
+        if turn > QUARTER_TURN_DEG or abs(elevation or 0.0) == QUARTER_TURN_DEG:
+            raise InvalidOption(
+                f"Photo {place} is {directions[place]}, and an engine that makes the model in one "
+                "pass can use photos within a quarter turn of the first alone: take it out, or "
+                f"ask for engine={BY_VIEWS}."
+            )

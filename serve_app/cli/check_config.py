@@ -175,15 +175,15 @@ def _named(application: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, A
 
 
 def _names(deployments: Mapping[str, Any], args: AppArgs) -> Iterator[str]:
-    wanted = {*_OURS, *args.hosts}
+    wanted = {*_OURS, *args.model_hosts}
     for name in sorted(wanted - set(deployments)):
         yield f"{name}: the deployment is missing; it would run with the defaults of the code."
     for name in sorted(set(deployments) - wanted):
-        yield f"{name}: there is no such deployment; hosts are {sorted(args.hosts)}."
+        yield f"{name}: there is no such deployment; hosts are {sorted(args.model_hosts)}."
 
 
 def _batches(deployments: Mapping[str, Any], args: AppArgs) -> Iterator[str]:
-    for name in sorted(set(deployments) & set(args.hosts)):
+    for name in sorted(set(deployments) & set(args.model_hosts)):
         given = deployments[name].get("user_config") or {}
         if wrong := _refusals(BatchSettings, given, f"{name}.user_config."):
             yield from wrong
@@ -318,7 +318,7 @@ def _shares(
 ) -> Iterator[str]:
     choice = args.engine_choice()
     total = 0.0
-    for name, ports in args.hosts.items():
+    for name, ports in args.model_hosts.items():
         deployment = deployments.get(name, {})
         actor = deployment.get("ray_actor_options") or {}
         share = actor.get("num_gpus", args.gpu_shares.get(name, 0)) or 0

@@ -18,6 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from pipeline.engines.by_views import NO_GENERATOR
 from pipeline.engines.registry import EngineChoice, engine_names, spec_of
 from pipeline.errors import InvalidInput, InvalidOption, Unavailable
 from pipeline.flow.folder_journal import FolderJournal, GoingOn
@@ -193,6 +194,8 @@ def _choice(named: dict[str, str], here: EngineChoice) -> EngineChoice:
     chosen: dict[str, Any] = {
         port.value: _configured(port, named[port]) for port in _PORTS if named.get(port)
     }
+    # Where no step was made by one, this machine's own is not asked.
+    chosen.setdefault(PortName.GENERATOR.value, NO_GENERATOR)
     options = {
         port: given
         for port, given in here.options.items()

@@ -20,7 +20,7 @@ from rich.markup import escape
 from pipeline.file_types import FORMATS
 from pipeline.flow.folder_journal import FolderJournal, GoingOn, StageSeconds
 from pipeline.flow.generate import GenerateResult, generate
-from pipeline.flow.intake import stored_cutout
+from pipeline.flow.intake import stored_cutout, whole_photos
 from pipeline.flow.local import build_ports
 from pipeline.flow.manifest import MANIFEST_FILE, Manifest, StepKind, environment
 from pipeline.flow.photo_list import (
@@ -37,6 +37,7 @@ from pipeline.imaging.contact_sheet import contact_sheet
 from pipeline.journals import IterationOutcome
 from pipeline.options import ExportOptions, GenerateOptions, RefineOptions
 from pipeline.ports import Ports
+from pipeline.requests import WholePhoto
 from pipeline.types import SplatModel, UInt8Array, ViewSet
 from serve_app.cli.console import (
     StageBars,
@@ -97,6 +98,11 @@ class FolderRun:
             for photo in used
         ]
         engines = {"background": by_file[used[0].file].engine}
+        whole: tuple[WholePhoto, ...] = ()
+        if options.by_generator:
+            engines["splats"] = await ports.splats.engine_name()
+            stored = [by_file[photo.file].processed_png for photo in used]
+            whole = whole_photos(directions, stored)
         self.journal.begin(StepKind.GENERATE, options.to_json(), engines, placed, going_on)
         elevation_deg = first_elevation(directions, options.elevation_deg)
         return await generate(
@@ -105,6 +111,7 @@ class FolderRun:
             ports,
             self.journal,
             photos=further_photos(directions, others),
+            whole=whole,
         )
 
     async def refine(
@@ -155,6 +162,7 @@ async def run_in_process(
     check_directions(directions)
     refine_options = RefineOptions(options.seed, iterations) if iterations else None
     choice = Environment().engine_choice()
+    options = choice.settled(options)
     for asked in (options, refine_options):
         if asked is not None:
             choice.check(asked)

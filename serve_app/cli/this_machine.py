@@ -6,8 +6,10 @@ It is what `glimpse3d serve` starts with; a cluster says the same in `serve_conf
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pipeline.engines.by_views import NO_GENERATOR
 from pipeline.engines.engine_spec import EngineSpec
 from pipeline.engines.registry import spec_of
 from pipeline.errors import Unavailable
@@ -55,6 +57,10 @@ def _wants_a_gpu(spec: EngineSpec) -> bool:
     return spec.on_device and "embedded" not in spec.presets
 
 
+def _with_engine(engines: Mapping[PortName, str]) -> list[PortName]:
+    return [port for port in PortName if engines[port] != NO_GENERATOR]
+
+
 def app_args(env: Environment) -> AppArgs:
     """The arguments for this machine.
 
@@ -79,7 +85,7 @@ def app_args(env: Environment) -> AppArgs:
     return AppArgs.model_validate(
         common
         | {
-            "hosts": {port.value.title(): [port] for port in PortName},
+            "hosts": {port.value.title(): [port] for port in _with_engine(engines)},
             "gpu_shares": {} if plan is None else plan.shares(),
         }
     )

@@ -20,6 +20,7 @@ from pydantic.json_schema import SkipJsonSchema
 from deployments.jobs.rows import Job, JobKind, JobState, NewJob
 from pipeline.errors import InvalidOption
 from serve_app.http.dependencies import AppServices, BlobUrls, ClientUrls, ClientWord, Services
+from serve_app.http.one_pass import check_one_pass
 from serve_app.http.openapi import Responses, headers
 from serve_app.http.problems import JobFailed, TooManyAtOnce
 from serve_app.http.schemas.job_answers import JobAnswer, job_answer_of
@@ -115,10 +116,12 @@ class Caller:
             InvalidOption: the engines cannot do what is asked for; there is no job.
             JobFailed: the job failed or was cancelled while the client waited.
         """
-        options, limits = asked.options(), self.services.limits
+        limits = self.services.limits
+        options = self.services.engines.settled(asked.options())
         self.services.engines.check(options)
         check_webhook(self.services, asked.webhook_url)
         records = self.services.store.records
+        await check_one_pass(records, project_id, options)
         submitted = await records.submit_job(
             NewJob(
                 project_id=project_id,

@@ -26,7 +26,7 @@ _KEPT_CHARS = 512 * 1024
 
 #: Stages of generate and refine that make models; the others draw pictures of them, which a
 #: replay leaves out.
-_STAGES = ("candidates", "views", "depth", "photos", "splats", "iteration-")
+_STAGES = ("candidates", "generator", "views", "depth", "photos", "splats", "iteration-")
 
 
 class PhotoHashes:

@@ -17,7 +17,9 @@ from pipeline.options import (
     FACE_LIMITS,
     HEIGHT_LIMITS_M,
     MAX_CANDIDATES,
+    MOST_SPLATS,
     SEED_LIMIT,
+    SPLAT_LIMITS,
     TEXTURE_SIZES,
     ExportOptions,
     GenerateOptions,
@@ -83,10 +85,18 @@ class GenerateBody(_Asked):
     steps: Annotated[int, Field(ge=1, le=1000, strict=True), WHOLE] | None = None
     guidance_scale: Annotated[Number, Field(ge=0, le=20)] | None = None
     sampler: Literal["ddim", "dpm++"] | None = None
-    num_gaussians: Annotated[int, Field(ge=500, le=500_000, strict=True), WHOLE] | None = None
+    num_gaussians: (
+        Annotated[int, Field(ge=SPLAT_LIMITS[0], le=MOST_SPLATS, strict=True), WHOLE] | None
+    ) = None
     candidates: Annotated[int, Field(ge=1, le=MAX_CANDIDATES, strict=True), WHOLE] = 1
-    from_stage: Annotated[Literal["views", "depth", "splats"] | None, Field(alias="from")] = None
+    from_stage: Annotated[
+        Literal["views", "depth", "splats", "latent"] | None, Field(alias="from")
+    ] = None
     version: Version | None = None
+    engine: Annotated[str, Field(min_length=1, max_length=40)] | None = None
+    shift: Annotated[Number, Field(ge=0.1, le=20)] | None = None
+    image_type: Literal["synthetic", "real"] | None = None
+    decode_seed: Seed | None = None
     webhook_url: WebhookUrl | None = None
 
     def options(self) -> GenerateOptions:
@@ -96,8 +106,8 @@ class GenerateBody(_Asked):
 
     def shape(self) -> str:
         """What the job's time depends on: see `NewJob.shape`."""
-        kept = () if self.from_stage is None else (self.from_stage,)
-        return _shape(self.preset, self.num_gaussians, self.candidates, self.steps, *kept)
+        more = [word for word in (self.from_stage, self.engine) if word is not None]
+        return _shape(self.preset, self.num_gaussians, self.candidates, self.steps, *more)
 
 
 class RefineBody(_Asked):
