@@ -118,6 +118,8 @@ class Attention(nn.Module):
         if self.kernel.backend is None:
             out = scaled_dot_product_attention(q, k, v, scale=width**-0.5)
         else:
+            # The choice is the whole process's while this one call is dispatched: engines on one
+            # device take turns, so nobody else asks in between.
             with sdpa_kernel([self.kernel.backend]):
                 out = scaled_dot_product_attention(q, k, v, scale=width**-0.5)
         return out.transpose(1, 2)[..., :width].flatten(2)
