@@ -7,10 +7,7 @@ loaded is `Unavailable`: the operator can mend it, no request can.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,8 @@ from torch import Tensor
 from pipeline.engines.assign_weights import assign_weights
 from pipeline.engines.views.syncdreamer.config import SyncDreamerConfig
 from pipeline.engines.views.syncdreamer.network import SyncDreamerNetwork
-from pipeline.errors import InvalidOption, Unavailable
+from pipeline.engines.whole_folder import complete_or_absent
+from pipeline.errors import Unavailable
 
 CONFIG_FILE = "config.json"
 INDEX_FILE = "model.safetensors.index.json"
@@ -71,7 +69,7 @@ def write_folder(
     Raises:
         InvalidOption: the folder has something in it.
     """
-    with _complete_or_absent(folder) as work:
+    with complete_or_absent(folder) as work:
         shards = _shards(config, dtype)
         weight_map: dict[str, str] = {}
         total = 0
@@ -120,22 +118,6 @@ def _shards(config: SyncDreamerConfig, dtype: torch.dtype) -> list[list[str]]:
         shards[-1].append(name)
         size += nbytes
     return shards
-
-
-@contextmanager
-def _complete_or_absent(folder: Path) -> Iterator[Path]:
-    """A working folder beside `folder` that takes its name at the end, or vanishes."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InvalidOption(f"{folder} is there already: remove it or choose another folder.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
-    try:
-        yield work
-        work.rename(folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def load_network(folder: Path, device: torch.device, dtype: torch.dtype) -> SyncDreamerNetwork:
