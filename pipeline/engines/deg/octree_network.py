@@ -91,7 +91,8 @@ class OctreeNetwork(nn.Module):
         Returns:
             float32 [r, 8]; child j lies at +x where bit 0 of j is set, +y for bit 1, +z for bit 2.
         """
-        waves = level_waves(2**level, _LEVEL_CHANNELS, self.device)
+        # Made on the CPU: a number that is made on a GPU of one of Python's waits for the GPU.
+        waves = level_waves(2**level, _LEVEL_CHANNELS).to(self.device, non_blocking=True)
         modulation = self.adaLN_modulation(self.l_embedder(waves)).float()
         parts = torch.split(centres, cells_at_once)
         return torch.cat([self._logits(part, modulation, memory) for part in parts])

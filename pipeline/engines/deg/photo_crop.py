@@ -7,6 +7,10 @@ around its object, as large as that is. A crop changes a pinhole's focal length 
 and nothing else, so both follow exactly from what the outlines' boxes are in the two pictures:
 focal' = focal * z and centre' = centre_photo + (principal - centre_model) * z, where z is how much
 longer the photo's box is. How wide the whole picture was does not matter.
+
+A box is known to a pixel, and one thin part that the model has and the photo has not moves it. So
+zoom and shift are then sought until the outlines overlap most: a pinhole's other crops are the same
+picture moved and scaled, so it need not be drawn anew for that.
 """
 
 from __future__ import annotations
@@ -38,6 +42,9 @@ _LEAST_COVER = 2 / 255
 _MOST_PICTURES = 8
 #: Boxes agree within so many pixels.
 _AGREE = 0.5
+#: First steps of the search for the best overlap, of the zoom's logarithm and of a shift in sides
+#: of the picture, and the zoom's last one.
+_FIRST_STEPS, _LAST_STEP = (0.04, 0.02), 0.0003
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,7 @@ class _Box:
     @classmethod
     def of(cls, alpha: FloatArray) -> _Box | None:
         """Of what is inside in a picture [H, W]; None where nothing is."""
-        inside = _inside(alpha)
+        inside = alpha > _INSIDE
         columns, rows = np.flatnonzero(inside.any(axis=0)), np.flatnonzero(inside.any(axis=1))
         if not len(columns):
             return None
@@ -129,16 +136,14 @@ def find_crop(
     """
     side = len(photo_alpha)
     size = min(pixels, side)
-    photo = _shrunk(photo_alpha, size)
+    photo = _share(_shrunk(photo_alpha, size))
     wanted = _Box.of(photo)
     if wanted is None:
         return FoundCamera(None, reason="The photo's camera was not sought: its object is empty.")
 
     def drawn(pinhole: _Pinhole) -> FloatArray:
-        alpha: FloatArray = draw(
-            camera.with_intrinsics(pinhole.focal, pinhole.cx, pinhole.cy, size)
-        )[0]
-        return alpha
+        cameras = camera.with_intrinsics(pinhole.focal, pinhole.cx, pinhole.cy, size)
+        return _share(draw(cameras)[0])
 
     aimed = _aim(_Pinhole(camera.focal * size, size / 2, size / 2), wanted, size, drawn)
     if aimed is None:
@@ -146,14 +151,11 @@ def find_crop(
             None, reason="The photo's camera was not found: the model cannot be seen from it."
         )
     pinhole, alpha = aimed
-    # Boxes are known to a pixel only. Area and centre of gravity are known better, and are as good
-    # as the outlines are alike.
-    zoom = float(np.sqrt(photo.sum() / alpha.sum()))
-    finer = pinhole.brought(zoom, _gravity(alpha), _gravity(photo))
+    finer = _best_overlap(pinhole, alpha, photo)
     finer_alpha = drawn(finer)
     if _overlap(finer_alpha, photo) > _overlap(alpha, photo):
         pinhole, alpha = finer, finer_alpha
-    ours, theirs = _inside(alpha), _inside(photo)
+    ours, theirs = alpha > _INSIDE, photo > _INSIDE
     iou = float((ours & theirs).sum() / (ours | theirs).sum())
     if iou < IOU[0]:
         return FoundCamera(
@@ -179,21 +181,59 @@ def _aim(
         box = _Box.of(alpha)
         if box is None:
             return None
+        if _agree(box, wanted):
+            break
         if box.touches_edge(size):
             # Part of it may lie outside: a wider picture first.
             pinhole = _Pinhole(pinhole.focal / 2, size / 2, size / 2)
-        elif _agree(box, wanted):
-            break
         else:
             pinhole = pinhole.brought(wanted.side / box.side, box.centre, wanted.centre)
         alpha = drawn(pinhole)
     return None if _Box.of(alpha) is None else (pinhole, alpha)
 
 
-def _inside(alpha: FloatArray) -> npt.NDArray[np.bool_]:
-    """Which pixels [H, W] are inside of the outline."""
+def _best_overlap(pinhole: _Pinhole, alpha: FloatArray, photo: FloatArray) -> _Pinhole:
+    """The pinhole whose picture overlaps most with the photo's, by a search in three numbers: steps
+    along each are halved where none is an improvement.
+
+    Args:
+        alpha: the picture of `pinhole`, which is scaled and moved.
+    """
+    size = len(alpha)
+    gravity = _gravity(alpha)
+    steps = np.array([_FIRST_STEPS[0], *[_FIRST_STEPS[1] * size] * 2])
+
+    def place(values: npt.NDArray[np.float64]) -> tuple[float, _Place]:
+        zoom, (x, y) = float(np.exp(values[0])), values[1:].tolist()
+        return zoom, (gravity[0] + x, gravity[1] + y)
+
+    def quality(values: npt.NDArray[np.float64]) -> float:
+        zoom, to = place(values)
+        # Of pixel centres, which cv2 gives whole numbers.
+        shift = [to[i] - 0.5 - zoom * (gravity[i] - 0.5) for i in (0, 1)]
+        way = np.array([[zoom, 0, shift[0]], [0, zoom, shift[1]]])
+        return _overlap(cv2.warpAffine(alpha, way, (size, size)), photo)
+
+    # As the boxes say, or as area and centre of gravity do.
+    moved = np.subtract(_gravity(photo), gravity)
+    starts = [np.zeros(3), np.array([np.log(photo.sum() / alpha.sum()) / 2, *moved])]
+    best = max(starts, key=quality)
+    found = quality(best)
+    while steps[0] > _LAST_STEP:
+        tried = [best + sign * step for step in np.diag(steps) for sign in (-1, 1)]
+        better = max(tried, key=quality)
+        if quality(better) > found:
+            best, found = better, quality(better)
+        else:
+            steps = steps / 2
+    zoom, to = place(best)
+    return pinhole.brought(zoom, gravity, to)
+
+
+def _share(alpha: FloatArray) -> FloatArray:
+    """How much is covered of the most that is, [H, W]; zeros where nothing is seen."""
     most = float(alpha.max())
-    return alpha > (_INSIDE * most if most > _LEAST_COVER else 1.0)
+    return alpha / np.float32(most) if most > _LEAST_COVER else np.zeros_like(alpha)
 
 
 def _agree(box: _Box, wanted: _Box) -> bool:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.control import Control
 from pipeline.engines.deg import gaussian_network, octree_network
@@ -130,6 +131,41 @@ def test_little_memory_gives_the_same_model(
     parts = decode_splats(networks, latent, num_gaussians=160, draws=SeededDraws(2))
     for name in ("means", "quats", "log_scales", "logit_opacities", "sh"):
         assert relative_error(getattr(parts, name), torch.as_tensor(getattr(whole, name))) < 1e-5
+
+
+class Largest(TorchDispatchMode):
+    """Notes the most numbers that an operation wrote into one tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, (tuple, list)) else [out]:
+            if isinstance(tensor, Tensor):
+                self.numbers = max(self.numbers, tensor.numel())
+        return out
+
+
+def test_no_tensor_is_larger_than_the_tokens_of_all_points(
+    networks: DecoderNetworks, latent: Tensor
+):
+    """Neither a table of all pairs nor the wide side of an MLP, which is four times as large."""
+    points = torch.rand(500, 3, generator=torch.Generator().manual_seed(0))
+    width = networks.gaussians.config.width
+    with torch.inference_mode():
+        memory = networks.gaussians.read_latent(latent)
+        with Largest() as largest:
+            networks.gaussians(points, memory, points_at_once=50)
+        assert largest.numbers <= 500 * width
+        with Largest() as largest:
+            networks.gaussians(points, memory)
+        assert largest.numbers >= 4 * 500 * width
+        cells, below = networks.octree.read_latent(latent), 4 * 50 * width
+        with Largest() as largest:
+            networks.octree(points, 8, cells, cells_at_once=50)
+        assert largest.numbers <= below
 
 
 def photographed(networks: DecoderNetworks, latent: Tensor, alpha: FloatArray) -> GeneratedModel:

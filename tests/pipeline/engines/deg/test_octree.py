@@ -1,5 +1,6 @@
 """Points drawn from the octree: against the reference's run and against a loop in exact numbers."""
 
+import warnings
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -93,7 +94,7 @@ def level_number_for_its_resolution(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         octree_network,
         "level_waves",
-        lambda resolution, width, device: waves(resolution.bit_length() - 1, width, device),
+        lambda resolution, width: waves(resolution.bit_length() - 1, width),
     )
 
 
@@ -102,7 +103,7 @@ def parents_resolution(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         octree_network,
         "level_waves",
-        lambda resolution, width, device: waves(resolution // 2, width, device),
+        lambda resolution, width: waves(resolution // 2, width),
     )
 
 
@@ -151,6 +152,49 @@ def test_a_mistake_in_the_network_is_seen(
     mistake(monkeypatch)
     # Measured: the least, of the norms in blocks, is 2.6e-6.
     assert probability_error(golden, build_octree()) > NETWORK
+
+
+def golden_points(golden: dict[str, Tensor]) -> Tensor:
+    network = tiny_octree()
+    with torch.inference_mode():
+        memory = network.read_latent(golden["out.latent"])
+        drawn = sample_octree(
+            lambda centres, level: network(centres, level, memory), 40, GoldenDraws(), CPU
+        )
+    return drawn.points[None]
+
+
+def next_point_below(patch: pytest.MonkeyPatch) -> None:
+    share_out = octree_sampling.share_out
+    patch.setattr(octree_sampling, "share_out", lambda p, c, u: share_out(p, c, 1 - u))
+
+
+def children_from_the_last_axis(patch: pytest.MonkeyPatch) -> None:
+    """Bit 0 is +z: the probabilities of a cell belong to other children."""
+    share_out, order = octree_sampling.share_out, [0, 4, 2, 6, 1, 5, 3, 7]
+    patch.setattr(
+        octree_sampling, "share_out", lambda p, c, u: share_out(p, c, u)[:, order].contiguous()
+    )
+
+
+def rounded_shares(patch: pytest.MonkeyPatch) -> None:
+    def rounded(p: Tensor, counts: Tensor, _offsets: Tensor) -> Tensor:
+        up_to = (p.cumsum(-1) * counts[:, None]).round()
+        return torch.diff(up_to, prepend=torch.zeros_like(up_to[:, :1])).long()
+
+    patch.setattr(octree_sampling, "share_out", rounded)
+
+
+@pytest.mark.parametrize("mistake", [next_point_below, children_from_the_last_axis, rounded_shares])
+def test_a_mistake_in_the_draws_is_seen(
+    golden: dict[str, Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+    mistake: Callable[[pytest.MonkeyPatch], None],
+):
+    mistake(monkeypatch)
+    with pytest.raises(AssertionError):
+        # Either other cells are kept, or their points lie elsewhere.
+        assert relative_error(golden_points(golden), golden["out.octree.points"]) < 100 * REST
 
 
 def test_keys_and_values_made_once_are_those_of_every_level(golden: dict[str, Tensor]):
@@ -350,6 +394,29 @@ def test_the_count_of_waits_sees_them():
         torch.nonzero(ones)
         torch.repeat_interleave(torch.arange(2), torch.tensor([1, 2]))
     assert len(waits.names) == 4
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_is_waited_for_once_a_level(golden: dict[str, Tensor]):
+    device = torch.device("cuda")
+    network = build_octree().to(device)
+    with torch.inference_mode():
+        memory = network.read_latent(golden["out.latent"].to(device))
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                drawn = sample_octree(
+                    lambda centres, level: network(centres, level, memory),
+                    40,
+                    GoldenDraws(),
+                    device,
+                )
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert len([w for w in caught if "synchronizing" in str(w.message)]) == 8
+    assert relative_error(drawn.points[None], golden["out.octree.points"]) < REST
 
 
 def test_logits_that_are_not_finite_are_an_error():

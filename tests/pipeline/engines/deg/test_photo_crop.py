@@ -95,8 +95,9 @@ def test_the_camera_of_a_crop_is_found_to_a_part_of_a_pixel(shape: str):
     assert found.outline_iou is not None
     assert found.outline_iou > 0.9
     assert not found.reason
+    # Measured: .09 to .17.
     np.testing.assert_array_equal(found.cameras.viewmats, true.viewmats)
-    assert pixels_apart(found.cameras, true) < 0.25
+    assert pixels_apart(found.cameras, true) < 0.3
 
 
 def test_the_focal_length_of_a_sphere_is_the_formula_s():
@@ -147,6 +148,34 @@ def test_a_large_photo_is_compared_in_a_small_picture():
     assert set(sizes) == {64}
     assert len(sizes) <= 5
     assert pixels_apart(found.cameras, true) < 1.0
+
+
+def test_a_thin_part_that_the_photo_has_not_moves_nothing():
+    """The model's box is a third longer than the photo's."""
+    shape, spike = SHAPES["box"], box((-0.02, -0.02, 0.3), (0.02, 0.02, 0.8))
+    true, alpha = cropped(shape, CAMERA)
+    found = find_crop(CAMERA, alpha, lambda cameras: np.maximum(shape(cameras), spike(cameras)))
+    assert found.cameras is not None
+    assert pixels_apart(found.cameras, true) < 0.7
+
+
+def test_an_object_that_the_photo_cuts_off_is_placed_by_what_is_there():
+    shape = SHAPES["box"]
+    true, _ = cropped(shape, CAMERA)
+    lower = CAMERA.with_intrinsics(true.intrinsics[0, 0, 0], 48.0, 75.0, SIZE)
+    cut = np.round(255 * shape(lower)[0]).astype(np.uint8)
+    assert cut[-1].any()
+    found = find_crop(CAMERA, cut, shape)
+    assert found.cameras is not None
+    assert pixels_apart(found.cameras, lower) < 0.7
+
+
+def test_what_is_translucent_has_an_outline():
+    shape = SHAPES["ball"]
+    true, alpha = cropped(shape, CAMERA)
+    found = find_crop(CAMERA, alpha, lambda cameras: 0.3 * shape(cameras))
+    assert found.cameras is not None
+    assert pixels_apart(found.cameras, true) < 0.25
 
 
 def test_a_haze_of_faint_splats_moves_nothing():
@@ -200,5 +229,4 @@ def test_with_our_own_rasteriser():
     true = CAMERA.with_intrinsics(260.0, 62.0, 66.0, 128)
     found = find_crop(CAMERA, np.round(255 * draw(true)[0]).astype(np.uint8), draw)
     assert found.cameras is not None
-    # Measured: .01.
     assert pixels_apart(found.cameras, true) < 0.2
