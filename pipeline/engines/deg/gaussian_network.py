@@ -45,14 +45,13 @@ class GaussianBlock(nn.Module):
         self.mlp = block_mlp(config.width, config.mlp_ratio)
 
     def forward(self, h: Tensor, memory: KeysValues, points_at_once: int) -> Tensor:
-        """[1, n, C] float32 -> the same; of more than `points_at_once` points only keys and values
-        are held."""
-        pieces = torch.split(h, points_at_once, dim=1)
-        own = [self.self_attn.keys_values(plain_norm(piece, _BLOCK_EPS)) for piece in pieces]
-        everyone = KeysValues.joined(own)
+        """[1, n, C] float32 -> the same; what is wider than a token is held of `points_at_once`
+        points."""
+        normal = torch.split(plain_norm(h, _BLOCK_EPS), points_at_once, dim=1)
+        everyone = KeysValues.joined([self.self_attn.keys_values(piece) for piece in normal])
         done = []
-        for piece in pieces:
-            h = piece + self.self_attn(plain_norm(piece, _BLOCK_EPS), everyone).float()
+        for piece, its_normal in zip(torch.split(h, points_at_once, dim=1), normal, strict=True):
+            h = piece + self.self_attn(its_normal, everyone).float()
             h = h + self.cross_attn(self.norm2(h), memory).float()
             done.append(h + self.mlp(plain_norm(h, _BLOCK_EPS)).float())
         return torch.cat(done, dim=1)
