@@ -146,6 +146,7 @@ class ModelHost:
             self._names,
             gpu_share=_gpu_share(),
             call_limit_s=self._call_limit_s,
+            shows=True,
         )
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:

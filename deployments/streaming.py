@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from pipeline.control import Progress, Report
@@ -46,6 +46,9 @@ async def stream(
     newest: list[Progress] = []
 
     def keep(progress: Progress) -> None:
+        if newest and progress.preview is None:
+            # A live model that has not gone out yet is worth more than the newest number alone.
+            progress = replace(progress, preview=newest[0].preview)
         newest[:] = [progress]
 
     async def body() -> T:

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from pipeline.control import Control, Progress, Report, ignore_progress
+from pipeline.control import Control, Progress, Report, Showing, ignore_progress
 from pipeline.errors import TimedOut
 
 T = TypeVar("T")
@@ -39,11 +39,13 @@ class Lane:
 
     Args:
         limit_s: longest that one piece of work may run, without the time it waits for its turn.
+        shows: whether work may send live models with its progress.
     """
 
-    def __init__(self, name: str, *, limit_s: float = math.inf) -> None:
+    def __init__(self, name: str, *, limit_s: float = math.inf, shows: bool = False) -> None:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"lane-{name}")
         self._limit_s = limit_s
+        self._shows = shows
         self._running: _Body | None = None
 
     @property
@@ -75,7 +77,7 @@ class Lane:
             own.started_at = time.monotonic()
             self._running = own
             try:
-                control = Control(own.stop, relay)
+                control = Control(own.stop, relay, Showing() if self._shows else None)
                 control.check()
                 return work(control)
             finally:

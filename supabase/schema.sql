@@ -1766,6 +1766,25 @@ CREATE FUNCTION public.project_name_key_v1(p_project_id text) RETURNS bigint
     select hashtextextended('glimpse3d project ' || p_project_id, 0)
 $$;
 
+-- Name: publish_preview_v1(text, bigint, jsonb); Type: FUNCTION; Schema: public; Owner: -
+
+CREATE FUNCTION public.publish_preview_v1(p_job_id text, p_fence bigint, p_preview jsonb) RETURNS jsonb
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'public', 'pg_temp'
+    AS $$
+declare
+    v_job jobs := lock_attempt_v1(p_job_id, p_fence);
+begin
+    perform add_job_event_v1(p_job_id, 'preview', jsonb_strip_nulls(jsonb_build_object(
+        'stage', p_preview ->> 'stage',
+        'step', nullif(left(p_preview ->> 'step', 200), ''),
+        'path', p_preview ->> 'path',
+        'splat_count', (p_preview ->> 'splat_count')::bigint,
+        'attempt', v_job.attempt)));
+    return jsonb_build_object('told', true);
+end
+$$;
+
 -- Name: purge_project_v1(text); Type: FUNCTION; Schema: public; Owner: -
 
 CREATE FUNCTION public.purge_project_v1(p_project_id text) RETURNS boolean
@@ -2044,7 +2063,8 @@ CREATE FUNCTION public.stage_status_v1(p_kind text, p_stage text) RETURNS text
         when p_kind = 'refine' and p_stage = 'enhance' then 'enhancing'
         when p_kind = 'refine' then 'refining'
         when p_stage = 'depth' then 'depth_estimating'
-        when p_stage in ('photos', 'splats', 'previews', 'contact-sheet') then 'reconstructing'
+        when p_stage in ('generator', 'photos', 'splats', 'previews', 'contact-sheet')
+            then 'reconstructing'
         else 'multiview_generating'
     end
 $$;
@@ -2490,7 +2510,7 @@ CREATE TABLE public.job_events (
     at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     kind text NOT NULL,
     data jsonb DEFAULT '{}'::jsonb NOT NULL,
-    CONSTRAINT job_events_kind_is_known CHECK ((kind = ANY (ARRAY['state'::text, 'stage'::text, 'progress'::text, 'commit'::text, 'cancel'::text]))),
+    CONSTRAINT job_events_kind_is_known CHECK ((kind = ANY (ARRAY['state'::text, 'stage'::text, 'progress'::text, 'commit'::text, 'cancel'::text, 'preview'::text]))),
     CONSTRAINT job_events_seq_starts_at_1 CHECK ((seq >= 1))
 );
 
@@ -3483,6 +3503,10 @@ REVOKE ALL ON FUNCTION public.project_jobs_v1(p_project_id text) FROM PUBLIC;
 -- Name: FUNCTION project_name_key_v1(p_project_id text); Type: ACL; Schema: public; Owner: -
 
 REVOKE ALL ON FUNCTION public.project_name_key_v1(p_project_id text) FROM PUBLIC;
+
+-- Name: FUNCTION publish_preview_v1(p_job_id text, p_fence bigint, p_preview jsonb); Type: ACL; Schema: public; Owner: -
+
+REVOKE ALL ON FUNCTION public.publish_preview_v1(p_job_id text, p_fence bigint, p_preview jsonb) FROM PUBLIC;
 
 -- Name: FUNCTION purge_project_v1(p_project_id text); Type: ACL; Schema: public; Owner: -
 

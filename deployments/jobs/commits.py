@@ -164,6 +164,21 @@ class SheetRow:
 
 
 @dataclass(frozen=True)
+class LivePreview:
+    """A small model of what a stage has so far: an event, and no row.
+
+    Attributes:
+        step: what the stage was doing, a few words.
+        path: of the `.splat` file in MODELS, which is gone with the attempt.
+    """
+
+    stage: str
+    step: str
+    path: str
+    splat_count: int
+
+
+@dataclass(frozen=True)
 class StageCommit:
     """Everything a stage adds to the records, committed in one atomic step under the fence.
 

@@ -50,11 +50,13 @@ class AttemptPaths:
     Attributes:
         tag: names the attempt's folder; empty for documented names.
         picture_tag: the same for thumbnails, turntables and contact sheets.
+        own_tag: names the attempt, whatever it uses.
     """
 
     project_id: str
     tag: str
     picture_tag: str
+    own_tag: str = ""
 
     @classmethod
     def of(cls, job: Job, fence: int) -> AttemptPaths:
@@ -65,6 +67,7 @@ class AttemptPaths:
             job.project_id,
             tag="" if first and job.kind is not JobKind.EXPORT else own,
             picture_tag="" if first and job.kind is JobKind.GENERATE else own,
+            own_tag=own,
         )
 
     def _path(self, tag: str, folder: str, *names: str) -> str:
@@ -93,6 +96,10 @@ class AttemptPaths:
     def model(self, version: int) -> str:
         """In MODELS."""
         return self._path(self.tag, "models", f"v{version}.ply")
+
+    def live(self, number: int) -> str:
+        """In MODELS: a small model of what a stage has so far; never a documented name."""
+        return self._path(self.own_tag, "models", f"live/{number:03d}.splat")
 
     def latent(self, name: str) -> str:
         """In MODELS: what a generator keeps of its pass."""

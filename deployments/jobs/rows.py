@@ -257,6 +257,8 @@ class EventKind(StrEnum):
     COMMIT = "commit"
     #: Somebody asked a running job to stop.
     CANCEL = "cancel"
+    #: There is a small model of what a stage has so far.
+    PREVIEW = "preview"
 
 
 @dataclass(frozen=True)
@@ -267,8 +269,8 @@ class JobEvent:
         seq: 1, 2, 3... within the job, without gaps.
         job_number: `Job.number`; (job_number, seq) orders the events of a project, because it has
             one job at a time.
-        data: JSON-ready: `state`, `stage`, `step`, `progress`, `attempt`, `error`, `seconds`, as
-            far as the kind has them.
+        data: JSON-ready: `state`, `stage`, `step`, `progress`, `attempt`, `error`, `seconds`,
+            `path` and `splat_count` of a preview, as far as the kind has them.
     """
 
     job_id: str

@@ -18,6 +18,7 @@ from deployments.jobs.attempt import Attempt
 from deployments.jobs.fenced_commit import Meters
 from deployments.jobs.job_errors import StaleAttempt
 from deployments.jobs.lease_keeper import Interruption, LeaseKeeper
+from deployments.jobs.live_previews import LivePreviews
 from deployments.jobs.model_pictures import PictureSize
 from deployments.jobs.peak_memory import PeakMemory
 from deployments.jobs.rows import JobError, JobState, Lease
@@ -114,7 +115,8 @@ class JobRunner:
             work = asyncio.ensure_future(step)
             heart = asyncio.ensure_future(keeper.renew(attempt.progress, self.draining))
             tasks = [work, heart]
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            async with LivePreviews(self.store, lease).shown(attempt.progress):
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             stage = attempt.progress.stage
             if work.done():
                 await keeper.finish(JobState.SUCCEEDED, result=work.result())

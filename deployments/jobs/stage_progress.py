@@ -10,6 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pipeline.control import Progress
+from pipeline.types import SplatModel
+
+#: Gets the stage, the step and a small model of what there is so far.
+OnPreview = Callable[[str, str, SplatModel], None]
 
 
 class StageProgress:
@@ -20,10 +24,12 @@ class StageProgress:
         step: what it does, a few words; empty when it does not say.
         fraction: 0..1 of the whole job; never falls.
         entered: set when a stage begins, so that its name is published at once.
+        on_preview: gets live models, with the stage and the step that they are of.
     """
 
     def __init__(self, on_stage: Callable[[], None] = lambda: None) -> None:
         """`on_stage` is called when another stage begins."""
+        self.on_preview: OnPreview = lambda _stage, _step, _model: None
         self.stage = "start"
         self.step = ""
         self.fraction = 0.0
@@ -55,3 +61,5 @@ class StageProgress:
         start, end = self._span
         self.fraction = max(self.fraction, start + (end - start) * progress.fraction)
         self.step = progress.message
+        if progress.preview is not None:
+            self.on_preview(self.stage, self.step, progress.preview)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from deployments.jobs.commits import StageCommit
+from deployments.jobs.commits import LivePreview, StageCommit
 from deployments.jobs.edit_rows import NewViewEdit, PutViewEdit, ViewEditRow
 from deployments.jobs.photo_records import PhotoRecords
 from deployments.jobs.photo_rows import NewPhoto
@@ -235,6 +235,9 @@ class Records(PhotoRecords, Protocol):
 
         Also sets the project's status, step and percentage from the job's stage.
         """
+
+    async def publish_preview(self, job_id: str, fence: int, preview: LivePreview) -> None:
+        """Tell of a small model of what a running stage has so far. Raises `StaleAttempt`."""
 
     async def commit_stage(self, job_id: str, fence: int, commit: StageCommit) -> None:
         """Add a stage's rows. Raises `StaleAttempt`."""

@@ -212,6 +212,7 @@ def build_ports(
     *,
     gpu_share: float | None = None,
     call_limit_s: float = math.inf,
+    shows: bool = False,
 ) -> LocalPorts:
     """Load the chosen engines of the named ports. Blocking; may compile the native library.
 
@@ -221,6 +222,7 @@ def build_ports(
         gpu_share: 0..1 of the GPU's memory that the engines may take, where they use one; None
             sets no limit.
         call_limit_s: longest that one engine call may run; then it fails with `TimedOut`.
+        shows: whether engines may send live models with their progress.
 
     Raises:
         Unavailable: a weight, a package, the compiler or the GPU is missing; the text says which
@@ -239,7 +241,7 @@ def build_ports(
     if any(spec.native for spec in specs):
         load_library()
         set_threads(threads)
-    lane = Lane("+".join(sorted(names)), limit_s=call_limit_s)
+    lane = Lane("+".join(sorted(names)), limit_s=call_limit_s, shows=shows)
     ports: dict[str, Any] = {}
     for spec in specs:
         options = choice.options.get(spec.port, {})

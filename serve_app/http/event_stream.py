@@ -18,10 +18,10 @@ from fastapi.responses import Response, StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.types import Receive, Scope, Send
 
-from deployments.jobs.rows import EventKind, Job, JobEvent, JobState
+from deployments.jobs.rows import Bucket, EventKind, Job, JobEvent, JobState
 from deployments.jobs.store import Changed, Records
 from pipeline.errors import InvalidOption, NotFound, Unavailable
-from serve_app.http.dependencies import Limits, Services
+from serve_app.http.dependencies import BlobUrls, Limits, Services
 from serve_app.http.single_flight import SingleFlight
 
 #: A client whose connection was lost comes again after so long.
@@ -140,7 +140,9 @@ class ProjectFeed:
         }
 
 
-async def events(feed: Feed, after: Position, limits: Limits) -> AsyncGenerator[bytes, None]:
+async def events(
+    feed: Feed, after: Position, limits: Limits, urls: BlobUrls
+) -> AsyncGenerator[bytes, None]:
     """The stream as it travels, until the feed is over, deleted, or the stream's time is up.
 
     A store that is away is waited for: a client sees comments, and then what it would have seen.
@@ -161,7 +163,7 @@ async def events(feed: Feed, after: Position, limits: Limits) -> AsyncGenerator[
                 yield format_sse_event(event="deleted", data_str=json.dumps(feed.ids(None)))
                 return
             for event in page:
-                yield _format(feed, event)
+                yield _format(feed, event, urls)
                 after = (event.job_number, event.seq)
                 last_sent = clock()
             is_newest = not away and len(page) < PAGE
@@ -178,9 +180,11 @@ async def events(feed: Feed, after: Position, limits: Limits) -> AsyncGenerator[
             await (asyncio.sleep(min(pause_s, _AWAY_S)) if away else changed(pause_s))
 
 
-def _format(feed: Feed, event: JobEvent) -> bytes:
+def _format(feed: Feed, event: JobEvent, urls: BlobUrls) -> bytes:
     # Its own data first: what the stream says about every event cannot be taken from it.
     document = {**event.data, **feed.ids(event), "at": event.at.isoformat()}
+    if event.kind is EventKind.PREVIEW:
+        document["url"] = urls(Bucket.MODELS, document.pop("path"))
     return format_sse_event(
         id=feed.event_id(event), event=event.kind.value, data_str=json.dumps(document)
     )
@@ -199,9 +203,11 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, feed: Feed, after: Position, services: Services, client: str) -> None:
+    def __init__(
+        self, feed: Feed, after: Position, services: Services, client: str, urls: BlobUrls
+    ) -> None:
         limits = services.limits
-        self._events = events(feed, after, limits)
+        self._events = events(feed, after, limits, urls)
         self._place = services.budgets.streams.taken(client)
         # The generator minds its time itself, unless a client takes nothing.
         self._limit_s = limits.max_stream_s + limits.keep_alive_s

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar, cast, get_typ
 
 from pydantic import TypeAdapter, ValidationError
 
-from deployments.jobs.commits import StageCommit
+from deployments.jobs.commits import LivePreview, StageCommit
 from deployments.jobs.edit_rows import NewViewEdit
 from deployments.jobs.job_errors import IdempotencyMismatch, ProjectBusy, StaleAttempt, TooBusy
 from deployments.jobs.photo_rows import NewPhoto, PlacedPhoto
@@ -155,7 +155,9 @@ def _argument(value: Any) -> Any:
     """An argument of a port's method as plain JSON values."""
     if isinstance(value, datetime):
         return value.isoformat()
-    if isinstance(value, StageCommit | JobError | NewPhoto | PlacedPhoto | NewViewEdit):
+    if isinstance(
+        value, StageCommit | LivePreview | JobError | NewPhoto | PlacedPhoto | NewViewEdit
+    ):
         # The database judges values; what is no JSON at all is refused by `call`.
         kind: Any = type(value)
         return _reader(kind).dump_python(value, warnings=False)
@@ -255,6 +257,8 @@ class CallRecords(ABC):
     cancel_job = _step(Records.cancel_job, "cancel_job_v1", Repeat.ALWAYS)
     claim_job = _step(Records.claim_job, "claim_job_v1")
     heartbeat = _step(Records.heartbeat, "heartbeat_v1", Repeat.ALWAYS)
+    # Repeated it would be told twice, and it is of use for seconds.
+    publish_preview = _step(Records.publish_preview, "publish_preview_v1")
     commit_stage = _step(Records.commit_stage, "commit_stage_v1", Repeat.ALWAYS)
     committed = _step(Records.committed, "committed_v1", Repeat.ALWAYS)
     finish_job = _step(Records.finish_job, "finish_job_v1", Repeat.ALWAYS)

@@ -58,6 +58,7 @@ begin
             'lock_idle_project_v1', 'lock_project_v1', 'mark_project_v1', 'mark_swept_v1',
             'name_file_store_v1', 'photo_document_v1', 'photos_document_v1', 'project_detail_v1',
             'project_document_v1', 'project_events_v1', 'project_jobs_v1', 'project_name_key_v1',
+            'publish_preview_v1',
             'purge_project_v1', 'put_view_edit_v1', 'queue_order_v1', 'queue_v1',
             'referenced_paths_v1', 'release_job_v1', 'restore_version_v1', 'schema_version_v1',
             'show_job_on_project_v1', 'stage_memory_v1', 'stage_status_v1', 'submit_job_v1',
@@ -358,7 +359,7 @@ create table if not exists public.job_events (
     at timestamptz not null default clock_timestamp(),
     kind text not null
         constraint job_events_kind_is_known check (
-            kind in ('state', 'stage', 'progress', 'commit', 'cancel')),
+            kind in ('state', 'stage', 'progress', 'commit', 'cancel', 'preview')),
     data jsonb not null default '{}',
     primary key (job_id, seq)
 );
@@ -986,7 +987,8 @@ language sql immutable parallel safe set search_path = public, pg_temp as $$
         when p_kind = 'refine' and p_stage = 'enhance' then 'enhancing'
         when p_kind = 'refine' then 'refining'
         when p_stage = 'depth' then 'depth_estimating'
-        when p_stage in ('photos', 'splats', 'previews', 'contact-sheet') then 'reconstructing'
+        when p_stage in ('generator', 'photos', 'splats', 'previews', 'contact-sheet')
+            then 'reconstructing'
         else 'multiview_generating'
     end
 $$;
@@ -2183,6 +2185,25 @@ begin
 end
 $$;
 
+-- Tells of a small model of what a running stage has so far. p_preview: {stage, step, path,
+-- splat_count}; the file is gone with the attempt, and no row but the event names it.
+create or replace function public.publish_preview_v1(
+    p_job_id text, p_fence bigint, p_preview jsonb)
+returns jsonb
+language plpgsql set search_path = public, pg_temp as $$
+declare
+    v_job jobs := lock_attempt_v1(p_job_id, p_fence);
+begin
+    perform add_job_event_v1(p_job_id, 'preview', jsonb_strip_nulls(jsonb_build_object(
+        'stage', p_preview ->> 'stage',
+        'step', nullif(left(p_preview ->> 'step', 200), ''),
+        'path', p_preview ->> 'path',
+        'splat_count', (p_preview ->> 'splat_count')::bigint,
+        'attempt', v_job.attempt)));
+    return jsonb_build_object('told', true);
+end
+$$;
+
 -- running -> running. `detail.applied_edits` are done with it. p_commit: {stage, seconds, detail, views, depths, models, iterations,
 -- enhanced, exports, previews, sheets}, where lists may be left out, and in their rows what has a
 -- default. Replaces what the stage had committed; its place in the order stays.
@@ -2821,6 +2842,7 @@ select public.guard_functions_v1(
         'finish_webhook_v1', 'forget_v1', 'get_job_v1', 'get_project_v1', 'heartbeat_v1',
         'inspect_v1', 'job_events_v1', 'jobs_to_sweep_v1', 'list_projects_v1', 'mark_swept_v1',
         'name_file_store_v1', 'project_detail_v1', 'project_events_v1', 'project_jobs_v1',
+        'publish_preview_v1',
         'purge_project_v1', 'put_view_edit_v1', 'queue_v1', 'referenced_paths_v1',
         'release_job_v1', 'restore_version_v1', 'schema_version_v1', 'submit_job_v1',
         'take_photo_back_v1', 'take_view_edit_v1'],

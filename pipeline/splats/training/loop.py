@@ -16,6 +16,7 @@ from torch import Tensor
 from pipeline.control import Control
 from pipeline.device import Device, Precision, retry_with_half_batch
 from pipeline.errors import InvalidInput, ModelFailed
+from pipeline.splats.small_model import MOST_LIVE_SPLATS, thinned
 from pipeline.splats.training.fit_plan import Batch, FitPlan, Objective, StepResult, Strategy
 from pipeline.splats.training.optimiser import Optimiser
 from pipeline.torch_threads import one_torch_thread
@@ -99,7 +100,10 @@ def fit(
         numbers = {"loss": result.loss}
         if plan.num_gaussians is not None:
             numbers["splats"] = len(splats)
-        control.step((step + 1) / plan.iterations, plan.message, **numbers)
+        done = (step + 1) / plan.iterations
+        control.show(
+            done, plan.message, lambda: thinned(splats.model(), MOST_LIVE_SPLATS), **numbers
+        )
     course.finish()
     return FitResult(splats.model(), losses)
 

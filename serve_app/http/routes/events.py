@@ -13,7 +13,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from deployments.jobs.rows import EventKind
 from pipeline.errors import InvalidOption
-from serve_app.http.dependencies import AppServices, ClientWord, Id
+from serve_app.http.dependencies import AppServices, ClientUrls, ClientWord, Id
 from serve_app.http.event_stream import (
     JOB_EVENT_ID,
     PROJECT_EVENT_ID,
@@ -42,6 +42,8 @@ _DATA = {
         "progress": _NUMBER,
         "attempt": _INTEGER,
         "seconds": _NUMBER,
+        "url": {"type": "string", "format": "uri"},
+        "splat_count": _INTEGER,
         "error": {"anyOf": [{"$ref": "#/components/schemas/JobErrorAnswer"}, {"type": "null"}]},
     },
 }
@@ -98,6 +100,7 @@ def _position(feed: Feed, header: str | None, query: str | None) -> Position:
 )
 async def stream_job_events(
     services: AppServices,
+    urls: ClientUrls,
     client: ClientWord,
     job_id: Id,
     header: Annotated[_JobEventId | SkipJsonSchema[None], _HEADER] = None,
@@ -111,12 +114,13 @@ async def stream_job_events(
     if job.state.ended and not await feed.read(after):
         # The standard's way to tell an EventSource not to connect again.
         return Response(status_code=204)
-    return EventStream(feed, after, services, client)
+    return EventStream(feed, after, services, client, urls)
 
 
 @router.get("/status/{project_id}/events", status_code=200, response_class=Response)
 async def stream_project_events(
     services: AppServices,
+    urls: ClientUrls,
     client: ClientWord,
     project_id: Id,
     header: Annotated[_ProjectEventId | SkipJsonSchema[None], _HEADER] = None,
@@ -126,4 +130,4 @@ async def stream_project_events(
     records = services.store.records
     await records.get_project(project_id)
     feed = ProjectFeed(records, services.reads, project_id)
-    return EventStream(feed, _position(feed, header, query), services, client)
+    return EventStream(feed, _position(feed, header, query), services, client, urls)

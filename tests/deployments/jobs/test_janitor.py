@@ -4,8 +4,9 @@ import asyncpg
 import pytest
 
 from deployments.jobs import janitor as janitors
+from deployments.jobs.commits import LivePreview
 from deployments.jobs.janitor import Janitor, JanitorSettings
-from deployments.jobs.paths import edit_path
+from deployments.jobs.paths import AttemptPaths, edit_path
 from deployments.jobs.photo_rows import NewPhoto
 from deployments.jobs.rows import Bucket, JobError, JobKind, JobState, NewJob
 from deployments.jobs.store import Store
@@ -47,6 +48,11 @@ async def test_files_of_an_attempt_that_was_killed_go_when_its_job_has_ended(sto
     lease = await lease_of(store, JobKind.GENERATE)
     left = f"{PROJECT}/views/00.png"
     await store.blobs.put(Bucket.VIEWS, left, b"of the first attempt", "image/png")
+    # Named by an event and by no row.
+    live = AttemptPaths.of(lease.job, lease.fence).live(0)
+    await store.blobs.put(Bucket.MODELS, live, b"so far", "application/octet-stream")
+    preview = LivePreview("splats", "half", live, 1)
+    await store.records.publish_preview(lease.job.id, lease.fence, preview)
     await store.records.release_job(lease.job.id, lease.fence)
     again = await store.records.claim_job("test", 30)
     assert again is not None
@@ -58,7 +64,9 @@ async def test_files_of_an_attempt_that_was_killed_go_when_its_job_has_ended(sto
     await store.blobs.put(Bucket.VIEWS, edit_path(PROJECT, "a"), b"picture", "image/png")
     before = await files_of(store)
     await janitor(store).tidy()
-    assert await files_of(store) == before - {f"{Bucket.VIEWS}/{left}"}
+    gone = {f"{Bucket.VIEWS}/{left}", f"{Bucket.MODELS}/{live}"}
+    assert gone <= before
+    assert await files_of(store) == before - gone
     assert await store.records.jobs_to_sweep() == ()
 
 

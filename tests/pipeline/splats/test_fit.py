@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.control import Control, Progress
+from pipeline.control import Control, Progress, Showing
 from pipeline.errors import Cancelled, InvalidInput, InvalidOption, ModelFailed
 from pipeline.geometry.cameras import held_out_cameras, orbit_cameras, rig_cameras
 from pipeline.splats.render import render_model
@@ -107,6 +107,19 @@ def test_same_seed_gives_the_same_model_bit_by_bit() -> None:
     for name in ("means", "quats", "log_scales", "logit_opacities", "sh"):
         np.testing.assert_array_equal(getattr(first.model, name), getattr(second.model, name))
     assert first.losses != other.losses
+
+
+def test_a_fit_that_is_watched_gives_the_same_model() -> None:
+    views, initial = start(48, 600)
+    quick = {"iterations": 3, "num_gaussians": 800}
+    told: list[Progress] = []
+    moments = iter(range(0, 10_000, 1000))
+    control = Control(report_to=told.append, showing=Showing(lambda: float(next(moments))))
+    watched = fitted(initial, views, control=control, **quick)
+    alone = fitted(initial, views, **quick)
+    assert any(progress.preview is not None for progress in told)
+    np.testing.assert_array_equal(watched.model.means, alone.model.means)
+    assert watched.losses == alone.losses
 
 
 def test_no_halo_remains_in_front_of_black() -> None:

@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 
 from deployments.jobs.rows import JobKind, JobState, NewJob
+from pipeline.control import Progress, ignore_progress
 from pipeline.errors import Unavailable
 from serve_app.cli.client import Client, ServiceError
 from serve_app.http import event_stream as sse
+from tests.fakes import some_model
 from tests.serve_app.http.streams import streaming
 from tests.serve_app.http.test_contract import API, upload
 
@@ -78,6 +80,36 @@ async def test_a_job_is_told_from_its_first_event_to_its_end(service):
     assert (told[-1].kind, told[-1].data["state"]) == ("state", "succeeded")
     times = [event.data["at"] for event in told]
     assert times == sorted(times)
+
+
+async def test_what_a_fit_has_so_far_comes_with_an_address_that_ends_with_the_job(service):
+    project_id = await upload(service)
+    showing, reconstruct = asyncio.Event(), service.models.reconstruct
+
+    async def watched(request, report=ignore_progress):
+        report(Progress(0.5, "half", preview=some_model(7)))
+        await showing.wait()
+        return await reconstruct(request, report)
+
+    service.models.reconstruct = watched
+    job_id = await submitted(service, project_id)
+    async with streaming(service.app, f"{API}/jobs/{job_id}/events") as stream:
+        *_, shown = await stream.until(splat_count=7)
+        assert (shown.kind, shown.data["stage"], shown.data["step"]) == (
+            "preview",
+            "splats",
+            "half",
+        )
+        assert "path" not in shown.data
+        file = await service.http.get(shown.data["url"])
+        assert (file.status_code, len(file.content)) == (200, 7 * 32)
+        showing.set()
+        await stream.rest()
+    await ended(service, job_id)
+    assert (await service.http.get(shown.data["url"])).status_code == 404
+    async with streaming(service.app, f"{API}/status/{project_id}/events") as stream:
+        *_, again = await stream.until(splat_count=7)
+    assert again.kind == "preview"
 
 
 async def test_a_stream_goes_on_behind_the_last_event_that_came(service):

@@ -71,6 +71,7 @@ TABLES = {
     "job_stages",
     "deletions",
     "webhooks",
+    "view_edits",
     "file_store",
 }
 
