@@ -186,15 +186,14 @@ class ViewSet:
             the engine knows that it guesses, else None.
         notes: sentences a user should read: what is a guess, which option had no effect.
         photos: the photos themselves, uint8 [P, H', W', 3] of one size, each from its own camera,
-            where that is known; the first is the one the project began with. What the user gave,
-            so they are trusted more than any synthesised view.
+            where that is known, the first one first: trusted more than any synthesised view.
         registrations: one for each photo that was given, in their order; the accepted ones are
             those of `photos`, in the same order. Empty: nothing was registered, all are believed.
-        auxiliary: further views from other cameras where the engine has them for nothing, such as
-            from below. They are fitted like the others, but never counted, enhanced or scored.
-        estimate: of an engine that looks for the photo's camera; for users to read, the camera
-            itself is the first of `photos`.
+        auxiliary: further views, such as from below, where the engine has them for nothing. They
+            are fitted, but never counted, enhanced or scored.
+        estimate: of an engine that looks for the photo's camera, which is the first of `photos`.
         struck: indices of views that somebody struck out: nobody fits, enhances or scores them.
+        drawn: the views are pictures of a finished model: no evidence of the object.
     """
 
     images: UInt8Array
@@ -209,6 +208,7 @@ class ViewSet:
     estimate: CameraEstimate | None = None
     registrations: tuple[PhotoRegistration, ...] = ()
     struck: tuple[int, ...] = ()
+    drawn: bool = False
 
     def __len__(self) -> int:
         return len(self.images)

@@ -54,6 +54,7 @@ def encode_views(views: ViewSet) -> dict[str, bytes]:
         **_geometry(views),
         **_estimate(views.estimate),
         **({"struck": np.array(views.struck, np.int64)} if views.struck else {}),
+        **({"drawn": np.array(True)} if views.drawn else {}),
         engine=np.array(views.engine),
         notes=np.array(views.notes, np.str_),
     )
@@ -168,11 +169,13 @@ def decode_views(files: Mapping[str, bytes]) -> ViewSet:
         views = _views(np.stack(images), geometry, engine)
         estimate = _read_estimate(geometry.get("estimate"))
         struck = tuple(int(view) for view in geometry.get("struck", ()))
+        drawn = bool(geometry.get("drawn", False))
     views = replace(
         views,
         notes=notes,
         estimate=estimate,
         struck=struck,
+        drawn=drawn,
         auxiliary=_further(files, _AUXILIARY, engine),
         photos=_further(files, _PHOTOS, engine),
         registrations=_registrations(files, _PHOTOS),

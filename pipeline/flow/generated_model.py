@@ -90,6 +90,7 @@ async def draw_views(made: Generated, ports: Ports) -> ViewSet:
         engine=made.engine,
         surface_depth=np.where(renders.alphas > 127, renders.depth, 0).astype(np.float32),
         notes=(*made.notes, _OWN_VIEWS.format(made.engine)),
+        drawn=True,
     )
 
 

@@ -5,6 +5,7 @@ It knows scores and how far views were believed; not how a round is made.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from pipeline.journals import IterationOutcome
@@ -52,10 +53,42 @@ _GUARDS = (
 )
 
 
-def broken_guards(before: Scores, after: Scores) -> tuple[str, ...]:
-    """A sentence for each number that a candidate made much worse."""
+#: Guards that compare with the held-out views. Where these are drawn from the model that is refined
+#: it agrees with them to the last bit, and every change is one for the worse.
+_OF_HELD_OUT = ("low_pass_psnr", "depth_error")
+
+#: There a candidate may not move farther from them than this, dB: half of the fidelity.
+_LEAST_DRAWN_PSNR = 25.0
+
+
+def agreement(scores: Scores, *, drawn: bool) -> float:
+    """What a refinement raises, 0..1.
+
+    The agreement with held-out views; where these are drawn from the model itself, how well it
+    shows the photos, which alone are known then: their mean PSNR on the scale of fidelity in
+    `pipeline.splats.scores.view_agreement`.
+    """
+    if not drawn or not scores.photos:
+        return scores.view_agreement
+    mean_db = sum(min(photo.psnr, 100.0) for photo in scores.photos) / len(scores.photos)
+    return 1 / (1 + math.exp((25 - mean_db) / 5))
+
+
+def broken_guards(before: Scores, after: Scores, *, drawn: bool = False) -> tuple[str, ...]:
+    """A sentence for each number that a candidate made much worse.
+
+    Args:
+        drawn: the held-out views are pictures of the model that is refined.
+    """
     sentences = []
+    if drawn and not after.psnr >= _LEAST_DRAWN_PSNR:
+        sentences.append(
+            f"psnr (the sides that no photo showed): the model moved to {after.psnr:.4g} dB from "
+            f"what it was, and at least {_LEAST_DRAWN_PSNR:g} are to stay."
+        )
     for guard in _GUARDS:
+        if drawn and guard.name in _OF_HELD_OUT:
+            continue
         was, now = (_guarded(guard.name, scores) for scores in (before, after))
         if was is None:
             continue

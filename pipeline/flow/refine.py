@@ -17,7 +17,7 @@ import numpy as np
 
 from pipeline.control import ignore_progress
 from pipeline.errors import DeviceLost, InvalidOption, ModelFailed, OutOfMemory, ReplicaDied
-from pipeline.flow.guards import broken_guards, disagreement
+from pipeline.flow.guards import agreement, broken_guards, disagreement
 from pipeline.flow.references import held_out_references
 from pipeline.journals import IterationOutcome, RefineJournal
 from pipeline.options import RefineOptions, derived_seed
@@ -98,9 +98,9 @@ async def refine(options: RefineOptions, ports: Ports, journal: RefineJournal) -
         model = best.model
 
     setting = _Setting(views, depths, references, options, ports, journal)
-    while (reason := _stop_reason(outcomes, options)) is None:
+    while (reason := _stop_reason(outcomes, options, drawn=views.drawn)) is None:
         outcome = await _iteration(outcomes, model, setting)
-        outcome = _judged(outcome, _last_accepted(outcomes).scores)
+        outcome = _judged(outcome, _last_accepted(outcomes).scores, drawn=views.drawn)
         if outcome.accepted:
             assert outcome.model is not None
             model = outcome.model
@@ -109,17 +109,18 @@ async def refine(options: RefineOptions, ports: Ports, journal: RefineJournal) -
     return RefineResult(model, tuple(outcomes), reason)
 
 
-def _judged(outcome: IterationOutcome, before: Scores) -> IterationOutcome:
+def _judged(outcome: IterationOutcome, before: Scores, *, drawn: bool) -> IterationOutcome:
     """The outcome, rolled back where its candidate is not better or breaks a guard."""
     after = outcome.scores
     if outcome.iteration == 1 and (why := disagreement(outcome)) is not None:
         note = f"{why} {outcome.note}".strip()
         return replace(outcome, accepted=False, model=None, note=note)
-    guards = broken_guards(before, after)
-    better = after.view_agreement > before.view_agreement
+    guards = broken_guards(before, after, drawn=drawn)
+    better = agreement(after, drawn=drawn) > agreement(before, drawn=drawn)
     if better and not guards:
         return outcome
-    why = "A guard was broken" if better else "Not better on held-out views"
+    where = "nearer to the photos" if drawn else "better on held-out views"
+    why = "A guard was broken" if better else f"Not {where}"
     note = f"{why}: rolled back. {outcome.note}".strip()
     return replace(outcome, accepted=False, model=None, guards=guards, note=note)
 
@@ -128,7 +129,9 @@ def _last_accepted(outcomes: list[IterationOutcome]) -> IterationOutcome:
     return next(o for o in reversed(outcomes) if o.accepted)
 
 
-def _stop_reason(outcomes: list[IterationOutcome], options: RefineOptions) -> StopReason | None:
+def _stop_reason(
+    outcomes: list[IterationOutcome], options: RefineOptions, *, drawn: bool
+) -> StopReason | None:
     """Decided from the outcomes alone, so that a resumed attempt decides the same."""
     done = outcomes[1:]
     if done and not done[0].accepted and disagreement(done[0]) is not None:
@@ -136,8 +139,8 @@ def _stop_reason(outcomes: list[IterationOutcome], options: RefineOptions) -> St
     if len(done) >= 2 and not done[-1].accepted and not done[-2].accepted:
         return StopReason.REGRESSED
     if done and done[-1].accepted:
-        before = _last_accepted(outcomes[:-1]).scores.view_agreement
-        gain = (done[-1].scores.view_agreement - before) / max(before, 1e-9)
+        before = agreement(_last_accepted(outcomes[:-1]).scores, drawn=drawn)
+        gain = (agreement(done[-1].scores, drawn=drawn) - before) / max(before, 1e-9)
         if gain < CONVERGENCE_GAIN:
             return StopReason.CONVERGED
     if len(done) >= options.num_iterations:

@@ -6,12 +6,27 @@ import numpy as np
 import pytest
 
 from pipeline.errors import Conflict, ModelFailed
-from pipeline.flow.artifacts import decode_generated, decode_latent, encode_generated
+from pipeline.flow.artifacts import (
+    decode_generated,
+    decode_latent,
+    decode_views,
+    encode_generated,
+    encode_views,
+)
 from pipeline.flow.generate import GENERATOR_SPANS, generate
+from pipeline.flow.refine import refine
 from pipeline.geometry.cameras import rig_cameras
-from pipeline.options import GenerateOptions
+from pipeline.options import GenerateOptions, RefineOptions
 from pipeline.requests import GeneratorRequest, Renders, WholePhoto
-from tests.fakes import SIZE, FakeModels, MemoryJournal, some_cutout, some_generated
+from pipeline.types import PhotoScore, Scores
+from tests.fakes import (
+    SIZE,
+    FakeModels,
+    MemoryJournal,
+    some_cutout,
+    some_generated,
+    some_views,
+)
 
 OPTIONS = GenerateOptions(seed=7, num_gaussians=40_000, engine="fake-generator")
 WHOLE = (WholePhoto(some_cutout().rgba, 0.0),)
@@ -137,3 +152,62 @@ def test_what_a_pass_found_comes_back_bit_by_bit(finds_cameras):
         assert kept.decode_seed == made.latent.decode_seed
     with pytest.raises(ModelFailed, match="damaged"):
         decode_latent({"latent.npz": files["latent.npz"][:80]})
+
+
+def judged(photo_db: float, held_out_db: float = 40.0, **extra) -> Scores:
+    return Scores(
+        psnr=held_out_db,
+        ssim=0.9,
+        lpips=None,
+        view_agreement=0.9 - photo_db / 1000,
+        consistency=0.1,
+        extra={"photo_psnr": photo_db, "low_pass_psnr": held_out_db, **extra},
+        photos=(PhotoScore(0, photo_db, 0.9),),
+    )
+
+
+class Nearer(FakeModels):
+    """Each round shows the photo better and moves away from the pictures of the first model."""
+
+    scores = (judged(20, 60), judged(24, 32), judged(24.05, 31))
+
+    async def evaluate(self, model, references):
+        await self._called("evaluate")
+        self.evaluations += 1
+        return self.scores[min(self.evaluations, len(self.scores)) - 1]
+
+
+async def refined(models, drawn=True):
+    journal = MemoryJournal()
+    await made(FakeModels(), journal)
+    journal.views = journal.shown = replace(journal.shown, drawn=drawn)
+    return await refine(RefineOptions(seed=1), models.ports(), journal)
+
+
+async def test_a_generated_model_is_refined_towards_the_photo_not_towards_itself():
+    result = await refined(Nearer())
+    assert [outcome.accepted for outcome in result.outcomes] == [True, True, True]
+    assert result.converged, "the second round gained less than a percent"
+    of_views = await refined(Nearer(), drawn=False)
+    assert [outcome.accepted for outcome in of_views.outcomes] == [True, False, False]
+
+
+async def test_a_round_that_moves_far_from_the_model_is_rolled_back():
+    class Gone(Nearer):
+        scores = (judged(20, 60), judged(24, 20))
+
+    result = await refined(Gone())
+    assert not result.outcomes[1].accepted
+    assert "sides that no photo showed" in result.outcomes[1].guards[0]
+
+    class Farther(Nearer):
+        scores = (judged(20, 60), judged(19.9, 50))
+
+    result = await refined(Farther())
+    assert result.outcomes[1].note.startswith("Not nearer to the photos")
+
+
+def test_views_that_were_drawn_say_so_in_their_files():
+    views = replace(some_views(), drawn=True)
+    assert decode_views(encode_views(views)).drawn
+    assert not decode_views(encode_views(some_views())).drawn
