@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pipeline.errors import InvalidOption
 from pipeline.options import JobOptions
 from pipeline.ports import PortName
-from pipeline.weights.catalogue import Weights
+from pipeline.weights.catalogue import Carried, Weights
 
 if TYPE_CHECKING:
     from pipeline.device import Device
@@ -142,5 +142,16 @@ class EngineSpec:
 
     @property
     def commercial(self) -> bool:
-        """Whether a business may use it with all of its weights."""
-        return all(weights.commercial for weights in self.weights)
+        """Whether a business may use it with the weights that it loads by itself."""
+        return all(weights.commercial for weights in self.loaded)
+
+    @property
+    def loaded(self) -> tuple[Weights, ...]:
+        """What it loads where no option chooses other weights."""
+        kept = tuple(w for w in self.weights if w.needed or isinstance(w.source, Carried))
+        return kept or self.weights
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Lines that the terms of its weights want shown wherever it is used."""
+        return tuple(dict.fromkeys(w.shown for w in self.loaded if w.shown))

@@ -49,6 +49,9 @@ ENGINE_PATHS: tuple[str, ...] = (
     "pipeline.engines.enhance.sdxl_spec:SDXL",
     "pipeline.engines.exporter_spec:CPU",
     "pipeline.engines.by_views:NONE",
+    "pipeline.engines.deg_spec:TRIPOSPLAT",
+    "pipeline.engines.deg_spec:IDOL",
+    "pipeline.engines.deg_spec:IDOL_TURBO",
 )
 
 

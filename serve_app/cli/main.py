@@ -159,9 +159,12 @@ def plan(
     gpus: Annotated[int, typer.Option(help="How many, all alike.")] = 1,
     memory: Annotated[float, typer.Option(help="Of one GPU, GiB.")] = 24.0,
     rounds: Annotated[int, typer.Option(help="Refinement rounds of a project.")] = 3,
+    engines: Annotated[str, typer.Option(help="A set of them, as ENGINES names it.")] = "gpu",
     times: Annotated[
-        Path | None,
-        typer.Option(help="Seconds of each stage, from `python -m bench.gpu --json FILE`."),
+        list[Path] | None,
+        typer.Option(
+            help="Seconds of each stage, from `python -m bench.gpu --json FILE`; may be repeated."
+        ),
     ] = None,
     as_yaml: Annotated[
         bool, typer.Option("--yaml", help="Print what belongs into serve_config.yaml.")
@@ -170,11 +173,13 @@ def plan(
     """Which deployments fit on which GPUs, and how many projects an hour they finish."""
     import yaml
 
+    from pipeline.engines.registry import PRESETS, EngineChoice
     from serve_app.cli.plan import make_plan, plan_table, read_times
 
     with errors_as_sentences(console):
-        measured = None if times is None else read_times(times)
-        made = make_plan(gpus, memory, times=measured, rounds=rounds)
+        measured = read_times(*times) if times else None
+        EngineChoice.preset(engines)
+        made = make_plan(gpus, memory, engines=PRESETS[engines], times=measured, rounds=rounds)
         if as_yaml:
             text = yaml.safe_dump({"deployments": made.deployments()}, sort_keys=False)
             console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -184,6 +189,12 @@ def plan(
             "Weights are counted, room to work in is a budget; each share is enforced.",
             soft_wrap=True,
         )
+        if any(placed.host == "Generator" for placed in made.placements):
+            console.print(
+                "The generator's room is derived from the sizes of its tensors, not measured: "
+                "`python -m bench.gpu deg` compares.",
+                soft_wrap=True,
+            )
         if measured is None or made.projects_per_hour is None:
             console.print(
                 "Throughput: not known. `python -m bench.gpu --json times.json` measures the "

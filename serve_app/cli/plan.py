@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rich.table import Table
 
 from deployments.jobs.rows import JobKind
+from pipeline.engines.by_views import NO_GENERATOR
 from pipeline.engines.engine_spec import Demand
 from pipeline.engines.registry import PRESETS, spec_of
 from pipeline.errors import InvalidInput, InvalidOption
@@ -25,6 +26,7 @@ from serve_app.cli.console import summary_table
 
 #: Deployments of `serve_config.yaml` that use a GPU, in the order of the pipeline.
 HOSTS = {
+    "Generator": PortName.GENERATOR,
     "Views": PortName.VIEWS,
     "Depth": PortName.DEPTH,
     "Splats": PortName.SPLATS,
@@ -35,6 +37,7 @@ HOSTS = {
 #: a job is in one stage at a time, and the first fit is short beside the diffusion models. Guesses
 #: until a cluster of cards is measured. A host that is missing goes by its calls alone.
 _JOBS: dict[str, tuple[tuple[JobKind, ...], int]] = {
+    "Generator": ((JobKind.GENERATE,), 4),
     "Views": ((JobKind.GENERATE,), 2),
     "Splats": ((JobKind.GENERATE, JobKind.REFINE), 4),
     "Enhancer": ((JobKind.REFINE,), 2),
@@ -43,15 +46,19 @@ _JOBS: dict[str, tuple[tuple[JobKind, ...], int]] = {
 #: Where the controller asks, on the machine of the proxy and with the port of the files.
 _QUEUE_URL = "http://127.0.0.1:8000/api/v1/queue"
 
-#: Those that may have GPUs of their own; the others are short and share.
-_LARGE = ("Views", "Enhancer")
+#: Those that may have GPUs of their own; the others are short and share. Where a generator makes
+#: the models, views are made only of who asks for them.
+_LARGE = {False: ("Views", "Enhancer"), True: ("Generator", "Enhancer")}
 
 
 class StageTimes(BaseModel):
     """Seconds of each stage on one GPU of its own, as `python -m bench.gpu --json` writes them.
 
+    None is a stage that was not measured.
+
     Attributes:
         device: the card they were measured on.
+        generate: a model in one pass, `python -m bench.gpu deg --json`.
         views: 16 views with the default steps.
         depth: of 16 views.
         fit: the first fit.
@@ -62,20 +69,41 @@ class StageTimes(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     device: str
-    views: float = Field(gt=0)
-    depth: float = Field(gt=0)
-    fit: float = Field(gt=0)
-    enhance: float = Field(gt=0)
-    improve: float = Field(gt=0)
+    generate: float | None = Field(default=None, gt=0)
+    views: float | None = Field(default=None, gt=0)
+    depth: float | None = Field(default=None, gt=0)
+    fit: float | None = Field(default=None, gt=0)
+    enhance: float | None = Field(default=None, gt=0)
+    improve: float | None = Field(default=None, gt=0)
 
-    def loads(self, rounds: int) -> dict[str, float]:
-        """Seconds that one project keeps each host busy."""
-        return {
-            "Views": self.views,
-            "Depth": self.depth,
-            "Splats": self.fit + rounds * self.improve,
-            "Enhancer": rounds * self.enhance,
+    def loads(self, rounds: int, *, by_generator: bool = False) -> dict[str, float]:
+        """Seconds that one project keeps each host busy.
+
+        Raises:
+            InvalidInput: a stage that the project has was not measured.
+        """
+        refined = {
+            "Splats": rounds * self._measured("improve"),
+            "Enhancer": rounds * self._measured("enhance"),
         }
+        if by_generator:
+            return {"Generator": self._measured("generate"), "Views": 0.0, "Depth": 0.0} | refined
+        return {
+            "Views": self._measured("views"),
+            "Depth": self._measured("depth"),
+            **refined,
+            "Splats": self._measured("fit") + refined["Splats"],
+        }
+
+    def _measured(self, stage: str) -> float:
+        seconds: float | None = getattr(self, stage)
+        if seconds is None:
+            deg = " deg" if stage == "generate" else ""
+            raise InvalidInput(
+                f"The times lack the stage {stage}; `python -m bench.gpu{deg} --json FILE` "
+                "measures it. Files of both are named together: `--times A --times B`."
+            )
+        return seconds
 
 
 @dataclass(frozen=True)
@@ -150,8 +178,23 @@ def scaling(host: str, replicas: int) -> dict[str, Any]:
     return config
 
 
-def read_times(path: Path) -> StageTimes:
-    """The stage times of a bench. Raises InvalidInput when the file is not one."""
+def read_times(*paths: Path) -> StageTimes:
+    """The stage times of benches of one card; of what several have measured, the last.
+
+    Raises:
+        InvalidInput: a file is none of them, or they are of different cards.
+    """
+    read = [_read_times(path) for path in paths]
+    cards = {times.device for times in read}
+    if len(cards) > 1:
+        raise InvalidInput(f"The times are of different cards: {', '.join(sorted(cards))}.")
+    found: dict[str, Any] = {}
+    for times in read:
+        found |= times.model_dump(exclude_none=True)
+    return StageTimes.model_validate(found)
+
+
+def _read_times(path: Path) -> StageTimes:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         times = StageTimes.model_validate(found["stages"])
@@ -176,12 +219,13 @@ def make_plan(
 ) -> Plan:
     """Where the GPU engines go.
 
-    On one card all share it. With more, view synthesis and the enhancer get cards of their own as
-    far as there are any; depth and splats share one.
+    On one card all share it. With more, what makes the models (view synthesis or a generator) and
+    the enhancer get cards of their own as far as there are any; the others share one.
 
     Args:
         gpus: cards, all alike.
         memory_gib: of one card.
+        engines: of each port; without one named there is no generator.
         times: of the stages; None leaves the throughput open.
         rounds: refinement rounds of a project.
 
@@ -195,7 +239,9 @@ def make_plan(
         raise InvalidOption(f"memory must be between 1 and 1024 GiB, got {memory_gib:g}.")
     if not 0 <= rounds <= 100:
         raise InvalidOption(f"rounds must be between 0 and 100, got {rounds}.")
-    specs = {host: spec_of(port, engines[port]) for host, port in HOSTS.items()}
+    named = {PortName.GENERATOR: NO_GENERATOR, **engines}
+    by_generator = named[PortName.GENERATOR] != NO_GENERATOR
+    specs = {host: spec_of(port, named[port]) for host, port in HOSTS.items()}
     demands = {host: spec.demand for host, spec in specs.items() if spec.demand}
     needs = {host: demand.total for host, demand in demands.items()}
     for host, gib in needs.items():
@@ -204,8 +250,9 @@ def make_plan(
                 f"{host} ({specs[host].name}) needs {gib:.1f} GiB of one GPU, which has "
                 f"{memory_gib:g}. {_SMALLER[host]}"
             )
-    loads = None if times is None else times.loads(rounds)
-    cards = _cards(gpus, memory_gib, needs, loads)
+    loads = None if times is None else times.loads(rounds, by_generator=by_generator)
+    large = [host for host in _LARGE[by_generator] if host in needs]
+    cards = _cards(gpus, memory_gib, needs, large, loads)
     placements = tuple(
         Placement(
             host,
@@ -223,6 +270,7 @@ def make_plan(
 
 #: What to do where an engine does not fit.
 _SMALLER = {
+    "Generator": "The engine none makes models by views instead.",
     "Views": "The prior engine needs hardly any of it, the relief engine no GPU.",
     "Depth": "depth-anything-v2-small needs less.",
     "Splats": "The cpu engine needs no GPU.",
@@ -234,10 +282,10 @@ def _cards(
     gpus: int,
     memory_gib: float,
     needs: Mapping[str, float],
+    large: list[str],
     loads: Mapping[str, float] | None,
 ) -> list[list[str]]:
     """The hosts on each card that is used; a host on several cards has a replica on each."""
-    large = [host for host in _LARGE if host in needs]
     small = [host for host in needs if host not in large]
     # As few cards for the first replicas as leave none of them without room, at most one each.
     fixed = min(gpus, len(large) + bool(small))

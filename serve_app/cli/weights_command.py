@@ -21,7 +21,7 @@ from pipeline.engines.registry import weights_catalogue
 from pipeline.errors import InvalidOption
 from pipeline.weights.catalogue import Carried, Hub, Weights, size_for_people
 from pipeline.weights.fetch import convert, fetch
-from pipeline.weights.folders import Condition, State, adopt, find, state_of, verify
+from pipeline.weights.folders import Condition, State, adopt, find, refuse_unnamed, state_of, verify
 from serve_app.cli.console import errors_as_sentences, stage_bars
 
 #: Of `verify`: it could be run, and something is not as it was recorded.
@@ -192,6 +192,8 @@ def fetch_weights(
         if not bundles:
             return
         folder = _model_dir_or_exit(model_dir)
+        for bundle in bundles:  # before gigabytes have come for nothing
+            refuse_unnamed(bundle, allow or ())
         places = []
         with stage_bars(console) as bars:
             for bundle in bundles:

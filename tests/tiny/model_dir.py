@@ -7,11 +7,18 @@ from pathlib import Path
 from pipeline.control import Control
 from pipeline.engines.registry import weights_catalogue
 from pipeline.weights.locks import record, write_lock
+from tests.pipeline.engines.deg.layouts import write_tiny_deg, write_turbo
 from tests.tiny.depth import write_tiny_depth
 from tests.tiny.sdxl import TINY_RESOLUTION, write_tiny_sdxl
 from tests.tiny.syncdreamer import write_tiny_syncdreamer
 
-__all__ = ["TINY_OPTIONS", "write_tiny_bundle", "write_tiny_models"]
+__all__ = [
+    "TINY_OPTIONS",
+    "write_tiny_bundle",
+    "write_tiny_enhancer",
+    "write_tiny_generator",
+    "write_tiny_models",
+]
 
 #: Engine options that the tiny models need.
 TINY_OPTIONS = {"enhancer": {"resolution": TINY_RESOLUTION}}
@@ -28,10 +35,27 @@ def write_tiny_bundle(model_dir: Path, name: str) -> Path:
     return folder
 
 
+def write_tiny_generator(model_dir: Path, engine: str = "triposplat") -> None:
+    """Everything that an engine loads that makes a model in one pass: "triposplat", "idol" or
+    "idol-turbo". The networks are those of the golden run."""
+    base = "triposplat" if engine == "triposplat" else "idol"
+    for name in (base, "dinov3-vith16plus", "flux2-vae"):
+        write_tiny_deg(model_dir / name, name)
+        _lock(model_dir / name, name)
+    if engine == "idol-turbo":
+        write_turbo(model_dir / engine)
+        _lock(model_dir / engine, engine)
+
+
 def write_tiny_models(model_dir: Path) -> None:
     """Everything that `engines: gpu` loads."""
     write_tiny_bundle(model_dir, "syncdreamer")
     write_tiny_bundle(model_dir, "midas-large")
+    write_tiny_enhancer(model_dir)
+
+
+def write_tiny_enhancer(model_dir: Path) -> None:
+    """Everything that the SDXL enhancer loads."""
     written = write_tiny_sdxl(model_dir / "tiny")
     lightning = model_dir / "sdxl-lightning-8step"
     lightning.mkdir()

@@ -130,14 +130,14 @@ def load_networks(
         Cancelled: a stop was asked for.
     """
     config = files.config
-    # Changes are added before anything is rounded.
-    flow_dtype = torch.float32 if files.turbo else dtype
+    # Changes are added before anything is rounded, and not on a GPU that has room for the result.
+    flow_dtype, where = (torch.float32, torch.device("cpu")) if files.turbo else (dtype, device)
     parts = (DegPart.FLOW, DegPart.OCTREE, DegPart.GAUSSIANS)
     networks = {part: build_network(part, config) for part in parts}
     states = read_networks(
         files.networks,
         networks,
-        device,
+        where,
         {DegPart.FLOW: flow_dtype, DegPart.OCTREE: dtype, DegPart.GAUSSIANS: dtype},
         positions=sobol_points(config.flow.latent_tokens),
         control=control,
@@ -145,7 +145,8 @@ def load_networks(
     exact = states[DegPart.FLOW]
     states[DegPart.FLOW] = {n: t.to(weight_dtype(DegPart.FLOW, n, dtype)) for n, t in exact.items()}
     for part, network in networks.items():
-        assign_weights(network, states.pop(part), device)
+        state = {name: tensor.to(device) for name, tensor in states.pop(part).items()}
+        assign_weights(network, state, device)
     kernel = choose_kernel(device, dtype, config.flow.head_width)
     for network in networks.values():
         use_kernel(network, kernel)
@@ -153,7 +154,7 @@ def load_networks(
     decoders = (networks[DegPart.OCTREE], networks[DegPart.GAUSSIANS])
     if not files.turbo:
         return LoadedNetworks(flow, *decoders)
-    slow, fast = (phase_network(flow, _lora(path, config, device), exact) for path in files.turbo)
+    slow, fast = (phase_network(flow, _lora(path, config), exact) for path in files.turbo)
     return LoadedNetworks(TurboPhases(slow, fast), *decoders)
 
 
@@ -174,9 +175,9 @@ def load_encoders(
     return PhotoEncoders(networks[DegPart.DINO], networks[DegPart.VAE])
 
 
-def _lora(path: Path, config: DegConfig, device: torch.device) -> dict[str, LowRankChange]:
-    """The changes of a file. Raises Unavailable that names it."""
-    tensors = read_tensors(path, device)
+def _lora(path: Path, config: DegConfig) -> dict[str, LowRankChange]:
+    """The changes of a file, on the CPU. Raises Unavailable that names it."""
+    tensors = read_tensors(path, torch.device("cpu"))
     try:
         return read_lora(tensors, config.flow)
     except Unavailable as error:

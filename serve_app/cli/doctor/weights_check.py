@@ -18,7 +18,7 @@ from serve_app.cli.doctor.checks import Finding, Status, ok
 def check_weights(choice: EngineChoice) -> Finding:
     """A cross where an engine cannot work without what is missing; a warning where it can."""
     specs = [choice.spec(port) for port in PortName]
-    wanted = {weights: spec for spec in specs for weights in _wanted(spec)}
+    wanted = {weights: spec for spec in specs for weights in spec.loaded}
     faults: dict[Weights, str] = {}
     for weights in wanted:
         state = state_of(weights, choice.model_dir)
@@ -32,12 +32,6 @@ def check_weights(choice: EngineChoice) -> Finding:
         " ".join(_found(weights, fault) for weights, fault in faults.items()),
         " ".join(_fixes([*faults], is_there_a_folder=choice.model_dir is not None)),
     )
-
-
-def _wanted(spec: EngineSpec) -> list[Weights]:
-    """Without what an option may choose instead of another bundle."""
-    kept = [w for w in spec.weights if w.needed or isinstance(w.source, Carried)]
-    return kept or [*spec.weights]
 
 
 def _cannot_do_without(spec: EngineSpec, weights: Weights) -> bool:

@@ -61,6 +61,27 @@ def test_sdxl():
     assert gib(unet, controlnet, vae) == pytest.approx(DEMANDS["sdxl"].weights, abs=0.02)
 
 
+def test_deg():
+    from pipeline.engines.deg.deg_config import DegConfig
+    from pipeline.engines.deg.deg_networks import build_network
+    from pipeline.engines.deg.deg_precision import DegPart, weight_dtype
+    from pipeline.engines.deg.turbo_phases import adapted_modules
+
+    networks = {part: build_network(part, DegConfig.released()) for part in DegPart}
+    held = sum(
+        tensor.numel() * weight_dtype(part, name, torch.bfloat16).itemsize
+        for part, network in networks.items()
+        for name, tensor in network.state_dict().items()
+    )
+    for engine in ("triposplat", "idol"):
+        assert held / 2**30 == pytest.approx(DEMANDS[engine].weights, abs=0.01)
+    flow = networks[DegPart.FLOW]
+    twice = sum(
+        2 * flow.get_parameter(f"{name}.weight").numel() for name in adapted_modules(flow.config)
+    )
+    assert (held + twice) / 2**30 == pytest.approx(DEMANDS["idol-turbo"].weights, abs=0.01)
+
+
 def test_cuda_itself_counts_the_same_everywhere():
     assert pytest.approx(CONTEXT_BYTES / 2**30) == CONTEXT_GIB
     assert all(demand.total > demand.working for demand in DEMANDS.values())

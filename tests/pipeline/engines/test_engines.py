@@ -31,7 +31,7 @@ def test_every_port_has_its_engines_and_the_first_is_the_default():
         "splats": ("cpu", "gsplat"),
         "enhancer": ("auto", "realesrgan", "unsharp", "sdxl"),
         "exporter": ("cpu",),
-        "generator": ("none",),
+        "generator": ("none", "triposplat", "idol", "idol-turbo"),
     }
     names = [(spec.port, spec.name) for spec in engine_specs()]
     assert len(set(names)) == len(names)

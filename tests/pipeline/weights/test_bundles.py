@@ -207,9 +207,11 @@ def test_the_list_is_complete() -> None:
             assert file.sha256 is None or re.fullmatch(r"[0-9a-f]{64}", file.sha256)
             assert not file.path.endswith((".bin", ".pt")), "no pickles but what is converted"
         assert bundle.licence
-        assert bundle.commercial or "NC" in bundle.licence
+        assert bundle.commercial or "NC" in bundle.licence or bundle.terms
+        assert bundle.terms or bundle.licence != "unknown"
+        assert not bundle.shown or bundle.shown in bundle.terms
         assert bundle.purpose.endswith(".")
-        assert not bundle.needed or bundle.commercial
+        assert not bundle.needed or bundle.commercial or bundle.name == "idol-turbo"
         assert bundle.hub.by_hand or not bundle.converted
     assert len(bundles) + len(weights_catalogue().files) == len(weights_catalogue().weights)
 
@@ -217,7 +219,10 @@ def test_the_list_is_complete() -> None:
 def test_engines_find_their_bundles_by_name() -> None:
     known = weights_catalogue()
     assert set(engine_names(PortName.DEPTH)) - {"surface"} <= set(known.bundles)
-    assert known.engines == ("gpu", "syncdreamer", "midas", "sdxl")
+    assert known.engines == (
+        *("gpu", "triposplat", "idol", "idol-turbo"),
+        *("syncdreamer", "midas", "sdxl", "deg"),
+    )
     for engine in known.engines:
         assert known.bundles_of(engine), engine
     gpu = {bundle.name for bundle in known.bundles_of("gpu")}
@@ -228,6 +233,22 @@ def test_engines_find_their_bundles_by_name() -> None:
         "sdxl-lightning-8step",
         "controlnet-depth-sdxl",
         "sdxl-vae-fp16-fix",
+    }
+    enhancer = {bundle.name for bundle in known.bundles_of("sdxl")}
+    encoders = {"dinov3-vith16plus", "flux2-vae"}
+    assert {bundle.name for bundle in known.bundles_of("deg")} == encoders
+    for engine, own in (
+        ("triposplat", {"triposplat"}),
+        ("idol", {"idol"}),
+        ("idol-turbo", {"idol", "idol-turbo"}),
+    ):
+        assert {bundle.name for bundle in known.bundles_of(engine)} == own | encoders | enhancer
+    by_name = {bundle.name for bundle in known.bundles.values() if bundle.by_name}
+    assert by_name == {
+        "depth-anything-v2-base",
+        "dinov3-vith16plus",
+        "flux2-vae-dev",
+        "idol-turbo",
     }
     with pytest.raises(InvalidOption, match="no engines 'tpu'"):
         known.bundles_of("tpu")

@@ -26,7 +26,7 @@ def load(plan: Plan) -> float:
 @pytest.mark.parametrize("times", [None, TIMES])
 def test_every_host_has_the_memory_it_needs_and_no_card_is_lent_twice(gpus, memory_gib, times):
     plan = make_plan(gpus, memory_gib, times=times)
-    assert [p.host for p in plan.placements] == [*HOSTS]
+    assert [p.host for p in plan.placements] == [host for host in HOSTS if host != "Generator"]
     for placement in plan.placements:
         assert placement.share * memory_gib >= placement.demand.total
     assert load(plan) <= gpus + 1e-9
@@ -43,6 +43,36 @@ def test_the_diffusion_models_get_cards_of_their_own():
     shares = make_plan(4, 24).shares()
     assert shares["Views"] == shares["Enhancer"] == 1
     assert shares["Depth"] + shares["Splats"] <= 1
+
+
+@pytest.mark.parametrize("engine", ["triposplat", "idol", "idol-turbo"])
+@pytest.mark.parametrize("gpus", [1, 2, 3, 4, 8])
+def test_a_generator_has_the_memory_it_needs_beside_splats_and_the_enhancer(engine, gpus):
+    plan = make_plan(gpus, 24, engines=PRESETS[engine])
+    by_host = {placed.host: placed for placed in plan.placements}
+    assert [*by_host] == ["Generator", "Views", "Splats", "Enhancer"]
+    assert by_host["Generator"].engine == engine
+    for placed in plan.placements:
+        assert placed.share * 24 >= placed.demand.total
+    assert gpus - 1 < load(plan) <= gpus + 1e-9
+
+
+def test_a_generator_gets_a_card_of_its_own_in_place_of_views():
+    shares = make_plan(3, 24, engines=PRESETS["triposplat"]).shares()
+    assert shares["Generator"] == shares["Enhancer"] == 1
+    assert shares["Views"] + shares["Splats"] <= 1
+
+
+def test_with_a_generator_neither_views_nor_a_fit_take_time():
+    times = StageTimes(device="a card", generate=4, enhance=2, improve=1)
+    plan = make_plan(3, 24, engines=PRESETS["triposplat"], times=times)
+    # Rounds: 3. The generator 4 s, the enhancer 6 s, splats 3 s.
+    assert plan.projects_per_hour == pytest.approx(3600 / 6)
+    assert plan.bottleneck == "Enhancer"
+    with pytest.raises(InvalidInput, match=r"lack the stage generate; `python -m bench\.gpu deg"):
+        make_plan(3, 24, engines=PRESETS["triposplat"], times=TIMES)
+    with pytest.raises(InvalidInput, match=r"lack the stage views; `python -m bench\.gpu --json"):
+        make_plan(3, 24, times=times)
 
 
 def test_further_cards_go_where_the_work_is():
@@ -97,6 +127,16 @@ def test_stage_times_are_read_from_a_bench(tmp_path):
         read_times(tmp_path / "absent.json")
 
 
+def test_stage_times_of_two_benches_of_one_card_are_taken_together(tmp_path):
+    paths = [tmp_path / "a.json", tmp_path / "b.json"]
+    paths[0].write_text(json.dumps({"stages": TIMES.model_dump()}))
+    paths[1].write_text(json.dumps({"stages": {"device": "a card", "generate": 3.5}}))
+    assert read_times(*paths) == TIMES.model_copy(update={"generate": 3.5})
+    paths[1].write_text(json.dumps({"stages": {"device": "another", "generate": 3.5}}))
+    with pytest.raises(InvalidInput, match="different cards: a card, another"):
+        read_times(*paths)
+
+
 # -- the command ---------------------------------------------------------------------------------
 
 
@@ -122,12 +162,22 @@ def test_the_command_prints_yaml_that_serve_reads():
     code, said = ask("--gpus", "4", "--memory", "24", "--yaml")
     assert code == 0
     deployments = yaml.safe_load(said)["deployments"]
-    assert [d["name"] for d in deployments] == [*HOSTS]
+    assert [d["name"] for d in deployments] == ["Views", "Depth", "Splats", "Enhancer"]
     for deployment in deployments:
         DeploymentSchema.model_validate(deployment)
     assert deployments[0]["autoscaling_config"]["max_replicas"] == 2
     policy = AutoscalingConfig(**deployments[0]["autoscaling_config"]).policy
     assert policy.get_policy()(**policy.policy_kwargs)
+
+
+def test_the_command_plans_for_a_generator_and_says_what_is_derived():
+    code, said = ask("--gpus", "1", "--memory", "24", "--engines", "triposplat")
+    assert code == 0
+    assert "triposplat" in said
+    assert "derived from the sizes of its tensors, not measured" in said
+    code, said = ask("--engines", "magic")
+    assert code == 1
+    assert "no 'magic' engines" in said
 
 
 def test_the_command_says_what_does_not_fit():

@@ -51,6 +51,27 @@ def write_idol(folder: Path) -> list[Path]:
     return [folder / f"{name}.safetensors" for name in files]
 
 
+#: The file of each part in the bundles of the catalogue.
+_IN_BUNDLES = {
+    "triposplat": {
+        "diffusion_models/triposplat_fp16.safetensors": "flow",
+        "vae/triposplat_vae_decoder_fp16.safetensors": "decoder",
+    },
+    # As a conversion leaves them.
+    "idol": {"flow.safetensors": "flow", "decoders.safetensors": "decoder"},
+    "dinov3-vith16plus": {"clip_vision/dino_v3_vit_h.safetensors": "dinov3"},
+    "flux2-vae": {"vae/flux2-vae.safetensors": "vae_encoder"},
+}
+
+
+def write_tiny_deg(folder: Path, bundle: str) -> None:
+    """A bundle of the catalogue with the networks of the golden run, and their sizes."""
+    for path, word in _IN_BUNDLES[bundle].items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        save_file(tiny(word), folder / path)
+    (folder / "config.json").write_text(golden_files.golden_config().to_json())
+
+
 def write_turbo(folder: Path) -> tuple[Path, Path]:
     """The slow and the fast LoRA of the golden run."""
     from pipeline.engines.deg.turbo_phases import adapted_modules
