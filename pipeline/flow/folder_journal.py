@@ -36,6 +36,7 @@ _OWN_FILES = {
     "models": rf"v\d+\.(ply|png|mp4)|final\.({_FINAL})",
     "enhanced": r"\d+/\d\d(\.before|\.after)?\.png",
     "photos": r"\d+/(original|processed)\.png",
+    "edits": r"[0-9a-f]{16}\.png",
     "steps": r"\d+/(views|depth|enhanced)/.*\.(png|npy|npz)",
 }
 

@@ -49,6 +49,15 @@ PhotosOption = Annotated[
         "May be given seven times.",
     ),
 ]
+MaskOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="A picture of the photo's size that is white where the object is, or has alpha that "
+        "is opaque there. Default: the background is removed, or the photo has alpha.",
+        exists=True,
+        dir_okay=False,
+    ),
+]
 SeedOption = Annotated[int | None, typer.Option(help="Repeat a run; random when absent.")]
 
 
@@ -67,6 +76,7 @@ def run(
     iterations: Annotated[int, typer.Option(help="Refinement iterations; 0: none.")] = 3,
     seed: SeedOption = None,
     further: PhotosOption = None,
+    mask: MaskOption = None,
     candidates: Annotated[
         int, typer.Option(help="Models to make, 1..8, with the seed and the next; the best stays.")
     ] = 1,
@@ -83,7 +93,7 @@ def run(
             candidates=candidates,
         )
         others = [parse_photo(text) for text in further or ()]
-        asyncio.run(run_in_process(photo, out, console, options, iterations, others))
+        asyncio.run(run_in_process(photo, out, console, options, iterations, others, mask))
 
 
 @app.command()
@@ -245,6 +255,7 @@ def demo(
     iterations: Annotated[int, typer.Option(help="Refinement iterations.", min=1)] = 3,
     seed: Annotated[int, typer.Option(help="Repeat a run.")] = 0,
     further: PhotosOption = None,
+    mask: MaskOption = None,
 ) -> None:
     """Start the service, send it a photo, fetch the model, show what happened, stop it."""
     from serve_app.cli.demo import default_photo, run_demo
@@ -256,7 +267,7 @@ def demo(
             console.print(f"[red]There is no file {escape(str(photo))}.[/]")
             raise typer.Exit(2)
         others = [parse_photo(text) for text in further or ()]
-        run_demo(photo, out, console, seed=seed, iterations=iterations, further=others)
+        run_demo(photo, out, console, seed=seed, iterations=iterations, further=others, mask=mask)
 
 
 ModelArgument = Annotated[
