@@ -226,7 +226,7 @@ def explore(address: str, projects: list[str], job: str, cursor: str) -> list[st
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_a_stranger_who_tries_everything_finds_nothing(service, serving):
     first, second = [await upload(service, photo((64, 64))) for _ in range(2)]
     made = await service.http.post(f"{API}/generate/{first}")
