@@ -246,6 +246,13 @@ class GenerateOptions(_Options):
         # Photos are registered between depth and splats.
         return (*kept, "photos") if self.from_stage == "splats" else kept
 
+    def kept_of(self, base: GenerateOptions) -> tuple[str, ...]:
+        """Of `kept_stages` those that serve as they were made with the options of that version: its
+        photos do not where they are to be looked at with another number of pixels."""
+        if self.photo_pixels == base.photo_pixels:
+            return self.kept_stages
+        return tuple(stage for stage in self.kept_stages if stage != "photos")
+
     @property
     def splat_count(self) -> int:
         """The cap that applies."""

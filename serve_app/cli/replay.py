@@ -231,7 +231,11 @@ def _going_on(
 ) -> GoingOn:
     """What a step begins with. Raises InvalidInput where that was not made before it."""
     numbers = step.versions
-    kept = options.kept_stages if isinstance(options, GenerateOptions) else ()
+    kept: tuple[str, ...] = ()
+    if isinstance(options, GenerateOptions) and options.version in journal.versions:
+        generation = journal.versions[options.version].generation
+        (base,) = [one.options for one in journal.steps if generation in one.versions]
+        kept = options.kept_of(GenerateOptions.from_json(base))
     return GoingOn(
         version=options.version,
         kept=kept,

@@ -88,6 +88,9 @@ async def branched(service: Service) -> str:
     await post(service, f"generate/{project}", **{"from": "depth"}, seed=4, **SMALL)
     await post(service, f"generate/{project}", **{"from": "splats"}, version=0, seed=5, **SMALL)
     await post(service, f"generate/{project}", **{"from": "views"}, version=0, seed=6, **SMALL)
+    # Its photos are larger than those of version 0.
+    larger = {**SMALL, "preset": "standard"}
+    await post(service, f"generate/{project}", **{"from": "splats"}, version=0, seed=5, **larger)
     await post(service, f"refine/{project}", seed=3, num_iterations=1, version=0)
     masked = await service.http.put(
         f"{API}/projects/{project}/photos/0/mask", files={"file": ("mask.png", mask_of(photo))}
@@ -167,4 +170,4 @@ async def test_a_replay_repeats_the_branches_of_the_service(
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     code, said = await replay()
     assert code == 1
-    assert "Step 8 begins with version 77, which no step before it has made" in said
+    assert "Step 9 begins with version 77, which no step before it has made" in said
