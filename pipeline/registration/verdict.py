@@ -67,7 +67,7 @@ def verdict(
     guessed = searched and not sure
     trust = min(trust, OUTLINE_ALONE) if guessed else trust
     trust = max(trust, 0.1) if accepted else 0.0
-    note = _sentence(number, compared, accepted, trust, shape, color)
+    note = _sentence(number, compared, accepted, trust, shape, color, searched=searched)
     if unclear:
         note = _UNCLEAR.format(number)
     elif accepted and guessed:
@@ -133,14 +133,22 @@ def _ramp(value: float, nothing: float, fully: float) -> float:
 
 
 def _sentence(
-    number: int, compared: Compared, accepted: bool, trust: float, shape: float, color: float
+    number: int,
+    compared: Compared,
+    accepted: bool,
+    trust: float,
+    shape: float,
+    color: float,
+    *,
+    searched: bool,
 ) -> str:
     name = f"Photo {number}"
     if not accepted:
         what = "its outline does" if shape < color else "its colours do"
+        side = "its side" if searched else "another side"
         return (
             f"{name} was left out: {what} not fit any view of the object in the other photos. "
-            "Name its side, or azimuth_deg and elevation_deg, or give another photo or mask."
+            f"Name {side}, or azimuth_deg and elevation_deg, or give another photo or mask."
         )
     if trust >= UNSURE:
         return ""

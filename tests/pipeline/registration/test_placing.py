@@ -110,7 +110,8 @@ def test_what_does_not_fit_and_what_is_there_already_is_left_out_with_a_sentence
     found = register_photos(request(printed_box, first, *photos, **known))
     assert [photo.accepted for photo in found.registrations] == [True, False, False]
     assert len(found.photos) == 1
-    assert any(note.startswith("Photo 1 was left out") for note in found.notes)
+    (note,) = [note for note in found.notes if note.startswith("Photo 1 was left out")]
+    assert "Name another side" in note, "one was named"
     assert any(note.startswith("Photo 2 is the same picture as photo 0") for note in found.notes)
 
 

@@ -126,6 +126,7 @@ async def test_a_mask_that_is_too_large_or_no_form_is_refused_unread(idle_servic
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
     answer = await idle_service.http.put(place, files={"other": b"x"})
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_option"), answer.text
+    assert "file: Send a file: a part that has a filename" in answer.json()["detail"]
 
 
 async def test_a_mask_of_no_photo_is_404_with_what_there_is(idle_service):

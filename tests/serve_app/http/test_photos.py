@@ -204,6 +204,7 @@ async def test_a_photo_is_added_with_what_is_known_of_it(idle_service):
         (7, {"azimuth_deg": "east"}, 422, "invalid_option", "azimuth_deg"),
         (7, {"elevation_deg": "91"}, 422, "invalid_option", "elevation_deg"),
         (7, {"azimuth_deg": "nan"}, 422, "invalid_option", "azimuth_deg"),
+        (7, {"azimuth_deg": "543"}, 422, "invalid_option", "azimuth_deg: Input should be less"),
     ],
 )
 async def test_a_photo_that_does_not_go_with_the_others_is_refused(
