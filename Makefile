@@ -17,12 +17,12 @@ demo: $(READY)
 	$(BIN)/glimpse3d demo $(if $(IMAGE),--image "$(IMAGE)") --out "$(OUT)"
 
 test: $(READY) $(TOOLS)
-	$(BIN)/pytest -m "not faults and not configurations"
+	$(BIN)/pytest -m "not faults and not configurations and not long"
 
 # What jobs survive: processes that are really killed and stores that are away, on a real cluster;
-# and whole configurations deployed. Some ten minutes.
+# whole configurations deployed, and what takes long. Some fifteen minutes.
 test-faults: $(READY) $(TOOLS)
-	$(BIN)/pytest -m "faults or configurations"
+	$(BIN)/pytest -m "faults or configurations or long"
 
 serve: $(READY)
 	$(BIN)/glimpse3d serve

@@ -5,9 +5,7 @@ It does not know JSON, HTTP or the command line; it raises `InvalidOption` namin
 
 from __future__ import annotations
 
-import hashlib
 import math
-import secrets
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from enum import StrEnum
@@ -19,12 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.errors import InvalidOption
 from pipeline.file_types import find_format
 from pipeline.rig import HELD_OUT_VIEWS, VIEW_COUNT
-
-#: Seeds are 0 <= seed < SEED_LIMIT: they fit a signed 64-bit column and a JSON number.
-SEED_LIMIT = 2**31
-#: An engine that ranks what it guesses takes `seed % count` for the place of the one to show. Of
-#: any count up to six this step is a multiple: a seed nobody chose gives the likeliest guess.
-SEED_STEP = 60
+from pipeline.seeds import SEED_LIMIT
 
 #: Samplers of a diffusion view engine.
 SAMPLERS = ("ddim", "dpm++")
@@ -88,21 +81,6 @@ _GENERATED = {Preset.DRAFT: 32_768, Preset.STANDARD: 262_144, Preset.HIGH: 262_1
 _FIT_STEPS = {Preset.DRAFT: 100, Preset.STANDARD: 250, Preset.HIGH: 600}
 # Sides of the photos as targets, pixels; views are as large as their engine makes them.
 _PHOTO_PIXELS = {Preset.DRAFT: 256, Preset.STANDARD: 512, Preset.HIGH: 1024}
-
-
-def random_seed() -> int:
-    """A seed nobody chose, a multiple of `SEED_STEP`."""
-    return secrets.randbelow(SEED_LIMIT // SEED_STEP) * SEED_STEP
-
-
-def derived_seed(seed: int, *parts: int) -> int:
-    """Another seed for each part of a work, the same ones on every machine.
-
-    Args:
-        parts: which part: a round, a view.
-    """
-    text = ":".join(str(number) for number in (seed, *parts))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) % SEED_LIMIT
 
 
 #: By the code of pydantic's error, what a value must be.
@@ -275,6 +253,13 @@ class GenerateOptions(_Options):
         kept = FROM_STAGES[: FROM_STAGES.index(self.from_stage)]
         # Photos are registered between depth and splats.
         return (*kept, "photos") if self.from_stage == "splats" else kept
+
+    def kept_of(self, base: GenerateOptions) -> tuple[str, ...]:
+        """Of `kept_stages` those that serve as they were made with the options of that version: its
+        photos do not where they are to be looked at with another number of pixels."""
+        if self.photo_pixels == base.photo_pixels:
+            return self.kept_stages
+        return tuple(stage for stage in self.kept_stages if stage != "photos")
 
     @property
     def by_generator(self) -> bool:

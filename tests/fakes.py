@@ -661,3 +661,15 @@ class RememberedRemover:
         if alpha is None or not alpha.any():
             raise InvalidImage("No foreground was found.")
         return alpha
+
+
+class RememberedCamera:
+    """Sees the same camera in every photo, and remembers the photos."""
+
+    def __init__(self, estimate: CameraEstimate) -> None:
+        self.estimate = estimate
+        self.photos: list[UInt8Array] = []
+
+    def camera_of(self, rgba: UInt8Array) -> CameraEstimate:
+        self.photos.append(rgba)
+        return self.estimate

@@ -28,6 +28,8 @@ class NewViewEdit:
         engine: who found the outline in a picture that had none; else empty.
         notes: sentences that a user should read.
         source_version: of a view that is restored, the version that has it as the engine made it.
+        seen: ids of the edits that wait for the version, in order, as they are known to who asks:
+            nothing is done where they are others by now. None: whichever wait.
     """
 
     version: int
@@ -38,6 +40,7 @@ class NewViewEdit:
     engine: str = ""
     notes: tuple[str, ...] = ()
     source_version: int | None = None
+    seen: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

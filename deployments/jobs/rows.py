@@ -322,8 +322,8 @@ class ProjectDetail:
     these (none before it has looked for them). `made_by` has the job of every version, `edits` what
     was done to views and what waits, in the order in which it was asked for. `iterations` are
     ordered by `iteration_number` and belong to the newest refine job. `previews` are ordered by
-    version; `contact_sheet` is the newest one. `job` is the queued or running job, else the newest
-    one, else None.
+    version; `contact_sheet` is that of the current one, None until it is made. `job` is the queued
+    or running job, else the newest one, else None.
     """
 
     project: Project

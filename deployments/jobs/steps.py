@@ -114,7 +114,8 @@ async def _going_on(
     base = generation_of(jobs, options.version)
     # Depth is what an edited view must have anew.
     edits = _waiting(attempt, base) if options.from_stage == "depth" else ()
-    return base, KeptStages(base, options.kept_stages, edits, jobs)
+    stages = options.kept_of(GenerateOptions.from_json(base.job.options))
+    return base, KeptStages(base, stages, edits, jobs)
 
 
 def _waiting(attempt: Attempt, base: Generation) -> tuple[ViewEditRow, ...]:

@@ -151,6 +151,7 @@ class Records(PhotoRecords, Protocol):
         Raises:
             NotFound: no such project or version.
             ProjectBusy: a job of the project is queued or running.
+            Conflict: others wait by now than `seen`.
         """
 
     async def take_view_edit(

@@ -22,10 +22,11 @@ from pipeline.geometry.cameras import rig_cameras
 from pipeline.imaging.data_uri import jpeg_uri
 from pipeline.imaging.psnr import psnr
 from pipeline.journals import Candidate
-from pipeline.options import SEED_LIMIT, GenerateOptions
+from pipeline.options import GenerateOptions
 from pipeline.ports import Ports
 from pipeline.requests import FitRequest, RegisteredPhotos
 from pipeline.rig import HELD_OUT_VIEWS
+from pipeline.seeds import SEED_LIMIT
 from pipeline.types import DepthMaps, FloatArray, Scores, UInt8Array, ViewSet
 
 log = logging.getLogger(__name__)

@@ -42,6 +42,7 @@ _OWN_FILES = {
     "models": rf"v\d+\.(ply|png|mp4)|final\.({_FINAL})|{re.escape(LATENT_FILE)}",
     "enhanced": r"\d+/\d\d(\.before|\.after)?\.png",
     "photos": r"\d+/(original|processed)\.png",
+    "edits": r"[0-9a-f]{16}\.png",
     "steps": r"\d+/(views|depth|enhanced|models)/.*\.(png|npy|npz)",
 }
 

@@ -71,7 +71,9 @@ async def _registered(
     """The same, as large as views."""
     if views.photos is not None and (views.registrations or not given.further):
         return RegisteredPhotos(views.photos, views.registrations)
-    elevation = ELEVATION_DEG if options.elevation_deg is None else options.elevation_deg
+    elevation = options.elevation_deg
+    if elevation is None:
+        elevation = ELEVATION_DEG if views.estimate is None else views.estimate.elevation_deg
     known = views.photos is not None
     first = views.photos or photo_view(given.cutout, elevation, views)
     request = RegisterRequest(

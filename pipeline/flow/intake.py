@@ -17,8 +17,17 @@ from scipy import ndimage
 from pipeline.errors import InvalidImage
 from pipeline.flow.photo_list import Direction, angles_around, check_quarter_turn
 from pipeline.imaging.decoding import decode_photo, decode_png, encode_png
-from pipeline.imaging.framing import GIVEN_ALPHA, frame_object
-from pipeline.imaging.object_alpha import BOX_ALPHA, clean, glass_note, glass_of, solid
+from pipeline.imaging.framing import GIVEN_ALPHA, MASK_ALPHA, frame_object
+from pipeline.imaging.masks import decode_mask
+from pipeline.imaging.object_alpha import (
+    BODY_ALPHA,
+    BOX_ALPHA,
+    PHOTO_ALPHA,
+    clean,
+    glass_note,
+    glass_of,
+    solid,
+)
 from pipeline.imaging.object_notes import notes_on_object
 from pipeline.ports import BackgroundRemover
 from pipeline.requests import WholePhoto
@@ -27,9 +36,15 @@ from pipeline.types import Cutout, UInt8Array
 #: `Upload.engine` when the client wanted the whole photo.
 WHOLE_PHOTO = "none"
 
+#: Words for `Upload.engine` when no engine has looked for the object.
+NOBODY = frozenset({GIVEN_ALPHA, MASK_ALPHA, WHOLE_PHOTO})
+
 #: An outline that covers less of the frame disappears in some view. Random specks at 1.1% left one
 #: of 16 views empty, in parts of one or two pixels; a bar of 400 x 8 pixels has 1.1%, in one part.
 MIN_OUTLINE_SHARE = 0.01
+
+#: A note says so from this share of a mask on, where its photo is transparent.
+_HIDDEN_SHARE = 0.01
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,7 +57,7 @@ class Upload:
     Attributes:
         original_png: the photo, upright, sRGB, scaled down where it was huge.
         processed_png: RGBA; alpha is the object.
-        engine: who found the object: a background remover, "given" or "none".
+        engine: who found the object: a background remover, "given", "mask" or "none".
         notes: sentences a user should read, of the photo and of the object in it.
     """
 
@@ -69,6 +84,38 @@ async def prepare_upload(
     else:
         alpha, engine = np.full(photo.rgb.shape[:2], 255, np.uint8), WHOLE_PHOTO
     return await _in_thread(upload_of, photo.rgb, alpha, engine, notes=photo.notes)
+
+
+async def masked_upload(original_png: bytes, mask: bytes) -> Upload:
+    """A stored photo with another cut-out: the one that a mask tells. The photo stays, bit for bit.
+
+    Args:
+        original_png: `Upload.original_png`.
+        mask: a file, see `pipeline.imaging.masks.decode_mask`.
+
+    Raises:
+        InvalidImage: the mask cannot be used; the text says why.
+    """
+    return await _in_thread(_masked, original_png, mask)
+
+
+def _masked(original_png: bytes, mask: bytes) -> Upload:
+    pixels = decode_png(original_png)
+    rgb = np.ascontiguousarray(pixels[..., :3])
+    alpha = decode_mask(mask, (rgb.shape[1], rgb.shape[0]))
+    notes: tuple[str, ...] = ()
+    if pixels.shape[-1] == 4:
+        shown = alpha >= BODY_ALPHA
+        hidden = float((pixels[..., 3] < BODY_ALPHA)[shown].mean())
+        if hidden >= _HIDDEN_SHARE:
+            notes = (
+                f"{100 * hidden:.0f} % of what the mask shows are transparent in the photo: the "
+                "colours that its file has there may be of anything.",
+            )
+    cleaned, about = _object_of(rgb, alpha, given=True, name="the mask")
+    _check_object(rgb, cleaned, MASK_ALPHA)
+    processed = encode_png(np.dstack([rgb, cleaned]))
+    return Upload(original_png, processed, MASK_ALPHA, notes + about)
 
 
 async def _in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -135,19 +182,24 @@ def upload_of(
 
 
 def _object_of(
-    rgb: UInt8Array, alpha: UInt8Array, *, given: bool
+    rgb: UInt8Array, alpha: UInt8Array, *, given: bool, name: str = PHOTO_ALPHA
 ) -> tuple[UInt8Array, tuple[str, ...]]:
-    """The cleaned alpha, and notes on the object that it shows."""
+    """The cleaned alpha, and notes on the object that it shows.
+
+    Args:
+        given: by somebody, and not found; then `name` is what notes call it.
+    """
     most = glass_of(alpha) if given else None
     if most is not None:
         # Judged as if it were solid, and kept as it was given.
         made = clean(rgb, solid(rgb, alpha), given=True)
         kept = np.where(made.alpha > BOX_ALPHA, alpha, 0).astype(np.uint8)
-        return kept, (glass_note(most), *made.notes, *notes_on_object(made.alpha, given=True))
+        about = notes_on_object(made.alpha, given=True, name=name)
+        return kept, (glass_note(most), *made.notes_on(name), *about)
     made = clean(rgb, alpha, given=given)
     return made.alpha, (
-        *(made.notes if given else ()),
-        *notes_on_object(solid(rgb, made.alpha) if given else made.alpha, given=given),
+        *(made.notes_on(name) if given else ()),
+        *notes_on_object(solid(rgb, made.alpha) if given else made.alpha, given=given, name=name),
     )
 
 

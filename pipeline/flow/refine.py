@@ -20,10 +20,11 @@ from pipeline.errors import DeviceLost, InvalidOption, ModelFailed, OutOfMemory,
 from pipeline.flow.guards import agreement, broken_guards, disagreement
 from pipeline.flow.references import held_out_references
 from pipeline.journals import IterationOutcome, RefineJournal
-from pipeline.options import RefineOptions, derived_seed
+from pipeline.options import RefineOptions
 from pipeline.ports import Ports
 from pipeline.requests import EnhancedImages, EnhanceSettings, References, RefineRequest, Renders
 from pipeline.rig import HELD_OUT_VIEWS
+from pipeline.seeds import derived_seed
 from pipeline.types import DepthMaps, FloatArray, Scores, SplatModel, ViewSet
 
 log = logging.getLogger(__name__)

@@ -32,12 +32,15 @@ class PhotoRecord:
         sha256: content hash of that file.
         processed_sha256: content hash of the cut-out made from it.
         remove_background: whether intake was asked to find the object.
+        masked: somebody has said with a mask what the object is: the cut-out is not made from the
+            photo alone, and must be beside it.
     """
 
     file: str
     sha256: str
     processed_sha256: str
     remove_background: bool
+    masked: bool = False
 
 
 @dataclass(frozen=True)

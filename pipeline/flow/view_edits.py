@@ -132,16 +132,19 @@ def check_struck(struck: Collection[int]) -> None:
         )
 
 
-def check_picture(rgba: UInt8Array, size: int) -> tuple[str, ...]:
+def check_picture(
+    rgba: UInt8Array, size: int, source_size: tuple[int, int] | None = None
+) -> tuple[str, ...]:
     """What a user should read about a picture that is to replace a view of `size` pixels.
 
     Args:
         rgba: uint8 [H, W, 4], straight alpha.
+        source_size: (width, height) of its file, pixels, where that was scaled down.
 
     Raises:
         InvalidImage: it is not square, too large, or shows nothing.
     """
-    height, width = rgba.shape[:2]
+    width, height = source_size or (rgba.shape[1], rgba.shape[0])
     if height != width or width > MAX_PICTURE_SIZE:
         raise InvalidImage(
             f"The picture has {width} x {height} pixels: a view is square, {size} x {size} or "

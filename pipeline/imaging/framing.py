@@ -18,6 +18,8 @@ from pipeline.types import Cutout, UInt8Array
 
 #: `Cutout.engine` of a photo that came with its own alpha channel.
 GIVEN_ALPHA = "given"
+#: The same of a photo for which somebody sent a mask.
+MASK_ALPHA = "mask"
 
 #: Side of a cut-out of a small object, pixels; twice the size of a view, so that an engine that
 #: textures a surface with it does not lose detail. Others scale it down.
@@ -46,7 +48,8 @@ def frame_object(
     Args:
         rgb: uint8 [H, W, 3].
         alpha: uint8 [H, W].
-        engine: who made the alpha; `GIVEN_ALPHA` keeps the colours of half-transparent pixels.
+        engine: who made the alpha; `GIVEN_ALPHA` keeps the colours of half-transparent pixels,
+            which are mixed with the ground in a photo with a mask.
         size: side of the cut-out in pixels; None: at which the object has as many pixels as in the
             photo, and is not resampled, within `CUTOUT_SIZE` and `LARGEST_CUTOUT`.
 
@@ -58,7 +61,7 @@ def frame_object(
     """
     if alpha.shape != rgb.shape[:2]:
         raise ValueError(f"alpha {alpha.shape} does not cover rgb {rgb.shape}")
-    given = engine == GIVEN_ALPHA
+    given = engine in (GIVEN_ALPHA, MASK_ALPHA)
     alpha = clean(rgb, solid(rgb, alpha) if given else alpha, given=given).alpha
     inside = alpha > BOX_ALPHA
     if float((alpha >= BODY_ALPHA).mean()) < MIN_OBJECT_SHARE:
@@ -78,7 +81,7 @@ def frame_object(
 
     crop_rgb = rgb[top:bottom, left:right].astype(np.float32)
     crop_alpha = alpha[top:bottom, left:right].astype(np.float32) / 255.0
-    weight = _colour_weight(crop_alpha, trust_soft_pixels=given)
+    weight = _colour_weight(crop_alpha, trust_soft_pixels=engine == GIVEN_ALPHA)
     new_alpha = np.clip(_resize(crop_alpha, new_w, new_h), 0.0, 1.0)
     new_weight = _resize(weight, new_w, new_h)
     known = new_weight > 0.05

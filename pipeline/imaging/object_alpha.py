@@ -16,6 +16,9 @@ from pipeline.types import UInt8Array
 
 Mask = npt.NDArray[np.bool_]
 
+#: What notes call an alpha that came with the photo.
+PHOTO_ALPHA = "the photo's alpha"
+
 #: Pixels with more alpha than this belong to the object or to what lies around it.
 BOX_ALPHA = 8
 #: Pixels with at least so much are the object's body.
@@ -64,16 +67,20 @@ class CleanAlpha:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences for whoever gave the alpha."""
+        """Sentences for whoever gave the alpha with the photo."""
+        return self.notes_on(PHOTO_ALPHA)
+
+    def notes_on(self, name: str) -> tuple[str, ...]:
+        """Sentences for whoever gave an alpha that is called so."""
         notes: list[str] = []
         if self.litter:
             specks = "A stray speck" if self.litter == 1 else f"{self.litter} stray specks"
             were = "was" if self.litter == 1 else "were"
-            notes.append(f"{specks} beside the object {were} removed from the photo's alpha.")
+            notes.append(f"{specks} beside the object {were} removed from {name}.")
         if self.haze:
             notes.append(
                 "A haze or soft shadow around the object (its alpha is up to "
-                f"{self.haze} of 255) was removed from the photo's alpha."
+                f"{self.haze} of 255) was removed from {name}."
             )
         if self.panes:
             notes.append(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from pipeline.imaging.object_alpha import PHOTO_ALPHA
 from pipeline.types import UInt8Array
 
 #: Share of an edge of the photo that the object covers where it is cut off there.
@@ -23,24 +24,32 @@ _SMALL_SHARE = 0.08
 _RIM_SHARE, _HOLE_SHARE = 0.9, 0.03
 
 
-def notes_on_object(alpha: UInt8Array, *, given: bool) -> tuple[str, ...]:
+def looks_inverted(alpha: UInt8Array) -> bool:
+    """Whether alpha uint8 [H, W] keeps all of the rim and cuts out a middle."""
+    solid = alpha >= 128
+    if float(np.concatenate([solid[0], solid[-1], solid[:, 0], solid[:, -1]]).mean()) < _RIM_SHARE:
+        return False
+    # With a rim of ground around it, the largest part that is not solid, if enclosed.
+    parts, _ = ndimage.label(~solid)
+    sizes = np.bincount(parts.ravel())
+    sizes[np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))] = 0
+    return bool(sizes.max(initial=0) >= _HOLE_SHARE * solid.size)
+
+
+def notes_on_object(alpha: UInt8Array, *, given: bool, name: str = PHOTO_ALPHA) -> tuple[str, ...]:
     """Sentences for the user about alpha uint8 [H, W].
 
     Args:
-        given: the photo came with this alpha; else it was found.
+        given: somebody sent this alpha; else it was found.
+        name: what it is called, where it was sent.
     """
+    if given and looks_inverted(alpha):
+        return (
+            f"{name[0].upper()}{name[1:]} keeps all of its rim and cuts out its middle: it may be "
+            "inverted, with the ground taken for the object.",
+        )
     solid = alpha >= 128
     edges = {"top": solid[0], "bottom": solid[-1], "left": solid[:, 0], "right": solid[:, -1]}
-    if given and float(np.concatenate(list(edges.values())).mean()) >= _RIM_SHARE:
-        # With a rim of ground around it, the largest part that is not solid, if enclosed.
-        parts, _ = ndimage.label(~solid)
-        sizes = np.bincount(parts.ravel())
-        sizes[np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))] = 0
-        if sizes.max(initial=0) >= _HOLE_SHARE * solid.size:
-            return (
-                "The alpha of the photo keeps all of its rim and cuts out its middle: it may be "
-                "inverted, with the ground taken for the object.",
-            )
     notes: list[str] = []
     shares = {name: float(edge.mean()) for name, edge in edges.items()}
     cut = [name for name, share in shares.items() if share >= _CUT_SHARE]
@@ -59,8 +68,8 @@ def notes_on_object(alpha: UInt8Array, *, given: bool) -> tuple[str, ...]:
         )
     if given and sum(share >= _RIM_SHARE for share in shares.values()) == 3:
         notes.append(
-            "It fills three of the four edges: is the alpha of the photo inverted, with the ground "
-            "taken for the object?"
+            f"It fills three of the four edges: is {name} inverted, with the ground taken for the "
+            "object?"
         )
     parts, count = ndimage.label(solid, np.ones((3, 3)))
     sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]

@@ -29,6 +29,8 @@ GIVEN = 1.2
 ALIKE, ANYWHERE = 2.0, 1e6
 #: Photos between these angles to the first one tell how thick the object is.
 SIDEWAYS_DEG = (40.0, 140.0)
+#: Photos from more above or below than this are neither from behind nor from in front.
+LEVEL_DEG = 50.0
 #: How loose the thickness is then, in `STEPS`.
 THICKNESS_LOOSE = 2.0
 #: Photos whose directions lie closer than this show one side.
@@ -49,7 +51,14 @@ def place_further(
     starts, expected, loose = _starts(photo, first)
     tries = 5 if len(starts) > 12 else 2
     return place_photo(
-        photo.cutout, sketch, starts, expected=expected, loose=loose, tries=tries, control=control
+        photo.cutout,
+        sketch,
+        starts,
+        expected=expected,
+        loose=loose,
+        tries=tries,
+        recognise=photo.azimuth_deg is None,
+        control=control,
     )
 
 
@@ -77,8 +86,16 @@ def _starts(photo: FurtherPhoto, first: Pose) -> tuple[list[Pose], Pose, Vector]
     return poses, expected, loose
 
 
+def is_behind(pose: Pose, first: Pose) -> bool:
+    """Both from above the same horizon are less than opposite, and see each other's far side."""
+    turned = abs((pose.azimuth_deg - first.azimuth_deg + 180) % 360 - 180)
+    level = max(abs(pose.elevation_deg), abs(first.elevation_deg)) < LEVEL_DEG
+    return level and turned > SIDEWAYS_DEG[1]
+
+
 def is_sideways(pose: Pose, first: Pose) -> bool:
-    return SIDEWAYS_DEG[0] <= angle_between(pose, first) <= SIDEWAYS_DEG[1]
+    apart = angle_between(pose, first)
+    return SIDEWAYS_DEG[0] <= apart <= SIDEWAYS_DEG[1] and not is_behind(pose, first)
 
 
 def with_thickness(

@@ -19,6 +19,7 @@ from pipeline.registration.resemblance import (
     Shown,
     blurred,
     compare,
+    compare_detail,
     drawn,
     fitted_in,
     gains_between,
@@ -49,6 +50,10 @@ TIED = 4e-4
 PROBE = 0.06
 #: Differences above this (0..1) count less and less: what the surface has wrong.
 ROBUST = 0.15
+#: Where a photo that is looked for shows a side that is known: the detail of both correlates at
+#: least so much, their colours differ by no more than this, so much of what they share is known,
+#: and so much of the outlines overlaps. Patterns that go round an object pass with less.
+SAME_DETAIL, SAME_COLOR, SAME_SHARE, SAME_OUTLINE = 0.84, 0.03, 0.55, 0.88
 #: The differences of neighbouring pixels are alike: so many of them are one observation.
 CORRELATED = 2000.0
 
@@ -59,14 +64,16 @@ class Placed:
 
     Attributes:
         compared: at the finest level.
-        margin: by how much the best pose from another side costs more; infinite without one.
+        recognised: it shows what is known of the surface there, in its detail.
+        rivalled: so it does from another side.
         errors: float64 [8], expected errors of `Pose.vector`, in degrees, shares and widths.
     """
 
     pose: Pose
     compared: Compared
     errors: Vector
-    margin: float = np.inf
+    recognised: bool = False
+    rivalled: bool = False
 
     @property
     def azimuth_error_deg(self) -> float:
@@ -89,6 +96,7 @@ def place_photo(
     expected: Pose | None = None,
     loose: Vector = LOOSE,
     tries: int = 5,
+    recognise: bool = False,
     control: Control = UNATTENDED,
 ) -> Placed:
     """The pose from which the surface looks most like the cut-out.
@@ -98,6 +106,8 @@ def place_photo(
         tries: how many of the starts are followed further.
         expected: where its angles are expected to be; None: where they begin.
         loose: how far the numbers may be from where they begin or are expected, in `STEPS`.
+        recognise: a pose from which the photo shows what is known comes before all others, however
+            well the outline fits these.
 
     Raises:
         Cancelled: `control` asked for it.
@@ -118,13 +128,22 @@ def place_photo(
         control.step(0.4 + 0.4 * (i + 1) / len(chosen), "placing a photo")
     ends = [pose for pose, _ in found]
     costs = [_cost_at(coarse, sketch, pose) + _surprise(pose, expected, loose) for pose in ends]
+    alike = [False] * len(ends)
+    if recognise:
+        fine = shown(cutout, *LEVELS[-1])
+        seen = [compare_detail(fine, drawn(sketch, [pose], fine.width), 0) for pose in ends]
+        alike = [is_recognised(compared) for compared in seen]
+        if any(alike):
+            costs = [
+                compared.detail_color if like else np.inf
+                for compared, like in zip(seen, alike, strict=True)
+            ]
     best = int(np.argmin(costs))
     begun, pose = chosen[best], ends[best]
-    rivals = [
-        cost - costs[best]
-        for end, cost in zip(ends, costs, strict=True)
-        if angle_between(end, pose) > OTHER_SIDE_DEG
-    ]
+    rivalled = any(
+        like and angle_between(end, pose) > OTHER_SIDE_DEG
+        for end, like in zip(ends, alike, strict=True)
+    )
     errors = np.zeros(len(STEPS))
     for width, blur in LEVELS[1:]:
         photo = shown(cutout, width, blur)
@@ -132,7 +151,18 @@ def place_photo(
         control.check()
     pictures = drawn(sketch, [pose], photo.width)
     control.step(1.0, "placing a photo")
-    return Placed(pose, compare(photo, pictures, 0), errors, min(rivals, default=np.inf))
+    compared = compare_detail(photo, pictures, 0)
+    return Placed(pose, compared, errors, is_recognised(compared), rivalled)
+
+
+def is_recognised(compared: Compared) -> bool:
+    """Whether a photo shows what is known of the surface, in its detail."""
+    return (
+        compared.detail >= SAME_DETAIL
+        and compared.detail_color <= SAME_COLOR
+        and compared.detail_share >= SAME_SHARE
+        and compared.iou >= SAME_OUTLINE
+    )
 
 
 def grid(

@@ -27,6 +27,11 @@ GAINS = (0.75, 1.33)
 COVERED = 0.5
 #: Poses drawn at once.
 BATCH = 32
+#: Colours that are known to more than this can show whether a photo is of the same side.
+BELIEVED = 0.3
+#: Pixels around each over which detail is what differs from their mean, and by how much two
+#: pictures may be shifted against each other; fewer pixels than these have no detail.
+AROUND, SHIFTED, FEWEST = 5.0, 3, 40
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,10 @@ class Compared:
         known: share of what both cover whose colour is known, 0..1.
         sure_color: as `color`, of what is known rather than guessed alone.
         sure: the share of that, 0..1.
+        detail: correlation of the detail inside both where colours are believed, -1..1; 0 where
+            there is none. It is only looked for where it is asked for.
+        detail_color: as `color`, there.
+        detail_share: share of what both cover that is believed, 0..1.
     """
 
     outline: float
@@ -98,6 +107,9 @@ class Compared:
     known: float
     sure_color: float = GUESSED
     sure: float = 0.0
+    detail: float = 0.0
+    detail_color: float = GUESSED
+    detail_share: float = 0.0
 
     @property
     def cost(self) -> float:
@@ -141,6 +153,45 @@ def compare(photo: Shown, pictures: Pictures, view: int) -> Compared:
         sure_color=float(difference[sure].mean()) if sure.any() else GUESSED,
         sure=float(sure.sum()) / area,
     )
+
+
+def compare_detail(photo: Shown, pictures: Pictures, view: int) -> Compared:
+    """As `compare`, with the detail: whatever has a front and a back of one shape and one colour
+    differs there alone."""
+    compared, coverage = compare(photo, pictures, view), pictures.coverage[view]
+    both = (coverage >= COVERED) & (photo.alpha >= COVERED)
+    believed = both & (pictures.belief[view] >= BELIEVED)
+    inner = cv2.erode(believed.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    if np.count_nonzero(inner) < FEWEST:
+        return compared
+    colors = inside_colors(pictures.colors[view], coverage, photo.blur)
+    weight = believed.astype(np.float32)
+    gains = gains_between(colors, photo.soft_colors, weight)
+    difference = np.abs(colors * gains - photo.soft_colors).mean(-1)
+    ours, theirs = (_detail(plane, weight) for plane in (colors, photo.soft_colors))
+    steps = range(-SHIFTED, SHIFTED + 1)
+    shifted = (np.roll(theirs, (down, right), (0, 1)) for down in steps for right in steps)
+    return replace(
+        compared,
+        detail=max(_correlation(ours[inner], moved[inner]) for moved in shifted),
+        detail_color=float(difference[believed].mean()),
+        detail_share=float(weight.sum()) / max(float(both.sum()), 1.0),
+    )
+
+
+def _detail(colors: FloatArray, weight: FloatArray) -> FloatArray:
+    """What differs from the mean around, float32 [n, n, 3]."""
+    total = np.maximum(blurred(weight, AROUND), 1e-3)[..., None]
+    mean = blurred(colors * weight[..., None], AROUND) / total
+    fine: FloatArray = (colors - mean).astype(np.float32)
+    return fine
+
+
+def _correlation(one: FloatArray, other: FloatArray) -> float:
+    # What has next to no detail correlates with nothing: 1e-3 of each value squared.
+    floor = 1e-6 * one.size
+    scale = float((one * one).sum() + floor) * float((other * other).sum() + floor)
+    return float((one * other).sum()) / float(np.sqrt(scale))
 
 
 def gains_between(ours: FloatArray, theirs: FloatArray, weight: FloatArray) -> FloatArray:

@@ -21,17 +21,13 @@ COLOR = (0.15, 0.09)
 FITS = 0.12
 #: Expected error of its direction, degrees, at which it counts nothing, and up to which fully.
 ERROR_DEG = (40.0, 10.0)
-#: A photo that costs less than this more from another side may be of either.
-CLEAR = 0.035
-#: The most trust of one whose side the outline alone tells.
-OUTLINE_ALONE = 0.5
 _UNCLEAR = (
     "Photo {} was left out: it fits the object from more than one side. Name its side, or "
     "azimuth_deg and elevation_deg."
 )
-_OUTLINE_ALONE = (
-    "Photo {} was taken from azimuth {:.0f} and elevation {:z.0f} degrees by its outline alone: "
-    "name its side where that is wrong."
+_UNPLACED = (
+    "Photo {} was left out: it could not be placed, because it shows too little of what the other "
+    "photos show. Name its side, or azimuth_deg and elevation_deg."
 )
 #: Less trust than this is said.
 UNSURE = 0.5
@@ -61,17 +57,14 @@ def verdict(
     color = _ramp(difference, *COLOR) if sure else 1.0
     # Of the first photo nothing can be left out: it made everything else.
     accepted = number == 0 or shape * color >= FITS
-    unclear = accepted and searched and placed.margin < CLEAR
-    accepted = accepted and not unclear
+    unplaced = accepted and searched and not placed.recognised
+    unclear = accepted and searched and placed.rivalled
+    accepted = accepted and not unplaced and not unclear
     trust = shape * color * _ramp(error, *ERROR_DEG)
-    guessed = searched and not sure
-    trust = min(trust, OUTLINE_ALONE) if guessed else trust
     trust = max(trust, 0.1) if accepted else 0.0
-    note = _sentence(number, compared, accepted, trust, shape, color)
-    if unclear:
-        note = _UNCLEAR.format(number)
-    elif accepted and guessed:
-        note = _OUTLINE_ALONE.format(number, pose.azimuth_deg % 360, pose.elevation_deg)
+    note = _sentence(number, compared, accepted, trust, shape, color, searched=searched)
+    if unplaced or unclear:
+        note = (_UNPLACED if unplaced else _UNCLEAR).format(number)
     return PhotoRegistration(
         photo=number,
         accepted=accepted,
@@ -133,14 +126,22 @@ def _ramp(value: float, nothing: float, fully: float) -> float:
 
 
 def _sentence(
-    number: int, compared: Compared, accepted: bool, trust: float, shape: float, color: float
+    number: int,
+    compared: Compared,
+    accepted: bool,
+    trust: float,
+    shape: float,
+    color: float,
+    *,
+    searched: bool,
 ) -> str:
     name = f"Photo {number}"
     if not accepted:
         what = "its outline does" if shape < color else "its colours do"
+        side = "its side" if searched else "another side"
         return (
             f"{name} was left out: {what} not fit any view of the object in the other photos. "
-            "Name its side, or azimuth_deg and elevation_deg, or give another photo or mask."
+            f"Name {side}, or azimuth_deg and elevation_deg, or give another photo or mask."
         )
     if trust >= UNSURE:
         return ""

@@ -78,6 +78,16 @@ class Client:
                 )
             )
 
+    def put_mask(self, project_id: str, position: int, mask: Path) -> Json:
+        """Say what of a photo is the object; the project's photos."""
+        with mask.open("rb") as file:
+            return self._json(
+                self.http.put(
+                    f"projects/{project_id}/photos/{position}/mask",
+                    files={"file": (mask.name, file)},
+                )
+            )
+
     def run_job(
         self, kind: str, project_id: str, body: Json, watch: Callable[[Json], None]
     ) -> Json:

@@ -49,11 +49,13 @@ def run_demo(
     seed: int,
     iterations: int,
     further: Sequence[tuple[Path, Direction]] = (),
+    mask: Path | None = None,
 ) -> None:
     """Upload, generate, refine, export, and download everything there is.
 
     Args:
         further: photos of the same object, and whence each was taken.
+        mask: says what of `photo` is the object.
 
     Raises:
         GlimpseError: whatever went wrong, in one sentence. Nothing is left running.
@@ -71,8 +73,11 @@ def run_demo(
                 project_id = project["project_id"]
                 for path, direction in further:
                     client.add_photo(project_id, path, direction)
+                engine = project["background_engine"]
+                if mask is not None:
+                    engine = client.put_mask(project_id, 0, mask)["photos"][0]["background_engine"]
                 upload_s = time.perf_counter() - started
-                bars.finish(project["background_engine"])
+                bars.finish(engine)
                 body = {"seed": seed}
                 generated = _run_job(client, bars, "generate", project_id, body)
                 body |= {"num_iterations": iterations}

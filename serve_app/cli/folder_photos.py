@@ -6,16 +6,18 @@ It does not know what is made of them.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import InvalidImage, InvalidOption
-from pipeline.flow.intake import Upload, prepare_upload
+from pipeline.flow.intake import WHOLE_PHOTO, Upload, masked_upload, prepare_upload
 from pipeline.flow.manifest import content_hash
 from pipeline.flow.photo_list import Direction, GivenPhoto, check_photos
 from pipeline.flow.stored_photos import PhotoRecord, PlacedPhoto, photo_file, processed_file
 from pipeline.imaging.decoding import decode_png
+from pipeline.imaging.framing import MASK_ALPHA
 from pipeline.ports import BackgroundRemover
 from pipeline.types import PHOTO_SIDES, UInt8Array
 
@@ -41,6 +43,7 @@ class FolderPhoto:
             sha256=content_hash(self.upload.original_png),
             processed_sha256=content_hash(self.upload.processed_png),
             remove_background=self.remove_background,
+            masked=self.upload.engine == MASK_ALPHA,
         )
 
     def write(self, folder: Path) -> None:
@@ -74,20 +77,31 @@ def check_directions(directions: Sequence[Direction]) -> None:
 
 
 async def read_photos(
-    paths: Sequence[Path], directions: Sequence[Direction], background: BackgroundRemover
+    paths: Sequence[Path],
+    directions: Sequence[Direction],
+    background: BackgroundRemover,
+    mask: Path | None = None,
 ) -> tuple[list[FolderPhoto], list[PlacedPhoto]]:
     """Photos of one object, the first one first, and whence they were taken.
+
+    Args:
+        mask: says what of the first one is the object.
 
     Raises InvalidImage, which names the photo, for one that cannot be used or is there twice.
     """
     photos = []
     for place, path in enumerate(paths):
+        masked = mask if place == 0 else None
         try:
-            upload = await prepare_upload(path.read_bytes(), background, remove_background=True)
+            upload = await prepare_upload(
+                path.read_bytes(), background, remove_background=masked is None
+            )
         except InvalidImage as error:
             if len(paths) == 1:
                 raise
             raise InvalidImage(f"{path}: {error.detail}") from error
+        if masked is not None:
+            upload = await _masked(upload, masked)
         photos.append(FolderPhoto(photo_file(place), upload))
     given = [
         GivenPhoto(direction, photo.record.sha256)
@@ -98,6 +112,17 @@ async def read_photos(
         PlacedPhoto(photo.file, told.side, told.azimuth_deg, told.elevation_deg)
         for told, photo in zip(directions, photos, strict=True)
     ]
+
+
+async def _masked(upload: Upload, mask: Path) -> Upload:
+    """A photo with the cut-out that a mask tells. Raises InvalidImage, which names the mask."""
+    try:
+        masked = await masked_upload(upload.original_png, await asyncio.to_thread(mask.read_bytes))
+    except InvalidImage as error:
+        raise InvalidImage(f"{mask}: {error.detail}") from error
+    # Of a photo that was taken whole nothing is told but what there is of its file.
+    about_file = upload.notes if upload.engine == WHOLE_PHOTO else ()
+    return replace(masked, notes=about_file + masked.notes)
 
 
 def notes_of(photos: Sequence[FolderPhoto]) -> list[str]:

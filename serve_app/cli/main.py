@@ -17,7 +17,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from pipeline.options import ExportOptions, GenerateOptions, Preset, random_seed
+from pipeline.options import ExportOptions, GenerateOptions, Preset
+from pipeline.seeds import random_seed
 from serve_app.cli.console import errors_as_sentences
 from serve_app.cli.doctor.doctor_command import doctor
 from serve_app.cli.plain_output import accept_every_character
@@ -49,6 +50,15 @@ PhotosOption = Annotated[
         "May be given seven times.",
     ),
 ]
+MaskOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="A picture of the photo's size that is white where the object is, or has alpha that "
+        "is opaque there. Default: the background is removed, or the photo has alpha.",
+        exists=True,
+        dir_okay=False,
+    ),
+]
 SeedOption = Annotated[int | None, typer.Option(help="Repeat a run; random when absent.")]
 
 
@@ -67,6 +77,7 @@ def run(
     iterations: Annotated[int, typer.Option(help="Refinement iterations; 0: none.")] = 3,
     seed: SeedOption = None,
     further: PhotosOption = None,
+    mask: MaskOption = None,
     candidates: Annotated[
         int, typer.Option(help="Models to make, 1..8, with the seed and the next; the best stays.")
     ] = 1,
@@ -83,7 +94,7 @@ def run(
             candidates=candidates,
         )
         others = [parse_photo(text) for text in further or ()]
-        asyncio.run(run_in_process(photo, out, console, options, iterations, others))
+        asyncio.run(run_in_process(photo, out, console, options, iterations, others, mask))
 
 
 @app.command()
@@ -256,6 +267,7 @@ def demo(
     iterations: Annotated[int, typer.Option(help="Refinement iterations.", min=1)] = 3,
     seed: Annotated[int, typer.Option(help="Repeat a run.")] = 0,
     further: PhotosOption = None,
+    mask: MaskOption = None,
 ) -> None:
     """Start the service, send it a photo, fetch the model, show what happened, stop it."""
     from serve_app.cli.demo import default_photo, run_demo
@@ -267,7 +279,7 @@ def demo(
             console.print(f"[red]There is no file {escape(str(photo))}.[/]")
             raise typer.Exit(2)
         others = [parse_photo(text) for text in further or ()]
-        run_demo(photo, out, console, seed=seed, iterations=iterations, further=others)
+        run_demo(photo, out, console, seed=seed, iterations=iterations, further=others, mask=mask)
 
 
 ModelArgument = Annotated[

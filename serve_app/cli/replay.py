@@ -6,10 +6,9 @@ It needs the project's photos and the engines that the manifest names; there is 
 from __future__ import annotations
 
 import asyncio
-import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from pipeline.engines.by_views import NO_GENERATOR
 from pipeline.engines.registry import EngineChoice, engine_names, spec_of
 from pipeline.errors import InvalidInput, InvalidOption, Unavailable
 from pipeline.flow.folder_journal import FolderJournal, GoingOn
-from pipeline.flow.intake import WHOLE_PHOTO, Upload, prepare_upload, upload_of
+from pipeline.flow.intake import NOBODY, Upload, prepare_upload, upload_of
 from pipeline.flow.local import LocalPorts, build_ports
 from pipeline.flow.manifest import (
     Difference,
@@ -32,18 +31,16 @@ from pipeline.flow.manifest import (
     StepKind,
     Subject,
     compare,
-    content_hash,
     is_identical,
 )
-from pipeline.flow.photo_list import Direction
-from pipeline.flow.stored_photos import PhotoRecord
 from pipeline.flow.view_edits import EditRecord, ViewEdit
 from pipeline.imaging.decoding import decode_png
-from pipeline.imaging.framing import GIVEN_ALPHA
+from pipeline.imaging.framing import GIVEN_ALPHA, MASK_ALPHA
 from pipeline.options import GenerateOptions, RefineOptions
 from pipeline.ports import BackgroundRemover, PortName
 from serve_app.cli.console import StageBars, stage_bars, summary_table
 from serve_app.cli.folder_photos import FolderPhoto
+from serve_app.cli.replay_inputs import ReplayInputs, read_manifest
 from serve_app.cli.run import FolderRun, write_manifest
 from serve_app.settings import Environment
 
@@ -54,17 +51,6 @@ DIFFERS_EXIT_CODE = 3
 _SHOWN = 12
 
 _StepOptions = GenerateOptions | RefineOptions
-
-
-def read_manifest(path: Path) -> Manifest:
-    """Raises InvalidInput when the file cannot be read or is no manifest."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise InvalidInput(f"{path} is no JSON: {error}.") from error
-    return Manifest.from_json(values)
 
 
 async def replay_manifest(
@@ -85,16 +71,9 @@ async def replay_manifest(
     if not expected.steps or expected.steps[0].kind is not StepKind.GENERATE:
         raise InvalidInput("The manifest has no generation to begin with.")
     _check_out(out, path)
-    first = photo or path.parent / Path(expected.photo.file).name
-    data = {expected.photo.file: _read_photo(expected.photo, first, "--photo")}
-    for record in expected.photos:
-        data[record.file] = _read_photo(record, _beside(path, record.file))
-    for step in expected.steps:
-        _check_placed(step, data)
     # All of it is checked before anything is loaded or written.
+    inputs = ReplayInputs.read(expected, path, photo)
     options = [_options(step) for step in expected.steps]
-    _check_branches(expected)
-    pictures = _read_pictures(expected, path.parent)
     here = Environment().engine_choice()
     choices = _choices(expected.steps, here)
     for choice, asked in zip(choices, options, strict=True):
@@ -103,8 +82,9 @@ async def replay_manifest(
     with ExitStack() as stack:
         bars = stack.enter_context(stage_bars(console))
         folder = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="glimpse3d-")))
-        found = await _run(expected, options, choices, data, pictures, folder, bars)
+        found = await _run(expected, options, choices, inputs, folder, bars)
         if out is not None:
+            _write_pictures(out, expected, inputs.pictures)
             write_manifest(out, found)
     differences = compare(expected, found)
     _print(console, expected, differences)
@@ -116,51 +96,6 @@ async def replay_manifest(
 def _check_out(out: Path | None, manifest: Path) -> None:
     if out is not None and out.resolve() == manifest.resolve().parent:
         raise InvalidOption("out must not be the manifest's own folder: it would be overwritten.")
-
-
-def _check_placed(step: Step, known: Iterable[str]) -> None:
-    """Raises InvalidInput where a step names a photo that there is not, or no direction."""
-    for photo in step.photos:
-        if photo.file not in known:
-            raise InvalidInput(f"The manifest is damaged: {photo.file!r} is none of its photos.")
-        try:
-            Direction.checked(photo.side, photo.azimuth_deg, photo.elevation_deg)
-        except InvalidOption as error:
-            raise InvalidInput(f"The manifest is damaged: {error}") from error
-
-
-def _beside(manifest: Path, file: str) -> Path:
-    """Where a further photo is looked for. Raises InvalidInput where it would not be beside."""
-    parts = Path(file).parts
-    if Path(file).is_absolute() or ".." in parts or not parts:
-        raise InvalidInput(f"The manifest is damaged: {file!r} is no file beside it.")
-    return manifest.parent / file
-
-
-def _read_photo(record: PhotoRecord, path: Path, option: str = "") -> bytes:
-    """Raises InvalidInput unless it is the photo of the record.
-
-    Args:
-        option: with which another place can be named.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        way_out = (
-            f"Name the project's {record.file} with {option}."
-            if option
-            else f"It must be the {record.file} that the project stored."
-        )
-        raise InvalidInput(f"The photo {path} cannot be read: {error.strerror}. {way_out}") from (
-            error
-        )
-    if content_hash(data) != record.sha256:
-        raise InvalidInput(
-            f"{path} is another photo: its hash is {content_hash(data)}, the manifest has "
-            f"{record.sha256}. It must be the {record.file} that the project "
-            "stored, not the file that was uploaded."
-        )
-    return data
 
 
 def _options(step: Step) -> _StepOptions:
@@ -189,7 +124,7 @@ def _choices(steps: Sequence[Step], here: EngineChoice) -> list[EngineChoice]:
 
 
 def _choice(named: dict[str, str], here: EngineChoice) -> EngineChoice:
-    if named.get(PortName.BACKGROUND) in (GIVEN_ALPHA, WHOLE_PHOTO):
+    if named.get(PortName.BACKGROUND) in NOBODY:
         del named[PortName.BACKGROUND]  # nobody looked for the object
     chosen: dict[str, Any] = {
         port.value: _configured(port, named[port]) for port in _PORTS if named.get(port)
@@ -223,7 +158,7 @@ def _check_engines(step: Step, local: LocalPorts) -> None:
     """Raises Unavailable when an engine was built that has another name than the manifest's."""
     for port in _PORTS:
         wanted, adapter = step.engines.get(port, ""), getattr(local, port.value)
-        if wanted in ("", GIVEN_ALPHA, WHOLE_PHOTO) or adapter is None:
+        if wanted in {"", *NOBODY} or adapter is None:
             continue
         if adapter.engine.name != wanted:
             raise Unavailable(
@@ -254,8 +189,7 @@ async def _run(
     expected: Manifest,
     options: list[_StepOptions],
     choices: list[EngineChoice],
-    data: Mapping[str, bytes],
-    pictures: Mapping[str, bytes],
+    inputs: ReplayInputs,
     folder: Path,
     bars: StageBars,
 ) -> Manifest:
@@ -264,9 +198,12 @@ async def _run(
     bars.enter("background")
     photos = []
     for record in (expected.photo, *expected.photos):
-        wanted = record.remove_background
-        background = local.complete().background
-        upload = await stored_upload(data[record.file], background, remove_background=wanted)
+        wanted, data = record.remove_background, inputs.photos[record.file]
+        if record.masked:
+            upload = Upload(data, inputs.cutouts[record.file], MASK_ALPHA)
+        else:
+            background = local.complete().background
+            upload = await stored_upload(data, background, remove_background=wanted)
         photos.append(FolderPhoto(record.file, upload, wanted))
     run = FolderRun(folder, photos, bars)
     built, devices = choices[0], local.devices()
@@ -275,7 +212,7 @@ async def _run(
             local, built = await asyncio.to_thread(build_ports, choice), choice
             devices |= local.devices()
         _check_engines(step, local)
-        going_on = _going_on(step, chosen, run.journal, pictures)
+        going_on = _going_on(step, chosen, run.journal, inputs.pictures)
         if isinstance(chosen, GenerateOptions):
             await run.generate(chosen, local.complete(), step.photos, going_on)
         else:
@@ -284,42 +221,12 @@ async def _run(
     return await run.manifest(expected.project_id, built.model_dir, devices)
 
 
-def _check_branches(expected: Manifest) -> None:
-    """Raises InvalidInput where a step begins with a version that none before it has made."""
-    made: set[int] = set()
-    for number, step in enumerate(expected.steps, 1):
-        wanted = [edit.source_version for edit in step.edits]
-        for version in (step.options.get("version"), *wanted):
-            if version is not None and version not in made:
-                raise InvalidInput(
-                    f"Step {number} begins with version {version}, which no step before it has "
-                    "made: it comes from a job that did not succeed."
-                )
-        made.update(step.versions)
-
-
-def _read_pictures(expected: Manifest, folder: Path) -> dict[str, bytes]:
-    """The pictures that replaced views, by their hashes. Raises InvalidInput where one is missing
-    or another one."""
-    found: dict[str, bytes] = {}
+def _write_pictures(folder: Path, expected: Manifest, pictures: Mapping[str, bytes]) -> None:
+    """Those that replaced views, where a replay of this folder looks for them."""
     for record in (record for step in expected.steps for record in step.edits):
-        if record.file is None or record.sha256 is None:
-            continue
-        try:
-            data = (folder / record.file).read_bytes()
-        except OSError as error:
-            raise InvalidInput(
-                f"The picture that replaced view {record.view} cannot be read: {error.strerror}. "
-                f"Save it as {record.file} beside the manifest; the project's status has its "
-                "image_url among the edits."
-            ) from error
-        if content_hash(data) != record.sha256:
-            raise InvalidInput(
-                f"{record.file} beside the manifest is another picture than the one that replaced "
-                f"view {record.view}."
-            )
-        found[record.sha256] = data
-    return found
+        if record.file is not None and record.sha256 is not None:
+            (folder / record.file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / record.file).write_bytes(pictures[record.sha256])
 
 
 def _going_on(
@@ -327,7 +234,11 @@ def _going_on(
 ) -> GoingOn:
     """What a step begins with. Raises InvalidInput where that was not made before it."""
     numbers = step.versions
-    kept = options.kept_stages if isinstance(options, GenerateOptions) else ()
+    kept: tuple[str, ...] = ()
+    if isinstance(options, GenerateOptions) and options.version in journal.versions:
+        generation = journal.versions[options.version].generation
+        (base,) = [one.options for one in journal.steps if generation in one.versions]
+        kept = options.kept_of(GenerateOptions.from_json(base))
     return GoingOn(
         version=options.version,
         kept=kept,

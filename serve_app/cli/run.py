@@ -147,10 +147,12 @@ async def run_in_process(
     options: GenerateOptions,
     iterations: int,
     further: Sequence[tuple[Path, Direction]] = (),
+    mask: Path | None = None,
 ) -> None:
     """Photo to refined splats under `out`.
 
     Args:
+        mask: says what of `photo` is the object.
         further: photos of the same object, and whence each was taken.
 
     Raises:
@@ -171,7 +173,7 @@ async def run_in_process(
     with stage_bars(console) as bars:
         bars.enter("background")
         started = time.perf_counter()
-        photos, placed = await read_photos(paths, directions, ports.background)
+        photos, placed = await read_photos(paths, directions, ports.background, mask)
         background_s = time.perf_counter() - started
         run = FolderRun(out, photos, bars)
         result = await run.generate(options, ports, placed if further else ())

@@ -15,11 +15,13 @@ import numpy as np
 
 from deployments.jobs.commits import ViewRow
 from deployments.jobs.edit_rows import NewViewEdit, ViewEditRow
+from deployments.jobs.job_errors import ProjectBusy
 from deployments.jobs.lineage import Generation, generation_of
 from deployments.jobs.paths import edit_path
 from deployments.jobs.rows import Bucket, ProjectDetail, ProjectJob
 from deployments.jobs.store import Store
 from pipeline.errors import (
+    Conflict,
     GlimpseError,
     InvalidImage,
     ModelFailed,
@@ -31,6 +33,9 @@ from pipeline.flow.manifest import content_hash
 from pipeline.flow.view_edits import EditKind, check_picture, check_struck
 from pipeline.imaging.decoding import decode_photo, decode_png, encode_png
 from pipeline.ports import BackgroundRemover
+
+#: So often in a row somebody else may edit views before a strike is given up.
+_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -139,7 +144,7 @@ async def prepare_picture(
         alpha, engine = found.alpha, found.engine
         notes.append(f"The picture had no transparency: its outline is what {engine} found.")
     rgba = np.dstack([photo.rgb, alpha])
-    notes += await asyncio.to_thread(check_picture, rgba, size)
+    notes += await asyncio.to_thread(check_picture, rgba, size, photo.source_size)
     return NewPicture(await asyncio.to_thread(encode_png, rgba), engine, tuple(notes))
 
 
@@ -180,21 +185,35 @@ async def replace_view(store: Store, views: EditedViews, view: int, picture: New
 
 
 async def strike_view(store: Store, views: EditedViews, view: int) -> None:
-    """Let a view be struck out. Raises InvalidOption where too few would be left, and
-    ProjectBusy."""
-    waiting, row = views.edit_of(view), views.row(view)
-    if waiting is not None and waiting.kind is EditKind.STRIKE:
-        return
-    if waiting is None and row.edit == "struck":
-        return
-    check_struck(views.struck_with(view))
-    await _put(store, views.project_id, NewViewEdit(views.base.version, view, EditKind.STRIKE))
+    """Let a view be struck out. Raises InvalidOption where too few would be left, ProjectBusy, and
+    Conflict where others edit them all the time."""
+    for _ in range(_TRIES):
+        waiting, row = views.edit_of(view), views.row(view)
+        if waiting is not None and waiting.kind is EditKind.STRIKE:
+            return
+        if waiting is None and row.edit == "struck":
+            return
+        check_struck(views.struck_with(view))
+        # Others that are struck at the same time count, too.
+        seen = tuple(sorted(edit.id for edit in views.waiting))
+        edit = NewViewEdit(views.base.version, view, EditKind.STRIKE, seen=seen)
+        try:
+            await _put(store, views.project_id, edit)
+            return
+        except ProjectBusy:
+            raise
+        except Conflict:
+            views = await EditedViews.find(store, views.project_id, views.base.version)
+    raise Conflict("Others edit these views now: look at them and ask again.")
 
 
 async def restore_view(store: Store, views: EditedViews, view: int) -> None:
     """Take back what waits for a view; where nothing does, let the view as the engine made it stand
-    there again. Raises ProjectBusy."""
+    there again. Raises ProjectBusy, and InvalidOption where it would be struck out again and too
+    few be left."""
     waiting, row = views.edit_of(view), views.row(view)
+    if waiting is not None and waiting.kind is EditKind.REPLACE and row.edit == "struck":
+        check_struck(views.struck_with(view))
     if waiting is not None and waiting.kind is not EditKind.RESTORE:
         taken = await store.records.take_view_edit(views.project_id, views.base.version, view)
         await _forget(store, taken)

@@ -98,9 +98,11 @@ def _row(project_id: str, photo: Upload, given: GivenPhoto, folder: str) -> NewP
     )
 
 
-async def _put(store: Store, rows: Sequence[NewPhoto], photos: Sequence[Upload]) -> None:
-    """Both pictures of each. All have ended when one fails: what is deleted then is not written
-    again."""
+async def _put(
+    store: Store, rows: Sequence[NewPhoto], photos: Sequence[Upload], *, originals: bool = True
+) -> None:
+    """Both pictures of each, or the cut-outs alone. All have ended when one fails: what is deleted
+    then is not written again."""
     puts = [
         store.blobs.put(bucket, path, data, "image/png")
         for row, photo in zip(rows, photos, strict=True)
@@ -108,6 +110,7 @@ async def _put(store: Store, rows: Sequence[NewPhoto], photos: Sequence[Upload])
             (Bucket.UPLOADS, row.original_path, photo.original_png),
             (Bucket.PROCESSED, row.processed_path, photo.processed_png),
         )
+        if originals or bucket is not Bucket.UPLOADS
     ]
     for failure in await asyncio.gather(*puts, return_exceptions=True):
         if failure is not None:
@@ -197,12 +200,15 @@ async def keep_photo(
     change: Callable[[list[Standing], Standing], list[Standing]],
     asked: Asked,
     seen: int | None = None,
+    *,
+    of: PhotoRow | None = None,
 ) -> None:
     """Store a further photo and let it stand among the others, or nothing.
 
     Args:
         change: the project's photos with the new one; asked again when somebody else was faster.
         seen: the only revision of the photos that may be changed; None: any.
+        of: the photo that this is another cut-out of, where it is one: they share the original.
 
     Raises:
         Changed: the photos are not those of `seen` any more.
@@ -212,9 +218,12 @@ async def keep_photo(
     records, photo_id = store.records, str(uuid.uuid4())
     (given,) = await given_photos([photo], [direction])
     row, new = _row(project_id, photo, given, folder=photo_id), Standing(photo_id, given)
+    if of is not None:
+        row = replace(row, original_path=of.original_path)
+    own_original = of is None
     try:
         await records.begin_photo(project_id, row)
-        await _put(store, [row], [photo])
+        await _put(store, [row], [photo], originals=own_original)
         known = {
             "added": photo_id,
             "idempotency_key": asked.key,
@@ -233,7 +242,7 @@ async def keep_photo(
                 # The same request came twice at once, and the other one was first: then the photo
                 # does not fit beside itself either.
                 if await find_photo(store, asked):
-                    await _take_back(store, row)
+                    await _take_back(store, row, original=own_original)
                     return
                 if isinstance(error, _DoesNotFit):
                     raise
@@ -244,7 +253,7 @@ async def keep_photo(
     except Exception:
         # With a store that is away the janitor does it later: the row is still on its way.
         with suppress(Unavailable):
-            if not await _take_back(store, row):
+            if not await _take_back(store, row, original=own_original):
                 return  # only the answer was lost
         raise
 
@@ -257,11 +266,16 @@ async def find_photo(store: Store, asked: Asked) -> bool:
     return found is not None
 
 
-async def _take_back(store: Store, row: NewPhoto) -> bool:
-    """Whether a photo was on its way and is no more, nor are its files."""
+async def _take_back(store: Store, row: NewPhoto, *, original: bool) -> bool:
+    """Whether a photo was on its way and is no more, nor are its files.
+
+    Args:
+        original: whether that is its own.
+    """
     if not await store.records.take_photo_back(row.id):
         return False
     # Whoever fails here leaves a row that the janitor finds.
     with suppress(GlimpseError):
-        await delete_photo(store, DuePhoto(row.id, "", row.original_path, row.processed_path))
+        own = row.original_path if original else None
+        await delete_photo(store, DuePhoto(row.id, "", own, row.processed_path))
     return True

@@ -267,9 +267,7 @@ async def _on_invalid_request(request: Request, error: Exception) -> JSONRespons
     found = error.errors()
     faults = [
         {
-            "field": _shortened(
-                ".".join(str(part) for part in e["loc"][1:]) or str(e["loc"][0]), _MAX_FIELD
-            ),
+            "field": _shortened(_field(e), _MAX_FIELD),
             "fault": _shortened(_fault(e, request), _MAX_FAULT),
         }
         for e in found[:MAX_FAULTS]
@@ -280,15 +278,22 @@ async def _on_invalid_request(request: Request, error: Exception) -> JSONRespons
     return _problem(request, 422, errors.InvalidOption.code, title, detail, **more)
 
 
+def _field(found: Mapping[str, Any]) -> str:
+    """Where a fault is, without pydantic's own word for a number with limits."""
+    named = [part for part in map(str, found["loc"]) if not part.startswith("constrained-")]
+    return ".".join(named[1:]) or named[0]
+
+
 def _fault(found: Mapping[str, Any], request: Request) -> str:
     """One fault in words that say what to do, where the validator's do not."""
-    if "Expected UploadFile" in found["msg"]:
+    missing = found["loc"] == ("body", "file") and found["type"] == "missing"
+    if missing or "Expected UploadFile" in found["msg"]:
         return "Send a file: a part that has a filename, as `curl -F file=@photo.jpg` makes one."
     if found["loc"] == ("body",) and found["type"] in _NO_OBJECT:
         if "json" not in request.headers.get("content-type", ""):
             return "The body is read as JSON only with `Content-Type: application/json`."
         return "The body must be a JSON object."
-    return str(found["msg"])
+    return str(found["msg"]).removeprefix("Value error, ")
 
 
 #: What pydantic says of a body that is no object at all.

@@ -266,7 +266,8 @@ async def assemble(
     if version is None:
         version = project.current_version
     elif version is not None and version not in versions:
-        raise NotFound(f"The project has no model version {version}.")
+        has = ", ".join(map(str, versions)) or "none yet, generate one first"
+        raise NotFound(f"The project has no model version {version}; it has {has}.")
     origin = None if version is None else generation_of(jobs, version).made
     made = {} if origin is None else origin.job.result or {}
     values = {

@@ -16,6 +16,7 @@ from pipeline.flow.intake import WHOLE_PHOTO
 from pipeline.flow.manifest import Manifest, Step, StepKind, content_hash
 from pipeline.flow.stored_photos import PhotoRecord, PlacedPhoto, photo_file
 from pipeline.flow.view_edits import EditKind, EditRecord
+from pipeline.imaging.framing import MASK_ALPHA
 from pipeline.types import CameraEstimate
 from serve_app.report.lately import Lately
 
@@ -93,6 +94,7 @@ async def _record(photo: PhotoRow, file: str, blobs: Blobs, hashes: PhotoHashes)
         sha256=original,
         processed_sha256=processed,
         remove_background=photo.background_engine != WHOLE_PHOTO,
+        masked=photo.background_engine == MASK_ALPHA,
     )
 
 

@@ -1006,7 +1006,7 @@ begin
             'Project %s has no model version %s: %s.', p_project_id, p_version, coalesce(
                 'it has ' || (select string_agg(version::text, ', ' order by version)
                                 from gaussian_splat_models where project_id = p_project_id),
-                'it has none yet'));
+                'it has none yet, generate one first'));
     end if;
 end
 $$;
@@ -1436,7 +1436,9 @@ begin
               from view_edits d where d.project_id = p.id),
         'contact_sheet', (
             select to_jsonb(c) - v_hidden
-              from contact_sheets c where c.project_id = p.id order by c.id desc limit 1),
+              from contact_sheets c
+             where c.project_id = p.id and c.model_version = p.current_version
+             order by c.id desc limit 1),
         'job', (
             select job_document_v1(j) from jobs j where j.project_id = p.id
              order by j.state in ('queued', 'running') desc, j.queue_number desc limit 1))
@@ -1643,8 +1645,9 @@ end
 $$;
 
 -- -> waiting. p_edit: {version, view_index, kind, image_path, sha256, engine, notes,
--- source_version}, of which the last five may be left out. The edit takes the place of the one that
--- waits for the same view: {edit, replaced}, where `replaced` is that one or null.
+-- source_version, seen}, of which the last six may be left out. The edit takes the place of the one
+-- that waits for the same view: {edit, replaced}, where `replaced` is that one or null. Refused when
+-- others wait for the version by now than `seen` names, a list of their ids in order.
 create or replace function public.put_view_edit_v1(p_project_id text, p_edit jsonb)
 returns jsonb
 language plpgsql set search_path = public, pg_temp as $$
@@ -1652,6 +1655,14 @@ declare
     v_replaced jsonb;
     v_edit view_edits;
 begin
+    perform lock_idle_project_v1(p_project_id);
+    if jsonb_typeof(p_edit -> 'seen') = 'array' and p_edit -> 'seen' <> (
+            select coalesce(jsonb_agg(d.id order by d.id), '[]') from view_edits d
+             where d.project_id = p_project_id and d.version = (p_edit ->> 'version')::integer
+               and d.applied_by is null) then
+        raise exception using errcode = 'GL409', message = format(
+            'The edits of project %s have been changed meanwhile.', p_project_id);
+    end if;
     v_replaced := take_view_edit_v1(
         p_project_id, (p_edit ->> 'version')::integer, (p_edit ->> 'view_index')::integer);
     perform check_version_v1(p_project_id, (p_edit ->> 'version')::integer);
@@ -1908,8 +1919,8 @@ begin
             if v_current is null then
                 raise exception using errcode = 'GL425', message = case
                     when p_kind = 'generate' then format(
-                        'Project %s has no version yet whose %s could be kept: generate one '
-                        'without from.', p_project_id, p_options ->> 'from_stage')
+                        'Project %s has no version yet whose stages could be kept: generate one '
+                        'without from.', p_project_id)
                     else format(
                         'Project %s has no model yet: generate one before %s.',
                         p_project_id, p_kind) end;

@@ -259,10 +259,10 @@ def test_the_service_listens_on_loopback_only(http):
     assert open_to_all == []
 
 
-def test_a_file_over_20_mb_is_refused_while_it_is_sent(http):
+def test_files_over_20_mb_or_80_mb_together_are_refused_while_they_are_sent(http):
     def body():  # chunked: no length is declared
         yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="p"\r\n\r\n'
-        for _ in range(60):
+        for _ in range(120):
             yield bytes(1024 * 1024)
 
     headers = {"Content-Type": "multipart/form-data; boundary=x"}

@@ -3,12 +3,11 @@ import pytest
 from pipeline.errors import InvalidOption
 from pipeline.file_types import FORMATS
 from pipeline.options import (
-    SEED_LIMIT,
     ExportOptions,
     GenerateOptions,
     RefineOptions,
-    random_seed,
 )
+from pipeline.seeds import SEED_LIMIT, random_seed
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,7 @@ def trained(recipe: Recipe, folder: Path) -> bytes:
     return weights(folder)
 
 
+@pytest.mark.long
 def test_a_training_gives_the_same_weights_again(folder: Path) -> None:
     first = trained(SMALL, folder)
     (folder / "state.pt").unlink()
@@ -77,6 +78,7 @@ def test_a_training_gives_the_same_weights_again(folder: Path) -> None:
     assert trained(SMALL, folder) == first
 
 
+@pytest.mark.long
 def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(folder: Path) -> None:
     whole = trained(SMALL, folder)
     for name in ("state.pt", "before-decay.pt"):
@@ -89,6 +91,7 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(folder: Path)
     assert trained(SMALL, folder) == whole
 
 
+@pytest.mark.long
 def test_a_longer_training_goes_on_from_before_the_decay_of_a_shorter_one(folder: Path) -> None:
     longer = replace(SMALL, steps=10)
     from_nothing = trained(longer, folder)

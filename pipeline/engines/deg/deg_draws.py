@@ -12,7 +12,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from pipeline.options import derived_seed
+from pipeline.seeds import derived_seed
 
 
 class Draw(IntEnum):

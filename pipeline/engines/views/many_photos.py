@@ -15,11 +15,13 @@ import numpy.typing as npt
 from pipeline.control import Control
 from pipeline.engines.views.outline import silhouette
 from pipeline.engines.views.photo_paint import Projector, painted, projector, repainted
+from pipeline.engines.views.second_sheet import SurfaceOf, told_from_behind
 from pipeline.engines.views.surface_views import ColoredMesh, reduced_to, render_views
 from pipeline.engines.views.two_sheets import TwoSheets, carved_by, stretched_to
 from pipeline.geometry.cameras import rig_cameras, underside_cameras
 from pipeline.imaging.framing import picture_on_white
 from pipeline.registration.further import (
+    is_behind,
     is_sideways,
     place_further,
     repeated,
@@ -78,6 +80,7 @@ def with_photos(
     mesh: ColoredMesh,
     engine: str,
     control: Control,
+    surface_of: SurfaceOf | None = None,
 ) -> ManyPhotos:
     """The surface as all photos show it. Photos whose side is given come before those that are
     looked for; what does not fit is left out and said.
@@ -85,6 +88,7 @@ def with_photos(
     Args:
         sheets: the first surface, on the rays of the first photo.
         mesh: the same with its colours.
+        surface_of: what another photo alone is guessed to show; None: nobody guesses it.
 
     Raises:
         InvalidImage: a cut-out is empty.
@@ -103,10 +107,13 @@ def with_photos(
         placed = place_further(photo, sketch, front, control=part.part(0.0, 0.7))
         if is_sideways(placed.pose, front):
             thick = with_thickness(photo, sketch, placed, control=part.part(0.7, 1.0))
-            placed = replace(thick, margin=placed.margin)
+            placed = replace(thick, recognised=placed.recognised, rivalled=placed.rivalled)
         found[k] = verdict(k, placed, azimuth_known=False, searched=photo.azimuth_deg is None)
         if not found[k].accepted:
             continue
+        if surface_of is not None and is_behind(placed.pose, front):
+            own = surface_of(photo.cutout, placed.pose.elevation_deg)
+            sheets = told_from_behind(sheets, own, cameras_of([placed.pose], PHOTO_SIDE))
         sheets = _reshaped(sheets, photo.cutout, placed, sideways=is_sideways(placed.pose, front))
         mesh = replace(mesh, vertices=sheets.vertices)
         camera = cameras_of([replace(placed.pose, thickness=1.0)], PHOTO_SIDE)

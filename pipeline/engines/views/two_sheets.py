@@ -97,8 +97,15 @@ def carved_by(sheets: TwoSheets, seen_by: Cameras, inside: Mask) -> TwoSheets:
     roomy = ndimage.distance_transform_edt(~inside) <= SLACK * width
     share = np.linspace(0.0, 1.0, SAMPLES)
     depth = sheets.near[:, None] + share * (sheets.far - sheets.near)[:, None]
-    places = to_world(sheets.camera, 0, sheets.rays[:, None] * depth[..., None])
-    local = to_camera(seen_by, 0, places.reshape(-1, 3))
+    # A place along a ray is where its photo is, and the ray times the depth.
+    start, ends = (
+        to_camera(seen_by, 0, to_world(sheets.camera, 0, rays))
+        for rays in (np.zeros((1, 3)), sheets.rays)
+    )
+    local = np.stack(
+        [s + depth * d[:, None] for s, d in zip(start[0], (ends - start).T, strict=True)], -1
+    )
+    local = local.reshape(-1, 3)
     z = np.maximum(local[:, 2], 1e-3)
     x, y = (np.floor(v).astype(int) for v in project(seen_by, 0, local, z))
     within = (x >= 0) & (x < width) & (y >= 0) & (y < seen_by.height)

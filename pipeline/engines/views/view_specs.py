@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.engines.background.background_specs import network_remover
 from pipeline.engines.engine_spec import Demand, EngineSpec, Setup, fault_of
+from pipeline.engines.views.elevation_note import CameraSeer
 from pipeline.engines.views.prior.prior_weights import PRIOR_WEIGHTS
+from pipeline.engines.views.syncdreamer.config import PHOTO_ELEVATIONS_DEG
 from pipeline.engines.views.syncdreamer.sampler_settings import SamplerSettings
+from pipeline.errors import Unavailable
 from pipeline.options import GenerateOptions, JobOptions
 from pipeline.ports import PortName, ViewEngine
 from pipeline.weights.catalogue import Hub, WeightFile, Weights
 from pipeline.weights.folders import find
+
+log = logging.getLogger(__name__)
 
 
 def _relief(_setup: Setup) -> ViewEngine:
@@ -32,8 +38,27 @@ def _syncdreamer(setup: Setup) -> ViewEngine:
     from pipeline.engines.views.syncdreamer.syncdreamer_views import SyncDreamerViews
 
     folder = find(_SYNCDREAMER_WEIGHTS, setup.model_dir)
-    remover = network_remover(setup)
-    return setup.with_options(SyncDreamerViews.load, folder, setup.device, remover=remover)
+    return setup.with_options(
+        SyncDreamerViews.load,
+        folder,
+        setup.device,
+        remover=network_remover(setup),
+        seer=_camera_seer(setup),
+    )
+
+
+def _camera_seer(setup: Setup) -> CameraSeer | None:
+    """The learned prior, for an engine that cannot tell the elevation itself; None, and a line in
+    the log, where its weights are not."""
+    from pipeline.device import Device
+    from pipeline.engines.views.prior.trained_prior import load_prior
+
+    try:
+        # On the CPU: half a second before minutes of diffusion, and none of the GPU's memory.
+        return load_prior(find(PRIOR_WEIGHTS, setup.model_dir), Device.choose("cpu"))
+    except Unavailable as error:
+        log.warning("the learned prior cannot be used for %s: %s", setup.engine, error)
+        return None
 
 
 def _convert(sources: Sequence[Path], folder: Path, **options: Any) -> None:
@@ -51,7 +76,7 @@ def _check_syncdreamer(options: JobOptions) -> tuple[str, ...]:
 
 
 def _fault_of_elevation(options: GenerateOptions) -> tuple[str, ...]:
-    elevation, (low, high) = options.elevation_deg, _SYNCDREAMER_ELEVATIONS_DEG
+    elevation, (low, high) = options.elevation_deg, PHOTO_ELEVATIONS_DEG
     if elevation is None or low <= elevation <= high:
         return ()
     return (
@@ -59,9 +84,6 @@ def _fault_of_elevation(options: GenerateOptions) -> tuple[str, ...]:
         f"got {elevation:g}.",
     )
 
-
-#: What it was trained with.
-_SYNCDREAMER_ELEVATIONS_DEG = (-10.0, 40.0)
 
 _SYNCDREAMER_WEIGHTS = Weights(
     name="syncdreamer",

@@ -14,7 +14,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 
 from deployments.jobs.job_errors import ProjectBusy
-from pipeline.errors import InvalidImage, InvalidOption, NotGeneratedYet, Unavailable
+from pipeline.errors import Conflict, InvalidImage, InvalidOption, NotGeneratedYet, Unavailable
 from pipeline.rig import VIEW_COUNT
 from serve_app.http.dependencies import AppServices, BlobUrls, ClientUrls, Id, Services
 from serve_app.http.edit_keeping import (
@@ -97,7 +97,9 @@ async def put_view(
 
 
 @router.delete(
-    _VIEW, response_model=EditsAnswer, responses=problems(*_ERRORS, InvalidOption, Unavailable)
+    _VIEW,
+    response_model=EditsAnswer,
+    responses=problems(*_ERRORS, Conflict, InvalidOption, Unavailable),
 )
 async def strike_out_view(
     services: AppServices,
@@ -112,7 +114,11 @@ async def strike_out_view(
     return await _answer(services, urls, project_id, views.base.version)
 
 
-@router.post(f"{_VIEW}/restore", response_model=EditsAnswer, responses=problems(*_ERRORS))
+@router.post(
+    f"{_VIEW}/restore",
+    response_model=EditsAnswer,
+    responses=problems(*_ERRORS, InvalidOption),
+)
 async def bring_view_back(
     services: AppServices,
     urls: ClientUrls,

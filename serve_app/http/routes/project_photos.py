@@ -11,14 +11,16 @@ import asyncio
 import re
 from collections.abc import Coroutine
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Header, Path, Response, UploadFile
 from pydantic.json_schema import SkipJsonSchema
 
 from deployments.jobs.job_errors import IdempotencyMismatch
-from deployments.jobs.rows import ProjectDetail
+from deployments.jobs.rows import Bucket, ProjectDetail
 from pipeline.errors import Conflict, InvalidImage, InvalidOption, NotFound
+from pipeline.flow.intake import Upload, masked_upload
 from pipeline.flow.photo_list import MAX_PHOTOS, Direction
 from serve_app.http.dependencies import AppServices, BlobUrls, ClientUrls, ClientWord, Id, Services
 from serve_app.http.openapi import ENGINE_ERRORS, ID_ERRORS, Responses, headers, problems
@@ -33,6 +35,7 @@ from serve_app.http.photo_forms import (
     check_sizes,
     direction_of,
     fingerprint_of,
+    in_turn,
     prepare,
 )
 from serve_app.http.photo_keeping import (
@@ -64,7 +67,7 @@ router = APIRouter(prefix=_PREFIX, tags=["projects"], route_class=PhotoRoute)
 #: Paths of forms with photos, and whether with several.
 FORMS = {
     re.compile("/api/v1/upload"): True,
-    re.compile(rf"{_PREFIX}/[^/]+/photos(/[0-9]+)?"): False,
+    re.compile(rf"{_PREFIX}/[^/]+/photos(/[0-9]+(/mask)?)?"): False,
 }
 
 _FORM_ERRORS = (
@@ -294,21 +297,63 @@ async def replace_photo(
     before = standing(detail.photos)
     direction = direction_at(before)
     photo = await prepare(services, file, remove_bg=remove_bg)
+    replaced, seen = partial(_in_place_of, before[n].id, n), _only(detail, if_match)
+    asked = Asked(client)
+    await _to_its_end(
+        keep_photo(services.store, project_id, photo, direction, replaced, asked, seen)
+    )
+    return await _answer(services, urls, response, project_id)
 
-    def replaced(photos: list[Standing], new: Standing) -> list[Standing]:
-        if n >= len(photos) or photos[n].id != before[n].id:
-            raise Changed(OTHER_PHOTOS)
-        return [*photos[:n], new, *photos[n + 1 :]]
 
+def _in_place_of(photo_id: str, n: int, photos: list[Standing], new: Standing) -> list[Standing]:
+    """Raises Changed where another photo is in that place by now."""
+    if n >= len(photos) or photos[n].id != photo_id:
+        raise Changed(OTHER_PHOTOS)
+    return [*photos[:n], new, *photos[n + 1 :]]
+
+
+@router.put(
+    f"{_PLACE}/{{n:int}}/mask",
+    response_model=PhotosAnswer,
+    form_limits={"max_files": 1, "max_fields": 8, "max_part_size": 1024},
+    responses={**_ANSWER, **problems(*_FORM_ERRORS)},
+)
+async def put_mask(
+    services: AppServices,
+    urls: ClientUrls,
+    client: ClientWord,
+    response: Response,
+    project_id: Id,
+    n: Place,
+    file: PhotoFile,
+    if_match: IfMatch = None,
+) -> PhotosAnswer:
+    """Say with a mask what of a photo is the object: white is, black is not, or alpha tells it.
+
+    The photo gets another cut-out and another id. Generations that have worked with the old one
+    keep that.
+    """
+    check_sizes([file], services.limits)
+    detail = await _seen(services, project_id, if_match)
+    before = standing(detail.photos)
+    _check_place(before, n)
+    old, blobs = detail.photos[n], services.store.blobs
+
+    async def with_mask(mask: bytes) -> Upload:
+        return await masked_upload(await blobs.get(Bucket.UPLOADS, old.original_path), mask)
+
+    photo = await in_turn(services, file, with_mask)
+    replaced, seen = partial(_in_place_of, old.id, n), _only(detail, if_match)
     await _to_its_end(
         keep_photo(
             services.store,
             project_id,
             photo,
-            direction,
+            old.direction,
             replaced,
             Asked(client),
-            _only(detail, if_match),
+            seen,
+            of=old,
         )
     )
     return await _answer(services, urls, response, project_id)

@@ -18,15 +18,14 @@ from pipeline.options import (
     HEIGHT_LIMITS_M,
     MAX_CANDIDATES,
     MOST_SPLATS,
-    SEED_LIMIT,
     SPLAT_LIMITS,
     TEXTURE_SIZES,
     ExportOptions,
     GenerateOptions,
     RefineOptions,
-    random_seed,
 )
 from pipeline.rig import HELD_OUT_VIEWS, VIEW_COUNT
+from pipeline.seeds import SEED_LIMIT, random_seed
 
 
 def _whole(value: object) -> object:
@@ -44,6 +43,21 @@ Version = Annotated[int, Field(ge=0, lt=2**31, strict=True), WHOLE]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 #: Of an export; what is none is refused by the options, which list those that exist.
 FormatName = Annotated[str, Field(json_schema_extra={"enum": [*FORMATS]})]
+
+
+def _without_nul(text: str) -> str:
+    """No text of PostgreSQL can hold it."""
+    if "\0" in text:
+        raise ValueError("it holds the character U+0000, which no text may hold.")
+    return text
+
+
+_Prompt = Annotated[
+    str,
+    Field(max_length=1000, json_schema_extra={"pattern": r"^[^\u0000]*$"}),
+    AfterValidator(_without_nul),
+]
+
 #: Its length here; what it may say is `deployments.jobs.egress`'.
 WebhookUrl = Annotated[
     str, Field(min_length=1, max_length=2000, json_schema_extra={"format": "uri"})
@@ -123,8 +137,8 @@ class RefineBody(_Asked):
         | None
     ) = None
     strength: Annotated[Number, Field(ge=0, le=1)] = 0.5
-    prompt: Annotated[str, Field(max_length=1000)] | None = None
-    negative_prompt: Annotated[str, Field(max_length=1000)] | None = None
+    prompt: _Prompt | None = None
+    negative_prompt: _Prompt | None = None
     seed: Seed | None = None
     version: Version | None = None
     webhook_url: WebhookUrl | None = None

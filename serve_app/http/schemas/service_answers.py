@@ -17,6 +17,7 @@ class PhotoRecordAnswer(BaseModel):
     sha256: str
     processed_sha256: str
     remove_background: bool
+    masked: bool = False
 
 
 class PlacedPhotoAnswer(BaseModel):

@@ -44,7 +44,7 @@ MEMORY = MeshMemory()
 
 @cache
 def exported(name: str, optimize: bool) -> ExportedFile:
-    model = shell("torus", 12_000)
+    model = shell("torus", 30_000)
     hidden = replace(shell("torus", 500, seed=9), logit_opacities=np.full(500, -6.0, np.float32))
     both = SplatModel(
         *(np.concatenate([getattr(model, n), getattr(hidden, n)]) for n in vars(model))
@@ -73,9 +73,9 @@ def test_every_format_is_written_and_optimizing_makes_it_smaller(name: str) -> N
         assert small.contents["faces"] == 1000
         assert small.saved["faces"] == 1000
     else:
-        assert plain.contents == {"splats": 12_500}
+        assert plain.contents == {"splats": 30_500}
         assert small.saved["splats"] >= 500
-        assert small.contents["splats"] == 12_500 - small.saved["splats"]
+        assert small.contents["splats"] == 30_500 - small.saved["splats"]
         assert small.saved["bytes"] == len(plain.data) - len(small.data)
 
 
@@ -132,7 +132,7 @@ def box_of(name: str, data: bytes) -> tuple[np.ndarray, np.ndarray]:
 )
 def test_a_model_of_known_height_stands_on_the_ground(name: str, optimize: bool) -> None:
     options = ExportOptions(name, optimize, face_limit=2000, texture_size=256, height_m=0.05)
-    file = export_model(shell("torus", 12_000), options, memory=MEMORY)
+    file = export_model(shell("torus", 30_000), options, memory=MEMORY)
     low, high = box_of(name, file.data)
     unit = 1000 if name == "stl" else 1
     assert low[2] == pytest.approx(0, abs=2e-4 * unit)
@@ -158,7 +158,7 @@ def test_a_print_that_nobody_gave_a_height_is_a_hundred_millimetres_long() -> No
 def test_what_is_unlit_says_where_it_cannot_be() -> None:
     def notes(name: str) -> tuple[str, ...]:
         options = ExportOptions(name, face_limit=2000, texture_size=256, unlit=True)
-        return export_model(shell("torus", 12_000), options, memory=MEMORY).notes
+        return export_model(shell("torus", 30_000), options, memory=MEMORY).notes
 
     assert notes("glb") == notes("usdz")
     assert not any("unlit" in note for note in notes("glb"))
@@ -170,7 +170,7 @@ def test_what_is_unlit_says_where_it_cannot_be() -> None:
 @pytest.mark.parametrize("name", ["glb", "usdz", "obj"])
 def test_unlit_is_in_the_file_and_the_default_is_as_it_was(name: str) -> None:
     options = ExportOptions(name, face_limit=2000, texture_size=256)
-    model = shell("torus", 12_000)
+    model = shell("torus", 30_000)
     plain = export_model(model, options, memory=MEMORY)
     unlit = export_model(model, replace(options, unlit=True), memory=MEMORY)
     assert plain.data != unlit.data
@@ -209,7 +209,7 @@ def test_a_stop_is_heard_between_the_steps() -> None:
 
     with pytest.raises(Cancelled):
         export_model(
-            shell("torus", 12_000),
+            shell("torus", 30_000),
             ExportOptions("glb", face_limit=500, texture_size=64),
             Control(control.stop, stop_when_unwrapped),
         )
@@ -221,7 +221,7 @@ def test_a_mesh_is_made_once_for_all_formats_of_a_model() -> None:
         export_model(model, options, Control(report_to=seen.append), memory)
         return {p.message for p in seen}
 
-    model, memory = shell("torus", 4_000), MeshMemory(capacity=1)
+    model, memory = shell("torus", 30_000), MeshMemory(capacity=1)
     glb = ExportOptions("glb", face_limit=500, texture_size=64)
     assert "surface" in messages(model, glb, memory)
     assert messages(model, replace(glb, format="obj"), memory) == {"write"}

@@ -1,5 +1,6 @@
 """Several photos of a known box: what they carve and paint, and where they were taken from."""
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 from pipeline.control import Control, Progress
 from pipeline.engines.views.many_photos import with_photos
 from pipeline.engines.views.relief.relief_views import relief_surface, relief_views
+from pipeline.engines.views.second_sheet import OwnSurface, told_from_behind
+from pipeline.engines.views.surface_views import reduced_to
 from pipeline.engines.views.two_sheets import carved_by, stretched_to
 from pipeline.errors import Cancelled
 from pipeline.registration.pose import Pose, cameras_of
@@ -21,7 +24,8 @@ SIZE = 96
 
 @lru_cache(maxsize=8)
 def photo(make, azimuth, elevation):
-    return framed_photo(make(), Pose(azimuth, elevation, distance=1.8), 160)
+    framed = framed_photo(make(), Pose(azimuth, elevation, distance=1.8), 160)
+    return Cutout(reduced_to(framed.rgba, 256), framed.engine)
 
 
 def made(*photos: FurtherPhoto) -> ViewSet:
@@ -104,6 +108,17 @@ def test_a_photo_from_the_side_says_how_thick_it_is(radius):
     assert after == pytest.approx(before * radius / 0.3, rel=0.12)
 
 
+def test_a_photo_that_is_looked_for_is_placed_by_its_detail_or_left_out():
+    """The box has one outline from in front and from behind, and other prints there."""
+    beside, behind = (FurtherPhoto(photo(printed_box, azimuth, 20.0)) for azimuth in (20.0, 180.0))
+    views = made(behind)
+    (note,) = (note for note in views.notes if note.startswith("Photo 1"))
+    assert "left out" in note and "Name its side" in note
+    np.testing.assert_array_equal(views.images, alone().images)
+    found = made(beside).registrations[1]
+    assert not found.accepted or abs(found.azimuth_deg - 20) < 8
+
+
 def test_what_is_outside_of_another_outline_is_carved_away():
     sheets, camera, side = ball_of(0.3)
     side[:, :64] = False
@@ -112,6 +127,34 @@ def test_what_is_outside_of_another_outline_is_carved_away():
     inner = np.hypot(vertices[:, 1], vertices[:, 2]) < 0.3
     full = sheets.vertices[np.hypot(sheets.vertices[:, 1], sheets.vertices[:, 2]) < 0.3]
     assert np.ptp(vertices[inner, 0]) < 0.65 * np.ptp(full[:, 0])
+
+
+def test_a_photo_from_behind_shapes_the_far_side_more_than_the_near_one():
+    """Its own surface is half as thick, and stands elsewhere on its line of sight."""
+    sheets, _, _ = ball_of(0.3)
+    rgba = np.full((128, 128, 4), 150, np.uint8)
+    i = (np.arange(128) + 0.5) / 128 - 0.5
+    rgba[..., 3] = 255 * (np.hypot(*np.meshgrid(i, i)) < 0.3)
+    mesh, theirs = relief_surface(Cutout(rgba, "given"), 0.0)
+    thin = replace(mesh, vertices=theirs.thicker(0.5).vertices + np.float32([0.04, 0, 0]))
+    told = told_from_behind(
+        sheets, OwnSurface(thin, theirs.camera), cameras_of([Pose(180.0, 0.0)], 128)
+    )
+    middle = np.hypot(sheets.rays[:, 0], sheets.rays[:, 1]) < 0.05
+    thinner = (sheets.far - sheets.near - (told.far - told.near))[middle]
+    nearer = (told.near - sheets.near)[middle]
+    # Half as thin would be .5: each side is the mean of both, the far one mostly the photo's own.
+    assert 0.15 < np.median(thinner) / np.median((sheets.far - sheets.near)[middle]) < 0.3
+    assert 0 < np.median(nearer) < 0.35 * np.median(thinner)
+    assert (told.far > told.near).all()
+
+
+def test_what_no_ray_meets_tells_nothing():
+    sheets, camera, _ = ball_of(0.3)
+    mesh, theirs = relief_surface(photo(printed_box, 0.0, 20.0), 0.0)
+    away = replace(mesh, vertices=mesh.vertices + np.float32([0, 5, 0]))
+    told = told_from_behind(sheets, OwnSurface(away, theirs.camera), camera)
+    np.testing.assert_array_equal(told.far, sheets.far)
 
 
 def test_a_stop_is_heard_while_the_thickness_is_sought():

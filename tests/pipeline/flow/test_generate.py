@@ -11,9 +11,10 @@ from pipeline.flow.artifacts import decode_views, encode_views
 from pipeline.flow.generate import STAGE_SPANS, generate
 from pipeline.flow.given_photos import photo_view
 from pipeline.geometry.cameras import photo_camera
-from pipeline.options import SEED_LIMIT, GenerateOptions, Preset
+from pipeline.options import GenerateOptions, Preset
 from pipeline.rig import HELD_OUT_VIEWS
-from pipeline.types import Cutout, DepthMaps, FurtherPhoto, PhotoRegistration
+from pipeline.seeds import SEED_LIMIT
+from pipeline.types import CameraEstimate, Cutout, DepthMaps, FurtherPhoto, PhotoRegistration
 from tests.fakes import SIZE, FakeModels, MemoryJournal, some_cutout, some_model, some_views
 
 OPTIONS = GenerateOptions(seed=7, num_gaussians=600)
@@ -97,9 +98,28 @@ async def test_an_engine_is_asked_for_what_is_open_and_its_camera_is_the_photos(
 
 
 async def test_an_engine_that_finds_no_camera_has_the_rigs_elevation():
-    result = await generate(some_cutout(), OPTIONS, FakeModels().ports(), MemoryJournal())
+    class Unseeing(FakeModels):
+        async def synthesize_views(self, request, report):
+            return replace(await super().synthesize_views(request, report), estimate=None)
+
+    result = await generate(some_cutout(), OPTIONS, Unseeing().ports(), MemoryJournal())
     assert result.views.photos is not None
     np.testing.assert_array_equal(result.views.photos.cameras.viewmats, photo_camera(30).viewmats)
+
+
+async def test_the_photo_is_sought_from_the_elevation_that_the_engine_estimated():
+    estimate = CameraEstimate(12.0, 5.0, 1.5, 0.1)
+
+    class Seeing(FakeModels):
+        async def synthesize_views(self, request, report):
+            return replace(await super().synthesize_views(request, report), estimate=estimate)
+
+    models = Seeing()
+    result = await generate(some_cutout(), OPTIONS, models.ports(), MemoryJournal())
+    (asked,) = models.registered
+    np.testing.assert_array_equal(asked.assumed.viewmats, photo_camera(12).viewmats)
+    assert asked.elevation_deg is None and not asked.known
+    assert result.views.estimate == estimate
 
 
 async def test_further_photos_are_handed_to_the_engine_and_it_is_said_where_they_are_not_used():

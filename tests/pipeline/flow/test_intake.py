@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InvalidImage
-from pipeline.flow.intake import prepare_upload, stored_cutout
+from pipeline.flow.intake import masked_upload, prepare_upload, stored_cutout
 from pipeline.imaging.decoding import decode_png, encode_png
 from pipeline.types import UInt8Array
 from tests.fakes import FakeModels
@@ -141,3 +141,47 @@ def test_intake_loads_no_engine() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
     assert done.stdout.strip() == b"[]"
+
+
+async def test_a_mask_makes_another_cut_out_and_leaves_the_photo() -> None:
+    first = await prepare_upload(encode_png(gradient()), FakeModels(), remove_background=True)
+    masked = await masked_upload(first.original_png, encode_png(disc()))
+    assert (masked.original_png, masked.engine, masked.notes) == (first.original_png, "mask", ())
+    processed = decode_png(masked.processed_png)
+    assert np.array_equal(processed[..., 3], disc())
+    assert np.array_equal(processed[..., :3], gradient())
+
+
+async def test_a_mask_goes_before_the_alpha_of_its_photo_and_says_where_that_shows_nothing() -> (
+    None
+):
+    half = disc().copy()
+    half[:, SIZE // 2 :] = 0
+    first = await prepare_upload(with_alpha(half), FakeModels(), remove_background=True)
+    masked = await masked_upload(first.original_png, encode_png(disc()))
+    assert masked.original_png == first.original_png
+    assert np.array_equal(decode_png(masked.processed_png)[..., 3], disc())
+    (note,) = masked.notes
+    assert note.startswith("50 % of what the mask shows are transparent in the photo")
+
+
+async def test_a_mask_is_cleaned_as_a_given_alpha_is() -> None:
+    photo = encode_png(gradient())
+    masked = await masked_upload(photo, encode_png(hazy()))
+    cleaned = decode_png(masked.processed_png)[..., 3]
+    assert cleaned[3, 3] == cleaned[0, 0] == 0
+    assert all("removed from the mask." in note for note in masked.notes)
+    with pytest.raises(InvalidImage, match="too thin or scattered"):
+        await masked_upload(photo, encode_png(specks(SIZE, 0.03)))
+
+
+async def test_what_a_mask_leaves_of_the_ground_at_its_rim_is_not_believed() -> None:
+    y, x = np.mgrid[:SIZE, :SIZE] - SIZE / 2
+    share = np.clip(80.5 - np.hypot(x, y), 0, 1)  # of the disc in each pixel
+    red, green = np.array([200, 20, 20]), np.array([20, 220, 20])
+    seen = share[..., None] * red + (1 - share[..., None]) * green
+    photo = encode_png(np.rint(seen).astype(np.uint8))
+    mask = encode_png(np.rint(share * 255).astype(np.uint8))
+    cutout = stored_cutout((await masked_upload(photo, mask)).processed_png, "mask").rgba
+    visible = cutout[cutout[..., 3] > 8][:, :3].astype(int)
+    assert np.abs(visible - red).max() <= 2

@@ -24,7 +24,7 @@ from pipeline.errors import (
 from pipeline.flow.guards import broken_guards
 from pipeline.flow.refine import RefineResult, StopReason, refine
 from pipeline.geometry.cameras import rig_cameras
-from pipeline.options import SEED_LIMIT, RefineOptions
+from pipeline.options import RefineOptions
 from pipeline.requests import (
     EnhancedImages,
     EnhanceSettings,
@@ -35,6 +35,7 @@ from pipeline.requests import (
     Renders,
 )
 from pipeline.rig import HELD_OUT_VIEWS
+from pipeline.seeds import SEED_LIMIT
 from pipeline.splats.likeness import RULE, expected_likeness
 from pipeline.types import Cameras, DepthMaps, Scores, SplatModel
 from tests.fakes import FakeModels, MemoryJournal, some_model, some_views

@@ -57,6 +57,9 @@ def test_a_picture_stands_in_the_place_of_a_view_and_its_depth_is_not_known() ->
 def test_a_picture_of_another_size_is_resampled_and_said_so() -> None:
     assert check_picture(picture(), SIZE) == ()
     assert "from 128 to 32" in check_picture(picture(128), SIZE)[0]
+    assert "from 3000 to 32" in check_picture(picture(128), SIZE, (3000, 3000))[0], "its file"
+    with pytest.raises(InvalidImage, match="4100 x 4100 pixels"):
+        check_picture(picture(128), SIZE, (4100, 4100))
     edited = apply_edits(some_views(), [ViewEdit(EditKind.REPLACE, 3, picture(128))])
     plain = apply_edits(some_views(), [ViewEdit(EditKind.REPLACE, 3, picture())])
     np.testing.assert_array_equal(edited.images[3], plain.images[3])

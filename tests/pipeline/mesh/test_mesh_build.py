@@ -95,7 +95,7 @@ def test_a_ragged_see_through_cloud_with_floaters_closes(kind: Kind) -> None:
     assert np.abs(result.mesh.vertices).max() < 0.45  # no floater made it into the mesh
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_cloud_with_gaps_is_filled_and_says_so() -> None:
     kind: Kind = "torus"
     result = built(kind, count=3000)
@@ -107,7 +107,7 @@ def test_a_cloud_with_gaps_is_filled_and_says_so() -> None:
     assert any("made denser" in note for note in result.notes)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_dust_becomes_a_visual_hull_and_says_so() -> None:
     dust = replace(shell("sphere", 400), log_scales=np.full((400, 3), np.log(0.012), np.float32))
     result = build_mesh(dust, DEFAULT, Control())
@@ -159,6 +159,7 @@ def test_nothing_to_see_is_said() -> None:
         build_mesh(empty, DEFAULT, Control())
 
 
+@pytest.mark.long
 def test_progress_rises_and_a_stop_is_heard() -> None:
     model, seen = shell("torus", 12_000), list[Progress]()
     build_mesh(model, MeshRequest(1000, 128), Control(report_to=seen.append))

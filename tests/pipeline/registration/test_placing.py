@@ -9,6 +9,7 @@ from pipeline.control import Control
 from pipeline.errors import Cancelled
 from pipeline.geometry.cameras import orbit_cameras, photo_camera, rig_cameras
 from pipeline.registration.against_views import register_photos
+from pipeline.registration.further import is_behind, is_sideways
 from pipeline.registration.place_photo import grid, place_photo
 from pipeline.registration.pose import RIG_SIZE, STEPS, Pose, cameras_of
 from pipeline.registration.sketch import sketch_of_views
@@ -110,7 +111,8 @@ def test_what_does_not_fit_and_what_is_there_already_is_left_out_with_a_sentence
     found = register_photos(request(printed_box, first, *photos, **known))
     assert [photo.accepted for photo in found.registrations] == [True, False, False]
     assert len(found.photos) == 1
-    assert any(note.startswith("Photo 1 was left out") for note in found.notes)
+    (note,) = [note for note in found.notes if note.startswith("Photo 1 was left out")]
+    assert "Name another side" in note, "one was named"
     assert any(note.startswith("Photo 2 is the same picture as photo 0") for note in found.notes)
 
 
@@ -124,6 +126,13 @@ def test_without_any_depth_the_first_photo_stays_where_it_was_assumed():
     found = register_photos(asked)
     np.testing.assert_array_equal(found.photos.cameras.viewmats, asked.assumed.viewmats)
     assert any("not registered" in note for note in found.notes)
+
+
+def test_behind_is_behind_from_any_height_and_no_side():
+    first = Pose(0.0, 20.0)
+    assert is_behind(Pose(176.0, 26.0), first) and not is_sideways(Pose(176.0, 26.0), first)
+    assert is_sideways(Pose(100.0, 25.0), first) and not is_behind(Pose(100.0, 25.0), first)
+    assert not is_behind(Pose(180.0, 80.0), first), "that is from above"
 
 
 def test_a_stop_ends_the_search():

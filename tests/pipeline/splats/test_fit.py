@@ -79,7 +79,7 @@ def test_fit_of_known_object_reaches_views_it_never_saw() -> None:
     assert len(initial) < len(result.model) <= 2500
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_fit_of_sixteen_views_at_256_pixels_reaches_31_db_on_held_out_views() -> None:
     for thing in (torus(), bumpy_sphere()):
         views, depths = photograph(thing, rig_cameras())

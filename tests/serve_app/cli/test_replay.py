@@ -21,6 +21,7 @@ from pipeline.flow.stored_photos import PhotoRecord
 from pipeline.imaging.decoding import encode_png
 from serve_app.cli.main import app
 from serve_app.cli.replay import DIFFERS_EXIT_CODE, stored_upload
+from serve_app.cli.replay_inputs import ReplayInputs, read_manifest
 from tests.fakes import FakeModels
 from tests.serve_app.cli.conftest import FinishedRun
 
@@ -126,7 +127,7 @@ def _photo(kind: str) -> bytes:
         exif[ExifTags.Base.Orientation] = 6
         Image.fromarray(pixels).save(buffer, "JPEG", exif=exif)
     elif kind == "large":
-        Image.fromarray(pixels).resize((2500, 3000)).save(buffer, "JPEG")
+        Image.fromarray(pixels).resize((2200, 400)).save(buffer, "JPEG")
     elif kind in ("cut out", "hazy cut out", "glass"):
         alpha = np.full((400, 300), 12 if kind == "hazy cut out" else 0, np.uint8)
         alpha[100:300, 80:220] = 110 if kind == "glass" else 255
@@ -229,6 +230,22 @@ def test_what_cannot_be_run_again_is_said_at_once(
     assert code == 1
     assert told in said
     assert not out.exists()
+
+
+def test_a_photo_with_a_mask_is_replayed_with_its_cut_out_or_not_at_all(
+    project: Callable[..., Path], tmp_path: Path
+) -> None:
+    path, cutout = project(photo__masked=True), tmp_path / "processed.png"
+    code, said = replay(path)
+    assert code == 1
+    assert "save the photo's processed_url as processed.png beside the manifest" in said
+    cutout.write_bytes(b"another")
+    code, said = replay(path)
+    assert code == 1
+    assert "processed.png is another cut-out" in said
+    path = project(photo__masked=True, photo__processed_sha256=content_hash(b"another"))
+    inputs = ReplayInputs.read(read_manifest(path), path)
+    assert inputs.cutouts == {"original.png": b"another"}
 
 
 def test_another_photo_is_refused(project: Callable[..., Path], tmp_path: Path) -> None:

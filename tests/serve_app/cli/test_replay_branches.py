@@ -8,14 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from pipeline.flow.local import build_ports
-from pipeline.imaging.decoding import decode_png
+from pipeline.imaging.decoding import decode_png, encode_png
 from pipeline.ports import Ports
 from serve_app.cli.demo import default_photo
 from serve_app.cli.main import app
+from serve_app.cli.replay_inputs import ReplayInputs, read_manifest
 from serve_app.http.dependencies import Limits
 from serve_app.settings import Environment
 from serve_app.stores import StoreSettings
@@ -64,8 +66,8 @@ async def post(service: Service, path: str, **body: Any) -> Any:
 
 async def branched(service: Service) -> str:
     """A project with every kind of branch."""
-    photo = {"file": ("cup.png", default_photo().read_bytes())}
-    answer = await service.http.post(f"{API}/upload", files=photo)
+    photo = default_photo().read_bytes()
+    answer = await service.http.post(f"{API}/upload", files={"file": ("cup.png", photo)})
     project: str = answer.json()["project_id"]
     await post(service, f"generate/{project}", seed=3, **SMALL)
     await post(service, f"refine/{project}", seed=3, num_iterations=1)
@@ -86,8 +88,24 @@ async def branched(service: Service) -> str:
     await post(service, f"generate/{project}", **{"from": "depth"}, seed=4, **SMALL)
     await post(service, f"generate/{project}", **{"from": "splats"}, version=0, seed=5, **SMALL)
     await post(service, f"generate/{project}", **{"from": "views"}, version=0, seed=6, **SMALL)
+    # Its photos are larger than those of version 0.
+    larger = {**SMALL, "preset": "standard"}
+    await post(service, f"generate/{project}", **{"from": "splats"}, version=0, seed=5, **larger)
     await post(service, f"refine/{project}", seed=3, num_iterations=1, version=0)
+    masked = await service.http.put(
+        f"{API}/projects/{project}/photos/0/mask", files={"file": ("mask.png", mask_of(photo))}
+    )
+    assert masked.status_code == 200, masked.text
+    await post(service, f"generate/{project}", seed=3, **SMALL)
     return project
+
+
+def mask_of(photo: bytes) -> bytes:
+    """A disc in the middle."""
+    high, wide = decode_png(photo).shape[:2]
+    y, x = np.mgrid[:high, :wide]
+    disc = np.hypot(x - wide / 2, y - high / 2) < min(high, wide) / 3
+    return encode_png((disc * 255).astype(np.uint8))
 
 
 async def test_a_replay_repeats_the_branches_of_the_service(
@@ -101,7 +119,12 @@ async def test_a_replay_repeats_the_branches_of_the_service(
         manifest = (await service.http.get(f"{API}/projects/{project}/manifest")).json()
         told = (await service.http.get(f"{API}/status/{project}")).json()
         original = await service.http.get(told["project"]["original_url"])
-        (tmp_path / "original.png").write_bytes(original.content)
+        processed = await service.http.get(told["project"]["processed_url"])
+        # The same photo twice, the second time with a mask.
+        (tmp_path / "photos" / "1").mkdir(parents=True)
+        for name in ("original.png", "photos/1/original.png"):
+            (tmp_path / name).write_bytes(original.content)
+        (tmp_path / "photos" / "1" / "processed.png").write_bytes(processed.content)
         (tmp_path / "edits").mkdir()
         (image_url,) = [edit["image_url"] for edit in told["edits"] if edit["image_url"]]
         (replaced,) = [edit["sha256"] for edit in told["edits"] if edit["sha256"]]
@@ -134,9 +157,17 @@ async def test_a_replay_repeats_the_branches_of_the_service(
     ).read_bytes()
     assert decode_png((again / "steps" / "3" / "views" / "07.png").read_bytes()).shape[0] == 256
 
+    # What it leaves can be replayed itself.
+    assert (again / name).read_bytes() == image
+    assert (again / "photos" / "1" / "processed.png").read_bytes() == processed.content
+    values = read_manifest(again / "manifest.json")
+    inputs = ReplayInputs.read(values, again / "manifest.json")
+    assert [*inputs.pictures] == [replaced]
+    assert [*inputs.cutouts] == ["photos/1/original.png"]
+
     # A branch that begins with what no step has made.
     manifest["steps"][-1]["options"]["version"] = 77
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     code, said = await replay()
     assert code == 1
-    assert "Step 7 begins with version 77, which no step before it has made" in said
+    assert "Step 9 begins with version 77, which no step before it has made" in said

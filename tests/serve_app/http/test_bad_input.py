@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import struct
 import zlib
 from dataclasses import replace
@@ -426,3 +427,15 @@ async def test_unknown_paths_and_methods_are_problems_too(service):
         answer = await service.http.request(method, path)
         assert answer.status_code == status
         assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800"])
+async def test_a_prompt_that_no_table_can_hold_is_refused_by_name(service, text):
+    project_id = await upload(service)
+    await service.http.post(f"{API}/generate/{project_id}")
+    content = json.dumps({"negative_prompt": text})
+    answer = await service.http.post(
+        f"{API}/refine/{project_id}", content=content, headers={"Content-Type": "application/json"}
+    )
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["detail"].startswith("negative_prompt: "), answer.text

@@ -1,5 +1,6 @@
 """Editing views over HTTP, and going on from the depth with what was edited."""
 
+import asyncio
 import hashlib
 import io
 
@@ -166,6 +167,11 @@ async def test_what_is_no_view_is_refused_with_the_way_out(service):
     oblong = await put(service, project_id, 3, picture(size=64, height=40))
     assert oblong["status"] == 422
     assert "64 x 40 pixels: a view is square, 32 x 32" in oblong["detail"]
+    large = await put(service, project_id, 3, picture(size=2100))
+    assert large["edits"][0]["notes"] == [
+        "The picture is resampled from 2100 to 32 pixels along each side."
+    ]
+    assert (await ask(service, "POST", project_id, "3/restore"))["edits"] == []
     assert (await put(service, project_id, 16, picture()))["status"] == 422
     assert (await put(service, project_id, 3, b"no picture"))["code"] == "invalid_image"
     unknown = await ask(service, "DELETE", project_id, "3", version=4)
@@ -183,6 +189,32 @@ async def test_what_is_no_view_is_refused_with_the_way_out(service):
     assert "one of them must stay" in scored["detail"]
     assert (await put(service, project_id, 5, picture()))["status"] == 200
     assert (await ask(service, "DELETE", project_id, "11"))["status"] == 200
+
+
+@pytest.mark.parametrize("at_once", [(5, 11), (10, 12)], ids=["scored", "fitted"])
+async def test_strikes_that_come_at_once_leave_as_many_views_as_there_must_be(service, at_once):
+    project_id = await generated(service)
+    for view in (0, 1, 2, 3, 4, 6, 7, 8, 9) if 10 in at_once else ():
+        assert (await ask(service, "DELETE", project_id, str(view)))["status"] == 200
+    bodies = await asyncio.gather(
+        *(ask(service, "DELETE", project_id, str(view)) for view in at_once)
+    )
+    assert sorted(body["status"] for body in bodies) == [200, 422]
+    struck = {edit["view"] for edit in (await status(service, project_id))["edits"]}
+    assert len(struck & set(at_once)) == 1
+
+
+async def test_what_was_struck_is_not_brought_back_to_that_beside_others(service):
+    project_id = await generated(service)
+    await ask(service, "DELETE", project_id, "5")
+    await post(service, f"generate/{project_id}", **{"from": "depth"}, seed=2)
+    assert (await put(service, project_id, 5, picture()))["status"] == 200
+    assert (await ask(service, "DELETE", project_id, "11"))["status"] == 200
+    refused = await ask(service, "POST", project_id, "5/restore")
+    assert (refused["status"], refused["code"]) == (422, "invalid_option")
+    assert "one of them must stay" in refused["detail"]
+    assert (await ask(service, "POST", project_id, "11/restore"))["status"] == 200
+    assert (await ask(service, "POST", project_id, "5/restore"))["edits"] == [], "as it was: struck"
 
 
 async def test_nothing_is_edited_while_a_job_runs(service):

@@ -204,6 +204,7 @@ async def test_a_photo_is_added_with_what_is_known_of_it(idle_service):
         (7, {"azimuth_deg": "east"}, 422, "invalid_option", "azimuth_deg"),
         (7, {"elevation_deg": "91"}, 422, "invalid_option", "elevation_deg"),
         (7, {"azimuth_deg": "nan"}, 422, "invalid_option", "azimuth_deg"),
+        (7, {"azimuth_deg": "543"}, 422, "invalid_option", "azimuth_deg: Input should be less"),
     ],
 )
 async def test_a_photo_that_does_not_go_with_the_others_is_refused(
@@ -621,6 +622,8 @@ async def test_the_commands_of_the_page_do_what_it_says(service, serving, tmp_pa
     names = ("front", "back", "left", "slanted", "somewhere", "better")
     for seed, name in enumerate(names):
         (tmp_path / f"{name}.jpg").write_bytes(picture(seed))
+    mask = np.pad(np.full((24, 32), 255, np.uint8), ((12, 12), (16, 16)))
+    Image.fromarray(mask).save(tmp_path / "mask.png")
     project_id, answers = "", []
     for line in block.splitlines():
         words = shlex.split(line.replace("$URL", serving).replace("$PROJECT", project_id))
@@ -629,5 +632,5 @@ async def test_the_commands_of_the_page_do_what_it_says(service, serving, tmp_pa
         )
         answers.append(json.loads(done.stdout))
         project_id = answers[-1]["project_id"]
-    assert [len(answer["photos"]) for answer in answers] == [2, 3, 4, 5, 5, 5, 5, 4]
+    assert [len(answer["photos"]) for answer in answers] == [2, 3, 4, 5, 5, 5, 5, 5, 4]
     assert [one["side"] for one in answers[-1]["photos"]] == ["back", "front", "right", None]

@@ -107,6 +107,19 @@ async def test_later_stages_are_made_anew_from_what_a_version_has(service):
     assert refined["metrics"][0]["iteration"] == 0
 
 
+async def test_a_model_from_the_splats_looks_at_photos_as_large_as_its_own_preset(service):
+    project_id, models = await upload(service), service.models
+    await post(service, f"generate/{project_id}", seed=1, preset="draft")
+    for preset, size, registered in (("draft", 256, 1), ("standard", 512, 2), ("draft", 256, 2)):
+        body = {"from": "splats", "version": 0, "seed": 2, "preset": preset}
+        made = await post(service, f"generate/{project_id}", **body)
+        assert models.fits[-1].views.photos.cameras.width == size
+        assert len(models.registered) == registered, "kept where they are as large"
+        version = made["model_version"]
+        await post(service, f"refine/{project_id}", num_iterations=1, version=version)
+        assert models.refinements[-1].originals.photos.cameras.width == size
+
+
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [

@@ -58,6 +58,7 @@ TABLES = {
     "projects",
     "project_photos",
     "multiview_generation",
+    "view_edits",
     "depth_maps",
     "gaussian_splat_models",
     "enhancement_iterations",
@@ -71,7 +72,6 @@ TABLES = {
     "job_stages",
     "deletions",
     "webhooks",
-    "view_edits",
     "file_store",
 }
 

@@ -9,11 +9,13 @@ from datetime import datetime
 import pytest
 
 from deployments.jobs.commits import StageCommit
+from deployments.jobs.edit_rows import NewViewEdit
 from deployments.jobs.job_errors import IdempotencyMismatch, StaleAttempt
 from deployments.jobs.photo_rows import NewPhoto
 from deployments.jobs.rows import JobKind, JobState, Lease, ProjectStatus
 from deployments.jobs.store import Records, Store
 from pipeline.errors import Conflict, InvalidInput, NotFound
+from pipeline.flow.view_edits import EditKind
 
 from .rows import (
     LEASE_S,
@@ -374,6 +376,7 @@ async def test_purge_leaves_no_row_anywhere(store: Store, clean_dsn: str) -> Non
     for commit in (refined, PREVIEWS, SHEET, StageCommit("e", 1.0, exports=(export(0),))):
         await records.commit_stage(lease.job.id, lease.fence, commit)
     await records.finish_job(lease.job.id, lease.fence, state=JobState.SUCCEEDED)
+    await records.put_view_edit(name, NewViewEdit(0, 3, EditKind.STRIKE))
     await submit(records, name, webhook_url="https://example.org/hook")
     await records.delete_project(name)
 
@@ -399,7 +402,7 @@ async def test_purge_leaves_no_row_anywhere(store: Store, clean_dsn: str) -> Non
         return counts
 
     before = await counted()
-    assert len(before) == 15
+    assert len(before) == 17
     assert all(before.values()), before
     assert await records.purge_project(name)
     assert {table for table, count in (await counted()).items() if count} == {"deletions"}

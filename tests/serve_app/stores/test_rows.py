@@ -185,7 +185,7 @@ async def test_a_project_without_jobs_has_none_and_an_unknown_one_is_told(store:
         await store.records.project_jobs("nobody")
 
 
-async def test_pictures_come_back_with_their_version_and_the_newest_sheet_counts(
+async def test_pictures_come_back_with_their_version_and_the_sheet_of_the_current_one_counts(
     store: Store,
 ) -> None:
     records = store.records
@@ -206,6 +206,16 @@ async def test_pictures_come_back_with_their_version_and_the_newest_sheet_counts
     lease = await claimed(records, name, JobKind.REFINE)
     latest = replace(SHEET, sheets=(replace(sheet(1), image_path="p/models/other.png"),))
     await records.commit_stage(lease.job.id, lease.fence, latest)
+    assert (await records.project_detail(name)).contact_sheet == latest.sheets[0]
+
+    await records.finish_job(lease.job.id, lease.fence, state=JobState.CANCELLED)
+    await records.restore_version(name, 0)
+    assert (await records.project_detail(name)).contact_sheet is None, "it has none yet"
+    lease = await claimed(records, name, JobKind.EXPORT)
+    await records.commit_stage(lease.job.id, lease.fence, SHEET)
+    assert (await records.project_detail(name)).contact_sheet == sheet(0)
+    await records.finish_job(lease.job.id, lease.fence, state=JobState.CANCELLED)
+    await records.restore_version(name, 1)
     assert (await records.project_detail(name)).contact_sheet == latest.sheets[0]
 
 

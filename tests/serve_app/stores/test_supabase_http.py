@@ -147,11 +147,14 @@ AGAIN = {
     "project_events_v1",
     "project_jobs_v1",
     "purge_project_v1",
+    "put_view_edit_v1",
     "queue_v1",
     "referenced_paths_v1",
     "release_job_v1",
+    "restore_version_v1",
     "schema_version_v1",
     "take_photo_back_v1",
+    "take_view_edit_v1",
 }
 
 

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from deployments.jobs.commits import StageCommit
+from deployments.jobs.edit_rows import NewViewEdit
 from deployments.jobs.photo_rows import NewPhoto
 from deployments.jobs.rows import Bucket, JobKind, JobState, Lease
 from deployments.jobs.store import Records, Store
 from pipeline.errors import InvalidInput
+from pipeline.flow.view_edits import EditKind
 
 from .rows import (
     LEASE_S,
@@ -104,6 +106,8 @@ async def test_every_path_of_a_project_is_referenced(store: Store, clean_dsn: st
         await records.commit_stage(lease.job.id, lease.fence, commit)
     assert await records.referenced_paths(name) is None, "the job is running"
     await finish(records, lease)
+    picture = NewViewEdit(0, 3, EditKind.REPLACE, "p/edits/a.png", "0" * 64)
+    await records.put_view_edit(name, picture)
 
     found = await records.referenced_paths(name)
     assert found is not None
@@ -111,7 +115,7 @@ async def test_every_path_of_a_project_is_referenced(store: Store, clean_dsn: st
     assert found == {
         Bucket.UPLOADS: {"project-1/original.png"} | everywhere,
         Bucket.PROCESSED: {"project-1/processed.png"} | everywhere,
-        Bucket.VIEWS: {"p/views/00.png", "p/views/cameras.json"} | everywhere,
+        Bucket.VIEWS: {"p/views/00.png", "p/views/cameras.json", "p/edits/a.png"} | everywhere,
         Bucket.DEPTH: {"p/depth/00.npy", "p/depth/00.png", "p/depth/x.npy"} | everywhere,
         Bucket.ENHANCED: {
             "p/enhanced/0/00.png",
@@ -138,7 +142,7 @@ async def test_every_path_of_a_project_is_referenced(store: Store, clean_dsn: st
         "where table_schema = 'public' and table_type = 'BASE TABLE' "
         "and column_name like '%path%'",
     )
-    assert len(columns) >= 13
+    assert len(columns) >= 14
     named = frozenset[str]().union(*found.values())
     for table, column in columns:
         key = "id" if table == "projects" else "project_id"

@@ -107,7 +107,7 @@ async def test_a_generation_from_a_stage_works_with_the_photos_of_its_version(st
 async def test_what_was_never_made_is_refused_before_there_is_a_job(store: Store) -> None:
     records = store.records
     name = await project(records, "new")
-    with pytest.raises(NotGeneratedYet, match="no version yet whose depth could be kept"):
+    with pytest.raises(NotGeneratedYet, match="no version yet whose stages could be kept"):
         await ask(records, name, JobKind.GENERATE, from_stage="depth")
     other = await generated(records)
     for kind, options in (

@@ -10,7 +10,7 @@ from deployments.jobs.edit_rows import NewViewEdit
 from deployments.jobs.job_errors import ProjectBusy
 from deployments.jobs.rows import Bucket, JobKind, JobState
 from deployments.jobs.store import Store
-from pipeline.errors import InvalidInput, NotFound
+from pipeline.errors import Conflict, InvalidInput, NotFound
 from pipeline.flow.view_edits import EditKind
 
 from .rows import SPLATS, VIEWS, claimed, generated, model, project, submit, view
@@ -37,6 +37,18 @@ async def test_an_edit_waits_until_it_is_taken_back_or_another_takes_its_place(
     assert await records.take_view_edit(name, 0, 7) == second.edit
     assert await records.take_view_edit(name, 0, 7) is None
     assert (await records.project_detail(name)).edits == (other.edit,)
+
+
+async def test_an_edit_beside_others_than_were_seen_is_refused(store: Store) -> None:
+    records = store.records
+    name = await generated(records)
+    first = (await records.put_view_edit(name, replace(STRIKE, seen=()))).edit
+    other = replace(STRIKE, view_index=8)
+    with pytest.raises(Conflict, match="changed meanwhile"):
+        await records.put_view_edit(name, replace(other, seen=()))
+    assert (await records.project_detail(name)).edits == (first,)
+    second = (await records.put_view_edit(name, replace(other, seen=(first.id,)))).edit
+    assert (await records.project_detail(name)).edits == (first, second)
 
 
 async def test_what_a_stage_has_done_waits_no_more_and_stays(store: Store) -> None:
@@ -71,7 +83,7 @@ async def test_nothing_is_edited_beside_a_job_or_where_there_is_no_version(store
     with pytest.raises(NotFound):
         await records.put_view_edit("nobody", STRIKE)
     name = await project(records, "new")
-    with pytest.raises(NotFound, match="no model version 0: it has none yet"):
+    with pytest.raises(NotFound, match="no model version 0: it has none yet, generate"):
         await records.put_view_edit(name, STRIKE)
     name = await generated(records)
     with pytest.raises(NotFound, match="no model version 9"):

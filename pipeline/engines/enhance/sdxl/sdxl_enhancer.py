@@ -30,8 +30,8 @@ from pipeline.engines.enhance.sdxl.sdxl_pictures import (
 from pipeline.engines.enhance.sdxl.sdxl_text import Embedding, Prompts, TextEncoders
 from pipeline.engines.enhance.sdxl_limits import STEPS, refuse_negative_prompt, steps_for
 from pipeline.errors import InvalidInput, InvalidOption, ModelFailed
-from pipeline.options import derived_seed
 from pipeline.requests import EnhancedImages, EnhanceSettings, Renders
+from pipeline.seeds import derived_seed
 from pipeline.types import FloatArray
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.types import FloatArray
+from pipeline.types import CameraEstimate, FloatArray
 
 #: Side of the maps of a guess, which cover the whole frame of the cut-out.
 GUESS_SIZE = 128
@@ -47,3 +47,10 @@ class Guess:
     elevation_error_deg: float
     focal: float
     focal_error: float
+
+    @property
+    def camera(self) -> CameraEstimate:
+        """What it says of the photo's camera."""
+        return CameraEstimate(
+            self.elevation_deg, self.elevation_error_deg, self.focal, self.focal_error
+        )

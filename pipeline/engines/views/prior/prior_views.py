@@ -14,17 +14,19 @@ import numpy as np
 from pipeline.control import Control
 from pipeline.device import Device
 from pipeline.engines.views.diffusion_notes import notes_on_diffusion
+from pipeline.engines.views.elevation_note import note_on_estimate
 from pipeline.engines.views.many_photos import columns_of, views_of_photos, with_photos
 from pipeline.engines.views.outline import Plane, silhouette
 from pipeline.engines.views.outline_sheet import triangulate
 from pipeline.engines.views.prior.guess import Guess
 from pipeline.engines.views.prior.two_sided import place_in_world, sides_of, with_walls
 from pipeline.engines.views.prior.two_sided_paint import confidence_of, paint
+from pipeline.engines.views.second_sheet import SIDE, OwnSurface
 from pipeline.engines.views.surface_views import ColoredMesh, reduced_to
 from pipeline.engines.views.two_sheets import TwoSheets
 from pipeline.errors import InvalidOption, ModelFailed
 from pipeline.requests import ViewRequest
-from pipeline.types import CameraEstimate, Cameras, Cutout, FloatArray, UInt8Array, ViewSet
+from pipeline.types import Cameras, Cutout, FloatArray, UInt8Array, ViewSet
 
 GUESS_NOTE = (
     "The prior engine shows the photographed side as it is; the back and the sides are the guess "
@@ -34,8 +36,6 @@ GUESS_NOTE = (
 #: Cut-outs above this side are reduced: 400 px of object over 200 px of view is detail enough.
 MESH_SIZE = 512
 MAX_ELEVATION_DEG = 80.0
-#: An elevation that is expected to be further off than this is worth a warning.
-UNSURE_DEG = 12.0
 
 
 class Guesser(Protocol):
@@ -160,31 +160,27 @@ class PriorViews:
             model.mesh,
             self.name,
             control.part(0.4, 0.6),
+            self._own_surface,
         )
         return replace(
             views_of_photos(every, self.name, control.part(0.6, 1.0), model.confidence),
             notes=notes + every.notes + notes_on_diffusion(request, self.name),
             photos=every.photos,
             registrations=every.registrations,
-            estimate=CameraEstimate(
-                elevation_deg=guess.elevation_deg,
-                elevation_error_deg=guess.elevation_error_deg if asked is None else None,
-                focal=guess.focal,
-                focal_error=guess.focal_error,
-            ),
+            estimate=guess.camera
+            if asked is None
+            else replace(guess.camera, elevation_error_deg=None),
         )
+
+    def _own_surface(self, cutout: Cutout, elevation_deg: float) -> OwnSurface:
+        """What another photo alone shows, as fine as its sheets are looked up."""
+        small = Cutout(reduced_to(cutout.rgba, SIDE), cutout.engine)
+        model = two_sided_model(small, self.prior.guess(cutout.rgba, elevation_deg))
+        return OwnSurface(model.mesh, model.camera)
 
 
 def _on_elevation(request: ViewRequest, guess: Guess) -> tuple[str, ...]:
     """What is said of an elevation that nobody gave."""
     if request.elevation_deg is not None:
         return ()
-    error = guess.elevation_error_deg
-    estimated = (
-        f"The photo was taken from about {guess.elevation_deg:z.0f} degrees above the horizon, "
-        f"give or take {error:.0f}: estimated from the photo."
-    )
-    if error <= UNSURE_DEG:
-        return (estimated,)
-    unsure = "That is unsure, and the model may lean: give elevation_deg where it is known."
-    return (f"{estimated} {unsure}",)
+    return note_on_estimate(guess.elevation_deg, guess.elevation_error_deg)

@@ -26,7 +26,7 @@ from pipeline.engines.views.prior.prior_network import (
 from pipeline.engines.views.relief.relief_shape import inflate
 from pipeline.errors import Unavailable
 from pipeline.torch_threads import one_torch_thread
-from pipeline.types import FloatArray, UInt8Array
+from pipeline.types import CameraEstimate, FloatArray, UInt8Array
 
 #: The network sees the middle of the frame; `frame_object` leaves more than this free around it.
 _MARGIN = (GUESS_SIZE - PICTURE_SIZE) // 2
@@ -78,6 +78,10 @@ class TrainedPrior:
                 error_deg = 30.0 * float(np.exp(told[1]))
             answer = self._answer(both, outlines, elevation_deg)
             return _guess(answer, elevation_deg, error_deg)
+
+    def camera_of(self, rgba: UInt8Array) -> CameraEstimate:
+        """The photo's camera alone, as `guess` finds it. Raises DeviceLost."""
+        return self.guess(rgba, None).camera
 
     def _answer(self, rgba: Tensor, inflated: Tensor, elevation_deg: float | None) -> Answer:
         known = torch.full((len(rgba),), float(elevation_deg is not None), device=rgba.device)

@@ -25,6 +25,8 @@ VIEW_EMBEDDING_DIM = 4
 VOLUME_HALF_SIDE = 0.5
 #: Elevation of the views the network was trained to make.
 TRAINED_ELEVATION_DEG = 30.0
+#: Elevations of the photos it was trained with, degrees.
+PHOTO_ELEVATIONS_DEG = (-10.0, 40.0)
 #: Frustum volumes reach so far before and behind the origin, world units: half the diagonal of the
 #: unit cube, to the five digits of the reference.
 FRUSTUM_HALF_DEPTH = 0.86603

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,11 +20,16 @@ from torch import Tensor
 
 from pipeline.control import Control
 from pipeline.device import Device, retry_with_half_batch
-from pipeline.engines.views.elevation_note import note_on_elevation
+from pipeline.engines.views.elevation_note import (
+    CameraSeer,
+    note_on_elevation,
+    note_on_estimate,
+)
 from pipeline.engines.views.syncdreamer.config import (
     IMAGE_SIZE,
     LATENT_CHANNELS,
     LATENT_SIZE,
+    PHOTO_ELEVATIONS_DEG,
     SyncDreamerConfig,
 )
 from pipeline.engines.views.syncdreamer.sampler import seeded_noise
@@ -40,7 +46,7 @@ from pipeline.imaging.framing import composite_on_white, picture_on_white
 from pipeline.ports import BackgroundEngine
 from pipeline.requests import ViewRequest
 from pipeline.rig import ELEVATION_DEG, VIEW_COUNT
-from pipeline.types import UInt8Array, ViewSet
+from pipeline.types import CameraEstimate, UInt8Array, ViewSet
 
 if TYPE_CHECKING:
     from pipeline.engines.views.syncdreamer.network import SyncDreamerNetwork
@@ -59,6 +65,8 @@ class SyncDreamerViews:
         device: where the network is.
         remover: finds the object in the views that were made, where they are nearly white; None:
             colours alone do.
+        seer: tells from how far above the horizon a photo was taken, where nobody said it; None:
+            the rig's elevation is assumed.
         views_at_once: views per run of the UNet; None takes as many of the 16 as free memory is
             estimated to hold. Halved once for good when the device is full all the same.
         channels_last: store convolution weights with channels last.
@@ -76,6 +84,7 @@ class SyncDreamerViews:
         device: Device,
         *,
         remover: BackgroundEngine | None = None,
+        seer: CameraSeer | None = None,
         views_at_once: int | None = None,
         channels_last: bool = False,
         compile: bool = False,
@@ -90,6 +99,7 @@ class SyncDreamerViews:
         self.network = network
         self.device = device
         self.remover = remover
+        self.seer = seer
         if channels_last:
             network.use_channels_last()
         if compile:
@@ -105,6 +115,7 @@ class SyncDreamerViews:
         device: Device,
         *,
         remover: BackgroundEngine | None = None,
+        seer: CameraSeer | None = None,
         views_at_once: int | None = None,
         channels_last: bool = False,
         compile: bool = False,
@@ -123,6 +134,7 @@ class SyncDreamerViews:
             network,
             device,
             remover=remover,
+            seer=seer,
             views_at_once=views_at_once,
             channels_last=channels_last,
             compile=compile,
@@ -130,6 +142,9 @@ class SyncDreamerViews:
 
     def synthesize(self, request: ViewRequest, control: Control) -> ViewSet:
         """The 16 views of the rig; the same seed gives the same views on the same machine.
+
+        An elevation that nobody gave is estimated from the photo where somebody can, and held to
+        what the network was trained with.
 
         Raises:
             InvalidOption: steps, sampler or guidance scale cannot be used.
@@ -139,6 +154,9 @@ class SyncDreamerViews:
         """
         settings = SamplerSettings.choose(request.sampler, request.steps, request.guidance_scale)
         image = _as_input(request.cutout.rgba).to(self.device.torch_device)
+        estimate, on_elevation = self._seen(request)
+        if estimate is not None:
+            request = replace(request, elevation_deg=estimate.elevation_deg)
         elevation_rad = math.radians(request.assumed_elevation_deg)
         pictures = self._run(image, elevation_rad, settings, request.seed, control)
         alphas, unsure = view_mattes(
@@ -152,8 +170,18 @@ class SyncDreamerViews:
             alphas=alphas,
             cameras=rig_cameras(IMAGE_SIZE),
             engine=self.name,
-            notes=note_on_elevation(request, self.name) + _notes(settings) + unsure,
+            notes=on_elevation + _notes(settings) + unsure,
+            estimate=estimate,
         )
+
+    def _seen(self, request: ViewRequest) -> tuple[CameraEstimate | None, tuple[str, ...]]:
+        """The photo's camera where nobody said its elevation and somebody can see it, and notes."""
+        if request.elevation_deg is not None or self.seer is None:
+            return None, note_on_elevation(request, self.name)
+        seen = self.seer.camera_of(request.cutout.rgba)
+        elevation_deg = float(np.clip(seen.elevation_deg, *PHOTO_ELEVATIONS_DEG))
+        note = note_on_estimate(elevation_deg, seen.elevation_error_deg or 0.0)
+        return replace(seen, elevation_deg=elevation_deg), note
 
     def warm_up(self) -> None:
         """Every network once at the shapes of a request, and the views at once that fit.

@@ -15,7 +15,8 @@ from pipeline.engines.views.syncdreamer.syncdreamer_views import SyncDreamerView
 from pipeline.engines.views.syncdreamer.view_hints import NO_REMOVER_NOTE
 from pipeline.errors import Cancelled, InvalidOption, ModelFailed, OutOfMemory, Unavailable
 from pipeline.geometry.cameras import rig_cameras
-from pipeline.types import Cutout
+from pipeline.types import CameraEstimate, Cutout
+from tests.fakes import RememberedCamera
 from tests.random_networks import random_syncdreamer
 from tests.tiny.syncdreamer import TINY_SYNCDREAMER, tiny_network
 
@@ -79,6 +80,29 @@ def test_an_elevation_that_nobody_gave_is_the_rigs_and_told(
     assert seen == pytest.approx([30])
     (note,) = assumed.notes
     assert "30 degrees were assumed" in note
+
+
+@pytest.mark.parametrize(("seen_deg", "told_deg"), [(12.0, 12.0), (55.0, 40.0)])
+def test_an_elevation_that_nobody_gave_is_asked_of_whoever_sees_it(
+    engine, views, request_of_two_steps, monkeypatch, seen_deg, told_deg
+):
+    told = []
+
+    def run(_image, elevation_rad, *_more):
+        told.append(np.rad2deg(elevation_rad))
+        return views.images.copy()
+
+    seer = RememberedCamera(CameraEstimate(seen_deg, 14.0, 1.5, 0.1))
+    monkeypatch.setattr(engine, "_run", run)
+    monkeypatch.setattr(engine, "seer", seer)
+    open_one = engine.synthesize(replace(request_of_two_steps, elevation_deg=None), Control())
+    assert told == pytest.approx([told_deg]), "the network learned from -10 to 40 degrees"
+    assert open_one.estimate == CameraEstimate(told_deg, 14.0, 1.5, 0.1)
+    (note,) = open_one.notes
+    assert f"about {told_deg:.0f} degrees above the horizon, give or take 14" in note
+    assert "give elevation_deg where it is known" in note, "so far off that it is worth a warning"
+    given = engine.synthesize(request_of_two_steps, Control())
+    assert given.estimate is None and len(seer.photos) == 1, "what is given is not looked for"
 
 
 def test_fewer_views_at_once_change_only_rounding(tiny_folder, views, request_of_two_steps):
