@@ -112,6 +112,7 @@ ONCE = {
     "begin_upload_v1",
     "claim_job_v1",
     "claim_webhook_v1",
+    "publish_preview_v1",
 }
 #: A second call of these changes nothing more, or reads.
 AGAIN = {
@@ -147,11 +148,14 @@ AGAIN = {
     "project_events_v1",
     "project_jobs_v1",
     "purge_project_v1",
+    "put_view_edit_v1",
     "queue_v1",
     "referenced_paths_v1",
     "release_job_v1",
+    "restore_version_v1",
     "schema_version_v1",
     "take_photo_back_v1",
+    "take_view_edit_v1",
 }
 
 
