@@ -24,7 +24,6 @@ from pipeline.engines.deg.deg_decoder import (
     rounded_gaussians,
 )
 from pipeline.engines.deg.deg_encoders import PhotoEncoders, encode_photo, vae_noise
-from pipeline.engines.deg.deg_networks import DegFiles, load_encoders, load_networks
 from pipeline.engines.deg.deg_presets import DegPreset
 from pipeline.engines.deg.flow_sampler import (
     FlowNoise,
@@ -75,21 +74,6 @@ class DegEngine:
         self._flow = flow
         self._decoders = decoders
         self._device = device
-
-    @classmethod
-    def load(cls, preset: DegPreset, files: DegFiles, device: Device) -> DegEngine:
-        """The engine of weights in their files, in the device's precision.
-
-        Raises:
-            Unavailable: a file is missing, damaged or of something else, a package is not
-                installed, or the GPU has no fused attention.
-            OutOfMemory: the networks do not fit on the device.
-        """
-        where = device.torch_device
-        networks = load_networks(files, where, device.dtype)
-        encoders = load_encoders(files, where, device.dtype)
-        decoders = DecoderNetworks(networks.octree, networks.gaussians)
-        return cls(preset, files.config, encoders, networks.flow, decoders, device)
 
     @property
     def name(self) -> str:

@@ -105,3 +105,21 @@ async def run_when_it_is_due(store: Store, models: FakeModels) -> None:
         await asyncio.sleep(0.05)
         again = await store.records.claim_job("test", 30)
     await run(store, models, again)
+
+
+async def test_a_model_by_views_may_go_on_from_what_was_drawn_of_a_pass(store: Store):
+    await new_project(store)
+    await run(store, FakeModels(), await lease_of(store, JobKind.GENERATE, **OPTIONS))
+    for stage, called in (("depth", "depth"), ("splats", "splats")):
+        models = FakeModels()
+        by_views = {"engine": "views", "from_stage": stage, "version": 0}
+        await run(store, models, await lease_of(store, JobKind.GENERATE, **by_views))
+        assert models.calls[0] == called
+        assert models.generated == []
+        (fit,) = models.fits
+        assert fit.views.engine == "fake-generator"
+        if stage == "splats":
+            assert fit.views.photos is not None
+            assert fit.views.photos.engine == "fake-generator", "from the camera that was found"
+    detail = await store.records.project_detail(PROJECT)
+    assert [(row.version, row.parent) for row in detail.models] == [(0, None), (1, 0), (2, 0)]

@@ -112,6 +112,7 @@ ONCE = {
     "begin_upload_v1",
     "claim_job_v1",
     "claim_webhook_v1",
+    "publish_preview_v1",
 }
 #: A second call of these changes nothing more, or reads.
 AGAIN = {
