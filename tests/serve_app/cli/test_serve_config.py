@@ -429,3 +429,20 @@ def test_the_command_says_it_with_an_exit_code(tmp_path):
 def test_wrong_arguments_are_refused(args):
     with pytest.raises(ValidationError):
         AppArgs.model_validate(args)
+
+
+def test_a_generator_has_a_host_of_its_own_unless_the_hosts_are_named():
+    args = AppArgs.model_validate({"engines": "triposplat", "gpu_shares": {"Generator": 0.5}})
+    assert args.model_hosts == {**AppArgs().hosts, "Generator": (PortName.GENERATOR,)}
+    assert args.engine_choice().generator == "triposplat"
+    assert AppArgs().model_hosts == AppArgs().hosts
+    assert not AppArgs().has_generator
+    named = {name: list(ports) for name, ports in AppArgs().hosts.items()}
+    with pytest.raises(ValueError, match="hosts must name each of"):
+        AppArgs.model_validate({"engines": "triposplat", "hosts": named})
+    together = AppArgs.model_validate(
+        {"engines": "triposplat", "hosts": {**named, "Splats": ["splats", "exporter", "generator"]}}
+    )
+    assert "Generator" not in together.model_hosts
+    with pytest.raises(ValueError, match="gpu_shares names 'Generator'"):
+        AppArgs.model_validate({"gpu_shares": {"Generator": 0.5}})
