@@ -19,6 +19,9 @@ CROP_FACTOR = 1.2
 #: Alpha up to here counts as nothing. The box is that of all alpha above 0, so the haze of a soft
 #: remover would make it the whole photo.
 FAINT_ALPHA = 8
+#: An edge is soft by resampling, some pixels of the coarser of photo and resized photo, and by its
+#: own nature, a share of the object's longer side: only what reaches farther is haze.
+_EDGE_PIXELS, _EDGE_SHARE = 4, 0.02
 #: Alpha is eroded by so many pixels of the resized photo.
 EROSION = 1
 #: A crop whose side is less than this part of the canvas shows nothing that could be recognised.
@@ -82,7 +85,7 @@ def prepare_photo(
     black = Image.new("RGB", cut.size)
     black.paste(cut, mask=cut.getchannel("A"))
     return PreparedPhoto(
-        np.asarray(black), np.asarray(cut.getchannel("A")), crop, scale, _notes(found, kept)
+        np.asarray(black), np.asarray(cut.getchannel("A")), crop, scale, _notes(found, kept, scale)
     )
 
 
@@ -115,14 +118,16 @@ def _crop(alpha: UInt8Array, factor: float, canvas: int) -> tuple[int, int, int,
     return int(cx - half), int(cy - half), int(cx + half), int(cy + half)
 
 
-def _notes(found: UInt8Array, kept: UInt8Array) -> tuple[str, ...]:
-    """What cutting faint alpha changed, where it changed the box."""
+def _notes(found: UInt8Array, kept: UInt8Array, scale: float) -> tuple[str, ...]:
+    """What cutting faint alpha changed, where there was more of it than a soft edge has."""
 
     def box(alpha: UInt8Array) -> tuple[int, ...]:
         rows, columns = np.flatnonzero(alpha.any(1)), np.flatnonzero(alpha.any(0))
         return (int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1]))
 
-    if box(found) == box(kept):
+    top, bottom, left, right = box(kept)
+    edge = max(_EDGE_PIXELS * max(scale, 1), _EDGE_SHARE * max(bottom - top, right - left))
+    if np.abs(np.subtract(box(found), box(kept))).max() <= edge:
         return ()
     return (
         "A faint haze around the object was cut off before it was framed; if a part of it is "

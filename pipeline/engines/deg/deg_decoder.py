@@ -101,7 +101,8 @@ def decode(
         decode_seed: of the points; the same one gives the same model.
         photos: given, the photos' cameras get their own intrinsics.
         draws: in place of those of `decode_seed`.
-        control: asked for a stop between the levels of the octree and before the Gaussians.
+        control: asked for a stop before every level of the octree, every block of the Gaussian
+            network and every photo.
 
     Raises:
         Cancelled: a stop was asked for.
@@ -151,9 +152,9 @@ def decode_splats(
             octree.device,
             control=control,
         )
-        control.check()
         at = drawn.points.to(gaussians.device)
-        features = gaussians(at, gaussians.read_latent(latent.to(gaussians.device)))
+        its_memory = gaussians.read_latent(latent.to(gaussians.device))
+        features = gaussians(at, its_memory, control=control)
         fields = gaussian_fields(
             at, features, gaussians.points_offset_perturbation, gaussians.base_offset_scale
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from pipeline.control import UNATTENDED, Control
 from pipeline.engines.deg.decoder_attention import (
     CrossAttention,
     KeysValues,
@@ -88,7 +89,12 @@ class GaussianNetwork(nn.Module):
         return tuple(block.cross_attn.read_latent(latent) for block in self._blocks())
 
     def forward(
-        self, points: Tensor, memory: LatentMemory, *, points_at_once: int = POINTS_AT_ONCE
+        self,
+        points: Tensor,
+        memory: LatentMemory,
+        *,
+        points_at_once: int = POINTS_AT_ONCE,
+        control: Control = UNATTENDED,
     ) -> Tensor:
         """Raw numbers of the Gaussians of n points, which see each other.
 
@@ -96,13 +102,18 @@ class GaussianNetwork(nn.Module):
             points: float32 [n, 3], 0..1.
             memory: what `read_latent` made of the latent.
             points_at_once: bounds the memory; results differ by rounding.
+            control: asked for a stop before every block.
 
         Returns:
             float32 [n, 15 G], in the order of `pipeline.engines.deg.gaussian_fields`.
+
+        Raises:
+            Cancelled: a stop was asked for.
         """
         pieces = torch.split(points, points_at_once)
         h = torch.cat([self._embed(piece) for piece in pieces], dim=1)
         for block, keys_values in zip(self._blocks(), memory, strict=True):
+            control.check()
             h = block(h, keys_values, points_at_once)
         return linear_fp32(self.out_proj, plain_norm(h, _HEAD_EPS))[0]
 

@@ -293,6 +293,33 @@ def test_a_stop_is_heard(networks: DecoderNetworks, latent: Tensor):
         decode(networks, latent, TOKEN, num_gaussians=80, decode_seed=0, control=control)
 
 
+def test_a_stop_is_heard_before_every_block_of_the_gaussians(
+    networks: DecoderNetworks, latent: Tensor
+):
+    """Of a million of them they are many times the work of a step of the flow."""
+    control, begun = Control(), []
+
+    class StoppingDraws(SeededDraws):
+        def jitter(self, points: int) -> Tensor:
+            control.stop.set()
+            return super().jitter(points)
+
+    def stop(*_: object) -> None:
+        begun.append(1)
+        control.stop.set()
+
+    hooks = [block.register_forward_pre_hook(stop) for block in networks.gaussians.blocks]
+    try:
+        for draws, so_many in ((StoppingDraws(0), 0), (SeededDraws(0), 1)):
+            with pytest.raises(Cancelled):
+                decode_splats(networks, latent, num_gaussians=8, draws=draws, control=control)
+            assert len(begun) == so_many
+            control.stop.clear()
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def test_latent_keys_are_made_once_a_decode(
     networks: DecoderNetworks, latent: Tensor, monkeypatch: pytest.MonkeyPatch
 ):

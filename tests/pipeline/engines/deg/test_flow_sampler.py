@@ -88,6 +88,30 @@ def test_every_step_agrees(
     assert relative_error(found.cameras, golden["out.camera"]) <= 1e-5
 
 
+@pytest.mark.parametrize("photos", [1, 2])
+def test_the_estimate_is_where_the_step_leads_if_it_went_on(
+    flow_network: FlowNetwork,
+    config: DegConfig,
+    features: PhotoFeatures,
+    second_photo: PhotoFeatures,
+    photos: int,
+):
+    """Of the cameras too: live models are turned by it."""
+    settings, noise = SamplerSettings(4), FlowNoise.of_seed(config.flow, 3, photos)
+    steps: list[SamplerStep] = []
+    sample(flow_network, (features, second_photo)[:photos], settings, noise, steps.append)
+    before = FlowState(noise.latent, noise.cameras)
+    for step, t_next in zip(steps, settings.times()[1:], strict=True):
+        way = step.t / (step.t - t_next)
+        for name in ("latent", "cameras"):
+            start, end = getattr(before, name), getattr(step.state, name)
+            wanted = start - way * (start - end)
+            assert relative_error(getattr(step.estimate, name), wanted) < 1e-5, (step.step, name)
+        before = step.state
+    # The last step goes all the way.
+    assert relative_error(steps[-1].estimate.cameras, steps[-1].state.cameras) < 1e-6
+
+
 def test_several_photos_agree(
     flow_network: FlowNetwork,
     features: PhotoFeatures,
@@ -197,6 +221,19 @@ def test_a_latent_that_is_not_finite_is_an_error(
     broken = FlowNoise(torch.full_like(noise.latent, float("inf")), noise.cameras)
     with pytest.raises(ModelFailed, match=r"not finite.*bf16"):
         sample(flow_network, (features,), settings, broken)
+
+
+def test_a_camera_that_is_not_finite_is_an_error(
+    flow_network: FlowNetwork, features: PhotoFeatures, noise: FlowNoise
+):
+    head = flow_network.cam_out_layer
+    hook = head.register_forward_hook(lambda _module, _inputs, out: out * torch.inf)
+    try:
+        with pytest.raises(ModelFailed, match="not finite"):
+            # One step: nothing else has seen the camera yet.
+            sample(flow_network, (features,), SamplerSettings(1), noise)
+    finally:
+        hook.remove()
 
 
 def test_noise_of_another_shape_is_refused(

@@ -9,6 +9,7 @@ from pipeline.engines.deg.fused_attention import (
     Attention,
     AttentionKernel,
     RepeatedKey,
+    _works,
     choose_kernel,
     use_kernel,
 )
@@ -75,6 +76,23 @@ def test_the_first_kernel_that_works_for_both_widths_is_taken():
     kernel = choose_kernel(torch.device("cuda"), torch.bfloat16, 64, works=works)
     assert kernel.name == "cudnn_attention"
     assert asked[:2] == [("FLASH_ATTENTION", 64), ("FLASH_ATTENTION", 72)]
+
+
+def test_a_kernel_is_tried_on_numbers():
+    cpu = torch.device("cpu")
+    assert _works(SDPBackend.MATH, cpu, torch.float32, 72)
+    # It is for another kind of device.
+    assert not _works(SDPBackend.CUDNN_ATTENTION, cpu, torch.float32, 72)
+
+
+@pytest.mark.parametrize("backend", [SDPBackend.MATH, SDPBackend.FLASH_ATTENTION])
+def test_a_chosen_kernel_counts_a_repeated_key_too(backend: SDPBackend):
+    """Its heads are wider by the key's own channels, and the softmax scale stays the old one."""
+    q, k, v = (numbers(seed, 1, 7, 2, 64) for seed in (1, 2, 3))
+    chosen = Attention()
+    chosen.kernel = AttentionKernel(backend)
+    for repeated in (None, RepeatedKey(3, 4101)):
+        torch.testing.assert_close(chosen(q, k, v, repeated), Attention()(q, k, v, repeated))
 
 
 def test_no_fused_kernel_is_an_error_that_says_what_to_do():

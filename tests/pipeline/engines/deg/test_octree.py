@@ -323,6 +323,16 @@ def test_points_follow_from_the_seed_alone():
     assert not torch.equal(first.points, sample_octree(spread, 500, SeededDraws(4), CPU).points)
 
 
+def test_every_level_draws_anew():
+    """The same numbers in all levels would send a point the same way again and again."""
+    draws = SeededDraws(3)
+    drawn = [tuple(draws.offsets(level, 64).tolist()) for level in range(1, 9)]
+    assert len(set(drawn)) == 8
+    assert set().union(*drawn).isdisjoint(draws.jitter(64)[:, 0].tolist())
+    # What a level draws does not depend on how many cells it has.
+    assert tuple(draws.offsets(5, 100)[:64].tolist()) == drawn[4]
+
+
 def test_points_lie_in_their_cells_and_their_number_is_exact():
     levels: list[OctreeLevel] = []
     drawn = sample_octree(spread, 777, SeededDraws(1), CPU, watch=levels.append)

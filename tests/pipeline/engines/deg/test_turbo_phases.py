@@ -3,12 +3,15 @@
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend
 
 from pipeline.engines.deg.deg_config import DegConfig
 from pipeline.engines.deg.flow_network import FlowNetwork, PhotoFeatures
 from pipeline.engines.deg.flow_sampler import FlowNoise, SamplerStep, sample
 from pipeline.engines.deg.flow_settings import SamplerSettings
+from pipeline.engines.deg.fused_attention import Attention, AttentionKernel, use_kernel
 from pipeline.engines.deg.turbo_phases import (
+    PHASE_BOUNDARY,
     TurboPhases,
     adapted_modules,
     phase_network,
@@ -47,6 +50,23 @@ def test_five_steps_agree(phases: TurboPhases, features: PhotoFeatures, golden: 
     assert relative_error(found.cameras, golden["out.turbo.camera"]) <= 1e-5
     slow_used = [float(phases.network_at(step.t) is phases.slow) for step in steps]
     assert slow_used == golden["out.turbo.slow_used"].tolist() == [1, 1, 1, 1, 0]
+
+
+@pytest.mark.parametrize("steps", [4, 8])
+def test_a_step_that_starts_at_the_boundary_itself_is_fast(phases: TurboPhases, steps: int):
+    times = SamplerSettings(steps=steps, guidance_scale=1.0, shift=3.0).times()[:-1]
+    assert PHASE_BOUNDARY in times
+    assert [phases.network_at(t) is phases.fast for t in times] == [t <= 0.5 for t in times]
+
+
+def test_a_phase_attends_by_the_kernel_of_its_network(
+    flow_network: FlowNetwork, slow_lora: dict[str, Tensor]
+):
+    chosen = flow_network.with_weights({})
+    use_kernel(chosen, AttentionKernel(SDPBackend.MATH))
+    phase = phase_network(chosen, read_lora(slow_lora, flow_network.config))
+    kernels = {m.kernel.name for m in phase.modules() if isinstance(m, Attention)}
+    assert kernels == {"math"}
 
 
 def test_the_released_sets_have_the_published_size():
