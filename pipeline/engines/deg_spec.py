@@ -177,7 +177,8 @@ def _load(base: Weights, setup: Setup, *more: Weights) -> GeneratorEngine:
             networks = load_networks(files, device.torch_device, device.dtype)
         decoders = DecoderNetworks(networks.octree, networks.gaussians)
         preset = DEG_PRESETS[setup.engine]
-        return DegEngine(preset, files.config, encoders, networks.flow, decoders, device)
+        shown = tuple(weights.shown for weights in wanted if weights.shown)
+        return DegEngine(preset, files.config, encoders, networks.flow, decoders, device, shown)
 
     return rest.with_options(make)
 

@@ -7,49 +7,22 @@ has not is replaced.
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-import yaml
-from ray import serve
-from ray.serve.context import _get_global_client
-from ray.serve.schema import ServeDeploySchema
 
 from deployments.handles import reasons_of
 from pipeline.formats.ply import read_ply
 from pipeline.formats.splat import read_splat
 from serve_app.cli.demo import default_photo
 from serve_app.server import RunningService
-from serve_app.stores import StoreSettings
-from tests.serve_app.stores.fixtures import server_directory
-from tests.tiny.model_dir import TINY_OPTIONS, write_tiny_models
+from tests.cluster.configurations import deployed
+from tests.tiny.model_dir import write_tiny_models
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.configurations]
 
-ROOT = Path(__file__).parents[2]
-NAME, PREFIX = "gpu-engines", "/gpu"
-#: Nine replicas that import torch, diffusers and transformers share two cores at the start.
-START_LIMIT_S = 240
-
-
-def config_for_this_machine(data: Path, models: Path) -> dict[str, Any]:
-    config: dict[str, Any] = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
-    (application,) = config["applications"]
-    application |= {"name": NAME, "route_prefix": PREFIX}
-    application["args"] |= {
-        "asset_dir": str(data),
-        "model_dir": str(models),
-        "device": "cpu",
-        "precision": None,
-        "engine_options": TINY_OPTIONS,
-    }
-    for deployment in application["deployments"]:
-        deployment.get("ray_actor_options", {}).pop("num_gpus", None)
-    # The cluster runs already, with a proxy of its own.
-    del config["http_options"], config["proxy_location"]
-    return config
+NAME = "gpu-engines"
 
 
 @pytest.fixture(scope="module")
@@ -63,27 +36,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def gpu(service: RunningService, models: Path) -> Iterator[httpx.Client]:
-    with server_directory() as data:
-        config = ServeDeploySchema.model_validate(config_for_this_machine(data, models))
-        _get_global_client().deploy_apps(config)
-        try:
-            with httpx.Client(base_url=f"{service.url}{PREFIX}", timeout=300) as client:
-                wait_until_running()
-                yield client
-        finally:
-            serve.delete(NAME)
-            StoreSettings(data_dir=data, database_url=None).stop()
-
-
-def wait_until_running() -> None:
-    deadline = time.monotonic() + START_LIMIT_S
-    while time.monotonic() < deadline:
-        status = serve.status().applications.get(NAME)
-        if status is not None and status.status.value == "RUNNING":
-            return
-        assert status is None or status.status.value == "DEPLOYING", status
-        time.sleep(0.5)
-    raise AssertionError(serve.status().applications.get(NAME))
+    with deployed("serve_config.yaml", NAME, service.url, models) as client:
+        yield client
 
 
 def readiness(client: httpx.Client) -> tuple[int, dict[str, str]]:

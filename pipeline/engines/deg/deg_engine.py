@@ -62,12 +62,15 @@ class DegEngine:
         flow: FlowSource,
         decoders: DecoderNetworks,
         device: Device,
+        shown: tuple[str, ...] = (),
     ) -> None:
         """
         Args:
             config: sizes of all networks, which are on the device.
             flow: one network, or the phases of Idol Turbo.
+            shown: lines that the terms of weights want shown with what is made.
         """
+        self._shown = shown
         self._preset = preset
         self._config = config
         self._encoders = encoders
@@ -135,6 +138,7 @@ class DegEngine:
                 f"{request.num_gaussians:,} splats were asked for; they are made in groups, and "
                 f"there are {count:,}."
             )
+        notes += self._shown
         control.step(1.0, "Done")
         return Generated(
             model=with_exact_quats(made.model),

@@ -33,6 +33,7 @@ def test_an_engine_is_loaded_from_its_bundles_and_makes_a_model(engine, tmp_path
     made = loaded.generate(request, Control())
     assert len(made.model) == 32_768
     assert np.isfinite(made.model.means).all()
+    assert made.notes[-1] == "Built with DINOv3"
 
 
 def test_what_is_missing_is_told_at_once_with_what_is_agreed_to(tmp_path):

@@ -1,5 +1,6 @@
 """Every GPU engine on a GPU, with tiny models: `pytest -m gpu`. Skipped where there is none."""
 
+import asyncio
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,18 @@ from pipeline.engines.registry import EngineChoice
 from pipeline.flow.local import LocalPorts, build_ports
 from pipeline.geometry.cameras import rig_cameras
 from pipeline.ports import PortName
-from pipeline.requests import EnhanceSettings, FitRequest, ViewRequest
+from pipeline.requests import (
+    EnhanceSettings,
+    FitRequest,
+    Generated,
+    GeneratorRequest,
+    ViewRequest,
+    WholePhoto,
+)
 from pipeline.rig import HELD_OUT_VIEWS
 from pipeline.types import Cutout, ViewSet
 from tests.oracles.objects import photograph, torus
-from tests.tiny.model_dir import TINY_OPTIONS, write_tiny_models
+from tests.tiny.model_dir import TINY_OPTIONS, write_tiny_generator, write_tiny_models
 
 pytestmark = [
     pytest.mark.gpu,
@@ -100,3 +108,26 @@ async def test_a_known_object_is_fitted_enhanced_and_scored(gpu):
     first = await gpu.enhancer.enhance(renders, settings)
     second = await gpu.enhancer.enhance(renders, settings)
     assert np.array_equal(first.images, second.images)
+
+
+def test_a_model_in_one_pass_is_the_same_on_both_devices(tmp_path: Path) -> None:
+    """In fp32, and finite in 16 bits: with a fused kernel in place of the CPU's."""
+    write_tiny_generator(tmp_path)
+    y, x = np.mgrid[:96, :96] - 48
+    rgba = np.full((96, 96, 4), 128, np.uint8)
+    rgba[..., 3] = np.where(x**2 + y**2 < 30**2, 255, 0)
+    request = GeneratorRequest((WholePhoto(rgba, 0.0),), 32_768, 0, steps=10)
+
+    def generated(device: str, precision: str) -> Generated:
+        choice = EngineChoice(
+            generator="triposplat", model_dir=tmp_path, device=device, precision=precision
+        )
+        port = build_ports(choice, [PortName.GENERATOR]).generator
+        assert port is not None
+        return asyncio.run(port.generate_model(request))
+
+    here, there = generated("cpu", "fp32"), generated("cuda", "fp32")
+    error = np.abs(here.latent.latent - there.latent.latent).max()
+    assert error < 1e-3 * np.abs(here.latent.latent).max()
+    for precision in ("fp16", "bf16"):
+        assert np.isfinite(generated("cuda", precision).model.means).all()

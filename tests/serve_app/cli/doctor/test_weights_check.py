@@ -42,6 +42,18 @@ def test_what_an_engine_cannot_do_without_is_a_cross(tmp_path: Path) -> None:
     assert "Run `glimpse3d weights fetch midas-hybrid`." in hybrid.fix
 
 
+def test_what_is_agreed_to_by_name_is_told_with_its_terms(tmp_path: Path) -> None:
+    finding = check_weights(
+        EngineChoice(generator="triposplat", views="relief", model_dir=tmp_path)
+    )
+    assert finding.status is Status.FAILED
+    assert finding.fix is not None
+    run = "weights fetch triposplat dinov3-vith16plus flux2-vae --allow dinov3-vith16plus`"
+    assert run in finding.fix
+    assert "dinov3-vith16plus: Meta's DINOv3 License" in finding.fix
+    assert "flux2-vae-dev" not in finding.fix, "another one is there for that"
+
+
 def test_where_all_are_here_they_are_listed(tmp_path: Path) -> None:
     write_tiny_models(tmp_path)
     finding = check_weights(EngineChoice(depth="midas-large", views="relief", model_dir=tmp_path))
