@@ -2,8 +2,9 @@
 
 One prepared script for a machine that is at hand for some minutes: it needs no weights, no network
 and no Ray, begins nothing that it cannot finish within its limit, and what it has found is on the
-terminal and in the file before the next stage begins. It does not know what the numbers are wanted
-for; the goals beside them are those of a card of the class of an H100 or H200.
+terminal and in the file before the next stage begins. A photo's own camera is not looked for, which
+is drawing. It does not know what the numbers are wanted for; the goals beside them are those of a
+card of the class of an H100 or H200.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ from pipeline.engines.deg.fused_attention import (
     use_kernel,
 )
 from pipeline.engines.deg.octree_sampling import SeededDraws
+from pipeline.engines.registry import spec_of
 from pipeline.errors import GlimpseError
+from pipeline.ports import PortName
 from pipeline.types import UInt8Array
 from tests.random_deg import random_network, random_turbo
 
@@ -148,8 +151,11 @@ class _Script:
         print(f"   {row.name}: {row.value:.4g} {row.unit}{goal}", flush=True)
 
     @contextmanager
-    def peak(self, name: str, goal: float | None = None) -> Iterator[None]:
-        """Tells the most memory that tensors held inside of the block, weights and all."""
+    def peak(
+        self, name: str, goal: float | None = None, planned: float | None = None
+    ) -> Iterator[None]:
+        """Tells the most memory that tensors held inside of the block, weights and all, against
+        the goal and against what `glimpse3d plan` reckons with."""
         where = self.device.torch_device
         self.device.forget()
         if self.device.is_cuda:
@@ -158,6 +164,8 @@ class _Script:
         if self.device.is_cuda:
             gib = torch.cuda.max_memory_allocated(where) / 2**30
             self.tell(Row(f"{name}: peak memory of tensors", gib, "GiB", goal))
+            if planned is not None:
+                self.tell(Row(f"{name}: the same, against the plan", gib, "GiB", planned))
 
     def _write(self) -> None:
         if self._path is None:
@@ -347,21 +355,23 @@ def _passes(
         state = sample(source, (features,), settings, noise)
         decode_splats(decoders, state.latent, num_gaussians=size.splats, draws=draws)
 
-    def measured(title: str, settings: SamplerSettings, goal: float | None) -> None:
+    def measured(engine: str, title: str, settings: SamplerSettings, goal: float | None) -> None:
         source: FlowSource = flow if settings.guided else random_turbo(flow)
-        with script.peak(title, MEMORY_GOAL_GIB):
+        demand = spec_of(PortName.GENERATOR, engine).demand
+        assert demand is not None, engine
+        with script.peak(title, MEMORY_GOAL_GIB, demand.weights + demand.working):
             seconds = min(seconds_of(lambda: whole(source, settings), device) for _ in range(2))
         script.tell(Row(title, seconds, "s", goal))
         script.found.stages.setdefault("generate", seconds)
 
     many, few, most = size.steps
-    for name, settings, goal in (
-        ("TripoSplat", SamplerSettings(many), TRIPOSPLAT_GOAL_S),
-        ("Idol Turbo", SamplerSettings(few, guidance_scale=0.0), TURBO_GOAL_S),
-        ("Idol", SamplerSettings(most), None),
+    for engine, name, settings, goal in (
+        ("triposplat", "TripoSplat", SamplerSettings(many), TRIPOSPLAT_GOAL_S),
+        ("idol-turbo", "Idol Turbo", SamplerSettings(few, guidance_scale=0.0), TURBO_GOAL_S),
+        ("idol", "Idol", SamplerSettings(most), None),
     ):
         calls = settings.steps * (2 if settings.guided else 1)
         kind = "guided steps" if settings.guided else "steps"
         title = f"{name}: photo to {size.splats:,} splats, {settings.steps} {kind}"
         needs_s = 0.0 if size.tiny else 2 * (calls * call_s + 2)
-        script.stage(title, partial(measured, title, settings, goal), needs_s)
+        script.stage(title, partial(measured, engine, title, settings, goal), needs_s)

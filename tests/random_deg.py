@@ -68,16 +68,12 @@ def _filled(name: str, tensor: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def random_turbo(network: FlowNetwork, rank: int = 32) -> TurboPhases:
-    """Two phases of a network: what is adapted of it is there once more for each of them."""
+    """Two phases: the network, and it with changes; as much memory as the product's two take."""
     generator = torch.Generator(network.device).manual_seed(1)
-
-    def changes() -> dict[str, LowRankChange]:
-        made = {}
-        for name in adapted_modules(network.config):
-            weight = network.get_parameter(f"{name}.weight")
-            down = torch.randn(rank, weight.shape[1], device=weight.device, generator=generator)
-            up = torch.zeros(weight.shape[0], rank, device=weight.device)
-            made[name] = LowRankChange(down, up, 1.0)
-        return made
-
-    return TurboPhases(phase_network(network, changes()), phase_network(network, changes()))
+    changes = {}
+    for name in adapted_modules(network.config):
+        weight = network.get_parameter(f"{name}.weight")
+        down = torch.randn(rank, weight.shape[1], device=weight.device, generator=generator)
+        up = torch.zeros(weight.shape[0], rank, device=weight.device)
+        changes[name] = LowRankChange(down, up, 1.0)
+    return TurboPhases(network, phase_network(network, changes))
