@@ -6,6 +6,7 @@ It does not know who listens or who cancels: a progress bar, a job row or a test
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import threading
 import time
@@ -13,10 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import Cancelled
+from pipeline.errors import Cancelled, GlimpseError
 
 if TYPE_CHECKING:
     from pipeline.types import SplatModel
+
+log = logging.getLogger(__name__)
 
 #: Between two live models of one call: at least so long, and so many times what the last one took.
 SHOW_PAUSE_S, SHOW_SHARE = 2.0, 20.0
@@ -67,11 +70,18 @@ class Showing:
         self._next = -math.inf
 
     def model(self, make: Callable[[], SplatModel]) -> SplatModel | None:
-        """What `make` makes; None, without asking it, before it is due."""
+        """What `make` makes; None, without asking it, before it is due, and where it cannot: the
+        work goes on without."""
         began = self._clock()
         if began < self._next:
             return None
-        made = make()
+        made: SplatModel | None = None
+        try:
+            made = make()
+        except Cancelled:
+            raise
+        except GlimpseError as error:
+            log.warning("there is no live model this time: %s", error)
         now = self._clock()
         self._next = now + max(SHOW_PAUSE_S, SHOW_SHARE * (now - began))
         return made

@@ -64,7 +64,8 @@ _VAE = Weights(
     size_bytes=336_185_488,
     purpose=(
         "Colours and shapes of a photo for the same engines: the FLUX.2 autoencoder, as "
-        "TripoSplat's authors pass it on; Apache-2.0 as in FLUX.2-klein-4B."
+        "TripoSplat's authors pass it on; Apache-2.0 if it is FLUX.2-klein-4B's, which they do not "
+        "say."
     ),
     source=Hub("VAST-AI/TripoSplat", None),
     engine=_SHARED,

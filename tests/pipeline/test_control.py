@@ -8,7 +8,7 @@ import pytest
 
 from deployments.streaming import Finished, stream
 from pipeline.control import SHOW_PAUSE_S, SHOW_SHARE, Control, Progress, Showing
-from pipeline.errors import Cancelled
+from pipeline.errors import Cancelled, ModelFailed
 from pipeline.lane import Lane
 from tests.fakes import some_model
 
@@ -27,6 +27,23 @@ def test_a_live_model_is_due_after_a_pause_that_grows_with_what_it_costs():
     assert showing.model(make) is not None
     assert len(made) == 2, "nobody is asked before it is due"
     assert SHOW_PAUSE_S >= 1
+
+
+def test_what_cannot_be_shown_yet_does_not_end_the_work(caplog):
+    told = []
+
+    def fails():
+        raise ModelFailed("Too little can be seen yet.")
+
+    Control(report_to=told.append, showing=Showing()).show(0.5, "half", fails)
+    assert told == [Progress(0.5, "half")]
+    assert "Too little" in caplog.text
+
+    def is_stopped():
+        raise Cancelled("stop")
+
+    with pytest.raises(Cancelled):
+        Control(showing=Showing()).show(0.5, "half", is_stopped)
 
 
 def test_who_is_not_watched_makes_none():

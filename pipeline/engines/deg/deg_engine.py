@@ -236,6 +236,10 @@ class DegEngine:
                 flow.camera_channels,
             ),
         )
+        if kept.engine != self.name:
+            raise InvalidInput(
+                f"What was kept is {kept.engine}'s, which the {self.name} engine cannot read."
+            )
         if (kept.latent.shape, kept.cameras.shape) != wanted:
             raise InvalidInput(
                 f"What was kept has the shapes {kept.latent.shape} and {kept.cameras.shape}, the "

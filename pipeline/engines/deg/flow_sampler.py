@@ -175,9 +175,7 @@ class _Walker:
         if len(said) == 1:
             together = said[0].latent
         else:
-            parts = self._settings.parts(len(said), t)
-            weighted = [part * v.latent for part, v in zip(parts, said, strict=True)]
-            together = torch.stack(weighted).sum(0)
+            together = torch.stack([velocity.latent for velocity in said]).mean(0)
         if prepared.empty is None:
             return together, along
         g = self._settings.guidance_scale

@@ -76,6 +76,8 @@ def test_another_density_comes_from_what_was_kept_without_the_flow(engine, reque
     other = bare.generate(replace(request, num_gaussians=800, decode_seed=8), Control())
     assert not np.array_equal(other.model.means, made.model.means)
     assert other.latent.decode_seed == 8
+    with pytest.raises(InvalidInput, match=r"is idol's, which the \w+ engine cannot read"):
+        bare.generate(replace(request, kept=replace(made.latent, engine="idol")), Control())
     with pytest.raises(InvalidInput, match="shapes"):
         bare.generate(
             replace(request, kept=replace(made.latent, latent=made.latent.latent[:5])), Control()

@@ -51,8 +51,7 @@ def plain_sample(
     for t, t_next in itertools.pairwise(times):
         said = [ask(t, *pair) for pair in zip(cameras, features, strict=True)]
         null = ask(t, torch.stack(cameras).mean(0), zero)
-        parts = settings.parts(len(features), t)
-        v = sum(part * one[0] for part, one in zip(parts, said, strict=True))
+        v = sum(one[0] for one in said) / len(said)
         guided = g > 1
         if guided:
             v = g * v - (g - 1) * null[0]
@@ -133,8 +132,7 @@ def test_several_photos_agree(
         (1, SamplerSettings(3, 3.0, 3.0)),
         (1, SamplerSettings(2, 1.0, 2.0)),
         (2, SamplerSettings(2, 2.5, 3.0)),
-        (2, SamplerSettings(2, 2.5, 3.0, leading_photo=True)),
-        (3, SamplerSettings(2, 0.0, 1.0, leading_photo=True)),
+        (3, SamplerSettings(2, 0.0, 1.0)),
     ],
 )
 def test_the_savings_change_nothing(
@@ -259,12 +257,3 @@ def test_noise_of_another_shape_is_refused(
 def test_settings_out_of_range_are_refused_by_name(values: dict[str, float], sentence: str):
     with pytest.raises(InvalidOption, match=sentence):
         SamplerSettings(**values)  # type: ignore[arg-type]
-
-
-def test_the_first_photo_leads_at_the_beginning_only():
-    leading = SamplerSettings(leading_photo=True)
-    assert leading.parts(2, 1.0) == pytest.approx((0.65, 0.35))
-    assert leading.parts(3, 0.0) == pytest.approx((1 / 3,) * 3)
-    assert leading.parts(2, 0.5) == pytest.approx((0.575, 0.425))
-    assert SamplerSettings().parts(4, 0.9) == (0.25,) * 4
-    assert leading.parts(1, 0.9) == (1.0,)
