@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.formats.ply import read_ply
 from pipeline.formats.splat import read_splat
+from serve_app.cli.client import Client
 from serve_app.cli.demo import default_photo
 from serve_app.server import RunningService
 from tests.cluster.configurations import deployed
@@ -85,3 +86,16 @@ def test_more_than_the_engine_makes_is_refused_before_there_is_a_job(client, pro
     answer = client.post(f"/api/v1/generate/{project}", json={"num_gaussians": 1_048_576})
     assert answer.status_code == 422, answer.text
     assert "num_gaussians of the triposplat engine" in answer.json()["detail"]
+
+
+def test_a_pass_is_watched_through_the_events_of_its_job(client, project):
+    options = {"preset": "draft", "steps": 4, "guidance_scale": 1, "seed": 4}
+    answer = client.post(f"/api/v1/generate/{project}", json=options)
+    assert answer.status_code == 200, answer.text
+    job_id = answer.json()["job_id"]
+    events = list(Client.of(str(client.base_url).rstrip("/")).events(job_id))
+    shown = [event for event in events if event.kind == "preview"]
+    assert shown, "a pass is shown while it goes on"
+    assert shown[0].data["stage"] == "generator"
+    assert 0 < shown[0].data["splat_count"] <= 4096
+    assert client.get(shown[-1].data["url"]).status_code == 404, "gone with the job"
