@@ -65,6 +65,7 @@ CREATE TABLE public.jobs (
     forgotten_at timestamp with time zone,
     false_starts integer DEFAULT 0 NOT NULL,
     photos jsonb DEFAULT '[]'::jsonb NOT NULL,
+    shown boolean DEFAULT false NOT NULL,
     CONSTRAINT jobs_attempt_is_not_negative CHECK ((attempt >= 0)),
     CONSTRAINT jobs_failed_has_error CHECK (((state <> 'failed'::text) OR (error IS NOT NULL))),
     CONSTRAINT jobs_false_starts_are_not_negative CHECK ((false_starts >= 0)),
@@ -1401,7 +1402,8 @@ begin
                    job_document_v1(j.job) order by j.finished_at, j.queue_number), '[]')
           from (select c as job, c.finished_at, c.queue_number from jobs c
                  where c.swept_at is null and (c.state in ('failed', 'cancelled')
-                                               or (c.state = 'succeeded' and c.fence > 1))
+                                               or (c.state = 'succeeded'
+                                                   and (c.fence > 1 or c.shown)))
                    and not is_marked_v1(c.project_id)
                    and not exists (select 1 from jobs a where a.project_id = c.project_id
                                       and a.state in ('queued', 'running'))
@@ -1777,6 +1779,8 @@ CREATE FUNCTION public.publish_preview_v1(p_job_id text, p_fence bigint, p_previ
 declare
     v_job jobs := lock_attempt_v1(p_job_id, p_fence);
 begin
+    -- Its file may outlive the attempt where it cannot be deleted.
+    update jobs set shown = true where id = p_job_id and not shown;
     perform add_job_event_v1(p_job_id, 'preview', jsonb_strip_nulls(jsonb_build_object(
         'stage', p_preview ->> 'stage',
         'step', nullif(left(p_preview ->> 'step', 200), ''),
@@ -2950,6 +2954,10 @@ CREATE INDEX gaussian_splat_models_of_stage ON public.gaussian_splat_models USIN
 
 CREATE INDEX jobs_alike ON public.jobs USING btree (kind, shape, finished_at DESC) WHERE (state = 'succeeded'::text);
 
+-- Name: jobs_not_swept; Type: INDEX; Schema: public; Owner: -
+
+CREATE INDEX jobs_not_swept ON public.jobs USING btree (finished_at) WHERE ((swept_at IS NULL) AND ((state = ANY (ARRAY['failed'::text, 'cancelled'::text])) OR ((state = 'succeeded'::text) AND ((fence > 1) OR shown))));
+
 -- Name: jobs_of_client; Type: INDEX; Schema: public; Owner: -
 
 CREATE INDEX jobs_of_client ON public.jobs USING btree (client, started_at);
@@ -2973,10 +2981,6 @@ CREATE INDEX jobs_queue ON public.jobs USING btree (queue_number) WHERE (state =
 -- Name: jobs_to_forget; Type: INDEX; Schema: public; Owner: -
 
 CREATE INDEX jobs_to_forget ON public.jobs USING btree (finished_at) WHERE (forgotten_at IS NULL);
-
--- Name: jobs_to_sweep; Type: INDEX; Schema: public; Owner: -
-
-CREATE INDEX jobs_to_sweep ON public.jobs USING btree (finished_at) WHERE ((swept_at IS NULL) AND ((state = ANY (ARRAY['failed'::text, 'cancelled'::text])) OR ((state = 'succeeded'::text) AND (fence > 1))));
 
 -- Name: model_previews_of_stage; Type: INDEX; Schema: public; Owner: -
 

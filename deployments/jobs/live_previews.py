@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from deployments.jobs.commits import LivePreview
@@ -85,8 +85,10 @@ class LivePreviews:
                 await self._show(offered)
             except StaleAttempt:
                 return
-            except GlimpseError as error:
-                log.warning("job %s shows no live model: %s", self._lease.job.id, error)
+            except Exception as error:
+                unforeseen = not isinstance(error, GlimpseError)
+                said = "job %s shows no live model: %s"
+                log.warning(said, self._lease.job.id, error, exc_info=unforeseen)
             await asyncio.sleep(max(0.0, self._pause_s - (time.monotonic() - began)))
 
     async def _show(self, offered: _Offered) -> None:
@@ -96,19 +98,34 @@ class LivePreviews:
         self._count += 1
         # Named before it is there: what is cancelled in between is deleted, too.
         self._files.append(path)
-        await self._store.blobs.put(Bucket.MODELS, path, data, media_type(path))
+        await self._put(path, data)
         job = self._lease.job
         preview = LivePreview(offered.stage, offered.step, path, len(small))
         await self._store.records.publish_preview(job.id, self._lease.fence, preview)
         while len(self._files) > KEPT:
-            await self._delete(self._files.pop(0))
+            await self._store.blobs.delete(Bucket.MODELS, self._files[:1])
+            # Forgotten when it is gone.
+            del self._files[0]
+
+    async def _put(self, path: str, data: bytes) -> None:
+        put = asyncio.ensure_future(
+            self._store.blobs.put(Bucket.MODELS, path, data, media_type(path))
+        )
+        try:
+            await asyncio.shield(put)
+        except asyncio.CancelledError:
+            # A file that appeared after `close` would stay.
+            await asyncio.gather(put, return_exceptions=True)
+            raise
 
     async def close(self) -> None:
         """Delete what is left. What cannot be deleted now is found by the janitor."""
         files, self._files = self._files, []
-        for path in files:
-            with suppress(GlimpseError):
-                await self._delete(path)
-
-    async def _delete(self, path: str) -> None:
-        await self._store.blobs.delete(Bucket.MODELS, [path])
+        if not files:
+            return
+        try:
+            await self._store.blobs.delete(Bucket.MODELS, files)
+        except Exception as error:
+            unforeseen = not isinstance(error, GlimpseError)
+            said = "job %s leaves live models behind: %s"
+            log.warning(said, self._lease.job.id, error, exc_info=unforeseen)

@@ -288,6 +288,8 @@ create table if not exists public.jobs (
     -- of a generation: the project's photos as they were when it was submitted, the first one first
     photos jsonb not null default '[]'
         constraint jobs_photos_is_a_list check (jsonb_typeof(photos) = 'array'),
+    -- live models were told of, whose files no row names
+    shown boolean not null default false,
     constraint jobs_lease_iff_running check ((state = 'running') = (lease_expires_at is not null)),
     constraint jobs_finished_iff_ended check (
         (state in ('succeeded', 'failed', 'cancelled')) = (finished_at is not null)),
@@ -300,8 +302,10 @@ alter table public.jobs add column if not exists false_starts integer not null d
     constraint jobs_false_starts_are_not_negative check (false_starts >= 0);
 alter table public.jobs add column if not exists photos jsonb not null default '[]'
     constraint jobs_photos_is_a_list check (jsonb_typeof(photos) = 'array');
+alter table public.jobs add column if not exists shown boolean not null default false;
 alter table public.jobs drop constraint if exists jobs_idempotency_key_is_unique;
 drop index if exists public.jobs_by_lease;
+drop index if exists public.jobs_to_sweep;
 
 -- No index has a column that a heartbeat changes, so that its new versions of a row stay in the
 -- row's page and touch no index (a fill factor buys nothing: the versions before make room). Few
@@ -321,9 +325,9 @@ create index if not exists jobs_of_client on public.jobs (client, started_at);
 -- how long similar jobs took
 create index if not exists jobs_alike on public.jobs (kind, shape, finished_at desc)
     where state = 'succeeded';
-create index if not exists jobs_to_sweep on public.jobs (finished_at)
+create index if not exists jobs_not_swept on public.jobs (finished_at)
     where swept_at is null and (state in ('failed', 'cancelled')
-                                or (state = 'succeeded' and fence > 1));
+                                or (state = 'succeeded' and (fence > 1 or shown)));
 create index if not exists jobs_to_forget on public.jobs (finished_at)
     where forgotten_at is null;
 
@@ -357,12 +361,14 @@ create table if not exists public.job_events (
     job_id text not null references public.jobs (id) on delete cascade,
     seq bigint not null constraint job_events_seq_starts_at_1 check (seq >= 1),
     at timestamptz not null default clock_timestamp(),
-    kind text not null
-        constraint job_events_kind_is_known check (
-            kind in ('state', 'stage', 'progress', 'commit', 'cancel', 'preview')),
+    kind text not null,
     data jsonb not null default '{}',
     primary key (job_id, seq)
 );
+-- Of databases made before the first release, which knew fewer kinds.
+alter table public.job_events drop constraint if exists job_events_kind_is_known;
+alter table public.job_events add constraint job_events_kind_is_known check (
+    kind in ('state', 'stage', 'progress', 'commit', 'cancel', 'preview'));
 
 create table if not exists public.job_stages (
     job_id text not null references public.jobs (id) on delete cascade,
@@ -2205,6 +2211,8 @@ language plpgsql set search_path = public, pg_temp as $$
 declare
     v_job jobs := lock_attempt_v1(p_job_id, p_fence);
 begin
+    -- Its file may outlive the attempt where it cannot be deleted.
+    update jobs set shown = true where id = p_job_id and not shown;
     perform add_job_event_v1(p_job_id, 'preview', jsonb_strip_nulls(jsonb_build_object(
         'stage', p_preview ->> 'stage',
         'step', nullif(left(p_preview ->> 'step', 200), ''),
@@ -2493,7 +2501,8 @@ begin
                    job_document_v1(j.job) order by j.finished_at, j.queue_number), '[]')
           from (select c as job, c.finished_at, c.queue_number from jobs c
                  where c.swept_at is null and (c.state in ('failed', 'cancelled')
-                                               or (c.state = 'succeeded' and c.fence > 1))
+                                               or (c.state = 'succeeded'
+                                                   and (c.fence > 1 or c.shown)))
                    and not is_marked_v1(c.project_id)
                    and not exists (select 1 from jobs a where a.project_id = c.project_id
                                       and a.state in ('queued', 'running'))

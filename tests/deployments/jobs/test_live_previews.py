@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from deployments.jobs import live_previews
+from deployments.jobs.janitor import Janitor, JanitorSettings
 from deployments.jobs.live_previews import KEPT, LivePreviews
 from deployments.jobs.rows import Bucket, EventKind, JobKind, JobState
 from deployments.jobs.stage_progress import StageProgress
@@ -128,4 +129,69 @@ async def test_a_newer_attempt_is_not_spoken_over(store: Store):
     await asyncio.wait_for(previews.run(), 20)
     await previews.close()
     assert await told(store, lease.job.id) == []
+    assert await files(store) == []
+
+
+async def test_a_file_that_is_on_its_way_at_the_end_does_not_stay(store: Store, monkeypatch):
+    await new_project(store)
+    lease = await lease_of(store, JobKind.GENERATE)
+    put, begun = type(store.blobs).put, asyncio.Event()
+
+    async def slowly(self, bucket, path, data, content_type):
+        async def later():
+            begun.set()
+            await asyncio.sleep(0.2)
+            await put(self, bucket, path, data, content_type)
+
+        # A thread goes on, whoever waits for it.
+        await asyncio.shield(asyncio.ensure_future(later()))
+
+    monkeypatch.setattr(type(store.blobs), "put", slowly)
+    progress = StageProgress()
+    async with LivePreviews(store, lease, pause_s=0.0).shown(progress):
+        progress.report(Progress(0.1, "late", preview=some_model(5)))
+        await begun.wait()
+    await asyncio.sleep(0.4)
+    assert await files(store) == []
+
+
+@pytest.mark.parametrize("error", [Unavailable("The disk is away."), RuntimeError("a bug")])
+async def test_a_file_that_cannot_be_deleted_fails_no_job_and_goes_later(
+    store: Store, monkeypatch, error
+):
+    await new_project(store)
+    lease = await lease_of(store, JobKind.GENERATE)
+
+    async def refuses(self, bucket, paths):
+        raise error
+
+    with monkeypatch.context() as broken:
+        broken.setattr(type(store.blobs), "delete", refuses)
+        await run(store, Watched(), lease)
+    assert (await store.records.get_job(lease.job.id)).state is JobState.SUCCEEDED
+    assert len(await files(store)) == 1
+    await Janitor(store, JanitorSettings()).tidy()
+    assert await files(store) == []
+
+
+async def test_an_old_file_that_could_not_be_deleted_goes_with_the_others(store: Store):
+    await new_project(store)
+    lease = await lease_of(store, JobKind.GENERATE)
+    progress, delete, calls = StageProgress(), type(store.blobs).delete, []
+
+    async def once_away(self, bucket, paths):
+        calls.append(paths)
+        if len(calls) == 1:
+            raise Unavailable("The disk is away.")
+        return await delete(self, bucket, paths)
+
+    with pytest.MonkeyPatch.context() as broken:
+        broken.setattr(type(store.blobs), "delete", once_away)
+        async with LivePreviews(store, lease, pause_s=0.0).shown(progress):
+            for number in range(KEPT + 1):
+                progress.report(Progress(0.1, f"step {number}", preview=some_model(5)))
+                await until_told(store, lease.job.id, number + 1)
+            async with asyncio.timeout(20):
+                while not calls:
+                    await asyncio.sleep(0.01)
     assert await files(store) == []

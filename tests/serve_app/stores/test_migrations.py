@@ -59,6 +59,11 @@ create function claim_job_v1(p_worker text, p_lease_s double precision) returns 
 create function finish_webhook_v1(
     p_job_id text, p_error text default null, p_retry_in_s double precision default null)
     returns boolean language sql as $$ select false $$;
+alter table jobs drop column if exists shown;
+create index jobs_to_sweep on jobs (finished_at) where swept_at is null;
+alter table job_events drop constraint job_events_kind_is_known;
+alter table job_events add constraint job_events_kind_is_known check (
+    kind in ('state', 'stage', 'progress', 'commit', 'cancel'));
 update glimpse3d_migrations set version = '20261129000001', sha256 = 'of another text';
 """
 
