@@ -57,7 +57,8 @@ _GUARDS = (
 #: it agrees with them to the last bit, and every change is one for the worse.
 _OF_HELD_OUT = ("low_pass_psnr", "depth_error")
 
-#: There a candidate may not move farther from them than this, dB: half of the fidelity.
+#: There a candidate may not move farther from them than this, dB: half of the fidelity. A model that
+#: is farther already, such as one that was fitted to them, may not move farther still.
 _LEAST_DRAWN_PSNR = 25.0
 
 
@@ -78,13 +79,14 @@ def broken_guards(before: Scores, after: Scores, *, drawn: bool = False) -> tupl
     """A sentence for each number that a candidate made much worse.
 
     Args:
-        drawn: the held-out views are pictures of the model that is refined.
+        drawn: the held-out views are pictures of a model that a generator made.
     """
     sentences = []
-    if drawn and not after.psnr >= _LEAST_DRAWN_PSNR:
+    least = min(_LEAST_DRAWN_PSNR, before.psnr)
+    if drawn and not after.psnr >= least:
         sentences.append(
             f"psnr (the sides that no photo showed): the model moved to {after.psnr:.4g} dB from "
-            f"what it was, and at least {_LEAST_DRAWN_PSNR:g} are to stay."
+            f"what it was, and at least {least:.4g} are to stay."
         )
     for guard in _GUARDS:
         if drawn and guard.name in _OF_HELD_OUT:

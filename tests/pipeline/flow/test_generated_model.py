@@ -207,6 +207,17 @@ async def test_a_round_that_moves_far_from_the_model_is_rolled_back():
     assert result.outcomes[1].note.startswith("Not nearer to the photos")
 
 
+async def test_a_model_that_is_far_from_the_drawn_views_may_move_no_farther():
+    class Fitted(Nearer):
+        """By views that were drawn of another model."""
+
+        scores = (judged(20, 22), judged(24, 22.1), judged(26, 21.9))
+
+    result = await refined(Fitted())
+    assert [outcome.accepted for outcome in result.outcomes[:3]] == [True, True, False]
+    assert "at least 22.1 are to stay" in result.outcomes[2].guards[0]
+
+
 def test_views_that_were_drawn_say_so_in_their_files():
     views = replace(some_views(), drawn=True)
     assert decode_views(encode_views(views)).drawn
