@@ -52,7 +52,9 @@ def ran_out_of_memory(job: Job) -> bool:
 async def _generate(attempt: Attempt, ports: Ports, pictures: PictureSize | None) -> dict[str, Any]:
     options = GenerateOptions.from_json(attempt.job.options)
     notes: list[str] = []
-    if ran_out_of_memory(attempt.job):
+    # Neither is made again where it is there: memory was short behind it.
+    is_made = not attempt.committed.keys().isdisjoint(("generator", "splats"))
+    if ran_out_of_memory(attempt.job) and not is_made:
         # Half as many splats: what the memory of a fit grows with.
         fewest = FEWEST_GENERATED if options.by_generator else SPLAT_LIMITS[0]
         splats = max(options.splat_count // 2, fewest)

@@ -99,6 +99,19 @@ async def test_a_pass_that_runs_out_of_memory_makes_half_as_many_splats(store: S
     assert request.num_gaussians == 32_768, "an engine makes no fewer"
 
 
+async def test_a_model_that_was_kept_is_not_said_to_be_smaller(store: Store):
+    await new_project(store)
+    lease = await lease_of(store, JobKind.GENERATE, engine="fake-generator", num_gaussians=80_000)
+    await run(store, FakeModels(fail_at="evaluate", failure=OutOfMemory("full")), lease)
+    models = FakeModels()
+    await run_when_it_is_due(store, models)
+    assert models.generated == []
+    job = await store.records.get_job(lease.job.id)
+    assert job.state is JobState.SUCCEEDED
+    assert job.result["splat_count"] == 80
+    assert not any("ran out of memory" in note for note in job.result["notes"])
+
+
 async def run_when_it_is_due(store: Store, models: FakeModels) -> None:
     again = None
     while again is None:
