@@ -57,8 +57,8 @@ _GUARDS = (
 #: it agrees with them to the last bit, and every change is one for the worse.
 _OF_HELD_OUT = ("low_pass_psnr", "depth_error")
 
-#: There a candidate may not move farther from them than this, dB: half of the fidelity. A model that
-#: is farther already, such as one that was fitted to them, may not move farther still.
+#: There a candidate may not move farther from them than this, dB: half of the fidelity. One that
+#: is farther already, such as a model that was fitted to them, may not move farther still.
 _LEAST_DRAWN_PSNR = 25.0
 
 
