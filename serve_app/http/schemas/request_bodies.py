@@ -10,11 +10,13 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from deployments.jobs.rows import ProjectStatus
+from pipeline.errors import InvalidOption
 from pipeline.file_types import FORMATS
 from pipeline.flow.photo_list import MAX_PHOTOS
 from pipeline.options import (
     ELEVATION_LIMITS_DEG,
     FACE_LIMITS,
+    FROM_LATENT,
     HEIGHT_LIMITS_M,
     MAX_CANDIDATES,
     MOST_SPLATS,
@@ -114,7 +116,15 @@ class GenerateBody(_Asked):
     webhook_url: WebhookUrl | None = None
 
     def options(self) -> GenerateOptions:
-        """As the pipeline wants them; a missing seed is drawn here."""
+        """As the pipeline wants them; a missing seed is drawn here.
+
+        Raises InvalidOption, also for the seed of a pass that is not made again.
+        """
+        if self.from_stage == FROM_LATENT and self.seed is not None:
+            raise InvalidOption(
+                f"seed is of what from={FROM_LATENT} keeps: leave it out, or give decode_seed for "
+                "other splats of the same pass."
+            )
         values = self.model_dump(exclude={"seed", "webhook_url"})
         return GenerateOptions(seed=random_seed() if self.seed is None else self.seed, **values)
 

@@ -75,7 +75,7 @@ async def test_one_pass_from_the_upload_to_the_export_is_replayed(
         assert made["views_generated"] == made["depth_maps_generated"] == 16
         model = read_ply((await service.http.get(made["model_url"])).content)
         assert len(model) == SPLATS
-        dense = {"from": "latent", "num_gaussians": 40_000, "seed": 3}
+        dense = {"from": "latent", "num_gaussians": 40_000}
         denser = await post(service, f"generate/{project}", **dense)
         assert (denser["splat_count"], denser["parent"]) == (40_000, 0)
         refined = await post(

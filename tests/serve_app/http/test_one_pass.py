@@ -53,11 +53,19 @@ async def test_another_density_is_a_version_with_its_parent(one_pass):
     project_id = await upload(one_pass)
     await generate(one_pass, project_id, seed=1)
     answer = await generate(
-        one_pass, project_id, **{"from": "latent", "num_gaussians": 90_000, "seed": 2}
+        one_pass, project_id, **{"from": "latent", "num_gaussians": 90_000, "decode_seed": 2}
     )
     assert answer.status_code == 200, answer.text
     made = answer.json()
     assert (made["model_version"], made["parent"], made["splat_count"]) == (1, 0, 90)
+
+
+async def test_a_seed_of_a_pass_that_is_kept_is_refused(one_pass):
+    project_id = await upload(one_pass)
+    await generate(one_pass, project_id, seed=1)
+    answer = await generate(one_pass, project_id, **{"from": "latent", "seed": 2})
+    assert answer.status_code == 422, answer.text
+    assert "give decode_seed" in answer.json()["detail"]
 
 
 async def test_a_version_made_by_views_has_kept_nothing(one_pass):
