@@ -124,7 +124,7 @@ async def test_a_model_from_the_splats_looks_at_photos_as_large_as_its_own_prese
     ("body", "sentence"),
     [
         ({"from": "depth", "candidates": 2}, "leave out candidates, or from"),
-        ({"from": "depth", "steps": 20}, "steps is of the views, which from=depth keeps"),
+        ({"from": "depth", "steps": 20}, "steps is of what from=depth keeps"),
         ({"from": "splats", "elevation_deg": 5.0}, "or begin with the views"),
         ({"version": 0}, "say with from at which stage to begin"),
         ({"from": "photos"}, "from: "),
