@@ -2537,8 +2537,10 @@ language sql stable set search_path = public, pg_temp as $$
                 from job_stages s
                 join jobs j on j.id = s.job_id and j.project_id = p_project_id
                cross join lateral unnest(case s.stage
+                    when 'generator' then array['3d-models']
                     when 'views' then array['multiview-images']
                     when 'depth' then array['depth-maps']
+                    when 'photos' then array['multiview-images']
                     else array['project-uploads', 'processed-images', 'multiview-images',
                                'depth-maps', 'enhanced-views', '3d-models'] end) as b (bucket)
                cross join lateral jsonb_each_text(
