@@ -63,14 +63,14 @@ class DegSize:
     """How large the run is.
 
     Attributes:
-        splats: of the whole passes; `dense` and `preview` are decoded besides.
+        splats: of the whole passes; `dense` and `preview`, a live model, are decoded besides.
         tiny: the numbers mean nothing.
     """
 
     config: DegConfig = field(default_factory=DegConfig.released)
     splats: int = 262_144
     dense: int = 1_048_576
-    preview: int = 1_024
+    preview: int = 2_048
     steps: tuple[int, int, int] = (20, 5, 50)
     tiny: bool = False
 
